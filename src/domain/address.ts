@@ -1,0 +1,68 @@
+import ipaddr from 'ipaddr.js'
+import { PawlError } from '../errors.ts'
+import { quote } from './node.ts'
+
+/** An IP address or prefix in canonical form. A single address has the full prefix length (32 or 128). */
+export interface AddressRange {
+  readonly address: string
+  readonly prefixLength: number
+}
+
+/** The canonical text of an IP address: IPv4-mapped IPv6 becomes IPv4, IPv6 is compressed (RFC 5952), zones are dropped. */
+export function canonicalAddress(text: string): string {
+  return parse(text).toString()
+}
+
+/** Reads `192.0.2.1`, `2001:db8::1` or a CIDR prefix; throws `invalid`. Host bits of a prefix must be zero. */
+export function parseAddressRange(text: string): AddressRange {
+  const [host, length, ...more] = text.split('/')
+  if (host === undefined || host.includes('%') || more.length > 0) throw notAnAddress(text)
+  const address = parse(host)
+  const full = address.kind() === 'ipv4' ? 32 : 128
+  const prefixLength = length === undefined ? full : Number(length)
+  if (length !== undefined && (!/^\d{1,3}$/.test(length) || prefixLength > full)) throw notAnAddress(text)
+  if (networkOf(address, prefixLength) !== address.toString()) {
+    throw new PawlError('invalid', `prefix ${quote(text)} has host bits set`, {
+      hint: `use ${networkOf(address, prefixLength)}/${prefixLength}`,
+    })
+  }
+  return { address: address.toString(), prefixLength }
+}
+
+/** Whether the range is one address, not a prefix. */
+export function isSingle(range: AddressRange): boolean {
+  return range.prefixLength === (range.address.includes(':') ? 128 : 32)
+}
+
+/** Whether `source` lies in `range`. */
+export function contains(range: AddressRange, source: string): boolean {
+  const address = parse(source)
+  const network = parse(range.address)
+  return address.kind() === network.kind() && address.match(network, range.prefixLength)
+}
+
+/** The unit that refusals are counted by: one IPv4 address, or an IPv6 /64, since one machine has all of that. */
+export function countingUnit(source: string): string {
+  const address = parse(source)
+  return address.kind() === 'ipv4' ? address.toString() : `${networkOf(address, 64)}/64`
+}
+
+function parse(text: string): ipaddr.IPv4 | ipaddr.IPv6 {
+  const bare = text.replace(/%.*$/, '')
+  // ipaddr.js would read "1", "0x7f.1" and "010.0.0.1" too: only the full dotted form names one address to everyone.
+  if (/^[0-9a-f.x]*$/i.test(bare) && !bare.includes(':') && !ipaddr.IPv4.isValidFourPartDecimal(bare))
+    throw notAnAddress(text)
+  if (!ipaddr.isValid(bare)) throw notAnAddress(text)
+  return ipaddr.process(bare)
+}
+
+function networkOf(address: ipaddr.IPv4 | ipaddr.IPv6, prefixLength: number): string {
+  const cidr = `${address.toString()}/${prefixLength}`
+  return address.kind() === 'ipv4'
+    ? ipaddr.IPv4.networkAddressFromCIDR(cidr).toString()
+    : ipaddr.IPv6.networkAddressFromCIDR(cidr).toString()
+}
+
+function notAnAddress(text: string): PawlError {
+  return new PawlError('invalid', `${quote(text)} is not an IP address or CIDR prefix`)
+}

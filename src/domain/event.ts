@@ -1,0 +1,159 @@
+import { createHash } from 'node:crypto'
+
+/**
+ * Events are the record of everything that happened. Each belongs to a chain (one per node, one for the system, one
+ * bounded chain for requests that name no known node), has the next number of it, and carries the hash of the one
+ * before it, so that an edit, a removal or an insertion breaks every hash that follows.
+ */
+
+/** Every kind of event, with what it records. Docs and dashboard take their words from here. */
+export const eventKinds = {
+  'node-added': 'a node was registered',
+  'node-changed': "a node's settings were changed",
+  'node-removed': 'a node was removed, its tokens spent',
+  'node-disabled': 'a node was disabled, its tokens spent',
+  'node-enabled': 'a disabled node was enabled',
+  'node-armed': 'an operator allowed one boot of a ready node',
+  'node-held': 'a reinstall failed too often; the node waits for an operator',
+  'secret-issued': 'an enrolment secret was issued, replacing the one before',
+  'secret-revoked': 'the enrolment secret was revoked',
+  'reinstall-marked': 'a node was marked for reinstall',
+  'reinstall-cancelled': 'a reinstall mark was cancelled',
+  'profile-applied': 'a profile was made or changed',
+  'image-published': 'an image version was published',
+  'operator-created': 'an operator token was created',
+  'machine-pending': 'an unknown machine asked to be enrolled',
+  'machine-approved': 'an unknown machine became a node',
+  'machine-rejected': 'an unknown machine was turned away',
+  'session-opened': 'stage 1 was served: a boot session began',
+  'session-superseded': 'a later stage 1 retired the session',
+  'session-failed': 'the session ended in a final error',
+  'session-expired': 'the session ran out of time',
+  'booted-local': 'the node was sent to its installed disk',
+  'asked-while-held': 'a held node asked for stage 1',
+  'handover-opened': 'iPXE fetched the handover',
+  'stage2-redeemed': 'the minimal system redeemed its token',
+  'stage3-redeemed': 'the full system redeemed its token',
+  'join-redeemed': 'the join script was handed out',
+  'answer-repeated': 'an answer that was lost was given again under its key',
+  'attempt-failed': 'the node reported an error and may try again',
+  'session-ready': 'the node reported success',
+  'reported-late': 'a report came from a session that is no longer current',
+  'address-changed': 'a session went on from another address',
+  'facts-changed': "the machine's facts differ from the boot before",
+  'too-many-boots': 'stage 1 was asked more often than the limit allows',
+  refused: 'a request was not served; the cause says why',
+  'refusals-counted': 'more refusals of one kind, counted instead of listed',
+  'handshake-failed': 'a TLS handshake did not succeed',
+} as const
+
+export type EventKind = keyof typeof eventKinds
+
+/** What is told of an event; number and hashes come from its chain. Values in `detail` hold no secret. */
+export interface EventFacts {
+  readonly kind: EventKind
+  readonly at: Date
+  readonly node: string | null
+  readonly session: string | null
+  /** Who caused it: `node`, `server`, or `operator:NAME`. */
+  readonly actor: string
+  /** The address it came from, where there is one. */
+  readonly source: string | null
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+/** An event as its chain holds it. `at` is ISO 8601 UTC with milliseconds, `detail` is canonical JSON. */
+export interface ChainedEvent {
+  readonly chain: string
+  readonly seq: number
+  readonly at: string
+  readonly kind: string
+  readonly node: string | null
+  readonly session: string | null
+  readonly actor: string
+  readonly source: string | null
+  readonly detail: string
+  readonly prevHash: string
+  readonly hash: string
+}
+
+/** The hash before a chain's first event. */
+export const genesisHash = '0'.repeat(64)
+
+/** The chain that an event about this node belongs to. */
+export function nodeChain(nodeName: string): string {
+  return `node/${nodeName}`
+}
+
+/** The chain of events about no single node. */
+export const systemChain = 'system'
+
+/** The bounded chain of requests that name no known node. */
+export const unknownChain = 'unknown'
+
+/** SHA-256 over every field but the hash itself, as one JSON array: no two events share an encoding. */
+export function hashEvent(event: Omit<ChainedEvent, 'hash'>): string {
+  const fields = [
+    'pawl.event/v1',
+    event.chain,
+    event.seq,
+    event.at,
+    event.kind,
+    event.node,
+    event.session,
+    event.actor,
+    event.source,
+    event.detail,
+    event.prevHash,
+  ]
+  return createHash('sha256').update(JSON.stringify(fields)).digest('hex')
+}
+
+/** What is wrong with a chain: the first event that does not fit, and how. */
+export interface ChainFault {
+  readonly chain: string
+  readonly seq: number
+  readonly fault: 'missing' | 'edited' | 'out of order' | 'cut off'
+}
+
+/** Where a chain begins (what was pruned before it) and where it should end. */
+export interface ChainEnds {
+  readonly name: string
+  readonly baseSeq: number
+  readonly baseHash: string
+  readonly headSeq: number
+  readonly headHash: string
+}
+
+/** Walks one chain as it is read. `accept` each event in order of `seq`, then `finish`; both return the first fault. */
+export class ChainVerifier {
+  readonly #ends: ChainEnds
+  #seq: number
+  #hash: string
+
+  constructor(ends: ChainEnds) {
+    this.#ends = ends
+    this.#seq = ends.baseSeq
+    this.#hash = ends.baseHash
+  }
+
+  accept(event: ChainedEvent): ChainFault | undefined {
+    const seq = this.#seq + 1
+    if (event.seq > seq) return this.#fault(seq, 'missing')
+    if (event.seq < seq) return this.#fault(event.seq, 'out of order')
+    if (hashEvent(event) !== event.hash) return this.#fault(seq, 'edited')
+    if (event.prevHash !== this.#hash) return this.#fault(seq, 'out of order')
+    this.#seq = seq
+    this.#hash = event.hash
+    return undefined
+  }
+
+  finish(): ChainFault | undefined {
+    if (this.#seq === this.#ends.headSeq && this.#hash === this.#ends.headHash) return undefined
+    return this.#fault(this.#seq + 1, 'cut off')
+  }
+
+  #fault(seq: number, fault: ChainFault['fault']): ChainFault {
+    return { chain: this.#ends.name, seq, fault }
+  }
+}

@@ -1,0 +1,57 @@
+import { type ErrorOptions, PawlError } from '../errors.ts'
+
+/** Why a node was not served, in words for operators. Nodes see one fixed answer for all of them. */
+export const refusalCauses = {
+  'unknown-node': 'no node has this name',
+  'node-disabled': 'the node is disabled',
+  'no-profile': 'the node has no profile',
+  'no-sequence': "the node's profile does not have the sequence this boot needs",
+  'image-missing': 'an image that the profile names is not published',
+  'wrong-address': "the request came from an address that is not in the node's list",
+  'address-proves-nothing': 'the address is a prefix, or another node has it too: it is a place, not a proof',
+  'no-secret': 'the profile requires the enrolment secret, and none was sent',
+  'wrong-secret': 'the enrolment secret is wrong, revoked or was never issued',
+  'no-evidence': 'the profile requires no evidence that proves anything',
+  'facts-contradict': "the machine's UUID or serial number is not the one registered for the node",
+  'facts-ambiguous': 'the facts fit more than one node',
+  'two-machines': 'another machine is booting as this node now',
+  'not-armed': 'the node is ready and its profile wants an operator to arm each boot',
+  malformed: 'the request is malformed',
+  'no-token': 'no token was sent',
+  'malformed-token': 'the token is not of the right form',
+  'unknown-token': 'no such token was issued, or its session was removed',
+  'wrong-token-secret': "the token's secret is wrong",
+  'foreign-token': 'the token was given to another node',
+  'wrong-order': 'the token opens another stage',
+  'spent-token': 'the token was used before',
+  'expired-token': 'the token is past its lifetime',
+  'retired-token': 'the token was retired when its session or stage ended',
+  'other-key': 'the token was used before under another Idempotency-Key',
+  'session-ended': 'the session has ended',
+  'session-expired': 'the session was idle or open for too long',
+  'early-success': 'success was reported before the last stage',
+  'no-such-artifact': 'the image of this stage has no such artifact',
+  'does-not-fit': 'the boot script cannot be rendered with these values',
+} as const
+
+export type RefusalCause = keyof typeof refusalCauses
+
+/** Whom a refusal is about, as far as it is known. */
+export interface RefusalSubject {
+  readonly node?: string | undefined
+  readonly session?: string | undefined
+  /** More for the event, free of secrets. */
+  readonly detail?: Readonly<Record<string, unknown>>
+}
+
+/** Thrown to refuse a node: rolls the transaction back, is recorded in one of its own, and looks alike outside. */
+export class Refusal extends PawlError {
+  readonly why: RefusalCause
+  readonly subject: RefusalSubject
+
+  constructor(why: RefusalCause, subject: RefusalSubject = {}, options: ErrorOptions = {}) {
+    super('refused', 'refused', { internal: refusalCauses[why], ...options })
+    this.why = why
+    this.subject = subject
+  }
+}
