@@ -1,0 +1,129 @@
+import { existsSync } from 'node:fs'
+import Sqlite from 'better-sqlite3'
+import { Kysely, PostgresDialect, SqliteDialect, type Transaction } from 'kysely'
+import pg from 'pg'
+import { isPawlError, PawlError } from '../errors.ts'
+import { migrateToLatest } from './migrate.ts'
+import type { Tables } from './tables.ts'
+
+/** A connection or a transaction: what queries run on. */
+export type Queries = Kysely<Tables>
+/** A transaction; inside it nothing waits on anything but the database. */
+export type Tx = Transaction<Tables>
+
+/** The open database. */
+export interface Storage {
+  readonly db: Queries
+  readonly dialect: 'sqlite' | 'postgres'
+  /** Runs `work` in one transaction; durable when it resolves, without a trace when it throws. */
+  transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+  close(): Promise<void>
+}
+
+/** Opens the database at `location`, a file path or a `postgres://` URL, and brings its schema up to date. */
+export async function openStorage(location: string): Promise<Storage> {
+  const postgres = /^postgres(ql)?:\/\//.test(location)
+  const name = postgres ? withoutPassword(location) : location
+  const db = postgres ? openPostgres(location) : openSqlite(location)
+  const explain = <T>(work: () => Promise<T>): Promise<T> =>
+    work().catch((e) => Promise.reject(explained(e, name)))
+  try {
+    await explain(() => migrateToLatest(db as Kysely<unknown>))
+  } catch (error) {
+    await db.destroy()
+    throw error
+  }
+  return {
+    db,
+    dialect: postgres ? 'postgres' : 'sqlite',
+    transaction: (work) => explain(() => db.transaction().execute(work)),
+    close: () => db.destroy(),
+  }
+}
+
+function openSqlite(file: string): Queries {
+  try {
+    const existed = existsSync(file)
+    const sqlite = new Sqlite(file)
+    sqlite.pragma('journal_mode = WAL')
+    // WAL defaults to NORMAL here: after a power loss, a used token would be unused again.
+    sqlite.pragma('synchronous = FULL')
+    sqlite.pragma('foreign_keys = ON')
+    sqlite.pragma('busy_timeout = 5000')
+    // A page that does not hold what it should is found now, not in the middle of a boot.
+    if (existed) checkIntegrity(sqlite, file)
+    return new Kysely<Tables>({ dialect: new SqliteDialect({ database: sqlite }) })
+  } catch (error) {
+    throw explained(error, file)
+  }
+}
+
+function checkIntegrity(sqlite: Sqlite.Database, file: string): void {
+  const result = sqlite.pragma('quick_check(1)', { simple: true })
+  if (result !== 'ok') throw corrupt(file, new Error(String(result)))
+}
+
+function openPostgres(url: string): Queries {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: 10,
+    connectionTimeoutMillis: 5000,
+    statement_timeout: 15_000,
+  })
+  // A connection that breaks while idle is replaced by the pool; without a listener it would end the process.
+  pool.on('error', () => {})
+  // bigint columns (event ids, byte counts) stay far below 2^53.
+  pg.types.setTypeParser(pg.types.builtins.INT8, Number)
+  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+}
+
+const sqliteFaults: Readonly<Record<string, (file: string, cause: unknown) => PawlError>> = {
+  SQLITE_BUSY: (file, cause) =>
+    unavailable(`database ${file} is locked by another process`, 'stop the other process', cause),
+  SQLITE_LOCKED: (file, cause) => unavailable(`database ${file} is locked`, 'try again', cause),
+  SQLITE_CORRUPT: corrupt,
+  SQLITE_NOTADB: corrupt,
+  SQLITE_CANTOPEN: (file, cause) =>
+    unavailable(`database ${file} cannot be opened`, 'check that its folder exists and is ours', cause),
+  SQLITE_READONLY: (file, cause) =>
+    unavailable(`database ${file} is read-only`, 'check its owner and permissions', cause),
+  SQLITE_IOERR: (file, cause) =>
+    unavailable(`database ${file} cannot be read or written`, 'check the disk', cause),
+  SQLITE_FULL: (file, cause) =>
+    new PawlError('disk-full', `no room left for database ${file}`, {
+      hint: 'free space on its disk; nothing was half-written',
+      cause,
+    }),
+}
+
+/** A driver's error as ours, where it says something about the database as a whole; others are passed on. */
+function explained(error: unknown, name: string): unknown {
+  if (isPawlError(error)) return error
+  const code = (error as { code?: unknown } | null)?.code
+  if (typeof code !== 'string') return error
+  const known = Object.keys(sqliteFaults).find((fault) => code === fault || code.startsWith(`${fault}_`))
+  if (known !== undefined) return sqliteFaults[known]?.(name, error)
+  // PostgreSQL: class 08 connection, 53 resources, 57 intervention (PostgreSQL manual, appendix A); else socket errors.
+  if (/^(08|53|57)/.test(code) || /^E[A-Z]+$/.test(code)) {
+    return unavailable(
+      `database ${name} does not answer (${code})`,
+      'check that it runs and can be reached',
+      error,
+    )
+  }
+  return error
+}
+
+function unavailable(message: string, hint: string, cause: unknown): PawlError {
+  return new PawlError('storage-unavailable', message, { hint, cause })
+}
+
+function corrupt(file: string, cause: unknown): PawlError {
+  return unavailable(`database ${file} is damaged`, 'stop the server and restore the last backup', cause)
+}
+
+function withoutPassword(url: string): string {
+  const shown = new URL(url)
+  shown.password = ''
+  return shown.toString()
+}

@@ -1,0 +1,172 @@
+import { canonicalJson } from '../domain/canonical-json.ts'
+import {
+  type ChainEnds,
+  type ChainedEvent,
+  type ChainFault,
+  ChainVerifier,
+  type EventFacts,
+  genesisHash,
+  hashEvent,
+  nodeChain,
+  systemChain,
+} from '../domain/event.ts'
+import type { Queries, Tx } from './database.ts'
+import type { ChainRow, EventRow } from './tables.ts'
+
+/** Appends an event to its chain: the node's, or `chain` where another is named. */
+export async function appendEvent(tx: Tx, facts: EventFacts, chain?: string): Promise<void> {
+  const name = chain ?? (facts.node === null ? systemChain : nodeChain(facts.node))
+  await tx
+    .insertInto('chains')
+    .values({ name, base_seq: 0, base_hash: genesisHash, head_seq: 0, head_hash: genesisHash })
+    .onConflict((c) => c.doNothing())
+    .execute()
+  // Counting up first takes the chain's row lock, so that two processes cannot take one number.
+  const head = await tx
+    .updateTable('chains')
+    .set((e) => ({ head_seq: e('head_seq', '+', 1) }))
+    .where('name', '=', name)
+    .returning(['head_seq', 'head_hash'])
+    .executeTakeFirstOrThrow()
+  const event: Omit<ChainedEvent, 'hash'> = {
+    chain: name,
+    seq: head.head_seq,
+    at: facts.at.toISOString(),
+    kind: facts.kind,
+    node: facts.node,
+    session: facts.session,
+    actor: facts.actor,
+    source: facts.source,
+    detail: canonicalJson(facts.detail),
+    prevHash: head.head_hash,
+  }
+  const hash = hashEvent(event)
+  const { prevHash, ...columns } = event
+  await tx
+    .insertInto('events')
+    .values({ ...columns, kind: facts.kind, prev_hash: prevHash, hash })
+    .execute()
+  await tx.updateTable('chains').set({ head_hash: hash }).where('name', '=', name).execute()
+}
+
+/** Removes a chain's oldest events beyond `keep`; what is left still verifies, from the base that is moved along. */
+export async function trimChain(tx: Tx, name: string, keep: number): Promise<void> {
+  const chain = await tx.selectFrom('chains').selectAll().where('name', '=', name).executeTakeFirst()
+  if (chain === undefined || chain.head_seq - chain.base_seq <= keep) return
+  const last = await tx
+    .selectFrom('events')
+    .select(['seq', 'hash'])
+    .where('chain', '=', name)
+    .where('seq', '=', chain.head_seq - keep)
+    .executeTakeFirst()
+  if (last === undefined) return // a gap: leave everything for `event verify` to find
+  await tx.deleteFrom('events').where('chain', '=', name).where('seq', '<=', last.seq).execute()
+  await tx
+    .updateTable('chains')
+    .set({ base_seq: last.seq, base_hash: last.hash })
+    .where('name', '=', name)
+    .execute()
+}
+
+/** Which events to list. */
+export interface EventFilter {
+  readonly node?: string | undefined
+  readonly kind?: string | undefined
+  readonly session?: string | undefined
+  readonly since?: Date | undefined
+  /** Only events with a greater id: the cursor of paging and following. */
+  readonly after?: number | undefined
+  readonly limit: number
+  /** The newest `limit` (still in order of time) instead of the oldest. */
+  readonly newest?: boolean
+}
+
+/** Lists events in the order they were written. */
+export async function listEvents(db: Queries, filter: EventFilter): Promise<EventRow[]> {
+  let query = db.selectFrom('events').selectAll()
+  if (filter.node !== undefined) query = query.where('node', '=', filter.node)
+  if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind as EventRow['kind']) // any text: no match
+  if (filter.session !== undefined) query = query.where('session', '=', filter.session)
+  if (filter.since !== undefined) query = query.where('at', '>=', filter.since.toISOString())
+  if (filter.after !== undefined) query = query.where('id', '>', filter.after)
+  const rows = await query
+    .orderBy('id', filter.newest === true ? 'desc' : 'asc')
+    .limit(filter.limit)
+    .execute()
+  // An identity column makes `id` a plain number in both dialects; Generated<> is for inserts only.
+  return (filter.newest === true ? rows.reverse() : rows) as unknown as EventRow[]
+}
+
+/** What `event verify` found: how much was read, and the first fault of each chain that has one. */
+export interface Verification {
+  readonly chains: number
+  readonly events: number
+  readonly faults: readonly ChainFault[]
+}
+
+/** Reads every chain from its base to its head, a page at a time. */
+export async function verifyChains(db: Queries, pageSize = 1000): Promise<Verification> {
+  const chains = await db.selectFrom('chains').selectAll().orderBy('name').execute()
+  const faults: ChainFault[] = []
+  let events = 0
+  for (const chain of chains) {
+    const result = await verifyChain(db, endsOf(chain), pageSize)
+    events += result.events
+    if (result.fault !== undefined) faults.push(result.fault)
+  }
+  faults.push(...(await orphans(db)))
+  return { chains: chains.length, events, faults }
+}
+
+async function verifyChain(
+  db: Queries,
+  ends: ChainEnds,
+  pageSize: number,
+): Promise<{ events: number; fault: ChainFault | undefined }> {
+  const verifier = new ChainVerifier(ends)
+  let events = 0
+  for (let after = ends.baseSeq; ; ) {
+    const page = await db
+      .selectFrom('events')
+      .selectAll()
+      .where('chain', '=', ends.name)
+      .where('seq', '>', after)
+      .orderBy('seq')
+      .limit(pageSize)
+      .execute()
+    for (const row of page) {
+      events += 1
+      const fault = verifier.accept(chained(row as unknown as EventRow))
+      if (fault !== undefined) return { events, fault }
+      after = row.seq
+    }
+    if (page.length < pageSize) return { events, fault: verifier.finish() }
+  }
+}
+
+/** Events whose chain's own row is gone. */
+async function orphans(db: Queries): Promise<ChainFault[]> {
+  const rows = await db
+    .selectFrom('events')
+    .leftJoin('chains', 'chains.name', 'events.chain')
+    .select((e) => ['events.chain', e.fn.min('events.seq').as('seq')])
+    .where('chains.name', 'is', null)
+    .groupBy('events.chain')
+    .execute()
+  return rows.map((row) => ({ chain: row.chain, seq: Number(row.seq), fault: 'out of order' }))
+}
+
+function endsOf(row: ChainRow): ChainEnds {
+  return {
+    name: row.name,
+    baseSeq: row.base_seq,
+    baseHash: row.base_hash,
+    headSeq: row.head_seq,
+    headHash: row.head_hash,
+  }
+}
+
+function chained(row: EventRow): ChainedEvent {
+  const { prev_hash: prevHash, id: _id, ...rest } = row
+  return { ...rest, prevHash }
+}

@@ -1,0 +1,107 @@
+import type { AddressRange } from '../domain/address.ts'
+import type { Queries, Storage, Tx } from './database.ts'
+import type { NodeRow } from './tables.ts'
+
+/** A node with what is listed beside its row. */
+export interface NodeRecord extends NodeRow {
+  readonly addresses: readonly AddressRange[]
+  readonly macs: readonly string[]
+}
+
+/** Finds a node by name. */
+export async function findNode(db: Queries, name: string): Promise<NodeRecord | undefined> {
+  const row = await db.selectFrom('nodes').selectAll().where('name', '=', name).executeTakeFirst()
+  return row === undefined ? undefined : withLists(db, row)
+}
+
+/** Finds a node by name and keeps other transactions from changing it until this one ends. */
+export async function lockNode(
+  tx: Tx,
+  dialect: Storage['dialect'],
+  name: string,
+): Promise<NodeRecord | undefined> {
+  let query = tx.selectFrom('nodes').selectAll().where('name', '=', name)
+  // SQLite has one writer at a time; its dialect has no row locks.
+  if (dialect === 'postgres') query = query.forUpdate()
+  const row = await query.executeTakeFirst()
+  return row === undefined ? undefined : withLists(tx, row)
+}
+
+/** Names of the nodes that a MAC address, system UUID or serial number is registered for, each name once. */
+export async function findNodeNames(
+  db: Queries,
+  by: { mac?: string | undefined; uuid?: string | undefined; serial?: string | undefined },
+): Promise<string[]> {
+  const names = new Set<string>()
+  if (by.mac !== undefined) {
+    const row = await db
+      .selectFrom('node_macs')
+      .innerJoin('nodes', 'nodes.id', 'node_macs.node')
+      .select('nodes.name')
+      .where('node_macs.mac', '=', by.mac)
+      .executeTakeFirst()
+    if (row !== undefined) names.add(row.name)
+  }
+  for (const column of ['uuid', 'serial'] as const) {
+    const value = by[column]
+    if (value === undefined) continue
+    const rows = await db.selectFrom('nodes').select('name').where(column, '=', value).limit(2).execute()
+    for (const row of rows) names.add(row.name)
+  }
+  return [...names]
+}
+
+/** How many nodes other than `node` have this single address in their list. */
+export async function countOtherHolders(db: Queries, node: string, address: string): Promise<number> {
+  const { count } = await db
+    .selectFrom('node_addresses')
+    .select((e) => e.fn.countAll<number | string>().as('count'))
+    .where('address', '=', address)
+    .where('prefix_length', 'in', [32, 128])
+    .where('node', '<>', node)
+    .executeTakeFirstOrThrow()
+  return Number(count)
+}
+
+/** Changes columns of a node. */
+export async function updateNode(tx: Tx, id: string, changes: Partial<NodeRow>): Promise<void> {
+  await tx.updateTable('nodes').set(changes).where('id', '=', id).execute()
+}
+
+/** Replaces a node's address list. */
+export async function setAddresses(tx: Tx, id: string, addresses: readonly AddressRange[]): Promise<void> {
+  await tx.deleteFrom('node_addresses').where('node', '=', id).execute()
+  if (addresses.length === 0) return
+  const rows = addresses.map((a) => ({ node: id, address: a.address, prefix_length: a.prefixLength }))
+  await tx
+    .insertInto('node_addresses')
+    .values(rows)
+    .onConflict((c) => c.doNothing())
+    .execute()
+}
+
+/** Replaces a node's MAC list. */
+export async function setMacs(tx: Tx, id: string, macs: readonly string[]): Promise<void> {
+  await tx.deleteFrom('node_macs').where('node', '=', id).execute()
+  if (macs.length === 0) return
+  await tx
+    .insertInto('node_macs')
+    .values([...new Set(macs)].map((mac) => ({ mac, node: id })))
+    .execute()
+}
+
+async function withLists(db: Queries, row: NodeRow): Promise<NodeRecord> {
+  const addresses = await db
+    .selectFrom('node_addresses')
+    .select(['address', 'prefix_length as prefixLength'])
+    .where('node', '=', row.id)
+    .orderBy('address')
+    .execute()
+  const macs = await db
+    .selectFrom('node_macs')
+    .select('mac')
+    .where('node', '=', row.id)
+    .orderBy('mac')
+    .execute()
+  return { ...row, addresses, macs: macs.map((m) => m.mac) }
+}

@@ -1,0 +1,168 @@
+import type { Generated } from 'kysely'
+import type { EventKind } from '../domain/event.ts'
+import type { NodeState, ReinstallState, SessionState } from '../domain/state.ts'
+import type { TokenKind } from '../domain/token.ts'
+
+/**
+ * The rows, the same on SQLite and PostgreSQL: times are ISO 8601 UTC text with milliseconds (so that text order is
+ * time order), booleans are 0 or 1, documents are JSON text. Secrets are SHA-256 hashes, or sealed (`answer`).
+ */
+export interface Tables {
+  nodes: NodeRow
+  node_addresses: NodeAddressRow
+  node_macs: NodeMacRow
+  profiles: ProfileRow
+  images: ImageRow
+  sessions: SessionRow
+  session_stages: SessionStageRow
+  tokens: TokenRow
+  pending_machines: PendingMachineRow
+  chains: ChainRow
+  events: EventRow
+  operators: OperatorRow
+}
+
+export interface NodeRow {
+  id: string
+  name: string
+  profile: string | null
+  state: NodeState
+  /** Set exactly while `state` is `failed`: `reported` or `expired`. */
+  failure_cause: string | null
+  uuid: string | null
+  serial: string | null
+  labels: string
+  reinstall: ReinstallState
+  reinstall_attempts: number
+  /** The session that serves the reinstall sequence, exactly while `reinstall` is `serving`. */
+  reinstall_session: string | null
+  armed: number
+  secret_id: string | null
+  secret_hash: string | null
+  /** The machine's facts at its last stage 1. */
+  last_facts: string | null
+  /** Its latest session, ended or not. */
+  session: string | null
+  created_at: string
+  updated_at: string
+}
+
+export interface NodeAddressRow {
+  node: string
+  address: string
+  prefix_length: number
+}
+
+export interface NodeMacRow {
+  mac: string
+  node: string
+}
+
+export interface ProfileRow {
+  name: string
+  /** The profile with its secret settings sealed. */
+  document: string
+  revision: number
+  created_at: string
+  updated_at: string
+}
+
+export interface ImageRow {
+  name: string
+  version: string
+  manifest: string
+  digest: string
+  created_at: string
+  created_by: string
+}
+
+export type StageName = 'stage1' | 'stage2' | 'stage3' | 'join' | 'report'
+
+export interface SessionRow {
+  id: string
+  node: string
+  sequence: 'boot' | 'reinstall'
+  tokens: 'native' | 'epoxy'
+  local: number
+  state: SessionState
+  /** The last stage opened. */
+  stage: StageName
+  /** Why it ended, where it ended badly. */
+  cause: string | null
+  /** Everything that was decided at stage 1: images by digest, arguments, join. */
+  pinned: string
+  facts: string
+  source: string
+  started_at: string
+  last_seen_at: string
+  expires_at: string
+  /** Set exactly when `state` is an end. */
+  ended_at: string | null
+}
+
+export interface SessionStageRow {
+  session: string
+  stage: StageName
+  opened_at: string
+  bytes: number
+}
+
+export interface TokenRow {
+  id: string
+  session: string
+  kind: TokenKind
+  secret_hash: string
+  issued_at: string
+  expires_at: string
+  consumed_at: string | null
+  retired_at: string | null
+  /** The answer of a redemption, sealed under the token's secret and its Idempotency-Key (`boot/sealed-answer.ts`). */
+  answer: string | null
+}
+
+export interface PendingMachineRow {
+  code: string
+  /** SHA-256 over facts and source, so that the same machine keeps its code. */
+  fingerprint: string
+  facts: string
+  source: string
+  first_seen_at: string
+  last_seen_at: string
+  expires_at: string
+  rejected: number
+}
+
+export interface ChainRow {
+  name: string
+  base_seq: number
+  base_hash: string
+  head_seq: number
+  head_hash: string
+}
+
+export interface EventRow {
+  id: Generated<number>
+  chain: string
+  seq: number
+  at: string
+  kind: EventKind
+  node: string | null
+  session: string | null
+  actor: string
+  source: string | null
+  detail: string
+  prev_hash: string
+  hash: string
+}
+
+export type Role = 'viewer' | 'operator' | 'publisher' | 'admin'
+
+export interface OperatorRow {
+  id: string
+  name: string
+  role: Role
+  secret_hash: string
+  created_at: string
+  expires_at: string | null
+  revoked_at: string | null
+}
