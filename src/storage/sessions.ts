@@ -72,6 +72,11 @@ export async function endSession(
     .execute()
 }
 
+/** Notes that a session goes on from another address. */
+export async function moveSession(tx: Tx, id: string, source: string): Promise<void> {
+  await tx.updateTable('sessions').set({ source }).where('id', '=', id).execute()
+}
+
 /** Renews a session's idle timer. */
 export async function touchSession(db: Queries, id: string, now: Date): Promise<void> {
   await db

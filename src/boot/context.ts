@@ -1,0 +1,40 @@
+import type { Clock } from '../domain/clock.ts'
+import type { Storage } from '../storage/database.ts'
+import type { Templates } from '../templates/load.ts'
+import type { RefusalLog } from './refusal-log.ts'
+import type { SettingsSealer } from './settings-sealer.ts'
+import type { Transfers } from './transfers.ts'
+
+/** Lifetimes and limits of the boot story, from the settings; seconds. */
+export interface BootSettings {
+  readonly publicUrl: string
+  readonly tokenLifetimeSeconds: number
+  readonly epoxyTokenLifetimeSeconds: number
+  readonly reportTokenLifetimeSeconds: number
+  readonly sessionIdleSeconds: number
+  readonly sessionMaxSeconds: number
+  readonly maxStage1PerHour: number
+  readonly maxReinstallAttempts: number
+  readonly repeatStage1Seconds: number
+  readonly enrolmentLifetimeSeconds: number
+  readonly maxPendingMachines: number
+}
+
+/** What the steps of a boot use. Wired by hand in server.ts. */
+export interface BootContext {
+  readonly storage: Storage
+  readonly clock: Clock
+  readonly randomBytes: (size: number) => Uint8Array
+  readonly templates: Templates
+  readonly settings: BootSettings
+  readonly sealer: SettingsSealer
+  /** The root certificate that nodes trust, PEM. */
+  readonly rootCertificate: () => string
+  readonly refusals: RefusalLog
+  readonly transfers: Transfers
+}
+
+/** `{publicUrl}/v1/boot/{host}`: what a node's requests go to. */
+export function bootBase(settings: BootSettings, host: string): string {
+  return `${settings.publicUrl}/v1/boot/${host}`
+}

@@ -1,0 +1,119 @@
+import {
+  advance,
+  next,
+  nodeTransitions,
+  type ReinstallEvent,
+  reinstallTransitions,
+  sessionTransitions,
+} from '../domain/state.ts'
+import { type NodeRecord, updateNode } from '../storage/nodes.ts'
+import * as sessions from '../storage/sessions.ts'
+import type { SessionRow } from '../storage/tables.ts'
+import { retireTokens } from '../storage/tokens.ts'
+import type { Work } from './work.ts'
+
+/** How a session ends before it is ready. */
+export interface Ending {
+  readonly how: 'fail' | 'expire' | 'supersede'
+  /** For the record, in words. */
+  readonly cause: string
+  readonly actor: string
+  readonly source: string | null
+  /** Retire the report token too: the node was disabled. Otherwise its late report is still taken note of. */
+  readonly silence?: boolean
+  /** A repeated stage 1 of the same machine, no cause for concern. */
+  readonly repeat?: boolean
+}
+
+const kinds = { fail: 'session-failed', expire: 'session-expired', supersede: 'session-superseded' } as const
+const failureCauses = { fail: 'reported', expire: 'expired' } as const
+
+/**
+ * Ends a live session that did not become ready: spends its tokens, cuts its downloads, gives the reinstall mark back,
+ * and holds the node when that was the last attempt. Returns the node as it is then.
+ */
+export async function endSession(
+  work: Work,
+  node: NodeRecord,
+  session: SessionRow,
+  ending: Ending,
+): Promise<NodeRecord> {
+  const { tx, now } = work
+  const state = advance(sessionTransitions, session.state, ending.how, `session ${session.id}`)
+  await sessions.endSession(tx, session.id, state, ending.cause, now)
+  await retireTokens(tx, session.id, { except: ending.silence === true ? [] : ['report'] }, now)
+  work.afterCommit(() => work.context.transfers.cut(session.id))
+  await work.event({
+    kind: kinds[ending.how],
+    node: node.name,
+    session: session.id,
+    actor: ending.actor,
+    source: ending.source,
+    detail: {
+      cause: ending.cause,
+      stage: session.stage,
+      ...(ending.repeat === true ? { repeat: true } : {}),
+    },
+  })
+  return changeNode(work, node, session, ending)
+}
+
+async function changeNode(
+  work: Work,
+  node: NodeRecord,
+  session: SessionRow,
+  ending: Ending,
+): Promise<NodeRecord> {
+  let changed = node
+  if (ending.how !== 'supersede' && next(nodeTransitions, node.state, 'session-failed') !== undefined) {
+    changed = { ...changed, state: 'failed', failure_cause: failureCauses[ending.how] }
+  }
+  if (node.reinstall_session === session.id) changed = withMark(changed, 'session-ended')
+  const attempts = changed.reinstall_attempts
+  const last = changed.reinstall === 'marked' && attempts >= work.context.settings.maxReinstallAttempts
+  if (last && next(nodeTransitions, changed.state, 'hold') !== undefined) {
+    changed = { ...changed, state: 'held', failure_cause: null }
+    await work.event({
+      kind: 'node-held',
+      node: node.name,
+      session: session.id,
+      actor: 'server',
+      source: null,
+      detail: { attempts },
+    })
+  }
+  await updateNode(work.tx, node.id, {
+    state: changed.state,
+    failure_cause: changed.failure_cause,
+    reinstall: changed.reinstall,
+    reinstall_session: changed.reinstall_session,
+    updated_at: work.now.toISOString(),
+  })
+  return changed
+}
+
+/** The node with its reinstall mark moved on. Throws `conflict` where the table does not allow it. */
+export function withMark(node: NodeRecord, event: ReinstallEvent, session?: string): NodeRecord {
+  const reinstall = advance(reinstallTransitions, node.reinstall, event, `the reinstall mark of ${node.name}`)
+  return {
+    ...node,
+    reinstall,
+    reinstall_session: reinstall === 'serving' ? (session ?? node.reinstall_session) : null,
+  }
+}
+
+/** Whether a live session has run out of time, idle or whole. */
+export function isOverdue(session: SessionRow, now: Date, idleSeconds: number): boolean {
+  const idle = now.getTime() - Date.parse(session.last_seen_at) > idleSeconds * 1000
+  return idle || Date.parse(session.expires_at) <= now.getTime()
+}
+
+/** Ends one overdue session. */
+export function expire(work: Work, node: NodeRecord, session: SessionRow): Promise<NodeRecord> {
+  return endSession(work, node, session, {
+    how: 'expire',
+    cause: `no sign of life after ${session.stage}`,
+    actor: 'server',
+    source: null,
+  })
+}

@@ -1,0 +1,86 @@
+import { type Facts, macOf } from '../domain/facts.ts'
+import type { NodeRecord } from '../storage/nodes.ts'
+import type { SessionRow } from '../storage/tables.ts'
+import { bootBase } from './context.ts'
+import { artifactUrl } from './image-answer.ts'
+import { mint } from './mint.ts'
+import type { Pinned, PinnedImage } from './pin.ts'
+import type { Work } from './work.ts'
+
+/** Of whom a handover tells. */
+export interface HandoverSubject {
+  readonly node: NodeRecord
+  readonly session: SessionRow
+  readonly facts: Facts
+}
+
+/** The handover that opens the minimal system: which NIC, what time, whom to trust, and the tokens of what comes next. */
+export async function firstHandover(
+  work: Work,
+  subject: HandoverSubject,
+  image: PinnedImage,
+): Promise<Record<string, unknown>> {
+  return {
+    ...basics(work, subject),
+    tokens: {
+      stage2: await mint(work, subject.session, 'stage2'),
+      report: await mint(work, subject.session, 'report'),
+    },
+    digests: { kernel: image.artifacts.kernel?.digest, initramfs: image.artifacts.initramfs?.digest },
+  }
+}
+
+/**
+ * The handover that the minimal system packs for the full one, adding the report token it has: only its hash is here.
+ * `capability` opens the filesystem's download.
+ */
+export async function nextHandover(
+  work: Work,
+  subject: HandoverSubject,
+  pinned: Pinned,
+  image: PinnedImage,
+  capability: string,
+): Promise<Record<string, unknown>> {
+  const { node, session } = subject
+  const stage3 = await mint(work, session, 'stage3')
+  const filesystem = image.artifacts.filesystem
+  return {
+    ...basics(work, subject),
+    tokens: { stage3 },
+    ...(filesystem === undefined
+      ? {}
+      : {
+          filesystem: {
+            url: artifactUrl(work, node.name, pinned, filesystem),
+            sha256: filesystem.digest,
+            size: filesystem.size,
+            capability,
+          },
+        }),
+  }
+}
+
+function basics(work: Work, { node, session, facts }: HandoverSubject): Record<string, unknown> {
+  return {
+    version: 1,
+    host: node.name,
+    session: session.id,
+    base: bootBase(work.context.settings, node.name),
+    ca: work.context.rootCertificate(),
+    time: work.now.toISOString(),
+    nic: nicOf(facts),
+  }
+}
+
+/** The NIC that iPXE booted from, and how it got its address, so that the minimal system brings up the same. */
+function nicOf(facts: Facts): Record<string, unknown> {
+  return {
+    mac: macOf(facts) ?? null,
+    dhcp: facts.ip === undefined || facts.dhcp !== undefined,
+    address: facts.ip ?? null,
+    netmask: facts.netmask ?? null,
+    gateway: facts.gateway ?? null,
+    dns: facts.dns ?? null,
+    vlan: facts.vlan ?? null,
+  }
+}

@@ -1,0 +1,28 @@
+import { addSeconds } from '../domain/clock.ts'
+import { type TokenKind, tokenFromRandom } from '../domain/token.ts'
+import type { SessionRow } from '../storage/tables.ts'
+import { insertToken } from '../storage/tokens.ts'
+import type { Work } from './work.ts'
+
+/** Mints a token of a session and stores its hash; returns its text, which only the node will have. */
+export async function mint(
+  work: Work,
+  session: Pick<SessionRow, 'id' | 'tokens' | 'expires_at'>,
+  kind: TokenKind,
+): Promise<string> {
+  const { context, tx, now } = work
+  const token = tokenFromRandom(context.randomBytes(33))
+  await insertToken(tx, token, { session: session.id, kind, now, expiresAt: expiry(work, session, kind) })
+  return token.text
+}
+
+function expiry(work: Work, session: Pick<SessionRow, 'tokens' | 'expires_at'>, kind: TokenKind): Date {
+  const { settings } = work.context
+  // A capability lasts as long as its stage, which is retired by the next redemption; the session's end is the last limit.
+  if (kind.startsWith('download-')) return new Date(session.expires_at)
+  if (kind === 'report') return addSeconds(work.now, settings.reportTokenLifetimeSeconds)
+  return addSeconds(
+    work.now,
+    session.tokens === 'epoxy' ? settings.epoxyTokenLifetimeSeconds : settings.tokenLifetimeSeconds,
+  )
+}

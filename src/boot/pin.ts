@@ -1,0 +1,77 @@
+import type { Facts } from '../domain/facts.ts'
+import { type Artifact, type Manifest, parseImageRef, parseManifest } from '../domain/image.ts'
+import type { Join } from '../domain/join.ts'
+import { joinKernelArguments } from '../domain/kernel-args.ts'
+import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
+import { Refusal } from '../domain/refusal.ts'
+import type { Queries } from '../storage/database.ts'
+import { findImage } from '../storage/fleet.ts'
+
+/** An image as a session uses it: the version and every digest are fixed now. */
+export interface PinnedImage {
+  readonly ref: string
+  /** The manifest's digest: the image's identity. */
+  readonly digest: string
+  readonly minMemoryMiB: number | null
+  /** The image's kernel arguments, then the profile's. */
+  readonly arguments: string
+  readonly artifacts: Readonly<Partial<Record<Artifact['role'], Artifact>>>
+}
+
+/** Everything that is decided at stage 1, so that nothing published or changed later touches this boot. */
+export interface Pinned {
+  readonly profile: string
+  readonly evidence: readonly EvidenceName[]
+  readonly downloads: 'session' | 'digest'
+  readonly images?: { readonly stage2: PinnedImage; readonly stage3: PinnedImage }
+  /** Its secret settings are sealed. */
+  readonly join?: Join
+  readonly chain?: ChainSequence
+}
+
+/** Pins a sequence of images. Refuses when one is not published. */
+export async function pinImages(
+  db: Queries,
+  node: string,
+  profile: Profile,
+  name: SequenceName,
+  sequence: ImageSequence,
+): Promise<Pinned> {
+  const stage2 = await pinImage(db, node, profile, sequence.stage2)
+  const stage3 = await pinImage(db, node, profile, sequence.stage3)
+  return { ...pinBasics(profile, name), images: { stage2, stage3 }, join: sequence.join }
+}
+
+/** Pins a chain of the user's own URLs. */
+export function pinChain(profile: Profile, name: SequenceName, chain: ChainSequence): Pinned {
+  return { ...pinBasics(profile, name), chain }
+}
+
+/** Pins what every sequence has. */
+export function pinBasics(profile: Profile, name: SequenceName): Pinned {
+  return { profile: profile.name, evidence: profile.evidence[name], downloads: profile.downloads }
+}
+
+/** Reads what `JSON.stringify` of a session's pinned values has stored. */
+export function readPinned(text: string): Pinned {
+  return JSON.parse(text) as Pinned // our own row, written by serve-stage1 only
+}
+
+/** Reads a session's facts as stored. */
+export function readFacts(text: string): Facts {
+  return JSON.parse(text) as Facts // our own row
+}
+
+async function pinImage(db: Queries, node: string, profile: Profile, ref: string): Promise<PinnedImage> {
+  const { name, version } = parseImageRef(ref)
+  const row = await findImage(db, name, version)
+  if (row === undefined) throw new Refusal('image-missing', { node, detail: { image: ref } })
+  const manifest: Manifest = parseManifest(JSON.parse(row.manifest))
+  return {
+    ref,
+    digest: row.digest,
+    minMemoryMiB: manifest.minMemoryMiB ?? null,
+    arguments: joinKernelArguments(manifest.kernelArguments, profile.kernelArguments),
+    artifacts: Object.fromEntries(manifest.artifacts.map((artifact) => [artifact.role, artifact])),
+  }
+}

@@ -1,0 +1,175 @@
+import type { EventKind } from '../domain/event.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { next, type SessionEvent, sessionTransitions } from '../domain/state.ts'
+import { type IdempotencyKey, parseIdempotencyKey, type TokenKind } from '../domain/token.ts'
+import { updateNode } from '../storage/nodes.ts'
+import { advanceSession, touchSession } from '../storage/sessions.ts'
+import type { StageName } from '../storage/tables.ts'
+import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
+import type { BootContext } from './context.ts'
+import { nextHandover } from './handover.ts'
+import { described } from './image-answer.ts'
+import { renderJoin } from './join-script.ts'
+import { mint } from './mint.ts'
+import { type OpenedToken, openToken } from './open-token.ts'
+import { readFacts } from './pin.ts'
+import { openAnswer, sealAnswer } from './sealed-answer.ts'
+import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
+
+/** The stages that an agent opens with a token of the native kind. */
+export type RedeemedStage = 'stage2' | 'stage3' | 'join'
+
+/** A redemption as it arrives. */
+export interface Redemption extends Asking {
+  readonly stage: RedeemedStage
+  readonly token: string | undefined
+  /** The `Idempotency-Key` header, not checked yet. */
+  readonly key: string | undefined
+}
+
+interface Step {
+  readonly event: SessionEvent
+  readonly kind: EventKind
+  /** What this stage's beginning retires: the downloads and the kept answer of the stage before. */
+  readonly retires: readonly TokenKind[]
+  readonly answer: (work: Work, opened: OpenedToken) => Promise<Record<string, unknown>>
+}
+
+/** The stages as a table: what each does to the session, and what it answers. */
+const steps: Readonly<Record<RedeemedStage, Step>> = {
+  stage2: {
+    event: 'redeem-stage2',
+    kind: 'stage2-redeemed',
+    retires: ['handover', 'download-stage2'],
+    answer: answerStage2,
+  },
+  stage3: {
+    event: 'redeem-stage3',
+    kind: 'stage3-redeemed',
+    retires: ['stage2', 'download-stage3'],
+    answer: answerStage3,
+  },
+  join: { event: 'redeem-join', kind: 'join-redeemed', retires: ['stage3'], answer: answerJoin },
+}
+
+/**
+ * Redeems a token: authenticate, consume, move the session on, mint, render, record; one transaction. The same token
+ * under the same Idempotency-Key gets the same answer again until the next stage begins. Returns the JSON answer.
+ */
+export function redeem(context: BootContext, request: Redemption): Promise<string> {
+  return recordingRefusals(context, request, () => inTransaction(context, (work) => redeemIn(work, request)))
+}
+
+async function redeemIn(work: Work, request: Redemption): Promise<string> {
+  const opened = await openToken(work, request, request.token, { kind: request.stage })
+  const key = request.key === undefined ? undefined : parseIdempotencyKey(request.key)
+  if (opened.token.consumed_at !== null) return repeat(work, request, opened, key)
+  const { session, node } = opened
+  const step = steps[request.stage]
+  const state = next(sessionTransitions, session.state, step.event)
+  if (state === undefined)
+    throw new Refusal('wrong-order', {
+      node: node.name,
+      session: session.id,
+      detail: { state: session.state },
+    })
+  // The one statement that makes a token single-use; everything before it only says why not.
+  if (!(await consumeToken(work.tx, opened.presented.id, opened.hash, work.now))) {
+    throw new Refusal('spent-token', { node: node.name, session: session.id })
+  }
+  await advanceSession(work.tx, session.id, { state, stage: request.stage as StageName }, work.now)
+  await retireTokens(work.tx, session.id, { kinds: step.retires }, work.now)
+  if (request.stage === 'stage2') await countAttempt(work, opened)
+  const answer = JSON.stringify(await step.answer(work, opened))
+  if (key !== undefined)
+    await keepAnswer(work.tx, opened.token.id, sealAnswer(answer, opened.presented.secret, key))
+  await work.event({
+    kind: step.kind,
+    node: node.name,
+    session: session.id,
+    actor: 'node',
+    source: request.source,
+    detail: { repeatable: key !== undefined },
+  })
+  return answer
+}
+
+async function repeat(
+  work: Work,
+  request: Redemption,
+  { token, presented, session, node }: OpenedToken,
+  key: IdempotencyKey | undefined,
+): Promise<string> {
+  const subject = { node: node.name, session: session.id }
+  if (key === undefined || token.answer === null) throw new Refusal('spent-token', subject)
+  const answer = openAnswer(token.answer, presented.secret, key)
+  if (answer === undefined) throw new Refusal('other-key', subject)
+  await touchSession(work.tx, session.id, work.now)
+  await work.event({
+    kind: 'answer-repeated',
+    node: node.name,
+    session: session.id,
+    actor: 'node',
+    source: request.source,
+    detail: { stage: request.stage },
+  })
+  return answer
+}
+
+/** A reinstall counts as attempted once the minimal system runs: what failed before it changed nothing on the node. */
+export async function countAttempt(work: Work, { node, session }: OpenedToken): Promise<void> {
+  if (node.reinstall_session !== session.id) return
+  await updateNode(work.tx, node.id, { reinstall_attempts: node.reinstall_attempts + 1 })
+}
+
+async function answerStage2(
+  work: Work,
+  { node, session, pinned }: OpenedToken,
+): Promise<Record<string, unknown>> {
+  const image = pinned.images?.stage3
+  if (image === undefined) throw new Refusal('no-sequence', { node: node.name, session: session.id })
+  const capability = await mint(work, session, 'download-stage3')
+  const subject = { node, session, facts: readFacts(session.facts) }
+  return {
+    stage: 'stage2',
+    session: session.id,
+    ...described(work, node.name, pinned, image),
+    capability,
+    handover: await nextHandover(work, subject, pinned, image, capability),
+  }
+}
+
+async function answerStage3(
+  work: Work,
+  { node, session, pinned }: OpenedToken,
+): Promise<Record<string, unknown>> {
+  return {
+    stage: 'stage3',
+    session: session.id,
+    host: node.name,
+    configuration: {
+      sequence: session.sequence,
+      profile: pinned.profile,
+      image: pinned.images?.stage3.ref,
+      labels: JSON.parse(node.labels) as unknown,
+    },
+    tokens: { join: await mint(work, session, 'join') },
+  }
+}
+
+async function answerJoin(
+  work: Work,
+  { node, session, pinned }: OpenedToken,
+): Promise<Record<string, unknown>> {
+  const join = pinned.join ?? { kind: 'none' as const }
+  return {
+    stage: 'join',
+    session: session.id,
+    kind: join.kind,
+    script: renderJoin(
+      work.context,
+      { host: node.name, session: session.id, profile: pinned.profile, sequence: session.sequence },
+      join,
+    ),
+  }
+}

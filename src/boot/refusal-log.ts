@@ -1,0 +1,138 @@
+import { countingUnit } from '../domain/address.ts'
+import type { Clock } from '../domain/clock.ts'
+import { type EventFacts, type EventKind, nodeChain, unknownChain } from '../domain/event.ts'
+import type { Storage } from '../storage/database.ts'
+import { appendEvent, trimChain } from '../storage/events.ts'
+
+/**
+ * What strangers can cause to be written, bounded so that nobody can fill the disk: per (chain, kind, cause, source /32
+ * or /64) the first ten a minute are events and the rest are one counted event; a chain takes at most a hundred a
+ * minute in all; requests that name no known node share one chain of bounded length. Written after boots, not among
+ * them, and not at all when the disk is nearly full.
+ */
+export interface RefusalLog {
+  /** Takes note; never throws and never waits. */
+  record(facts: Omit<EventFacts, 'at' | 'actor'> & { cause: string }): void
+  /** Writes what is due: queued events, and counts whose minute is over. */
+  flush(): Promise<void>
+  /** Events that were not written because the queue or the disk was full. */
+  readonly dropped: () => number
+}
+
+/** What the log needs. */
+export interface RefusalLogOptions {
+  readonly storage: Storage
+  readonly clock: Clock
+  /** Whether the disk has room left above the reserve. */
+  readonly hasRoom: () => Promise<boolean>
+  readonly onError: (error: unknown) => void
+}
+
+const windowMilliseconds = 60_000
+const listedPerSource = 10
+const listedPerChain = 100
+const maxQueued = 2000
+const maxWindows = 10_000
+const maxUnknownEvents = 10_000
+const batchSize = 50
+
+interface Window {
+  readonly since: Date
+  readonly facts: EventFacts
+  readonly cause: string
+  listed: number
+  counted: number
+}
+
+/** Opens the log. `flush` is called by a timer of the server and before it stops. */
+export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
+  const windows = new Map<string, Window>()
+  const queue: EventFacts[] = []
+  let dropped = 0
+  let writing: Promise<void> | undefined
+
+  function windowFor(key: string, facts: EventFacts, cause: string): Window {
+    const known = windows.get(key)
+    if (known !== undefined && facts.at.getTime() - known.since.getTime() < windowMilliseconds) return known
+    if (known !== undefined) close(key, known)
+    const fresh: Window = { since: facts.at, facts, cause, listed: 0, counted: 0 }
+    windows.set(key, fresh)
+    return fresh
+  }
+
+  function close(key: string, window: Window): void {
+    windows.delete(key)
+    if (window.counted === 0) return
+    const { facts, cause, counted, since } = window
+    enqueue({
+      ...facts,
+      at: options.clock(),
+      kind: 'refusals-counted',
+      session: null,
+      detail: { of: facts.kind, cause, count: counted, since: since.toISOString() },
+    })
+  }
+
+  function enqueue(facts: EventFacts): void {
+    if (queue.length >= maxQueued) dropped += 1
+    else queue.push(facts)
+  }
+
+  function record(input: Parameters<RefusalLog['record']>[0]): void {
+    const { cause, ...rest } = input
+    const facts: EventFacts = { ...rest, at: options.clock(), actor: rest.node === null ? 'unknown' : 'node' }
+    const chain = chainOf(facts)
+    const unit = facts.source === null ? '-' : countingUnit(facts.source)
+    const whole = windowFor(`${chain}|*`, { ...facts, source: null }, 'any')
+    // With too many sources to keep apart, one window a chain and cause counts for all of them.
+    const bySource = `${chain}|${facts.kind}|${cause}|${windows.size < maxWindows ? unit : '*'}`
+    const window = windowFor(bySource, facts, cause)
+    if (window.listed < listedPerSource && whole.listed < listedPerChain) {
+      window.listed += 1
+      whole.listed += 1
+      enqueue(facts)
+      void flush()
+    } else {
+      window.counted += 1
+    }
+  }
+
+  function flush(): Promise<void> {
+    writing ??= writeAll().finally(() => {
+      writing = undefined
+    })
+    return writing
+  }
+
+  async function writeAll(): Promise<void> {
+    // One turn of the event loop first: boots that are being served now begin their transactions before this one.
+    await new Promise((resolve) => setImmediate(resolve))
+    const now = options.clock().getTime()
+    for (const [key, window] of windows) {
+      if (now - window.since.getTime() >= windowMilliseconds) close(key, window)
+    }
+    while (queue.length > 0) await writeBatch(queue.splice(0, batchSize))
+  }
+
+  async function writeBatch(batch: readonly EventFacts[]): Promise<void> {
+    try {
+      if (!(await options.hasRoom())) {
+        dropped += batch.length
+        return
+      }
+      await options.storage.transaction(async (tx) => {
+        for (const facts of batch) await appendEvent(tx, facts, chainOf(facts))
+        if (batch.some((facts) => facts.node === null)) await trimChain(tx, unknownChain, maxUnknownEvents)
+      })
+    } catch (error) {
+      dropped += batch.length
+      options.onError(error)
+    }
+  }
+
+  return { record, flush, dropped: () => dropped }
+}
+
+function chainOf(facts: { node: string | null; kind: EventKind }): string {
+  return facts.node === null ? unknownChain : nodeChain(facts.node)
+}

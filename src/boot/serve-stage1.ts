@@ -1,0 +1,280 @@
+import { addSeconds } from '../domain/clock.ts'
+import { type Facts, macOf, parseFacts, sameMachine, uuidOf } from '../domain/facts.ts'
+import { parseNodeName } from '../domain/node.ts'
+import { type Profile, parseProfile, type Sequence, type SequenceName } from '../domain/profile.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { advance, nodeTransitions } from '../domain/state.ts'
+import { PawlError } from '../errors.ts'
+import { findProfile } from '../storage/fleet.ts'
+import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
+import { countSessionsSince, findLiveSession, insertSession } from '../storage/sessions.ts'
+import type { SessionRow } from '../storage/tables.ts'
+import { authenticate } from './authenticate.ts'
+import type { BootContext } from './context.ts'
+import { endSession, expire, isOverdue, withMark } from './end-session.ts'
+import { type Pinned, pinBasics, pinChain, pinImages, readFacts } from './pin.ts'
+import {
+  answerHeld,
+  answerLocal,
+  answerStage1,
+  type Stage1Answer,
+  type Stage1Format,
+} from './stage1-answer.ts'
+import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
+
+/** A request for stage 1. */
+export interface Stage1Request extends Asking {
+  /** Query or form fields: facts, and `secret`. */
+  readonly fields: Readonly<Record<string, unknown>>
+  readonly format: Stage1Format
+}
+
+/**
+ * Stage 1: authenticate, open a session (retiring the one before), mint, render, record; one transaction. Throws a
+ * Refusal, `invalid` for malformed facts, `too-many-boots`; undefined means that no node matches the facts of a
+ * request without a host name, which is a matter for enrolment.
+ */
+export function serveStage1(context: BootContext, request: Stage1Request): Promise<Stage1Answer | undefined> {
+  return recordingRefusals(context, request, async () => {
+    const facts = readRequestFacts(request.fields)
+    const name = request.host === undefined ? await selectByFacts(context, facts) : nameOf(request.host)
+    if (name === undefined) return undefined
+    return inTransaction(context, (work) => serve(work, request, name, facts))
+  })
+}
+
+async function serve(work: Work, request: Stage1Request, name: string, facts: Facts): Promise<Stage1Answer> {
+  let node = await lockNode(work.tx, work.context.storage.dialect, name)
+  if (node === undefined) throw new Refusal('unknown-node')
+  if (node.state === 'disabled') throw new Refusal('node-disabled', { node: name })
+  const profile = await profileOf(work, node)
+  const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
+  await authenticate(work.tx, node, profile.evidence[sequenceName], {
+    source: request.source,
+    secret: typeof request.fields.secret === 'string' ? request.fields.secret : undefined,
+  })
+  checkRegisteredFacts(node, facts)
+  await limitStage1s(work, node, request.source)
+  node = await retireLiveSession(work, node, facts, request.source)
+  if (node.state === 'held') return held(work, node, request)
+  checkArmed(node, profile)
+  await noteChangedFacts(work, node, facts, request.source)
+  const sequence = sequenceName === 'boot' ? profile.boot : profile.reinstall
+  if (sequence === undefined)
+    throw new Refusal('no-sequence', { node: name, detail: { sequence: sequenceName } })
+  return open(work, request, node, { profile, sequenceName, sequence, facts })
+}
+
+interface Plan {
+  readonly profile: Profile
+  readonly sequenceName: SequenceName
+  readonly sequence: Sequence
+  readonly facts: Facts
+}
+
+async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: Plan): Promise<Stage1Answer> {
+  const { tx, now, context } = work
+  const local = plan.sequence === 'local'
+  const pinned = await pin(work, node, plan)
+  const session: SessionRow = {
+    id: Buffer.from(context.randomBytes(9)).toString('base64url'),
+    node: node.id,
+    sequence: plan.sequenceName,
+    tokens: plan.profile.tokens,
+    local: local ? 1 : 0,
+    state: local ? 'ready' : 'stage1',
+    stage: 'stage1',
+    cause: null,
+    pinned: JSON.stringify(pinned),
+    facts: JSON.stringify(plan.facts),
+    source: request.source,
+    started_at: now.toISOString(),
+    last_seen_at: now.toISOString(),
+    expires_at: addSeconds(now, context.settings.sessionMaxSeconds).toISOString(),
+    ended_at: local ? now.toISOString() : null,
+  }
+  await insertSession(tx, session)
+  await updateNode(tx, node.id, nodeAfter(node, session, plan))
+  const answer = local
+    ? answerLocal(work, node, plan.facts)
+    : await answerStage1(work, { node, session, pinned, facts: plan.facts, format: request.format })
+  await work.event({
+    kind: local ? 'booted-local' : 'session-opened',
+    node: node.name,
+    session: session.id,
+    actor: 'node',
+    source: request.source,
+    detail: {
+      sequence: plan.sequenceName,
+      profile: plan.profile.name,
+      ...(pinned.images === undefined
+        ? {}
+        : { stage2: pinned.images.stage2.digest, stage3: pinned.images.stage3.digest }),
+      ...(pinned.chain === undefined ? {} : { imagesVersion: pinned.chain.imagesVersion }),
+      ...(local ? {} : { digestsCheckedByFirmware: answer.digestsChecked }),
+      facts: plan.facts,
+    },
+  })
+  return answer
+}
+
+function pin(work: Work, node: NodeRecord, plan: Plan): Promise<Pinned> {
+  const { profile, sequence, sequenceName } = plan
+  if (sequence === 'local') return Promise.resolve(pinBasics(profile, sequenceName))
+  if ('chain' in sequence) return Promise.resolve(pinChain(profile, sequenceName, sequence))
+  return pinImages(work.tx, node.name, profile, sequenceName, sequence)
+}
+
+function nodeAfter(node: NodeRecord, session: SessionRow, plan: Plan): Partial<NodeRecord> {
+  const event = session.local === 1 ? 'boot-local' : 'open-session'
+  const marked = plan.sequenceName === 'reinstall' ? withMark(node, 'serve', session.id) : node
+  return {
+    state: advance(nodeTransitions, node.state, event, `node ${node.name}`),
+    failure_cause: null,
+    reinstall: marked.reinstall,
+    reinstall_session: marked.reinstall_session,
+    armed: 0,
+    session: session.id,
+    last_facts: JSON.stringify(plan.facts),
+    updated_at: session.started_at,
+  }
+}
+
+function readRequestFacts(fields: Readonly<Record<string, unknown>>): Facts {
+  const result = parseFacts(fields)
+  if ('bad' in result) throw new PawlError('invalid', `fact "${result.bad.name}" is ${result.bad.reason}`)
+  return result.facts
+}
+
+function nameOf(host: string): string {
+  try {
+    return parseNodeName(host)
+  } catch {
+    throw new Refusal('unknown-node')
+  }
+}
+
+/** The node that the facts point at. More than one is refused; none is undefined. */
+async function selectByFacts(context: BootContext, facts: Facts): Promise<string | undefined> {
+  const names = await findNodeNames(context.storage.db, {
+    mac: macOf(facts),
+    uuid: uuidOf(facts),
+    serial: facts.serial,
+  })
+  if (names.length > 1) throw new Refusal('facts-ambiguous', { detail: { nodes: names } })
+  return names[0]
+}
+
+async function profileOf(work: Work, node: NodeRecord): Promise<Profile> {
+  const row = node.profile === null ? undefined : await findProfile(work.tx, node.profile)
+  if (row === undefined) throw new Refusal('no-profile', { node: node.name })
+  return parseProfile(JSON.parse(row.document))
+}
+
+/** A stick in the wrong machine: what an operator has registered is not contradicted by a request. */
+function checkRegisteredFacts(node: NodeRecord, facts: Facts): void {
+  const uuid = uuidOf(facts)
+  const wrong = [
+    ...(node.uuid !== null && uuid !== undefined && uuid !== node.uuid ? ['uuid'] : []),
+    ...(node.serial !== null && facts.serial !== undefined && facts.serial !== node.serial ? ['serial'] : []),
+  ]
+  if (wrong.length > 0) throw new Refusal('facts-contradict', { node: node.name, detail: { facts, wrong } })
+}
+
+/** Retires the session before this one. Another machine's live session is left alone, and this request refused. */
+async function retireLiveSession(
+  work: Work,
+  node: NodeRecord,
+  facts: Facts,
+  source: string,
+): Promise<NodeRecord> {
+  const { settings } = work.context
+  const live = await findLiveSession(work.tx, node.id)
+  if (live === undefined) return node
+  if (isOverdue(live, work.now, settings.sessionIdleSeconds)) return expire(work, node, live)
+  const before = readFacts(live.facts)
+  if (!sameMachine(before, facts)) {
+    throw new Refusal('two-machines', {
+      node: node.name,
+      session: live.id,
+      detail: { addresses: [live.source, source], facts: [before, facts] },
+    })
+  }
+  const repeat =
+    live.state === 'stage1' &&
+    live.source === source &&
+    before.mac === facts.mac &&
+    before.uuid === facts.uuid &&
+    work.now.getTime() - Date.parse(live.started_at) <= settings.repeatStage1Seconds * 1000
+  return endSession(work, node, live, {
+    how: 'supersede',
+    cause: repeat ? 'stage 1 was asked again at once' : 'a later stage 1',
+    actor: 'node',
+    source,
+    repeat,
+  })
+}
+
+/** The limit on stage 1s an hour. The pause asked for doubles with each time that many in a day, up to ten minutes. */
+async function limitStage1s(work: Work, node: NodeRecord, source: string): Promise<void> {
+  const limit = work.context.settings.maxStage1PerHour
+  const inHour = await countSessionsSince(work.tx, node.id, addSeconds(work.now, -3600))
+  if (inHour < limit) return
+  const inDay = await countSessionsSince(work.tx, node.id, addSeconds(work.now, -86_400))
+  work.context.refusals.record({
+    kind: 'too-many-boots',
+    cause: 'too-many-boots',
+    node: node.name,
+    session: null,
+    source,
+    detail: { inHour, inDay, limit },
+  })
+  throw new PawlError(
+    'too-many-boots',
+    `node ${node.name} asked for stage 1 more than ${limit} times in an hour`,
+    {
+      hint: 'look at its timeline: it does not get through its boot',
+      retryAfterSeconds: Math.min(600, 30 * 2 ** Math.min(5, Math.floor(inDay / limit) - 1)),
+    },
+  )
+}
+
+/** With `armed`, a node that is ready boots only after an operator said so: its own request proves no need. */
+function checkArmed(node: NodeRecord, profile: Profile): void {
+  if (profile.armed && node.state === 'ready' && node.armed === 0)
+    throw new Refusal('not-armed', { node: node.name })
+}
+
+async function noteChangedFacts(work: Work, node: NodeRecord, facts: Facts, source: string): Promise<void> {
+  if (node.last_facts === null) return
+  const before = readFacts(node.last_facts)
+  const changed = (['uuid', 'serial', 'mac'] as const).filter(
+    (name) => before[name] !== undefined && facts[name] !== undefined && before[name] !== facts[name],
+  )
+  if (changed.length === 0) return
+  await work.event({
+    kind: 'facts-changed',
+    node: node.name,
+    session: null,
+    actor: 'node',
+    source,
+    detail: { changed, before: pick(before, changed), now: pick(facts, changed) },
+  })
+}
+
+function pick(facts: Facts, names: readonly (keyof Facts)[]): Facts {
+  return Object.fromEntries(names.map((name) => [name, facts[name]]))
+}
+
+/** A held node is told so, and asks again; nothing is opened. */
+function held(work: Work, node: NodeRecord, request: Stage1Request): Stage1Answer {
+  work.context.refusals.record({
+    kind: 'asked-while-held',
+    cause: 'held',
+    node: node.name,
+    session: null,
+    source: request.source,
+    detail: { attempts: node.reinstall_attempts },
+  })
+  return answerHeld(work, node)
+}

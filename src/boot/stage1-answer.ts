@@ -1,0 +1,104 @@
+import { canVerifyDigests, type Facts } from '../domain/facts.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { isPawlError } from '../errors.ts'
+import type { NodeRecord } from '../storage/nodes.ts'
+import type { SessionRow } from '../storage/tables.ts'
+import { bootBase } from './context.ts'
+import { epoxyStage1 } from './epoxy.ts'
+import { firstHandover } from './handover.ts'
+import { artifactOf, artifactUrl, described } from './image-answer.ts'
+import { mint } from './mint.ts'
+import type { Pinned } from './pin.ts'
+import type { Work } from './work.ts'
+
+/** iPXE takes a script; a Linux that boots by kexec takes JSON. */
+export type Stage1Format = 'ipxe' | 'json'
+
+/** What stage 1 answers. */
+export interface Stage1Answer {
+  readonly body: string
+  readonly format: Stage1Format
+  /** Whether the script checks digests: iPXE before 2.0.0 cannot, and TLS is the only guard of its downloads. */
+  readonly digestsChecked: boolean
+}
+
+/** What an opened session answers with. */
+export interface Opened {
+  readonly node: NodeRecord
+  readonly session: SessionRow
+  readonly pinned: Pinned
+  readonly facts: Facts
+  readonly format: Stage1Format
+}
+
+/** Mints what stage 1 hands out, and renders it. A script that cannot be rendered refuses, and nothing was opened. */
+export async function answerStage1(work: Work, opened: Opened): Promise<Stage1Answer> {
+  const { node, session, pinned, format } = opened
+  try {
+    if (pinned.chain !== undefined) return await epoxyStage1(work, opened, pinned.chain)
+    return format === 'ipxe' ? await script(work, opened) : await document(work, opened)
+  } catch (error) {
+    if (!isPawlError(error, 'render-failed') && !isPawlError(error, 'invalid')) throw error
+    throw new Refusal('does-not-fit', {
+      node: node.name,
+      session: session.id,
+      detail: { reason: error.message },
+    })
+  }
+}
+
+async function script(work: Work, { node, session, pinned, facts }: Opened): Promise<Stage1Answer> {
+  const image = pinned.images?.stage2
+  if (image === undefined) throw new Refusal('no-sequence', { node: node.name })
+  const kernel = artifactOf(image, 'kernel', node.name)
+  const initramfs = artifactOf(image, 'initramfs', node.name)
+  const digestsChecked = canVerifyDigests(facts)
+  const capability = await mint(work, session, 'download-stage2')
+  const body = work.context.templates.render('stage1.ipxe', {
+    host: node.name,
+    session: session.id,
+    kernelUrl: artifactUrl(work, node.name, pinned, kernel),
+    initramfsUrl: artifactUrl(work, node.name, pinned, initramfs),
+    handoverUrl: `${bootBase(work.context.settings, node.name)}/handover`,
+    capability: pinned.downloads === 'session' ? capability : '',
+    handoverToken: await mint(work, session, 'handover'),
+    kernelArguments: image.arguments,
+    kernelSha256: kernel.digest,
+    initramfsSha256: initramfs.digest,
+    verifyDigests: digestsChecked,
+    uefi: facts.platform === 'efi',
+  })
+  return { body, format: 'ipxe', digestsChecked }
+}
+
+/** The same for a client that boots by kexec: what the script says, and the handover at once. */
+async function document(work: Work, { node, session, pinned, facts }: Opened): Promise<Stage1Answer> {
+  const image = pinned.images?.stage2
+  if (image === undefined) throw new Refusal('no-sequence', { node: node.name })
+  const body = {
+    stage: 'stage1',
+    session: session.id,
+    ...described(work, node.name, pinned, image),
+    capability: await mint(work, session, 'download-stage2'),
+    handover: await firstHandover(work, { node, facts, session }, image),
+  }
+  return { body: JSON.stringify(body), format: 'json', digestsChecked: true }
+}
+
+/** Sends the node to its installed disk. */
+export function answerLocal(work: Work, node: NodeRecord, facts: Facts): Stage1Answer {
+  const body = work.context.templates.render('local-boot.ipxe', {
+    host: node.name,
+    uefi: facts.platform === 'efi',
+  })
+  return { body, format: 'ipxe', digestsChecked: false }
+}
+
+/** Tells a held node why, and to ask again. */
+export function answerHeld(work: Work, node: NodeRecord): Stage1Answer {
+  const body = work.context.templates.render('held.ipxe', {
+    host: node.name,
+    attempts: node.reinstall_attempts,
+  })
+  return { body, format: 'ipxe', digestsChecked: false }
+}

@@ -1,0 +1,181 @@
+import Type, { type Static } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { PawlError } from '../errors.ts'
+import type { Branded } from './brand.ts'
+import { parseImageRef } from './image.ts'
+import { handsOutCredential, type Join, joinSchema } from './join.ts'
+import { parseKernelArguments } from './kernel-args.ts'
+import { quote } from './node.ts'
+
+/** A profile's name. */
+export type ProfileName = Branded<string, 'ProfileName'>
+
+const imageRef = Type.String({ maxLength: 130 })
+const chainUrl = Type.String({ pattern: '^https?://[!-~]+$', maxLength: 1024 })
+
+/** Boots two Pawl images, then joins. */
+const imageSequence = Type.Object(
+  { stage2: imageRef, stage3: imageRef, join: Type.Optional(joinSchema) },
+  { additionalProperties: false },
+)
+
+/** ePoxy's way: each stage is a URL of the user's own; `{{VERSION}}` in it becomes `imagesVersion`. */
+const chainSequence = Type.Object(
+  {
+    imagesVersion: Type.String({ pattern: '^[A-Za-z0-9._-]{1,64}$' }),
+    chain: Type.Object(
+      { 'stage1.ipxe': chainUrl, 'stage1.json': chainUrl, stage2: chainUrl, stage3: chainUrl },
+      { additionalProperties: false },
+    ),
+  },
+  { additionalProperties: false },
+)
+
+const sequence = Type.Union([Type.Literal('local'), imageSequence, chainSequence])
+const evidenceList = Type.Array(Type.Union([Type.Literal('address'), Type.Literal('secret')]), {
+  minItems: 1,
+  uniqueItems: true,
+})
+
+/** A profile as it is written in a file or sent to the API. */
+export const profileSchema = Type.Object(
+  {
+    name: Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,62}$' }),
+    tokens: Type.Optional(Type.Union([Type.Literal('native'), Type.Literal('epoxy')])),
+    evidence: Type.Optional(
+      Type.Union([
+        evidenceList,
+        Type.Object({ boot: evidenceList, reinstall: evidenceList }, { additionalProperties: false }),
+      ]),
+    ),
+    acceptAddressOnly: Type.Optional(Type.Boolean()),
+    armed: Type.Optional(Type.Boolean()),
+    downloads: Type.Optional(Type.Union([Type.Literal('session'), Type.Literal('digest')])),
+    whenServerAbsent: Type.Optional(Type.Union([Type.Literal('retry'), Type.Literal('local')])),
+    kernelArguments: Type.Optional(Type.String({ maxLength: 1024 })),
+    boot: sequence,
+    reinstall: Type.Optional(sequence),
+  },
+  { additionalProperties: false, $id: 'Profile' },
+)
+
+type Written = Static<typeof profileSchema>
+export type ImageSequence = Static<typeof imageSequence> & { readonly join: Join }
+export type ChainSequence = Static<typeof chainSequence>
+export type Sequence = 'local' | ImageSequence | ChainSequence
+export type SequenceName = 'boot' | 'reinstall'
+export type EvidenceName = 'address' | 'secret'
+
+/** A profile with every default filled in and every rule checked. */
+export interface Profile {
+  readonly name: ProfileName
+  readonly tokens: 'native' | 'epoxy'
+  readonly evidence: Readonly<Record<SequenceName, readonly EvidenceName[]>>
+  readonly acceptAddressOnly: boolean
+  readonly armed: boolean
+  readonly downloads: 'session' | 'digest'
+  readonly whenServerAbsent: 'retry' | 'local'
+  readonly kernelArguments: string
+  readonly boot: Sequence
+  readonly reinstall: Sequence | undefined
+}
+
+const compiled = Compile(profileSchema)
+
+/** Reads a profile; throws `invalid` naming the field and what it breaks. */
+export function parseProfile(value: unknown): Profile {
+  if (!compiled.Check(value)) throw firstFault(value)
+  const profile = withDefaults(value)
+  for (const name of ['boot', 'reinstall'] as const) {
+    const sequence = profile[name]
+    if (sequence !== undefined) checkSequence(profile, name, sequence)
+  }
+  if (profile.reinstall === 'local')
+    throw wrong(profile, 'reinstall', 'cannot be "local": there is nothing to install from')
+  parseKernelArguments(profile.kernelArguments)
+  return profile
+}
+
+/** The profile as it is written, for storing and showing: `parseProfile` reads it back to the same. */
+export function writeProfile(profile: Profile): Record<string, unknown> {
+  const { reinstall, ...rest } = profile
+  return reinstall === undefined ? rest : { ...rest, reinstall }
+}
+
+function withDefaults(written: Written): Profile {
+  const evidence = written.evidence ?? ['secret']
+  return {
+    name: written.name as ProfileName, // the schema's pattern is the whole rule
+    tokens: written.tokens ?? 'native',
+    evidence: Array.isArray(evidence) ? { boot: evidence, reinstall: evidence } : evidence,
+    acceptAddressOnly: written.acceptAddressOnly ?? false,
+    armed: written.armed ?? false,
+    downloads: written.downloads ?? 'session',
+    whenServerAbsent: written.whenServerAbsent ?? 'retry',
+    kernelArguments: written.kernelArguments ?? '',
+    boot: sequenceWithDefaults(written.boot),
+    reinstall: written.reinstall === undefined ? undefined : sequenceWithDefaults(written.reinstall),
+  }
+}
+
+function sequenceWithDefaults(sequence: Written['boot']): Sequence {
+  return typeof sequence === 'object' && 'stage2' in sequence
+    ? { ...sequence, join: sequence.join ?? { kind: 'none' } }
+    : sequence
+}
+
+function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence): void {
+  const addressOnly = profile.evidence[name].every((kind) => kind === 'address')
+  if (addressOnly && name === 'reinstall') refuseAddressOnly(profile, 'serve reinstall')
+  if (sequence === 'local') return
+  const chained = isChain(sequence)
+  if (chained !== (profile.tokens === 'epoxy')) {
+    throw wrong(
+      profile,
+      name,
+      chained ? 'has a chain, which needs "tokens: epoxy"' : 'has images, which need "tokens: native"',
+    )
+  }
+  if (chained) return
+  parseImageRef(sequence.stage2)
+  parseImageRef(sequence.stage3)
+  if (addressOnly && handsOutCredential(sequence.join))
+    refuseAddressOnly(profile, `hand out ${sequence.join.kind} credentials`)
+}
+
+/** Whether a sequence is a chain of the user's own URLs. */
+export function isChain(sequence: Sequence): sequence is ChainSequence {
+  return typeof sequence === 'object' && 'chain' in sequence
+}
+
+/** Any local user of a running node has its address, so an address alone opens nothing that matters unasked. */
+function refuseAddressOnly(profile: Profile, what: string): void {
+  if (profile.acceptAddressOnly) return
+  throw new PawlError(
+    'invalid',
+    `profile "${profile.name}" would ${what} to whoever has the node's address`,
+    {
+      hint: 'require "secret" as evidence, or say acceptAddressOnly: true (SECURITY.md tells what that gives up)',
+    },
+  )
+}
+
+function wrong(profile: Profile, field: string, what: string): PawlError {
+  return new PawlError('invalid', `profile "${profile.name}": ${field} ${what}`)
+}
+
+function firstFault(value: unknown): PawlError {
+  const errors = [...compiled.Errors(value)]
+  const unknown = errors.find((e) => e.keyword === 'additionalProperties' && e.instancePath === '')
+  if (unknown !== undefined) {
+    const names = (unknown.params as { additionalProperties: string[] }).additionalProperties
+    return new PawlError('invalid', `profile: unknown field ${quote(names[0] ?? '')}`)
+  }
+  // Of a union's many errors the deepest path says most about what was meant.
+  const [deepest] = errors.sort((a, b) => b.instancePath.length - a.instancePath.length)
+  const path = (deepest?.instancePath ?? '').slice(1).replaceAll('/', '.')
+  return new PawlError(
+    'invalid',
+    `profile${path === '' ? '' : `: ${path}`} ${deepest?.message ?? 'is not a profile'}`,
+  )
+}
