@@ -1,0 +1,365 @@
+# shellcheck shell=dash
+# What the agents of stage 2 and stage 3 share. Sourced, never run.
+#
+# The rules all of them keep:
+# - Console lines begin with "pawl: STAGE: ", have no control codes, and say what to do when something is wrong.
+# - A secret is never in argv, in the environment or on the console: curl reads its headers from files below $RUN.
+# - Every failure is reported to the server in words while there is a network, then the machine reboots by itself:
+#   stage 1 begins anew, and nobody has to press a button.
+# - What may be lost on the way (no answer, 5xx) is asked again with the same Idempotency-Key; 403 is final.
+
+RUN=/run/pawl
+HANDOVER=$RUN/handover.json
+STAGE=${STAGE:-boot}
+
+# A machine may wait this long for a server that is away, well within the session's idle lifetime of 2 h.
+RETRY_SECONDS=1800
+# A download that arrives damaged more often than this is not bad luck.
+DAMAGED_LIMIT=3
+PROGRESS_SECONDS=5
+REBOOT_DELAY_SECONDS=60
+
+NETWORK_IS_UP=
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+say() { echo "pawl: $STAGE: $*"; }
+
+# fail MESSAGE [HINT]: final. Tells console and server, waits, reboots. Never returns.
+fail() {
+  say "error: $1"
+  [ -z "${2-}" ] || say "hint: $2"
+  report_error "$1" final
+  reboot_later
+}
+
+# The wait keeps a machine that fails at once from asking the server for stage 1 all the time.
+reboot_later() {
+  trap - EXIT
+  local delay
+  delay=$(boot_arg pawl.reboot_delay "$REBOOT_DELAY_SECONDS")
+  case $delay in '' | *[!0-9]*) delay=$REBOOT_DELAY_SECONDS ;; esac
+  say "rebooting in $delay s to begin again at stage 1"
+  sleep "$delay"
+  sync
+  reboot -f
+  # Where even that does not work, do not return into a boot that failed.
+  while :; do sleep 3600; done
+}
+
+# For `trap … EXIT`: an agent that ends by surprise as process 1 would be a kernel panic without a word.
+ended_by_surprise() { fail 'the agent stopped unexpectedly' 'see the lines above; this is a fault of the image'; }
+
+# boot_arg NAME DEFAULT: the value of NAME=VALUE on the kernel command line.
+boot_arg() {
+  local word value=$2
+  # shellcheck disable=SC2013  # words are what is wanted
+  for word in $(cat /proc/cmdline); do
+    case $word in "$1"=*) value=${word#*=} ;; esac
+  done
+  echo "$value"
+}
+
+uptime_seconds() { cut -d. -f1 /proc/uptime; }
+mebibytes() { echo $((($1 + 1048575) / 1048576)); }
+
+# --- start ---------------------------------------------------------------------------------------------------------
+
+mount_kernel_filesystems() {
+  mount -t devtmpfs -o mode=0755,nosuid dev /dev
+  exec </dev/console >/dev/console 2>&1
+  mount -t proc -o nosuid,nodev,noexec proc /proc
+  mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+  # Downloads go here: a tmpfs of our own may use nearly all memory, the initramfs only half of it.
+  mount -t tmpfs -o mode=0755,nosuid,nodev,size=90% run /run
+}
+
+# Loads a driver for all devices that announce themselves. A bus driver (virtio_pci) makes new devices appear, so twice.
+load_drivers() {
+  local pass
+  # shellcheck disable=SC2034
+  for pass in bus device; do
+    find /sys/devices -name modalias -exec cat {} + 2>/dev/null | sort -u |
+      xargs -r modprobe -a -q 2>/dev/null
+  done
+  modprobe -a -q "$@" 2>/dev/null
+  return 0
+}
+
+# receive_handover FILE: takes the handover that the boot loader (or the stage before) put beside this initramfs.
+receive_handover() {
+  umask 077
+  mkdir -p "$RUN"
+  [ -e "$1" ] || fail "no handover: $1 is missing" \
+    'the boot script must load it as one more initrd: initrd BASE/handover?k=… /pawl.json mode=0600'
+  mv "$1" "$HANDOVER"
+  chmod 600 "$HANDOVER"
+  jq -e '.version == 1 and (.base | startswith("https://")) and (.ca | length > 0) and (.tokens.report | length > 0)' \
+    "$HANDOVER" >/dev/null 2>&1 ||
+    fail 'the handover is not one this image can read (version 1)' 'use a stage-2 image as new as the server'
+  prepare_curl
+  say "session $(handover .session) of $(handover .host)"
+}
+
+# handover FILTER: a value of the handover, empty when it is null or not there. Not for secrets: see write_headers.
+handover() { jq -r "$1 // empty" "$HANDOVER"; }
+
+prepare_curl() {
+  umask 077
+  jq -r .ca "$HANDOVER" >"$RUN/ca.crt"
+  cat >"$RUN/curl.conf" <<END
+cacert = "$RUN/ca.crt"
+proto = "=https"
+tlsv1.3
+silent
+show-error
+connect-timeout = 15
+END
+  BASE=$(handover .base)
+  write_headers "$RUN/report.headers" "$HANDOVER" .tokens.report
+}
+
+# write_headers FILE JSON FILTER: a file for curl's -H @FILE, so that the token is in no argv.
+write_headers() {
+  umask 077
+  jq -r "\"Authorization: Bearer \" + $3" "$2" >"$1"
+}
+
+# An Idempotency-Key: 192 random bits as base64url. Only ever in memory (a tmpfs) of this machine.
+new_idempotency_key() { head -c 24 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n'; }
+
+# The clock decides whether the server's certificate is valid. The handover came seconds ago over TLS that the boot
+# loader checked, so its time is better than a clock that is behind it or far ahead of it.
+set_clock() {
+  local told now
+  told=$(jq -r '.time // empty | sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601' "$HANDOVER" 2>/dev/null)
+  [ -n "$told" ] || { say 'the handover tells no time: keeping the clock'; return 0; }
+  now=$(date +%s)
+  if [ "$now" -lt "$told" ] || [ "$now" -gt $((told + 3600)) ]; then
+    date -u -s "@$told" >/dev/null && say "clock set to $(date -u '+%Y-%m-%d %H:%M:%S') UTC"
+  fi
+}
+
+# --- network -------------------------------------------------------------------------------------------------------
+
+# Brings up the NIC the machine booted from, and only that one, as the boot loader had it.
+network_up() {
+  local device vlan address
+  device=$(find_nic "$(handover .nic.mac | tr 'A-F-' 'a-f:')") || fail "the boot NIC $(handover .nic.mac) is not there" \
+    "this kernel sees: $(list_nics). The image may lack its driver"
+  ip link set lo up
+  ip link set "$device" up
+  vlan=$(handover .nic.vlan)
+  if [ -n "$vlan" ]; then
+    modprobe -q 8021q
+    ip link add link "$device" name "$device.$vlan" type vlan id "$vlan" || fail "VLAN $vlan cannot be made on $device"
+    device=$device.$vlan
+    ip link set "$device" up
+  fi
+  address=$(handover .nic.address)
+  if [ "$(handover .nic.dhcp)" = true ] || [ -z "$address" ]; then
+    dhcp "$device"
+  else
+    static "$device" "$address"
+  fi
+  NETWORK_IS_UP=yes
+  echo "$device" >"$RUN/nic"
+  say "network up: $device $(ip -4 -o addr show dev "$device" | awk '{ print $4; exit }')"
+}
+
+list_nics() {
+  local found=
+  for nic in /sys/class/net/*; do
+    [ "${nic##*/}" = lo ] || found="$found ${nic##*/}=$(cat "$nic/address")"
+  done
+  echo "${found:- no NIC at all}"
+}
+
+# find_nic MAC: its name; without a MAC the first that is not loopback. Drivers may need some seconds.
+find_nic() {
+  local tries=0 nic
+  while [ "$tries" -lt 60 ]; do
+    for nic in /sys/class/net/*; do
+      [ "${nic##*/}" != lo ] || continue
+      if [ -z "$1" ] || [ "$(cat "$nic/address" 2>/dev/null)" = "$1" ]; then
+        echo "${nic##*/}"
+        return 0
+      fi
+    done
+    tries=$((tries + 1))
+    sleep 0.25
+  done
+  return 1
+}
+
+# The client id is udhcpc's default, type and MAC: the same as iPXE's, so the lease stays the same.
+dhcp() {
+  local tries=0
+  # $* of udhcpc's own output would be a second voice on the console.
+  while ! udhcpc -i "$1" -n -q -t 5 -T 2 -s /usr/lib/pawl/udhcpc.sh >"$RUN/udhcpc.log" 2>&1; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 6 ] || fail "no DHCP server answers on $1" 'check the cable, the VLAN and the DHCP server'
+    say "no DHCP answer on $1, asking again"
+  done
+}
+
+static() {
+  local gateway dns
+  ip addr add "$2/$(handover .nic.netmask)" dev "$1" || fail "address $2 cannot be set on $1"
+  gateway=$(handover .nic.gateway)
+  [ -z "$gateway" ] || ip route replace default via "$gateway" dev "$1"
+  dns=$(handover .nic.dns)
+  [ -z "$dns" ] || echo "nameserver $dns" >/etc/resolv.conf
+}
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+# request HEADERS OUT URL [curl options]: sets HTTP_STATUS (000: no whole answer), REQUEST_ERROR, a line in words, and
+# RETRY_AFTER in seconds, 0 when the server did not ask for a pause.
+request() {
+  local headers=$1 out=$2 url=$3 answer
+  shift 3
+  if answer=$(curl -q -K "$RUN/curl.conf" -H "@$headers" -o "$out" -w '%{http_code} %header{retry-after}' "$@" "$url" 2>"$RUN/curl.error"); then
+    HTTP_STATUS=${answer%% *}
+    REQUEST_ERROR="HTTP $HTTP_STATUS"
+  else
+    HTTP_STATUS=${answer%% *}
+    REQUEST_ERROR=$(tail -n 1 "$RUN/curl.error")
+    # A status whose body was cut short is not an answer.
+    case $HTTP_STATUS in 4?? | 5??) ;; *) HTTP_STATUS=000 ;; esac
+  fi
+  RETRY_AFTER=${answer#* }
+  case $RETRY_AFTER in '' | *[!0-9]* | ????*) RETRY_AFTER=0 ;; esac
+}
+
+# pause WAIT: sleeps that long, or as long as the server asked for. Sets NEXT_WAIT, twice as long, 30 s at most.
+pause() {
+  local seconds=$1
+  [ "$RETRY_AFTER" -le "$seconds" ] || seconds=$RETRY_AFTER
+  say "trying again in $seconds s"
+  sleep "$seconds"
+  NEXT_WAIT=$(($1 * 2))
+  [ "$NEXT_WAIT" -le 30 ] || NEXT_WAIT=30
+}
+
+# redeem NAME JSON FILTER OUT: opens a stage with the token found in JSON by FILTER. The key stays the same over all tries, so a
+# lost answer is given again and is not a second use.
+redeem() {
+  local name=$1 out=$4 headers=$RUN/$1.headers start wait=1
+  write_headers "$headers" "$2" "$3"
+  echo "Idempotency-Key: $(new_idempotency_key)" >>"$headers"
+  start=$(uptime_seconds)
+  while :; do
+    # An empty body: no form, hence no Content-Type.
+    request "$headers" "$out" "$BASE/$name" --max-time 60 --data-binary '' -H 'Content-Type:'
+    case $HTTP_STATUS in
+      200)
+        # Cut answers were caught above; this one would be a server that speaks another protocol.
+        jq -e . "$out" >/dev/null 2>&1 || fail "the answer to $name is not JSON" 'is this the boot listener?'
+        rm -f "$headers"
+        return 0
+        ;;
+      403) fail "the server refused to open $name (403)" \
+        'the token was used, is too old, or this node was disabled; the server has the cause: pawl event list' ;;
+      408 | 429 | 5?? | 000) ;;
+      *) fail "the server answered $name with $REQUEST_ERROR" ;;
+    esac
+    [ $(($(uptime_seconds) - start)) -lt "$RETRY_SECONDS" ] || fail "no answer to $name: $REQUEST_ERROR"
+    say "no answer to $name ($REQUEST_ERROR)"
+    pause "$wait"
+    wait=$NEXT_WAIT
+  done
+}
+
+# send_report MESSAGE_FILE FINAL HEADERS: one try; 0 when the server took it.
+send_report() {
+  request "$3" /dev/null "$BASE/report" --max-time 20 --data-urlencode "message@$1" --data-urlencode "final=$2"
+  [ "$HTTP_STATUS" = 204 ] || [ "$HTTP_STATUS" = 200 ]
+}
+
+# report_error MESSAGE [final]: tries a few times, and never stops the caller.
+report_error() {
+  local tries=0 final=false
+  [ "${2-}" != final ] || final=true
+  if [ -z "$NETWORK_IS_UP" ] || [ ! -s "$RUN/report.headers" ]; then
+    say 'this could not be reported: no network yet'
+    return 0
+  fi
+  # The server takes 2048 bytes of printable text.
+  printf 'error: %s: %s' "$STAGE" "$1" | tr -c '\040-\176' ' ' | cut -c 1-1900 | tr -d '\n' >"$RUN/message"
+  while ! send_report "$RUN/message" "$final" "$RUN/report.headers"; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge 3 ] || [ "$HTTP_STATUS" = 403 ]; then
+      say "this could not be reported: $REQUEST_ERROR"
+      return 0
+    fi
+    sleep 2
+  done
+  say 'reported to the server'
+}
+
+# --- downloads -----------------------------------------------------------------------------------------------------
+
+# download WHAT URL SHA256 SIZE HEADERS OUT: goes on where it was cut, and returns only when the bytes are the announced ones.
+download() {
+  local what=$1 url=$2 sha256=$3 size=$4 headers=$5 out=$6 actual damaged=0 since
+  since=$(uptime_seconds)
+  say "$what: downloading $(mebibytes "$size") MiB"
+  while :; do
+    fetch_bytes "$what" "$url" "$size" "$headers" "$out"
+    actual=$(sha256sum "$out" | cut -d' ' -f1)
+    if [ "$actual" = "$sha256" ]; then
+      say "$what verified ($(mebibytes "$size") MiB in $(($(uptime_seconds) - since)) s)"
+      return 0
+    fi
+    rm -f "$out"
+    damaged=$((damaged + 1))
+    say "$what: checksum mismatch: SHA-256 is $actual, announced is $sha256"
+    [ "$damaged" -lt "$DAMAGED_LIMIT" ] || fail "$what: checksum mismatch in $damaged downloads: SHA-256 is $actual, announced is $sha256" \
+      'the artifact was changed or damaged on its way: check it on the server'
+    report_error "$what: checksum mismatch, downloading again"
+  done
+}
+
+# fetch_bytes WHAT URL SIZE HEADERS OUT: until OUT has all its bytes. Gives up only when no byte came for RETRY_SECONDS.
+fetch_bytes() {
+  local what=$1 url=$2 size=$3 headers=$4 out=$5 have wait=1 moved meter
+  moved=$(uptime_seconds)
+  have=$(size_of "$out")
+  while [ "$have" -lt "$size" ]; do
+    show_progress "$what" "$out" "$size" &
+    meter=$!
+    # Slower than 1 kB/s for 30 s is a dead connection: go on with a new one.
+    request "$headers" "$out" "$url" --fail -C - --speed-limit 1000 --speed-time 30 --max-filesize "$size"
+    kill "$meter" 2>/dev/null
+    wait "$meter" 2>/dev/null
+    case $HTTP_STATUS in
+      2?? | 000 | 408 | 429 | 5??) ;;
+      # The server has fewer bytes than it announced: the digest will say so.
+      416) return 0 ;;
+      403) fail "the server refused the download of $what (403)" \
+        'the capability is too old, or this session was ended; the server has the cause: pawl event list' ;;
+      *) fail "the server answered the download of $what with HTTP $HTTP_STATUS" ;;
+    esac
+    if [ "$(size_of "$out")" -gt "$have" ]; then moved=$(uptime_seconds) wait=1; fi
+    have=$(size_of "$out")
+    [ "$have" -lt "$size" ] || return 0
+    [ $(($(uptime_seconds) - moved)) -lt "$RETRY_SECONDS" ] || fail "the download of $what stopped: $REQUEST_ERROR"
+    say "$what: cut at $((have * 100 / size))% ($REQUEST_ERROR)"
+    pause "$wait"
+    wait=$NEXT_WAIT
+  done
+}
+
+# Whole lines, no cursor movement: a serial console and a log file must be able to read it.
+show_progress() {
+  local before now
+  before=$(size_of "$2")
+  while sleep "$PROGRESS_SECONDS"; do
+    now=$(size_of "$2")
+    say "$1: $((now * 100 / $3))% of $(mebibytes "$3") MiB, $(((now - before) / 1024 / PROGRESS_SECONDS)) KiB/s"
+    before=$now
+  done
+}
+
+size_of() { stat -c %s "$1" 2>/dev/null || echo 0; }
