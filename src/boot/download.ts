@@ -1,0 +1,101 @@
+import { type Artifact, parseManifest } from '../domain/image.ts'
+import { parseProfile } from '../domain/profile.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { hashesEqual, hashSecret, parseToken, type SecretHash, type TokenKind } from '../domain/token.ts'
+import type { Queries } from '../storage/database.ts'
+import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
+import type { StageName } from '../storage/tables.ts'
+import { findToken } from '../storage/tokens.ts'
+import type { BootContext } from './context.ts'
+import { isOverdue } from './end-session.ts'
+import { readPinned } from './pin.ts'
+import { type Asking, recordingRefusals } from './work.ts'
+
+/** A download as it is asked for. */
+export interface DownloadRequest extends Asking {
+  readonly role: string
+  readonly capability: string | undefined
+}
+
+/** What a capability opened. */
+export interface Download {
+  readonly session: string
+  /** The stage that the bytes are counted for. */
+  readonly stage: StageName
+  readonly artifact: Artifact
+}
+
+/** Each capability's image, and the stage during which it is good. */
+const capabilities: Readonly<Partial<Record<TokenKind, { image: 'stage2' | 'stage3'; stage: StageName }>>> = {
+  'download-stage2': { image: 'stage2', stage: 'stage1' },
+  'download-stage3': { image: 'stage3', stage: 'stage2' },
+}
+
+/** Checks a download's capability when the request starts; the transfer itself is cut only when its session ends. */
+export function openDownload(context: BootContext, request: DownloadRequest): Promise<Download> {
+  return recordingRefusals(context, request, () => open(context, request))
+}
+
+async function open(context: BootContext, { host, role, capability }: DownloadRequest): Promise<Download> {
+  if (capability === undefined || capability === '') throw new Refusal('no-token')
+  const presented = parseToken(capability)
+  if (presented === undefined) throw new Refusal('malformed-token')
+  const { db } = context.storage
+  const token = await findToken(db, presented.id)
+  if (token === undefined) throw new Refusal('unknown-token')
+  if (token.node_name !== host) throw new Refusal('foreign-token', { detail: { givenTo: token.node_name } })
+  const subject = { node: token.node_name, session: token.session }
+  if (!hashesEqual(hashSecret(presented.secret), token.secret_hash as SecretHash))
+    throw new Refusal('wrong-token-secret', subject)
+  const opens = capabilities[token.kind]
+  if (opens === undefined)
+    throw new Refusal('wrong-order', { ...subject, detail: { tokenOpens: token.kind } })
+  const session = await findSession(db, token.session)
+  if (session === undefined || session.ended_at !== null) throw new Refusal('session-ended', subject)
+  if (token.retired_at !== null) throw new Refusal('retired-token', subject)
+  const now = context.clock()
+  if (isOverdue(session, now, context.settings.sessionIdleSeconds))
+    throw new Refusal('session-expired', subject)
+  const image = readPinned(session.pinned).images?.[opens.image]
+  const artifact = Object.values(image?.artifacts ?? {}).find((candidate) => candidate.role === role)
+  if (artifact === undefined)
+    throw new Refusal('no-such-artifact', {
+      ...subject,
+      detail: { image: image?.ref, role: role.slice(0, 32) },
+    })
+  return { session: session.id, stage: opens.stage, artifact }
+}
+
+/** Counts what a transfer sent. Not worth a boot when it fails: the bytes are already at the node. */
+export async function recordBytes(context: BootContext, download: Download, bytes: number): Promise<void> {
+  await context.storage.transaction((tx) =>
+    addBytes(tx, download.session, download.stage, bytes, context.clock()),
+  )
+}
+
+/** Renews the idle timer of a session whose download is still running. */
+export async function renewDownload(context: BootContext, download: Download): Promise<void> {
+  await touchSession(context.storage.db, download.session, context.clock())
+}
+
+/**
+ * Finds an artifact that some profile with `downloads: digest` lets anyone fetch; undefined where none does. Only what
+ * such a profile names is open: the images of the other profiles stay private to their sessions.
+ */
+export async function findOpenArtifact(db: Queries, digest: string): Promise<Artifact | undefined> {
+  const profiles = await db.selectFrom('profiles').select('document').execute()
+  const refs = new Set<string>()
+  for (const { document } of profiles) {
+    const profile = parseProfile(JSON.parse(document))
+    if (profile.downloads !== 'digest') continue
+    for (const sequence of [profile.boot, profile.reinstall]) {
+      if (typeof sequence === 'object' && 'stage2' in sequence) refs.add(sequence.stage2).add(sequence.stage3)
+    }
+  }
+  if (refs.size === 0) return undefined
+  const images = await db.selectFrom('images').select(['name', 'version', 'manifest']).execute()
+  return images
+    .filter((image) => refs.has(`${image.name}@${image.version}`))
+    .flatMap((image) => parseManifest(JSON.parse(image.manifest)).artifacts)
+    .find((artifact) => artifact.digest === digest)
+}

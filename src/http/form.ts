@@ -1,0 +1,50 @@
+import { PawlError } from '../errors.ts'
+
+/** Fields of a query or form; a name given more than once becomes a list, which the reader of the field refuses. */
+export type Fields = Readonly<Record<string, unknown>>
+
+/**
+ * Reads a query string or urlencoded body. Never throws: bytes that are not UTF-8 become U+FFFD, which no field of ours
+ * allows (iPXE sends `%FFFFFFC3` for bytes above 0x7f, see REAL-BOOT).
+ */
+export function parseUrlEncoded(text: string): Fields {
+  return collect(new URLSearchParams(text))
+}
+
+/** Reads a small request body by its content type: urlencoded, multipart or JSON. Throws `invalid`. */
+export async function parseBody(contentType: string | undefined, body: Buffer | undefined): Promise<Fields> {
+  if (body === undefined || body.length === 0) return {}
+  const type = (contentType ?? '').split(';')[0]?.trim().toLowerCase()
+  if (type === '' || type === 'application/x-www-form-urlencoded') return parseUrlEncoded(body.toString('utf8'))
+  if (type === 'multipart/form-data') return parseMultipart(contentType ?? '', body)
+  if (type === 'application/json') return parseJson(body)
+  throw new PawlError('invalid', 'the body is of a type that is not taken here', {
+    hint: 'send application/x-www-form-urlencoded, multipart/form-data or application/json',
+  })
+}
+
+async function parseMultipart(contentType: string, body: Buffer): Promise<Fields> {
+  try {
+    const form = await new Response(new Uint8Array(body), { headers: { 'content-type': contentType } }).formData()
+    return collect([...form].map(([name, value]): [string, string] => [name, typeof value === 'string' ? value : '']))
+  } catch (cause) {
+    throw new PawlError('invalid', 'the body is not the multipart form its type says', { cause })
+  }
+}
+
+function parseJson(body: Buffer): Fields {
+  try {
+    const value: unknown = JSON.parse(body.toString('utf8'))
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields // any JSON object is
+  } catch {
+    // falls through to the one error for both
+  }
+  throw new PawlError('invalid', 'the body is not a JSON object')
+}
+
+function collect(pairs: Iterable<[string, string]>): Fields {
+  // No prototype: a field named "__proto__" is a field like any other.
+  const fields: Record<string, unknown> = Object.create(null)
+  for (const [name, value] of pairs) fields[name] = name in fields ? [fields[name], value].flat() : value
+  return fields
+}

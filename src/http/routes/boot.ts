@@ -1,0 +1,112 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { BootContext } from '../../boot/context.ts'
+import { enrol } from '../../boot/enrol.ts'
+import { redeemEpoxy } from '../../boot/epoxy.ts'
+import { type RedeemedStage, redeem } from '../../boot/redeem.ts'
+import { takeReport } from '../../boot/report.ts'
+import { serveHandover } from '../../boot/serve-handover.ts'
+import { serveStage1 } from '../../boot/serve-stage1.ts'
+import type { Stage1Format } from '../../boot/stage1-answer.ts'
+import { siteScript } from '../../boot/site-script.ts'
+import { PawlError } from '../../errors.ts'
+import { type Fields, parseBody } from '../form.ts'
+
+type Host = { Params: { host: string } }
+type HostToken = { Params: { host: string; token: string } }
+
+const ipxe = 'text/plain; charset=us-ascii'
+const json = 'application/json'
+
+/** The routes that nodes ask, but for downloads. All of them on one screen. */
+export function bootRoutes(app: FastifyInstance, context: BootContext): void {
+  app.get('/_ah/health', async (_request, reply) => reply.type('text/plain').send('ok'))
+  app.get('/v1/boot/autoexec.ipxe', async (_request, reply) => reply.type(ipxe).send(siteScript(context, {})))
+  app.route({
+    method: ['GET', 'POST'],
+    url: '/v1/boot/stage1.ipxe',
+    handler: async (request, reply) => {
+      const asking = { host: undefined, source: request.ip, request: 'stage1.ipxe', fields: await fieldsOf(request) }
+      const answer = await serveStage1(context, { ...asking, format: 'ipxe' })
+      return reply.type(ipxe).send(answer?.body ?? (await enrol(context, asking)))
+    },
+  })
+  app.route({
+    method: ['GET', 'POST'],
+    url: '/v1/enrol.ipxe',
+    handler: async (request, reply) => {
+      const asking = { host: undefined, source: request.ip, request: 'enrol', fields: await fieldsOf(request) }
+      return reply.type(ipxe).send(await enrol(context, asking))
+    },
+  })
+  const stage1 = (method: ('GET' | 'POST')[], format: Stage1Format): void => {
+    app.route<Host>({
+      method,
+      url: `/v1/boot/:host/stage1.${format}`,
+      handler: async (request, reply) => {
+        const fields = await fieldsOf(request)
+        const answer = await serveStage1(context, { ...asking(request, `stage1.${format}`), fields, format })
+        return reply.type(answer?.format === 'json' ? json : ipxe).send(answer?.body)
+      },
+    })
+  }
+  stage1(['GET', 'POST'], 'ipxe')
+  stage1(['POST'], 'json')
+  app.get<Host>('/v1/boot/:host/handover', async (request, reply) => {
+    const { k } = request.query as Fields
+    const answer = await serveHandover(context, { ...asking(request, 'handover'), token: text(k) })
+    return reply.type(json).send(answer)
+  })
+  for (const stage of ['stage2', 'stage3', 'join'] satisfies RedeemedStage[]) {
+    app.post<Host>(`/v1/boot/:host/${stage}`, async (request, reply) => {
+      const redemption = { ...asking(request, stage), stage, token: bearer(request), key: keyOf(request) }
+      return reply.type(json).send(await redeem(context, redemption))
+    })
+  }
+  app.post<Host>('/v1/boot/:host/report', async (request, reply) => {
+    await report(request, bearer(request))
+    return reply.code(204).send()
+  })
+  for (const stage of ['stage2', 'stage3'] as const) {
+    app.post<HostToken>(`/v1/boot/:host/:token/${stage}`, async (request, reply) => {
+      const redemption = { ...asking(request, stage), stage, token: request.params.token }
+      return reply.type(json).send(await redeemEpoxy(context, redemption))
+    })
+  }
+  app.post<HostToken>('/v1/boot/:host/:token/report', async (request, reply) => {
+    await report(request, request.params.token)
+    return reply.code(204).send()
+  })
+
+  async function report(request: FastifyRequest<Host>, token: string | undefined): Promise<void> {
+    const fields = await fieldsOf(request)
+    const message = text(fields.message)
+    if (message === undefined || message === '') {
+      throw new PawlError('invalid', 'a report needs a message: "success", or "error: …"')
+    }
+    const final = fields.final === 'true' || fields.final === true
+    await takeReport(context, { ...asking(request, 'report'), token, key: keyOf(request), message, final })
+  }
+}
+
+function asking(request: FastifyRequest<Host>, name: string): { host: string; source: string; request: string } {
+  return { host: request.params.host, source: request.ip, request: name }
+}
+
+/** Query and body together; a field in both is the body's. */
+async function fieldsOf(request: FastifyRequest): Promise<Fields> {
+  const body = await parseBody(request.headers['content-type'], request.body as Buffer | undefined)
+  return { ...(request.query as Fields), ...body }
+}
+
+/** The bearer token of a request (RFC 6750 §2.1); undefined where there is none. */
+export function bearer(request: FastifyRequest): string | undefined {
+  return /^Bearer +([A-Za-z0-9._~+/=-]+)$/i.exec(request.headers.authorization ?? '')?.[1]
+}
+
+function keyOf(request: FastifyRequest): string | undefined {
+  return text(request.headers['idempotency-key'])
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
+}
