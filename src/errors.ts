@@ -12,6 +12,7 @@ export const errorCodes = {
   conflict: 'the thing is not in a state that allows this',
   unauthenticated: 'no valid operator token was given',
   forbidden: 'the operator token does not have the role this needs',
+  'too-many-attempts': 'too many wrong operator tokens came from this address in one minute',
   refused: 'a node was not served; the cause is in the event log',
   'too-many-boots': 'one node asked for stage 1 more often than the limit',
   overloaded: 'the server has no room for this request now',
