@@ -41,7 +41,6 @@ export async function epoxyStage1(
     stage3Url: urls.stage3,
     reportUrl: urls.report,
     imagesVersion: sequence.imagesVersion,
-    extensions: [],
   })
   return { body, format, digestsChecked: false }
 }

@@ -62,7 +62,7 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
     handoverUrl: `${bootBase(work.context.settings, node.name)}/handover`,
     capability: pinned.downloads === 'session' ? capability : '',
     handoverToken: await mint(work, session, 'handover'),
-    kernelArguments: image.arguments,
+    kernelArguments: image.arguments.split(' ').filter((word) => word !== ''),
     kernelSha256: kernel.digest,
     initramfsSha256: initramfs.digest,
     verifyDigests: digestsChecked,

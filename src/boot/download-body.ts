@@ -1,0 +1,123 @@
+/**
+ * Sends an artifact's bytes: one slice at a time, the next one only when the socket has taken the last, so that a slow reader
+ * holds one slice and no more. In two steps, so that what fails before the first byte is answered as an error:
+ *
+ *   const download = await prepareDownload(cache, request, artifact)   // throws PawlError
+ *   reply.hijack()
+ *   const { bytesSent, completed } = await download.send(reply.raw)    // never throws
+ */
+import type { ServerResponse } from 'node:http'
+import type { Artifact } from '../domain/image.ts'
+import { PawlError } from '../errors.ts'
+import type { ArtifactCache, ArtifactLease } from '../images/cache.ts'
+import { type AnswerPlan, type ArtifactRequest, planAnswer } from '../images/conditional.ts'
+
+/** How a download ended. */
+export interface DownloadOutcome {
+  /** Bytes of the body that the socket took. */
+  readonly bytesSent: number
+  /** Whether the whole answer was handed to the operating system. */
+  readonly completed: boolean
+  /** Why the server ended it, for the log: an artifact could not be read. */
+  readonly error?: unknown
+}
+
+/** What `send` takes. */
+export interface SendOptions {
+  /** Headers of the route's own, such as Cache-Control. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** Called behind each slice with the bytes sent so far: a running transfer keeps its session awake. */
+  readonly onProgress?: (bytesSent: number) => void
+}
+
+/** An answer that is ready to be sent. */
+export interface Download {
+  readonly status: AnswerPlan['status']
+  readonly headers: AnswerPlan['headers']
+  /** Sends it, then lets go of the artifact. To cut it, destroy the response. Never throws. Call it or `cancel`, once. */
+  send(response: ServerResponse, options?: SendOptions): Promise<DownloadOutcome>
+  /** Lets go of the artifact without an answer. */
+  cancel(): void
+}
+
+/** Decides the answer and reads its first slice; throws `not-found` or what the read failed with. */
+export async function prepareDownload(
+  cache: ArtifactCache,
+  request: ArtifactRequest,
+  artifact: Pick<Artifact, 'digest' | 'size' | 'mediaType'>,
+): Promise<Download> {
+  const lease = await cache.acquire(artifact.digest)
+  try {
+    if (lease.size !== artifact.size) {
+      throw new PawlError(
+        'digest-mismatch',
+        `artifact ${artifact.digest} has ${lease.size} bytes, not ${artifact.size}`,
+      )
+    }
+    const plan = planAnswer(request, artifact)
+    const first = plan.body === undefined ? undefined : await lease.slice(plan.body.start, plan.body.end)
+    return {
+      status: plan.status,
+      headers: plan.headers,
+      cancel: () => lease.release(),
+      send: (response, options = {}) =>
+        sendAnswer(response, plan, lease, first, options).finally(() => lease.release()),
+    }
+  } catch (error) {
+    lease.release()
+    throw error
+  }
+}
+
+async function sendAnswer(
+  response: ServerResponse,
+  plan: AnswerPlan,
+  lease: ArtifactLease,
+  first: Buffer | undefined,
+  options: SendOptions,
+): Promise<DownloadOutcome> {
+  const writer = openWriter(response)
+  let bytesSent = 0
+  try {
+    response.writeHead(plan.status, { ...options.headers, ...plan.headers })
+    const { start, end } = plan.body ?? { start: 0, end: 0 }
+    let next = first
+    for (let position = start; position < end; ) {
+      const slice = next ?? (await lease.slice(position, end))
+      next = undefined
+      if (!(await writer.write(slice))) break
+      position += slice.length
+      bytesSent += slice.length
+      options.onProgress?.(bytesSent)
+    }
+    return { bytesSent, completed: bytesSent === end - start && (await writer.end()) }
+  } catch (error) {
+    // A body that ends early on a connection that stays would be taken for a slow one: cut it, and the client knows at once.
+    response.destroy()
+    return { bytesSent, completed: false, error }
+  }
+}
+
+interface Writer {
+  /** Resolves when the socket took the bytes; false when the connection is gone. */
+  write(bytes: Buffer): Promise<boolean>
+  end(): Promise<boolean>
+}
+
+/** One `close` listener for a whole transfer: the callbacks of a socket that was destroyed may never come. */
+function openWriter(response: ServerResponse): Writer {
+  let settle: ((taken: boolean) => void) | undefined
+  response.once('close', () => settle?.(false))
+  response.once('error', () => settle?.(false))
+  const settled = (act: (done: (error?: Error | null) => void) => void): Promise<boolean> => {
+    if (response.destroyed) return Promise.resolve(false)
+    return new Promise((resolve) => {
+      settle = resolve
+      act((error) => resolve(error === undefined || error === null))
+    })
+  }
+  return {
+    write: (bytes) => settled((done) => response.write(bytes, done)),
+    end: () => settled((done) => response.end(done)),
+  }
+}

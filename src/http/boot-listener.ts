@@ -1,0 +1,138 @@
+import type { Server } from 'node:https'
+import type { TLSSocket } from 'node:tls'
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Logger } from 'pino'
+import type { BootContext } from '../boot/context.ts'
+import { recordRefusal } from '../boot/work.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { isPawlError, PawlError } from '../errors.ts'
+import type { ArtifactSource } from '../images/source.ts'
+import { parseUrlEncoded } from './form.ts'
+import { handshakeFault } from './handshake.ts'
+import { statusOf } from './problem.ts'
+import { bootRoutes } from './routes/boot.ts'
+import { downloadRoutes } from './routes/boot-downloads.ts'
+
+/** Limits of the boot listener. Seconds and bytes. */
+export interface BootListenerLimits {
+  readonly maxBodyBytes: number
+  readonly requestTimeoutSeconds: number
+  readonly idleTimeoutSeconds: number
+  readonly maxConnections: number
+}
+
+/** What the listener is made of. */
+export interface BootListenerOptions {
+  readonly tls: Readonly<Record<string, unknown>>
+  readonly log: Logger
+  readonly limits: BootListenerLimits
+  readonly trustedProxies: readonly string[]
+  readonly artifacts: ArtifactSource
+}
+
+/** A transfer that moves no byte for this long is over: the machine was powered off, or nobody reads. */
+const stalledSocketMilliseconds = 120_000
+const handshakeMilliseconds = 10_000
+
+/** Builds the listener that nodes speak to. HEAD is written by hand where it is allowed: it must open nothing. */
+export function buildBootListener(context: BootContext, options: BootListenerOptions): FastifyInstance {
+  const { limits } = options
+  const app = Fastify({
+    https: {
+      ...options.tls,
+      handshakeTimeout: handshakeMilliseconds,
+      maxHeaderSize: 16 * 1024,
+      headersTimeout: limits.requestTimeoutSeconds * 1000,
+      connectionsCheckingInterval: 1000,
+    },
+    loggerInstance: options.log,
+    disableRequestLogging: true,
+    exposeHeadRoutes: false,
+    trustProxy: options.trustedProxies.length > 0 ? [...options.trustedProxies] : false,
+    bodyLimit: limits.maxBodyBytes,
+    requestTimeout: limits.requestTimeoutSeconds * 1000,
+    connectionTimeout: stalledSocketMilliseconds,
+    // iPXE keeps connections for 10 s: closing before it does costs it a failed request.
+    keepAliveTimeout: limits.idleTimeoutSeconds * 1000,
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: 300, querystringParser: parseUrlEncoded },
+  }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
+  const server = app.server as unknown as Server
+  server.maxConnections = limits.maxConnections
+  server.on('tlsClientError', (error: Error, socket: TLSSocket) => noteHandshake(context, error, socket))
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  app.addHook('onSend', async (_request, reply) => {
+    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+  })
+  app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
+  app.setErrorHandler((error, request, reply) => answerError(context, options.log, error as Error, request, reply))
+  app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
+  bootRoutes(app, context)
+  downloadRoutes(app, context, options.artifacts)
+  return app
+}
+
+/** One line a request: the route's pattern, never its URL, which may hold a token. */
+function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply): void {
+  const { host } = (request.params ?? {}) as { host?: string }
+  log.info(
+    {
+      route: request.routeOptions.url ?? 'none',
+      method: request.method,
+      ...(host === undefined ? {} : { host: host.slice(0, 253) }),
+      status: reply.statusCode,
+      milliseconds: Math.round(reply.elapsedTime),
+      source: request.ip,
+    },
+    'answered',
+  )
+}
+
+/** Every refusal has one answer. What is malformed is said, and put on the record where a node is known. */
+async function answerError(
+  context: BootContext,
+  log: Logger,
+  error: Error,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  reply.type('text/plain')
+  if (isPawlError(error, 'refused')) return reply.code(403).send('refused\n')
+  const known = isPawlError(error) ? error : await fromFastify(context, error as FastifyError, request)
+  if (known === undefined) {
+    log.error({ err: error, route: request.routeOptions.url }, 'failed')
+    return reply.code(500).send(`internal error, request ${request.id}\n`)
+  }
+  const status = statusOf(known.code)
+  if (status >= 500) {
+    if (known.code !== 'too-many-boots') log.error({ err: known, route: request.routeOptions.url }, 'failed')
+    reply.header('retry-after', String(known.retryAfterSeconds ?? jittered(10)))
+  }
+  return reply.code(status).send(`${known.message}\n`)
+}
+
+/** What Fastify itself found wrong with a request, before any handler ran. */
+async function fromFastify(context: BootContext, error: FastifyError, request: FastifyRequest): Promise<PawlError | undefined> {
+  const status = error.statusCode ?? 500
+  if (status < 400 || status > 499) return undefined
+  const { host } = (request.params ?? {}) as { host?: string }
+  if (host !== undefined) {
+    const asking = { host, source: request.ip, request: request.routeOptions.url ?? '' }
+    await recordRefusal(context, asking, new Refusal('malformed', { detail: { reason: error.message } }))
+  }
+  return status === 413
+    ? new PawlError('too-large', 'the body is larger than this server takes')
+    : new PawlError('invalid', 'the request is malformed')
+}
+
+function noteHandshake(context: BootContext, error: Error, socket: TLSSocket): void {
+  const { cause, reason } = handshakeFault(error)
+  const source = socket.remoteAddress ?? null
+  context.refusals.record({ kind: 'handshake-failed', cause, node: null, session: null, source, detail: { cause, reason } })
+}
+
+/** Spread by half, so that those who were sent away together do not come back together. */
+function jittered(seconds: number): number {
+  return Math.ceil(seconds * (0.75 + Math.random() / 2))
+}
