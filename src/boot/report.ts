@@ -5,7 +5,7 @@ import { updateNode } from '../storage/nodes.ts'
 import { advanceSession, touchSession } from '../storage/sessions.ts'
 import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
 import type { BootContext } from './context.ts'
-import { endSession, withMark } from './end-session.ts'
+import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
@@ -29,7 +29,9 @@ export function takeReport(context: BootContext, report: Report): Promise<void> 
       const opened = await openToken(work, report, report.token, { kind: 'report', evenIfEnded: true })
       const success = report.message === 'success'
       if (success && opened.token.consumed_at !== null) return repeatSuccess(opened, report)
-      if (opened.session.ended_at !== null) return noteLate(work, opened, report)
+      const overdue = isOverdue(opened.session, work.now, context.settings.sessionIdleSeconds)
+      if (opened.session.ended_at === null && overdue) await expire(work, opened.node, opened.session)
+      if (opened.session.ended_at !== null || overdue) return noteLate(work, opened, report)
       if (success) return succeed(work, opened, report)
       return report.final ? failFinally(work, opened, report) : noteError(work, opened, report)
     }),

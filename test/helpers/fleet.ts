@@ -1,0 +1,134 @@
+import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
+import { hashSecret, parseToken, tokenFromRandom } from '../../src/domain/token.ts'
+import { setAddresses, setMacs } from '../../src/storage/nodes.ts'
+import type { NodeRow } from '../../src/storage/tables.ts'
+import type { World } from './world.ts'
+
+/** The digest of an artifact that exists only in manifests. */
+export const digestOf = (letter: string): string => letter.repeat(64)
+
+/** Publishes an image's manifest, without bytes. */
+export async function publishImage(
+  world: World,
+  ref: string,
+  letter: string,
+  withFilesystem = true,
+): Promise<void> {
+  const [name, version] = ref.split('@')
+  const artifact = (role: string, n: number): object => ({
+    role,
+    digest: digestOf(letter).slice(0, 63) + n,
+    size: 1000 + n,
+    mediaType: 'application/octet-stream',
+  })
+  const manifest = parseManifest({
+    schema: 'pawl.image/v1',
+    name,
+    version,
+    arch: 'x86_64',
+    kernelArguments: 'console=ttyS0',
+    minMemoryMiB: 512,
+    artifacts: [
+      artifact('kernel', 1),
+      artifact('initramfs', 2),
+      ...(withFilesystem ? [artifact('filesystem', 3)] : []),
+    ],
+  })
+  await world.context.storage.db
+    .insertInto('images')
+    .values({
+      name: manifest.name,
+      version: manifest.version,
+      manifest: JSON.stringify(manifest),
+      digest: manifestDigest(manifest),
+      created_at: world.clock.now().toISOString(),
+      created_by: 'test',
+    })
+    .execute()
+}
+
+/** Stores a profile as it is written. */
+export async function storeProfile(
+  world: World,
+  document: { name: string } & Record<string, unknown>,
+): Promise<void> {
+  const at = world.clock.now().toISOString()
+  await world.context.storage.db
+    .insertInto('profiles')
+    .values({
+      name: document.name,
+      document: JSON.stringify(document),
+      revision: 1,
+      created_at: at,
+      updated_at: at,
+    })
+    .onConflict((c) => c.column('name').doUpdateSet({ document: JSON.stringify(document) }))
+    .execute()
+}
+
+/** The profile of most tests: two images, the enrolment secret as evidence, a reinstall sequence. */
+export const demoProfile = {
+  name: 'demo',
+  evidence: ['secret'],
+  kernelArguments: 'quiet',
+  boot: { stage2: 'small@1', stage3: 'full@1', join: { kind: 'none' } },
+  reinstall: { stage2: 'small@1', stage3: 'full@2', join: { kind: 'none' } },
+}
+
+/** A node to be stored: a row's columns, and its lists. */
+export interface NodeWish extends Partial<NodeRow> {
+  readonly name: string
+  readonly addresses?: readonly { address: string; prefixLength: number }[]
+  readonly macs?: readonly string[]
+}
+
+/** Stores a node; returns its enrolment secret. */
+export async function storeNode(world: World, wish: NodeWish): Promise<string> {
+  const { addresses = [], macs = [], ...columns } = wish
+  const token = tokenFromRandom(world.context.randomBytes(33))
+  const at = world.clock.now().toISOString()
+  const row: NodeRow = {
+    id: `id-${wish.name}`,
+    profile: 'demo',
+    state: 'registered',
+    failure_cause: null,
+    uuid: null,
+    serial: null,
+    labels: '{}',
+    reinstall: 'none',
+    reinstall_attempts: 0,
+    reinstall_session: null,
+    armed: 0,
+    secret_id: token.id,
+    secret_hash: hashSecret(parseToken(token.text)?.secret ?? ''),
+    last_facts: null,
+    session: null,
+    created_at: at,
+    updated_at: at,
+    ...columns,
+  }
+  await world.context.storage.transaction(async (tx) => {
+    await tx.insertInto('nodes').values(row).execute()
+    await setAddresses(tx, row.id, addresses)
+    await setMacs(tx, row.id, macs)
+  })
+  return token.text
+}
+
+/** A world with two images, the demo profile, and `node1` with its secret. */
+export async function storeDemoFleet(world: World): Promise<string> {
+  await publishImage(world, 'small@1', 'a', false)
+  await publishImage(world, 'full@1', 'b')
+  await publishImage(world, 'full@2', 'c')
+  await storeProfile(world, demoProfile)
+  return storeNode(world, { name: 'node1' })
+}
+
+/** The row of a node. */
+export function nodeRow(world: World, name = 'node1'): Promise<NodeRow> {
+  return world.context.storage.db
+    .selectFrom('nodes')
+    .selectAll()
+    .where('name', '=', name)
+    .executeTakeFirstOrThrow()
+}
