@@ -106,7 +106,7 @@ build_stage3() {
   mkdir -p "$tree/root" "$tree/var" "$tree/tmp" "$tree/home"
   chmod 700 "$tree/root"
   mksquashfs "$tree" "$work/out/stage3/filesystem.squashfs" -noappend -no-progress -quiet -no-xattrs -all-root \
-    -comp xz -mkfs-time "$EPOCH" -all-time "$EPOCH" >"$work/log" 2>&1 || stop "mksquashfs: $(tail -n 1 "$work/log")"
+    -comp zstd -mkfs-time "$EPOCH" -all-time "$EPOCH" >"$work/log" 2>&1 || stop "mksquashfs: $(tail -n 1 "$work/log")"
   chmod 644 "$work/out/stage3/filesystem.squashfs"
 }
 
@@ -165,7 +165,7 @@ add_modules() {
 
 pack_initramfs() {
   find "$1" -exec touch -h -d "@$EPOCH" {} +
-  (cd "$1" && find . | sort | cpio --quiet -o -H newc --reproducible -R 0:0) | gzip -n -9 >"$2" || stop "cannot pack $2"
+  (cd "$1" && find . | sort | cpio --quiet -o -H newc --reproducible -R 0:0) | gzip -n >"$2" || stop "cannot pack $2"
 }
 
 stop() {

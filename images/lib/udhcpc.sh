@@ -1,6 +1,7 @@
 #!/bin/sh
 # What busybox's udhcpc runs for each change of a lease. Without a script it takes the lease and sets no address, silently.
 # shellcheck disable=SC2154  # interface, ip, mask, router and dns are set by udhcpc
+umask 022
 case $1 in
   bound | renew)
     ip addr replace "$ip/$mask" dev "$interface"

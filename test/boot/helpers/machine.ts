@@ -1,0 +1,213 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { efiSignatureList } from './esl.ts'
+
+const firmwareFolder = '/usr/share/OVMF'
+
+/** A virtual machine that boots from a small disk with iPXE on it. */
+export interface MachineOptions {
+  /** For messages and the folder's name. */
+  readonly name: string
+  /** Only UEFI is tried here. */
+  readonly firmware?: 'uefi'
+  /** The iPXE program, an .efi file of `ensureArtifacts().ipxe`. */
+  readonly ipxe: string
+  /** PEM of the root that the firmware gives iPXE to trust. Left out: it trusts public authorities only. */
+  readonly caCert?: string
+  /** The script iPXE finds beside itself. */
+  readonly autoexec: string
+  readonly mac: string
+  readonly uuid: string
+  readonly serial: string
+  /** Default 768. */
+  readonly memoryMiB?: number
+  /** The machine is ended after this time, whatever it does. Default 120. */
+  readonly timeoutSeconds?: number
+}
+
+/** How a machine ended: `off` by itself (power off or reboot), `killed` by the test, `timeout` by the hard limit. */
+export type MachineEnd = 'off' | 'killed' | 'timeout'
+
+/** A running machine. Always `await machine.powerOff()` at the end of a test. */
+export interface Machine {
+  readonly name: string
+  /** Its files, removed by `powerOff`; `console.log` in it is the raw serial output. */
+  readonly dir: string
+  readonly pid: number
+  /** Everything it printed so far, without control codes. */
+  console(): string
+  /** The line that matched, as soon as it is printed. Throws with the last lines of the console when it is not. */
+  waitFor(pattern: RegExp | string, seconds?: number): Promise<string>
+  /** When it has ended. A guest that reboots ends too: machines run one boot only. */
+  readonly exited: Promise<MachineEnd>
+  /** Pulls the plug (by process id) and removes the folder. May be called again, and after the end. */
+  powerOff(): Promise<void>
+}
+
+/**
+ * Starts a machine under QEMU's software emulation: slow (a boot takes about 25 s) and the same everywhere. Inside it 10.0.2.2 is
+ * this machine's 127.0.0.1, so a server on loopback is enough.
+ */
+export async function startMachine(options: MachineOptions): Promise<Machine> {
+  const dir = await mkdtemp(join(tmpdir(), `pawl-${options.name}-`))
+  const args = await prepare(dir, options)
+  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const serial = new SerialConsole(join(dir, 'console.log'))
+  child.stdout.on('data', (bytes: Buffer) => serial.add(bytes))
+  child.stderr.on('data', (bytes: Buffer) => serial.add(bytes))
+  const end = watchEnd(child, options.timeoutSeconds ?? 120, serial)
+  await once(child, 'spawn')
+  return {
+    name: options.name,
+    dir,
+    // A child that was spawned has a pid.
+    pid: child.pid!,
+    console: () => serial.text(),
+    waitFor: (pattern, seconds = 120) => serial.waitFor(pattern, seconds, options.name),
+    exited: end.exited,
+    async powerOff() {
+      end.kill('killed')
+      await end.exited
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+async function prepare(dir: string, options: MachineOptions): Promise<string[]> {
+  const esp = join(dir, 'esp')
+  await mkdir(join(esp, 'EFI/BOOT'), { recursive: true })
+  await copyFile(options.ipxe, join(esp, 'EFI/BOOT/BOOTX64.EFI'))
+  // iPXE looks beside itself or at the root, depending on its version.
+  await writeFile(join(esp, 'EFI/BOOT/autoexec.ipxe'), options.autoexec)
+  await writeFile(join(esp, 'autoexec.ipxe'), options.autoexec)
+  await copyFile(`${firmwareFolder}/OVMF_VARS_4M.fd`, join(dir, 'vars.fd'))
+  const trust: string[] = []
+  if (options.caCert !== undefined) {
+    await writeFile(join(dir, 'cacerts.esl'), efiSignatureList(options.caCert))
+    trust.push('-fw_cfg', `name=etc/edk2/https/cacerts,file=${join(dir, 'cacerts.esl')}`)
+  }
+  return [
+    // Never KVM: nested, it hangs or aborts on many machines that have /dev/kvm.
+    ...['-machine', 'q35,accel=tcg', '-smp', '1', '-m', String(options.memoryMiB ?? 768)],
+    ...['-no-reboot', '-monitor', 'none', '-serial', 'stdio', '-display', 'none'],
+    ...['-drive', `if=pflash,format=raw,readonly=on,file=${firmwareFolder}/OVMF_CODE_4M.fd`],
+    ...['-drive', `if=pflash,format=raw,file=${join(dir, 'vars.fd')}`],
+    ...trust,
+    ...['-drive', `file=fat:${esp},format=raw,if=none,id=esp,readonly=on`],
+    ...['-device', 'virtio-blk-pci,drive=esp,bootindex=1'],
+    ...['-netdev', 'user,id=net0,ipv6=off'],
+    ...['-device', `virtio-net-pci,netdev=net0,romfile=,mac=${options.mac}`],
+    // Saves 4 s of gathering entropy.
+    ...['-device', 'virtio-rng-pci'],
+    ...['-uuid', options.uuid, '-smbios', `type=1,serial=${options.serial}`],
+  ]
+}
+
+function watchEnd(child: ChildProcess, timeoutSeconds: number, serial: SerialConsole) {
+  let how: MachineEnd = 'off'
+  const kill = (why: MachineEnd) => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    how = why
+    child.kill('SIGKILL')
+  }
+  // The machine must not outlive a test that was ended from outside.
+  const onExit = () => kill('killed')
+  process.once('exit', onExit)
+  const timer = setTimeout(() => kill('timeout'), timeoutSeconds * 1000)
+  const exited = new Promise<MachineEnd>((resolve, reject) => {
+    const settle = () => {
+      clearTimeout(timer)
+      process.removeListener('exit', onExit)
+      serial.end()
+    }
+    child.once('error', (error) => {
+      settle()
+      reject(new Error(`qemu-system-x86_64 does not run: ${error.message}`))
+    })
+    child.once('close', () => {
+      settle()
+      resolve(how)
+    })
+  })
+  // Whoever does not wait for the end must not be told of it as an unhandled rejection.
+  exited.catch(() => undefined)
+  return { exited, kill }
+}
+
+/** What a machine prints: kept as text without control codes, and raw in a file. */
+class SerialConsole {
+  readonly #file: ReturnType<typeof createWriteStream>
+  readonly #decoder = new TextDecoder('latin1')
+  #raw = ''
+  #ended = false
+  readonly #waiting = new Set<() => void>()
+
+  constructor(file: string) {
+    this.#file = createWriteStream(file)
+  }
+
+  add(bytes: Buffer): void {
+    this.#file.write(bytes)
+    this.#raw += this.#decoder.decode(bytes, { stream: true })
+    for (const look of this.#waiting) look()
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#file.end()
+    for (const look of this.#waiting) look()
+  }
+
+  text(): string {
+    return stripControlCodes(this.#raw)
+  }
+
+  async waitFor(pattern: RegExp | string, seconds: number, name: string): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => finish(new Error(`not printed within ${seconds} s`)), seconds * 1000)
+      const finish = (result: string | Error) => {
+        clearTimeout(timer)
+        this.#waiting.delete(look)
+        if (typeof result === 'string') resolve(result)
+        else
+          reject(
+            new Error(`machine ${name}: ${pattern} ${result.message}; last lines:\n${this.#lastLines()}`),
+          )
+      }
+      const look = () => {
+        const line = this.#find(pattern)
+        if (line !== undefined) finish(line)
+        else if (this.#ended) finish(new Error('not printed before the machine ended'))
+      }
+      this.#waiting.add(look)
+      look()
+    })
+  }
+
+  #find(pattern: RegExp | string): string | undefined {
+    const text = this.text()
+    const at = typeof pattern === 'string' ? text.indexOf(pattern) : text.search(pattern)
+    if (at < 0) return undefined
+    const end = text.indexOf('\n', at)
+    return text.slice(text.lastIndexOf('\n', at) + 1, end < 0 ? undefined : end)
+  }
+
+  #lastLines(): string {
+    return this.text().trimEnd().split('\n').slice(-15).join('\n')
+  }
+}
+
+/** Serial output of firmware and boot loaders is full of cursor movement and carriage returns. */
+export function stripControlCodes(raw: string): string {
+  return (
+    raw
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
+      .replace(/\u001b(?:\[[0-9;?=]*[ -/]*[@-~]|[()][A-Z0-9]|[@-Z\\-_])/g, '')
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+      .replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '')
+  )
+}

@@ -1,0 +1,66 @@
+import { spawnSync } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
+
+/** Every Debian package that the images and the boot tests need, with one file of it that shows that it is there. */
+export const bootPackages = {
+  'qemu-system-x86': '/usr/bin/qemu-system-x86_64',
+  ovmf: '/usr/share/OVMF/OVMF_CODE_4M.fd',
+  'busybox-static': '/usr/bin/busybox',
+  'kexec-tools': '/usr/sbin/kexec',
+  cpio: '/usr/bin/cpio',
+  curl: '/usr/bin/curl',
+  jq: '/usr/bin/jq',
+  nftables: '/usr/sbin/nft',
+  'squashfs-tools': '/usr/bin/mksquashfs',
+  'xz-utils': '/usr/bin/xz',
+} as const
+
+/** The packages of `bootPackages` that this machine does not have. */
+export function missingBootPackages(): string[] {
+  return Object.entries(bootPackages)
+    .filter(([, file]) => !isThere(file))
+    .map(([name]) => name)
+}
+
+/** The one line that installs what is missing. */
+export function installLine(packages: readonly string[]): string {
+  return `apt-get install -y --no-install-recommends ${packages.join(' ')}`
+}
+
+/**
+ * Makes sure that all boot packages are there. Installs them when running as root; else throws an error that names the one line to
+ * run. Never asks a question.
+ */
+export function ensureBootTools(say: (line: string) => void = () => undefined): void {
+  const missing = missingBootPackages()
+  if (missing.length === 0) return
+  const line = installLine(missing)
+  if (process.getuid?.() !== 0) throw new Error(`missing packages; run: sudo ${line}`)
+  say(`installing ${missing.join(' ')}`)
+  apt(['update', '-qq'])
+  apt(line.split(' ').slice(1))
+  const still = missingBootPackages()
+  if (still.length > 0) throw new Error(`installed, but not found: ${still.join(' ')}`)
+}
+
+function apt(args: string[]): void {
+  const done = spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=120', ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  })
+  if (done.error) throw new Error(`apt-get does not run: ${done.error.message}`)
+  if (done.status !== 0) {
+    throw new Error(
+      `apt-get ${args.join(' ')} failed: ${done.stderr.trim().split('\n').slice(-3).join(' · ')}`,
+    )
+  }
+}
+
+function isThere(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK)
+    return true
+  } catch {
+    return false
+  }
+}
