@@ -1,0 +1,127 @@
+import 'reflect-metadata' // @peculiar/x509 resolves its parts through it: it must be loaded first
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPair,
+  randomBytes,
+  type X509Certificate,
+} from 'node:crypto'
+import { isIP } from 'node:net'
+import { promisify } from 'node:util'
+import * as x509 from '@peculiar/x509'
+import { backdatedDays, type CertificateKind, certificateProfiles, rsaBits } from './profiles.ts'
+
+/** A certificate to be made. */
+export interface CertificateRequest {
+  readonly kind: CertificateKind
+  readonly commonName: string
+  /** DNS names and IP addresses for subjectAltName; none for a CA. */
+  readonly names: readonly string[]
+  /** The subject's private key, PEM (PKCS#8). */
+  readonly key: string
+  readonly now: Date
+  /** Who signs; left out, the certificate signs itself. */
+  readonly issuer?: { readonly certificate: string; readonly key: string }
+}
+
+const algorithm = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' }
+const dayMilliseconds = 86_400_000
+const maxCommonNameLength = 64 // ub-common-name, RFC 5280 appendix A.1
+
+/** Makes an RSA private key, PEM (PKCS#8, not encrypted: its file's mode protects it). */
+export async function generateKey(): Promise<string> {
+  const { privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength: rsaBits })
+  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+}
+
+/** Makes a certificate of `kind`, PEM. It never begins before its issuer nor ends after it. */
+export async function makeCertificate(request: CertificateRequest): Promise<string> {
+  const issuer = request.issuer && new x509.X509Certificate(request.issuer.certificate)
+  const subject = subjectOf(request.commonName)
+  const publicKey = createPublicKey(request.key).export({ type: 'spki', format: 'der' })
+  const made = await x509.X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject,
+    issuer: issuer?.subjectName ?? subject,
+    ...validity(request.kind, request.now, issuer),
+    publicKey: new x509.PublicKey(publicKey),
+    signingKey: await createPrivateKey(request.issuer?.key ?? request.key).toCryptoKey(algorithm, false, [
+      'sign',
+    ]),
+    signingAlgorithm: algorithm,
+    extensions: extensions(request, publicKey, issuer ? new Uint8Array(issuer.publicKey.rawData) : publicKey),
+  })
+  return `${made.toString('pem')}\n`
+}
+
+/** Whether private `key` (PEM) belongs to `certificate`. */
+export function keyFits(certificate: X509Certificate, key: string): boolean {
+  return certificate.checkPrivateKey(createPrivateKey(key))
+}
+
+/** The first 8 hex digits of a key's SHA-256: tells one installation's CA from another's in a list of roots. */
+export function keyLabel(key: string): string {
+  return createHash('sha256')
+    .update(createPublicKey(key).export({ type: 'spki', format: 'der' }))
+    .digest('hex')
+    .slice(0, 8)
+}
+
+/** The two ends of a certificate's lifetime. */
+export function lifetimeOf(certificate: X509Certificate): { notBefore: Date; notAfter: Date } {
+  return { notBefore: certificate.validFromDate, notAfter: certificate.validToDate }
+}
+
+function validity(kind: CertificateKind, now: Date, issuer: x509.X509Certificate | undefined) {
+  const begin = now.getTime() - backdatedDays * dayMilliseconds
+  const end = now.getTime() + certificateProfiles[kind].lifetimeDays * dayMilliseconds
+  return {
+    notBefore: wholeSeconds(Math.max(begin, issuer?.notBefore.getTime() ?? begin)),
+    notAfter: wholeSeconds(Math.min(end, issuer?.notAfter.getTime() ?? end)),
+  }
+}
+
+function extensions(
+  request: CertificateRequest,
+  subjectKey: Uint8Array,
+  issuerKey: Uint8Array,
+): x509.Extension[] {
+  const { pathLength, keyUsages, serverAuth } = certificateProfiles[request.kind]
+  const usage = keyUsages.reduce((sum, name) => sum | x509.KeyUsageFlags[name], 0)
+  return [
+    new x509.BasicConstraintsExtension(pathLength !== undefined, pathLength, true),
+    new x509.KeyUsagesExtension(usage, true),
+    new x509.SubjectKeyIdentifierExtension(keyIdentifier(subjectKey)),
+    new x509.AuthorityKeyIdentifierExtension(keyIdentifier(issuerKey)),
+    ...(serverAuth ? [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth])] : []),
+    ...(request.names.length > 0
+      ? [new x509.SubjectAlternativeNameExtension(request.names.map(alternativeName))]
+      : []),
+  ]
+}
+
+function alternativeName(name: string): x509.JsonGeneralName {
+  return { type: isIP(name) === 0 ? 'dns' : 'ip', value: name }
+}
+
+/** RFC 7093 §2 method 1: the leftmost 160 bits of the SHA-256 of the key. Any stable value will do. */
+function keyIdentifier(publicKey: Uint8Array): string {
+  return createHash('sha256').update(publicKey).digest('hex').slice(0, 40)
+}
+
+/** A name that is too long for a common name is in subjectAltName, where clients look for it. */
+function subjectOf(commonName: string): x509.Name {
+  return new x509.Name([{ CN: [commonName.length > maxCommonNameLength ? 'Pawl' : commonName] }])
+}
+
+/** 127 random bits, positive and without a leading zero byte (RFC 5280 §4.1.2.2). */
+function serialNumber(): string {
+  const bytes = randomBytes(16)
+  bytes.writeUInt8((bytes.readUInt8(0) & 0x7f) | 0x40, 0)
+  return bytes.toString('hex')
+}
+
+function wholeSeconds(milliseconds: number): Date {
+  return new Date(Math.floor(milliseconds / 1000) * 1000)
+}
