@@ -87,12 +87,17 @@ export function openArtifactCache(store: ArtifactStore, options: CacheOptions = 
     return entry
   }
 
-  /** The entry of a digest, opened once for all who ask for it at the same time. */
-  async function current(digest: Digest): Promise<Entry> {
+  /** The entry of a digest, opened once for all who ask for it at the same time, and counted as used before anything else runs. */
+  async function useEntry(digest: Digest): Promise<Entry> {
     for (;;) {
       const entry = entries.get(digest)
       // One read from its file for want of room gets its buffer as soon as there is some; its readers keep the file.
-      if (entry !== undefined && (entry.buffer !== undefined || !makeRoom(entry.file.size))) return entry
+      if (entry !== undefined && (entry.buffer !== undefined || !makeRoom(entry.file.size))) {
+        entry.users += 1
+        entries.delete(digest)
+        entries.set(digest, entry)
+        return entry
+      }
       if (entry?.users === 0) void forget(entry)
       entries.delete(digest)
       const pending = opening.get(digest) ?? openEntry(digest).finally(() => opening.delete(digest))
@@ -107,10 +112,7 @@ export function openArtifactCache(store: ArtifactStore, options: CacheOptions = 
       await Promise.all([...entries.values()].filter((entry) => entry.users === 0).map(forget))
     },
     acquire: async (digest) => {
-      const entry = await current(digest)
-      entry.users += 1
-      entries.delete(digest)
-      entries.set(digest, entry)
+      const entry = await useEntry(digest)
       return {
         size: entry.file.size,
         slice: (position, end) => sliceOf(entry, sliceBytes, position, end),

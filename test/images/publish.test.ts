@@ -1,0 +1,134 @@
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { digestOf } from '../../src/domain/digest.ts'
+import { parseManifest } from '../../src/domain/image.ts'
+import { openArtifactStore } from '../../src/images/artifacts.ts'
+import { parseKernelHeader } from '../../src/images/kernel-file.ts'
+import { checkPublishable } from '../../src/images/publish.ts'
+import { memoryStore } from './memory-store.ts'
+
+/** The least that is a bzImage: one setup sector, 32 bytes of system, and what is changed in it. */
+function bzImage(change: (head: Buffer) => void = () => undefined): Buffer {
+  const file = Buffer.alloc(1024 + 32)
+  file.writeUInt8(1, 0x1f1)
+  file.writeUInt32LE(2, 0x1f4)
+  file.writeUInt16LE(0xaa55, 0x1fe)
+  file.write('HdrS', 0x202)
+  file.writeUInt16LE(0x020f, 0x206)
+  file.writeUInt8(1, 0x211)
+  file.writeUInt16LE(0x7f, 0x236)
+  file.writeUInt32LE(2047, 0x238)
+  change(file)
+  return file
+}
+
+t.test('refuses what is no x86-64 bzImage, and says what it is', async (t) => {
+  const cases: [Buffer, RegExp][] = [
+    [Buffer.alloc(0), /only 0 bytes/],
+    [Buffer.alloc(0x25f), /only 607 bytes/],
+    [bzImage((b) => b.write('\x7fELF', 'latin1')), /ELF file: publish .*bzImage/],
+    [bzImage((b) => b.write('1f8b', 'hex')), /gzip/],
+    [bzImage((b) => b.write('28b52ffd', 'hex')), /zstd/],
+    [bzImage((b) => b.write('fd377a58', 'hex')), /xz/],
+    [bzImage((b) => b.write('070701')), /cpio/],
+    [bzImage((b) => b.write('hsqs')), /squashfs/],
+    [bzImage((b) => b.write('ARM\x64', 0x38)), /arm64/],
+    [bzImage((b) => b.writeUInt16LE(0x55aa, 0x1fe)), /boot flag/],
+    [bzImage((b) => b.write('HdrX', 0x202)), /HdrS/],
+    [bzImage((b) => b.writeUInt16LE(0x020b, 0x206)), /boot protocol 2\.11 is older than 2\.12/],
+    [bzImage((b) => b.writeUInt8(0, 0x211)), /zImage/],
+    [bzImage((b) => b.writeUInt16LE(0x7e, 0x236)), /32-bit/],
+    [bzImage((b) => b.writeUInt32LE(3, 0x1f4)).subarray(0, 1056), /cut: 1056 bytes of 1072/],
+    [bzImage((b) => b.writeUInt8(0, 0x1f1)), /cut: 1056 bytes of 2592/],
+  ]
+  for (const [file, message] of cases) {
+    t.throws(() => parseKernelHeader(file, file.length), { code: 'invalid', message }, String(message))
+  }
+})
+
+t.test('reads a bzImage’s header', async (t) => {
+  t.strictSame(parseKernelHeader(bzImage(), 1056), { protocol: 0x020f, maxCommandLineBytes: 2047 })
+  t.ok(parseKernelHeader(bzImage(), 1041), 'the last 16 bytes may not be full')
+  t.ok(parseKernelHeader(bzImage(), 9000), 'a signature may follow')
+})
+
+/** A manifest of what is given. */
+function manifestOf(kernel: Buffer, initramfs: Buffer, changes: Record<string, unknown> = {}) {
+  const entry = (role: string, content: Buffer) => ({
+    role,
+    digest: digestOf(content),
+    size: content.length,
+    mediaType: 'application/octet-stream',
+  })
+  return parseManifest({
+    schema: 'pawl.image/v1',
+    name: 'small',
+    version: '1',
+    arch: 'x86_64',
+    kernelArguments: 'quiet',
+    artifacts: [entry('kernel', kernel), entry('initramfs', initramfs)],
+    ...changes,
+  })
+}
+
+const initramfs = Buffer.from('an initramfs')
+
+async function storeWith(t: Test, ...contents: Buffer[]) {
+  const store = await openArtifactStore(join(t.testdir({}), 'artifacts'))
+  for (const content of contents) {
+    await store.put(digestOf(content), chunks(content), { maxBytes: 10_000 })
+  }
+  return store
+}
+
+async function* chunks(content: Buffer): AsyncGenerator<Buffer> {
+  yield content
+}
+
+t.test('an image with a missing artifact is not publishable', async (t) => {
+  const store = await storeWith(t, bzImage())
+  await t.rejects(checkPublishable(manifestOf(bzImage(), initramfs), store), {
+    code: 'conflict',
+    message: /^the initramfs [0-9a-f]{64} of small@1 is not stored$/,
+  })
+})
+
+t.test('an image with another size than announced is not publishable', async (t) => {
+  const store = await storeWith(t, bzImage(), initramfs)
+  const good = manifestOf(bzImage(), initramfs)
+  const artifacts = good.artifacts.map((artifact) => ({ ...artifact, size: artifact.size + 1 }))
+  await t.rejects(checkPublishable({ ...good, artifacts }, store), {
+    code: 'digest-mismatch',
+    message: /1056 bytes/,
+  })
+})
+
+t.test('an image whose stored bytes went bad is not publishable', async (t) => {
+  const memory = memoryStore()
+  memory.add(bzImage())
+  memory.add(initramfs)
+  const store = { ...memory.store, verify: async () => Promise.reject(new Error('bad')) }
+  await t.rejects(checkPublishable(manifestOf(bzImage(), initramfs), store), { message: 'bad' })
+})
+
+t.test('an image whose kernel no machine can start is not publishable', async (t) => {
+  const swapped = manifestOf(initramfs, bzImage())
+  await t.rejects(checkPublishable(swapped, await storeWith(t, bzImage(), initramfs)), {
+    code: 'invalid',
+    message: /bzImage/,
+  })
+})
+
+t.test('an image whose kernel cuts its arguments is not publishable', async (t) => {
+  const old = bzImage((head) => head.writeUInt32LE(4, 0x238))
+  const store = await storeWith(t, old, initramfs)
+  await t.rejects(checkPublishable(manifestOf(old, initramfs), store), {
+    code: 'invalid',
+    message: /this kernel takes 4$/,
+  })
+})
+
+t.test('a whole image is publishable', async (t) => {
+  const store = await storeWith(t, bzImage(), initramfs)
+  await t.resolves(checkPublishable(manifestOf(bzImage(), initramfs), store))
+})
