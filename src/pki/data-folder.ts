@@ -1,0 +1,171 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { parse, stringify } from 'yaml'
+import { PawlError } from '../errors.ts'
+import { authorityFiles, createAuthority, openAuthority } from './authority.ts'
+import {
+  createFile,
+  isTemporary,
+  readKeyFile,
+  readPublicFile,
+  removeTemporaries,
+  syncFolder,
+} from './key-file.ts'
+
+/** What `pawl init` was told. */
+export interface InitRequest {
+  readonly dataDir: string
+  /** Parsed; undefined where it was not given. */
+  readonly publicUrl: string | undefined
+  /** Parsed names besides the public URL's. */
+  readonly names: readonly string[]
+  readonly now: Date
+}
+
+/** The settings file of a data folder. */
+export function settingsFile(dataDir: string): string {
+  return join(dataDir, 'pawl.yaml')
+}
+
+/**
+ * Makes the data folder with its CA, keys and settings file; returns the paths it made, none when all was there. Killed
+ * anywhere and run again, it completes; it overwrites nothing. Throws `exists` for a folder with other things in it and
+ * for settings that differ from those in the file, `key-unreadable` for one that others can reach.
+ */
+export async function initData(request: InitRequest): Promise<string[]> {
+  const { dataDir, now } = request
+  const created = makeFolder(dataDir) ? [dataDir] : []
+  checkDataFolder(dataDir)
+  refuseForeign(dataDir)
+  const { folder } = authorityFiles(dataDir)
+  // The settings file comes first: it marks the folder as ours, so that a run cut off later is gone on with.
+  if (writeSettings(request)) created.push(settingsFile(dataDir))
+  if (makeFolder(folder)) created.push(folder)
+  for (const place of [dataDir, folder]) removeTemporaries(place)
+  created.push(...(await createAuthority(dataDir, now)))
+  if (createSettingsKey(dataDir)) created.push(settingsKeyFile(dataDir))
+  openAuthority(dataDir)
+  settingsKey(dataDir)
+  return created
+}
+
+/** Throws unless `dataDir` is a folder that only its owner can enter: it holds keys, the database and images. */
+export function checkDataFolder(dataDir: string): void {
+  const stat = statSync(dataDir, { throwIfNoEntry: false })
+  if (stat === undefined) {
+    throw new PawlError('not-found', `data folder ${dataDir} does not exist`, {
+      hint: `run pawl init --data ${dataDir}`,
+    })
+  }
+  if (!stat.isDirectory()) {
+    throw new PawlError('invalid', `${dataDir} is not a folder`, { hint: 'name a folder with --data' })
+  }
+  if ((stat.mode & 0o077) === 0) return
+  const mode = (stat.mode & 0o777).toString(8).padStart(4, '0')
+  throw new PawlError(
+    'key-unreadable',
+    `data folder ${dataDir} has mode ${mode}: others can reach its keys`,
+    {
+      hint: `run chmod 700 ${dataDir}`,
+    },
+  )
+}
+
+/** The 32 bytes that seal secret settings of profiles in the database. Throws `key-unreadable`. */
+export function settingsKey(dataDir: string): Uint8Array {
+  const file = settingsKeyFile(dataDir)
+  const text = readKeyFile(file)?.toString('utf8').trim()
+  // A new key made here would look like success, and no sealed setting would ever open again.
+  if (text === undefined) {
+    throw new PawlError('key-unreadable', `${file} is not there`, {
+      hint: `restore it from the backup that the database came from; for a new data folder, run pawl init --data ${dataDir}`,
+    })
+  }
+  if (!/^[0-9a-f]{64}$/.test(text)) {
+    throw new PawlError('key-unreadable', `${file} does not hold 64 hex digits`, {
+      hint: 'restore it from a backup',
+    })
+  }
+  return new Uint8Array(Buffer.from(text, 'hex'))
+}
+
+function settingsKeyFile(dataDir: string): string {
+  return join(authorityFiles(dataDir).folder, 'settings.key')
+}
+
+function createSettingsKey(dataDir: string): boolean {
+  const file = settingsKeyFile(dataDir)
+  return !existsSync(file) && createFile(file, `${randomBytes(32).toString('hex')}\n`)
+}
+
+function makeFolder(folder: string): boolean {
+  if (existsSync(folder)) return false
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    const code = String((cause as { code?: unknown }).code)
+    throw new PawlError(code === 'ENOSPC' ? 'disk-full' : 'invalid', `${folder} cannot be made (${code})`, {
+      hint: 'name a folder that this user can make with --data',
+      cause,
+    })
+  }
+  syncFolder(dirname(resolve(folder)))
+  return true
+}
+
+/** Keys go into an empty folder or into one of ours, never among someone's documents. */
+function refuseForeign(dataDir: string): void {
+  // The root of a mounted file system is empty but for this folder.
+  const names = readdirSync(dataDir).filter((name) => name !== 'lost+found' && !isTemporary(name))
+  const isOurs = names.includes('pawl.yaml') || existsSync(authorityFiles(dataDir).issuingCertificate)
+  if (names.length === 0 || isOurs) return
+  const found = names.sort().slice(0, 3).join(', ')
+  throw new PawlError('exists', `${dataDir} is not empty and not a Pawl data folder: it holds ${found}`, {
+    hint: 'name a new folder with --data',
+  })
+}
+
+function writeSettings({ dataDir, publicUrl, names }: InitRequest): boolean {
+  const file = settingsFile(dataDir)
+  const text = readPublicFile(file)
+  if (text !== undefined) {
+    refuseOtherSettings(file, text, publicUrl, names)
+    return false
+  }
+  const settings = {
+    ...(publicUrl === undefined ? {} : { publicUrl }),
+    ...(names.length === 0 ? {} : { names }),
+  }
+  const body = Object.keys(settings).length === 0 ? '' : stringify(settings)
+  // 0600: it may come to hold the database's password.
+  return createFile(file, `# Settings of this Pawl server; docs/configuration.md lists them all.\n${body}`)
+}
+
+/** A second `pawl init` that says something else would change nothing, and its user would not know. */
+function refuseOtherSettings(
+  file: string,
+  text: string,
+  publicUrl: string | undefined,
+  names: readonly string[],
+): void {
+  const stored = readSettings(file, text)
+  const storedNames = [stored.names ?? []].flat()
+  const missing = names.find((name) => !storedNames.includes(name))
+  const other =
+    publicUrl !== undefined && stored.publicUrl !== publicUrl
+      ? `publicUrl ${JSON.stringify(stored.publicUrl ?? null)}, not ${publicUrl}`
+      : missing && `names without ${missing}`
+  if (other === undefined) return
+  throw new PawlError('exists', `${file} is there already, with ${other}`, {
+    hint: `edit ${file}; the server makes new certificates when it starts`,
+  })
+}
+
+function readSettings(file: string, text: string): { publicUrl?: unknown; names?: unknown } {
+  try {
+    return parse(text) ?? {}
+  } catch (cause) {
+    throw new PawlError('usage', `${file} is not valid YAML`, { hint: 'mend it, or move it away', cause })
+  }
+}
