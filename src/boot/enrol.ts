@@ -21,7 +21,7 @@ const identifying = ['uuid', 'serial', 'mac', 'manufacturer', 'product'] as cons
 export function enrol(context: BootContext, request: EnrolRequest): Promise<string> {
   return recordingRefusals(context, { ...request, host: undefined }, async () => {
     const result = parseFacts(request.fields)
-    if ('bad' in result) throw new PawlError('invalid', `fact "${result.bad.name}" is ${result.bad.reason}`)
+    if ('bad' in result) throw new PawlError('invalid', `fact "${result.bad.name}" ${result.bad.reason}`)
     return inTransaction(context, async (work) => {
       const code = await codeFor(work, result.facts, request.source)
       return context.templates.render('pending.ipxe', { code, ...shown(result.facts) })

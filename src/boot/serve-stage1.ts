@@ -142,7 +142,7 @@ function nodeAfter(node: NodeRecord, session: SessionRow, plan: Plan): Partial<N
 
 function readRequestFacts(fields: Readonly<Record<string, unknown>>): Facts {
   const result = parseFacts(fields)
-  if ('bad' in result) throw new PawlError('invalid', `fact "${result.bad.name}" is ${result.bad.reason}`)
+  if ('bad' in result) throw new PawlError('invalid', `fact "${result.bad.name}" ${result.bad.reason}`)
   return result.facts
 }
 

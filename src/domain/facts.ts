@@ -49,8 +49,8 @@ export function parseFacts(fields: Readonly<Record<string, unknown>>): { facts: 
 }
 
 function faultOf(name: FactName, value: unknown): string | undefined {
-  if (typeof value !== 'string') return 'given more than once'
-  if (value.length > maxFactLength(name)) return `longer than ${maxFactLength(name)} characters`
+  if (typeof value !== 'string') return 'was given more than once'
+  if (value.length > maxFactLength(name)) return `is longer than ${maxFactLength(name)} characters`
   // iPXE sign-extends bytes above 0x7f ("%FFFFFFC3"): such a value cannot be trusted to mean anything.
   if (!/^[ -~]*$/.test(value)) return 'holds characters that are not printable ASCII'
   return undefined
