@@ -1,5 +1,9 @@
-import type { Queries } from './database.ts'
-import type { ImageRow, ProfileRow } from './tables.ts'
+import { sql } from 'kysely'
+import type { Profile } from '../domain/profile.ts'
+import type { NodeState } from '../domain/state.ts'
+import type { Queries, Storage, Tx } from './database.ts'
+import type { NodeRecord } from './nodes.ts'
+import type { ImageRow, NodeRow, ProfileRow, SessionRow } from './tables.ts'
 
 /** Finds a profile by name. */
 export function findProfile(db: Queries, name: string): Promise<ProfileRow | undefined> {
@@ -14,4 +18,157 @@ export function findImage(db: Queries, name: string, version: string): Promise<I
     .where('name', '=', name)
     .where('version', '=', version)
     .executeTakeFirst()
+}
+
+/**
+ * A profile as it was stored: checked when it was applied, every default filled in, its secret settings sealed. It is not
+ * parsed again, since a sealed setting has not the form of an open one.
+ */
+export function readProfile(row: ProfileRow): Profile {
+  return JSON.parse(row.document) as Profile // our own column, written from writeProfile
+}
+
+/** Every profile, by name. */
+export function listProfiles(db: Queries): Promise<ProfileRow[]> {
+  return db.selectFrom('profiles').selectAll().orderBy('name').execute()
+}
+
+/** Finds a profile and keeps other transactions from changing it until this one ends. */
+export function lockProfile(
+  tx: Tx,
+  dialect: Storage['dialect'],
+  name: string,
+): Promise<ProfileRow | undefined> {
+  const query = tx.selectFrom('profiles').selectAll().where('name', '=', name)
+  return (dialect === 'postgres' ? query.forUpdate() : query).executeTakeFirst()
+}
+
+/** Adds a profile, or replaces the one of its name. */
+export async function putProfile(tx: Tx, row: ProfileRow): Promise<void> {
+  const { document, revision, updated_at } = row
+  await tx
+    .insertInto('profiles')
+    .values(row)
+    .onConflict((c) => c.column('name').doUpdateSet({ document, revision, updated_at }))
+    .execute()
+}
+
+/** Which nodes to list, and from where on. */
+export interface NodeFilter {
+  readonly state?: NodeState | undefined
+  /** Each must be there with this value; keys and values have been parsed. */
+  readonly labels?: Readonly<Record<string, string>> | undefined
+  /** Only names behind this one: the cursor of paging. */
+  readonly after?: string | undefined
+  readonly limit: number
+}
+
+/** Lists nodes by name, with what is listed beside their rows; three queries whatever their number. */
+export async function listNodes(db: Queries, filter: NodeFilter): Promise<NodeRecord[]> {
+  let query = db.selectFrom('nodes').selectAll()
+  if (filter.state !== undefined) query = query.where('state', '=', filter.state)
+  if (filter.after !== undefined) query = query.where('name', '>', filter.after)
+  for (const [key, value] of Object.entries(filter.labels ?? {})) {
+    // Labels are stored as canonical JSON and hold no quotes, so this text is there exactly when the label is.
+    // LIKE would not do: it ignores case in SQLite.
+    const member = `"${key}":"${value}"`
+    query = query.where(sql<boolean>`replace(labels, ${member}, '') <> labels`)
+  }
+  const rows = await query.orderBy('name').limit(filter.limit).execute()
+  return withLists(db, rows)
+}
+
+/** The names and labels of all nodes, to select some of them by. */
+export function listNodeNames(db: Queries): Promise<{ name: string; labels: string }[]> {
+  return db.selectFrom('nodes').select(['name', 'labels']).orderBy('name').execute()
+}
+
+/** Finds nodes and keeps other transactions from changing them. Always in order of name, so that no two lock each other out. */
+export async function lockNodes(
+  tx: Tx,
+  dialect: Storage['dialect'],
+  names: readonly string[],
+): Promise<NodeRow[]> {
+  const found: NodeRow[] = []
+  const sorted = [...names].sort()
+  for (let from = 0; from < sorted.length; from += 500) {
+    const query = tx
+      .selectFrom('nodes')
+      .selectAll()
+      .where('name', 'in', sorted.slice(from, from + 500))
+      .orderBy('name')
+    found.push(...(await (dialect === 'postgres' ? query.forUpdate() : query).execute()))
+  }
+  return found
+}
+
+/** Sessions by their ids. */
+export async function findSessions(
+  db: Queries,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, SessionRow>> {
+  if (ids.length === 0) return new Map()
+  const rows = await db.selectFrom('sessions').selectAll().where('id', 'in', ids).execute()
+  return new Map(rows.map((row) => [row.id, row]))
+}
+
+/** Names of other nodes that have one of these single addresses too. */
+export async function findSharers(
+  db: Queries,
+  node: string,
+  addresses: readonly string[],
+): Promise<{ name: string; address: string }[]> {
+  if (addresses.length === 0) return []
+  return db
+    .selectFrom('node_addresses')
+    .innerJoin('nodes', 'nodes.id', 'node_addresses.node')
+    .select(['nodes.name', 'node_addresses.address'])
+    .where('node_addresses.address', 'in', addresses)
+    .where('node_addresses.prefix_length', 'in', [32, 128])
+    .where('node_addresses.node', '<>', node)
+    .orderBy('nodes.name')
+    .limit(20)
+    .execute()
+}
+
+/** Adds a node's row. */
+export async function insertNode(tx: Tx, row: NodeRow): Promise<void> {
+  await tx.insertInto('nodes').values(row).execute()
+}
+
+/** Removes a node, with its lists, sessions and tokens. Its events stay. */
+export async function deleteNode(tx: Tx, id: string): Promise<void> {
+  await tx.deleteFrom('nodes').where('id', '=', id).execute()
+}
+
+/** Retires every token of every session of a node, those that would still take late reports included. */
+export async function retireTokensOf(tx: Tx, node: string, now: Date): Promise<void> {
+  await tx
+    .updateTable('tokens')
+    .set({ retired_at: now.toISOString(), answer: null })
+    .where('session', 'in', tx.selectFrom('sessions').select('id').where('node', '=', node))
+    .where('retired_at', 'is', null)
+    .execute()
+}
+
+async function withLists(db: Queries, rows: readonly NodeRow[]): Promise<NodeRecord[]> {
+  if (rows.length === 0) return []
+  const ids = rows.map((row) => row.id)
+  const addresses = await db
+    .selectFrom('node_addresses')
+    .selectAll()
+    .where('node', 'in', ids)
+    .orderBy('address')
+    .execute()
+  const macs = await db.selectFrom('node_macs').selectAll().where('node', 'in', ids).orderBy('mac').execute()
+  const addressesOf = Map.groupBy(addresses, (row) => row.node)
+  const macsOf = Map.groupBy(macs, (row) => row.node)
+  return rows.map((row) => ({
+    ...row,
+    addresses: (addressesOf.get(row.id) ?? []).map((a) => ({
+      address: a.address,
+      prefixLength: a.prefix_length,
+    })),
+    macs: (macsOf.get(row.id) ?? []).map((m) => m.mac),
+  }))
 }

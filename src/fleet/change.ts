@@ -1,0 +1,74 @@
+import type { BootContext } from '../boot/context.ts'
+import { inTransaction, type Work } from '../boot/work.ts'
+import type { EventFacts, EventKind } from '../domain/event.ts'
+import { PawlError } from '../errors.ts'
+import type { Role } from '../storage/tables.ts'
+
+/**
+ * The fleet is what operators change. Each change is one function here: one transaction that checks, writes and appends
+ * the event that says who changed what from what to what, or does none of it. Nothing here knows HTTP.
+ */
+
+/** Who makes a change, and from where. */
+export interface By {
+  /** `operator:NAME`, or `server` for what it does by itself. */
+  readonly actor: string
+  readonly source: string | null
+  readonly role: Role
+}
+
+/** A change under way: the transaction, and events that carry who makes it. */
+export interface Change extends Work {
+  readonly by: By
+  /** Appends an event about a node, or about no single one. */
+  note(kind: EventKind, node: string | null, detail: EventFacts['detail']): Promise<void>
+}
+
+/** Runs a change in one transaction. Two that take the same name at once: the second gets `conflict`. */
+export async function change<T>(
+  context: BootContext,
+  by: By,
+  apply: (change: Change) => Promise<T>,
+): Promise<T> {
+  try {
+    return await inTransaction(context, (work) =>
+      apply({
+        ...work,
+        by,
+        note: (kind, node, detail) =>
+          work.event({ kind, node, session: null, actor: by.actor, source: by.source, detail }),
+      }),
+    )
+  } catch (error) {
+    throw isUniqueViolation(error)
+      ? new PawlError('conflict', 'another change took the same name, MAC address or UUID at this moment', {
+          hint: 'look at what is there now, and try again',
+          cause: error,
+        })
+      : error
+  }
+}
+
+/** A unique constraint was broken: SQLite's extended result codes, PostgreSQL's class 23. */
+function isUniqueViolation(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null)?.code
+  return code === '23505' || code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY'
+}
+
+/** The error for a node that is not there. */
+export function noSuchNode(name: string): PawlError {
+  return new PawlError('not-found', `node "${name}" does not exist`, {
+    hint: 'list them with pawl node list',
+  })
+}
+
+/** The error for a profile that is not there, naming those that are. */
+export function noSuchProfile(name: string, existing: readonly string[]): PawlError {
+  const shown = existing.slice(0, 20).join(', ')
+  return new PawlError('not-found', `profile "${name}" does not exist`, {
+    hint:
+      existing.length === 0
+        ? 'there are none yet: make one with pawl profile apply -f FILE'
+        : `there are: ${shown}${existing.length > 20 ? ', …' : ''}`,
+  })
+}

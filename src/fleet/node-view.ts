@@ -1,0 +1,109 @@
+import { type AddressRange, isSingle } from '../domain/address.ts'
+import type { Labels } from '../domain/node.ts'
+import type { Queries } from '../storage/database.ts'
+import { findSessions, listNodes, type NodeFilter } from '../storage/fleet.ts'
+import { findNode, type NodeRecord } from '../storage/nodes.ts'
+import { findSession } from '../storage/sessions.ts'
+import type { NodeRow, SessionRow } from '../storage/tables.ts'
+import { noSuchNode } from './change.ts'
+
+/** A node's latest session, as nodes show it. */
+export interface SessionSummary {
+  readonly id: string
+  readonly state: SessionRow['state']
+  /** The last stage opened. */
+  readonly stage: SessionRow['stage']
+  readonly sequence: SessionRow['sequence']
+  readonly startedAt: string
+  readonly endedAt: string | null
+  readonly local: boolean
+  readonly cause: string | null
+}
+
+/** A node as operators see it. Of its enrolment secret only whether there is one. */
+export interface NodeView {
+  readonly name: string
+  readonly state: NodeRow['state']
+  readonly failureCause: string | null
+  readonly profile: string | null
+  readonly labels: Labels
+  readonly addresses: readonly string[]
+  readonly macs: readonly string[]
+  readonly uuid: string | null
+  readonly serial: string | null
+  readonly reinstall: NodeRow['reinstall']
+  readonly reinstallAttempts: number
+  readonly armed: boolean
+  readonly secret: { readonly issued: boolean }
+  readonly session: SessionSummary | null
+  readonly createdAt: string
+  readonly updatedAt: string
+}
+
+/** Shows one node; throws `not-found`. */
+export async function showNode(db: Queries, name: string): Promise<NodeView> {
+  const node = await findNode(db, name)
+  if (node === undefined) throw noSuchNode(name)
+  return viewOf(node, node.session === null ? undefined : await findSession(db, node.session))
+}
+
+/** Lists nodes by name. `next` is the cursor of the next page, null on the last. */
+export async function pageOfNodes(
+  db: Queries,
+  filter: NodeFilter,
+): Promise<{ items: NodeView[]; next: string | null }> {
+  const rows = await listNodes(db, { ...filter, limit: filter.limit + 1 })
+  const page = rows.slice(0, filter.limit)
+  const sessions = await findSessions(
+    db,
+    page.map((node) => node.session).filter((id) => id !== null),
+  )
+  return {
+    items: page.map((node) => viewOf(node, node.session === null ? undefined : sessions.get(node.session))),
+    next: rows.length > filter.limit ? (page.at(-1)?.name ?? null) : null,
+  }
+}
+
+/** An address range as it is written. */
+export function writeAddress(range: AddressRange): string {
+  return isSingle(range) ? range.address : `${range.address}/${range.prefixLength}`
+}
+
+/** Labels as stored. */
+export function readLabels(text: string): Labels {
+  return JSON.parse(text) as Labels // our own column, written from parseLabels
+}
+
+function viewOf(node: NodeRecord, session: SessionRow | undefined): NodeView {
+  return {
+    name: node.name,
+    state: node.state,
+    failureCause: node.failure_cause,
+    profile: node.profile,
+    labels: readLabels(node.labels),
+    addresses: node.addresses.map(writeAddress),
+    macs: node.macs,
+    uuid: node.uuid,
+    serial: node.serial,
+    reinstall: node.reinstall,
+    reinstallAttempts: node.reinstall_attempts,
+    armed: node.armed === 1,
+    secret: { issued: node.secret_id !== null },
+    session: session === undefined ? null : summaryOf(session),
+    createdAt: node.created_at,
+    updatedAt: node.updated_at,
+  }
+}
+
+function summaryOf(session: SessionRow): SessionSummary {
+  return {
+    id: session.id,
+    state: session.state,
+    stage: session.stage,
+    sequence: session.sequence,
+    startedAt: session.started_at,
+    endedAt: session.ended_at,
+    local: session.local === 1,
+    cause: session.cause,
+  }
+}

@@ -1,0 +1,187 @@
+import type { BootContext } from '../boot/context.ts'
+import { renderJoin } from '../boot/join-script.ts'
+import { canonicalJson } from '../domain/canonical-json.ts'
+import { parseImageRef, parseManifest } from '../domain/image.ts'
+import { checkCommandLine, joinKernelArguments, reservedArguments } from '../domain/kernel-args.ts'
+import { type Profile, parseProfile, type SequenceName, writeProfile } from '../domain/profile.ts'
+import { isPawlError, PawlError } from '../errors.ts'
+import type { Queries } from '../storage/database.ts'
+import {
+  findImage,
+  findProfile,
+  listProfiles as listRows,
+  lockProfile,
+  putProfile,
+  readProfile,
+} from '../storage/fleet.ts'
+import type { ProfileRow } from '../storage/tables.ts'
+import { type By, type Change, change, noSuchProfile } from './change.ts'
+import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
+
+/** A profile as operators see it: its secret settings are `***`. */
+export interface ProfileView {
+  readonly name: string
+  readonly revision: number
+  /** The profile as it may be sent back. */
+  readonly profile: Readonly<Record<string, unknown>>
+  readonly createdAt: string
+  readonly updatedAt: string
+}
+
+/** A profile as it was applied. */
+export interface AppliedProfile extends ProfileView {
+  readonly warnings: readonly string[]
+}
+
+const sequences = ['boot', 'reinstall'] as const satisfies SequenceName[]
+
+/**
+ * Makes or changes a profile. Everything that could make a boot of it fail is tried now: its joins are rendered, and
+ * where its images are published, their command lines measured. The same profile again is no new revision.
+ */
+export function applyProfile(
+  context: BootContext,
+  by: By,
+  name: string,
+  document: unknown,
+): Promise<AppliedProfile> {
+  return change(context, by, async (change) => {
+    const row = await lockProfile(change.tx, context.storage.dialect, name)
+    const stored = row === undefined ? undefined : readProfile(row)
+    const profile = parseProfile(withStoredSecrets(document, stored, context.sealer))
+    if (profile.name !== name) {
+      throw new PawlError('invalid', `the profile is named "${profile.name}", and was sent as "${name}"`)
+    }
+    checkReserved(by, profile)
+    const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
+    tryJoins(context, sealed)
+    const warnings = await checkImages(change.tx, profile)
+    const opened = stored === undefined ? undefined : openSecrets(context, stored)
+    if (row !== undefined && opened !== undefined && same(opened, profile))
+      return { ...viewOf(row), warnings }
+    const applied = await store(change, row, sealed)
+    await change.note('profile-applied', null, {
+      profile: name,
+      revision: applied.revision,
+      before: stored === undefined ? null : shown(stored),
+      after: shown(profile),
+      secretsChanged: changedSecrets(opened, profile),
+    })
+    return { ...viewOf(applied), warnings }
+  })
+}
+
+/** Shows a profile; throws `not-found` naming those that exist. */
+export async function showProfile(db: Queries, name: string): Promise<ProfileView> {
+  const row = await findProfile(db, name)
+  if (row !== undefined) return viewOf(row)
+  const rows = await listRows(db)
+  throw noSuchProfile(
+    name,
+    rows.map((other) => other.name),
+  )
+}
+
+/** Shows every profile, by name. */
+export async function listProfiles(db: Queries): Promise<ProfileView[]> {
+  return (await listRows(db)).map(viewOf)
+}
+
+function viewOf(row: ProfileRow): ProfileView {
+  return {
+    name: row.name,
+    revision: row.revision,
+    profile: shown(readProfile(row)),
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  }
+}
+
+function shown(profile: Profile): Record<string, unknown> {
+  return writeProfile(mapSecrets(profile, () => masked))
+}
+
+async function store(change: Change, before: ProfileRow | undefined, sealed: Profile): Promise<ProfileRow> {
+  const now = change.now.toISOString()
+  const row: ProfileRow = {
+    name: sealed.name,
+    document: JSON.stringify(writeProfile(sealed)),
+    revision: (before?.revision ?? 0) + 1,
+    created_at: before?.created_at ?? now,
+    updated_at: now,
+  }
+  await putProfile(change.tx, row)
+  return row
+}
+
+/** Arguments that decide what runs as init, or stand in for what the boot itself sets, are an admin's to give. */
+function checkReserved(by: By, profile: Profile): void {
+  const [reserved] = reservedArguments(profile.kernelArguments)
+  if (reserved === undefined || by.role === 'admin') return
+  throw new PawlError('forbidden', `kernel argument "${reserved}" is reserved: it needs the role admin`)
+}
+
+/** Renders each join once, so that a value no script can carry is found now and not in the middle of a boot. */
+function tryJoins(context: BootContext, sealed: Profile): void {
+  for (const sequence of sequences) {
+    const join = joinOf(sealed, sequence)
+    if (join === undefined) continue
+    renderJoin(context, { host: 'node', session: 'AAAAAAAAAAAA', profile: sealed.name, sequence }, join)
+  }
+}
+
+/** An image that is not published yet is a warning; a command line that no kernel would take whole is refused. */
+async function checkImages(db: Queries, profile: Profile): Promise<string[]> {
+  const warnings: string[] = []
+  for (const ref of imagesOf(profile)) {
+    const { name, version } = parseImageRef(ref)
+    const row = await findImage(db, name, version)
+    if (row === undefined) {
+      warnings.push(`image ${ref} is not published yet: boots that need it are refused until it is`)
+      continue
+    }
+    const manifest = parseManifest(JSON.parse(row.manifest))
+    checkCommandLine(joinKernelArguments(manifest.kernelArguments, profile.kernelArguments))
+  }
+  return warnings
+}
+
+function imagesOf(profile: Profile): string[] {
+  const refs = sequences.flatMap((name) => {
+    const sequence = profile[name]
+    return typeof sequence === 'object' && 'stage2' in sequence ? [sequence.stage2, sequence.stage3] : []
+  })
+  return [...new Set(refs)]
+}
+
+/**
+ * The stored profile with its secrets open, to compare with. Undefined where this server's key does not open them: then
+ * what is applied now replaces them.
+ */
+function openSecrets(context: BootContext, sealed: Profile): Profile | undefined {
+  try {
+    return mapSecrets(sealed, (value, { place }) => context.sealer.open(value, place))
+  } catch (error) {
+    if (isPawlError(error, 'key-unreadable')) return undefined
+    throw error
+  }
+}
+
+function same(a: Profile, b: Profile): boolean {
+  return canonicalJson(writeProfile(a)) === canonicalJson(writeProfile(b))
+}
+
+/** Which secret settings are other than before, by name, never by value. */
+function changedSecrets(before: Profile | undefined, after: Profile): string[] {
+  const known = before === undefined ? new Map<string, string>() : secretsOf(before)
+  return [...secretsOf(after)].filter(([name, value]) => known.get(name) !== value).map(([name]) => name)
+}
+
+function secretsOf(profile: Profile): Map<string, string> {
+  const secrets = new Map<string, string>()
+  mapSecrets(profile, (value, { sequence, name }) => {
+    secrets.set(`${sequence}.join.settings.${name}`, value)
+    return value
+  })
+  return secrets
+}
