@@ -1,0 +1,105 @@
+import t from 'tap'
+import { handsOutCredential, mapSecretSettings } from '../../src/domain/join.ts'
+import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
+
+const images = { stage2: 'small@1', stage3: 'full@1' }
+const kubeadm = {
+  kind: 'kubeadm',
+  settings: {
+    endpoint: '10.0.0.1:6443',
+    token: 'abcdef.0123456789abcdef',
+    caCertHash: `sha256:${'a'.repeat(64)}`,
+  },
+}
+const chain = {
+  imagesVersion: 'v2.1.6',
+  chain: {
+    'stage1.ipxe': 'https://a/b',
+    'stage1.json': 'https://a/b',
+    stage2: 'https://a/b',
+    stage3: 'https://a/{{VERSION}}',
+  },
+}
+
+t.test('refuses what is no profile, and names the field', async (t) => {
+  const base = { name: 'p', boot: images }
+  const table: [unknown, RegExp][] = [
+    [undefined, /profile/],
+    [[], /profile/],
+    [{}, /profile/],
+    [{ ...base, name: 'P' }, /name/],
+    [{ ...base, name: undefined }, /name/],
+    [{ ...base, bots: 1 }, /unknown field "bots"/],
+    [{ ...base, tokens: 'x' }, /tokens/],
+    [{ ...base, evidence: [] }, /evidence/],
+    [{ ...base, evidence: ['tpm'] }, /evidence/],
+    [{ ...base, evidence: ['secret', 'secret'] }, /evidence/],
+    [{ ...base, boot: 'remote' }, /boot/],
+    [{ ...base, boot: { stage2: 'small@1' } }, /boot/],
+    [{ ...base, boot: { ...images, stage2: '../x@1' } }, /\.\.\/x@1|image/],
+    [{ ...base, boot: { ...images, join: { kind: 'ssh' } } }, /join/],
+    [
+      { ...base, boot: { ...images, join: { ...kubeadm, settings: { ...kubeadm.settings, token: 'x' } } } },
+      /token/,
+    ],
+    [{ ...base, boot: chain }, /needs "tokens: epoxy"/],
+    [{ ...base, tokens: 'epoxy' }, /need "tokens: native"/],
+    [{ ...base, reinstall: 'local' }, /nothing to install from/],
+    [{ ...base, kernelArguments: 'a;;b && c' }, /./],
+    [{ ...base, kernelArguments: '${x}' }, /./],
+    [{ ...base, kernelArguments: 'a\nb' }, /./],
+  ]
+  for (const [value, message] of table)
+    t.throws(() => parseProfile(value), { code: 'invalid', message }, JSON.stringify(value))
+})
+
+t.test('an address alone opens no reinstall and no credential unless the profile says so', async (t) => {
+  const base = { name: 'p', evidence: ['address'] }
+  t.throws(() => parseProfile({ ...base, boot: images, reinstall: images }), { message: /serve reinstall/ })
+  t.throws(() => parseProfile({ ...base, boot: { ...images, join: kubeadm } }), {
+    message: /kubeadm credentials/,
+  })
+  t.ok(parseProfile({ ...base, boot: images }))
+  t.ok(
+    parseProfile({ ...base, boot: { ...images, join: kubeadm }, reinstall: images, acceptAddressOnly: true }),
+  )
+  t.ok(
+    parseProfile({
+      name: 'p',
+      evidence: { boot: ['address'], reinstall: ['secret'] },
+      boot: images,
+      reinstall: images,
+    }),
+  )
+})
+
+t.test('fills in defaults, and what it writes it reads back', async (t) => {
+  const profile = parseProfile({ name: 'p', boot: images })
+  t.same(profile, {
+    name: 'p',
+    tokens: 'native',
+    evidence: { boot: ['secret'], reinstall: ['secret'] },
+    acceptAddressOnly: false,
+    armed: false,
+    downloads: 'session',
+    whenServerAbsent: 'retry',
+    kernelArguments: '',
+    boot: { ...images, join: { kind: 'none' } },
+    reinstall: undefined,
+  })
+  for (const written of [
+    { name: 'p', boot: images },
+    { name: 'p', boot: 'local', reinstall: { ...images, join: kubeadm } },
+    { name: 'e', tokens: 'epoxy', boot: chain },
+  ]) {
+    const parsed = parseProfile(written)
+    t.same(parseProfile(JSON.parse(JSON.stringify(writeProfile(parsed)))), parsed)
+  }
+})
+
+t.test('only the secret settings of a join are sealed', async (t) => {
+  const join = parseProfile({ name: 'p', boot: { ...images, join: kubeadm } }).boot
+  if (typeof join === 'string' || 'chain' in join) throw new Error('a sequence of images')
+  t.ok(handsOutCredential(join.join))
+  t.same(mapSecretSettings(join.join, () => '***').settings, { ...kubeadm.settings, token: '***' })
+})
