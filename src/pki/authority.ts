@@ -14,7 +14,7 @@ import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { PawlError } from '../errors.ts'
-import { createFile, readKeyFile, readPublicFile } from './key-file.ts'
+import { createFile, findPublicFile, readSecretFile } from './key-file.ts'
 import type { CertificateKind } from './profiles.ts'
 import { generateKey, keyFits, keyLabel, makeCertificate } from './x509.ts'
 
@@ -54,7 +54,7 @@ export function authorityFiles(dataDir: string) {
   }
 }
 
-/** Makes what is missing of the CA in `dataDir`, whose folder `pki` must exist; returns the files it made. */
+/** Makes what is missing of the CA in `dataDir`, whose folder `pki` must exist; returns the paths of what it made. */
 export async function createAuthority(dataDir: string, now: Date): Promise<string[]> {
   const files = authorityFiles(dataDir)
   refuseLosses(dataDir)
@@ -127,9 +127,7 @@ function refuseLosses(dataDir: string): void {
 }
 
 function needKey(file: string, hint: string): string {
-  const key = readKeyFile(file)
-  if (key === undefined) throw new PawlError('key-unreadable', `${file} is not there`, { hint })
-  const text = key.toString('utf8')
+  const text = readSecretFile(file, hint)
   if (!/^-----BEGIN PRIVATE KEY-----\n[\s\S]+-----END PRIVATE KEY-----\n?$/.test(text)) {
     throw new PawlError('key-unreadable', `${file} holds no private key (PEM, PKCS#8)`, {
       hint: 'restore it from a backup',
@@ -139,7 +137,7 @@ function needKey(file: string, hint: string): string {
 }
 
 function needCertificate(file: string): string {
-  const text = readPublicFile(file)
+  const text = findPublicFile(file)
   if (text === undefined) {
     throw new PawlError('certificate-invalid', `${file} is not there`, { hint: 'restore it from a backup' })
   }

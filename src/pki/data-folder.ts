@@ -1,17 +1,10 @@
-import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
 import { PawlError } from '../errors.ts'
 import { authorityFiles, createAuthority, openAuthority } from './authority.ts'
-import {
-  createFile,
-  isTemporary,
-  readKeyFile,
-  readPublicFile,
-  removeTemporaries,
-  syncFolder,
-} from './key-file.ts'
+import { findPublicFile, isTemporary, removeTemporaries, syncFolder, writeSecretFile } from './key-file.ts'
+import { createSettingsKey, settingsKey, settingsKeyFile } from './settings-key.ts'
 
 /** What `pawl init` was told. */
 export interface InitRequest {
@@ -29,11 +22,11 @@ export function settingsFile(dataDir: string): string {
 }
 
 /**
- * Makes the data folder with its CA, keys and settings file; returns the paths it made, none when all was there. Killed
+ * Makes the data folder with its CA, keys and settings file; returns what it made, none when all was there. Killed
  * anywhere and run again, it completes; it overwrites nothing. Throws `exists` for a folder with other things in it and
  * for settings that differ from those in the file, `key-unreadable` for one that others can reach.
  */
-export async function initData(request: InitRequest): Promise<string[]> {
+export async function initData(request: InitRequest): Promise<{ created: string[] }> {
   const { dataDir, now } = request
   const created = makeFolder(dataDir) ? [dataDir] : []
   checkDataFolder(dataDir)
@@ -47,7 +40,7 @@ export async function initData(request: InitRequest): Promise<string[]> {
   if (createSettingsKey(dataDir)) created.push(settingsKeyFile(dataDir))
   openAuthority(dataDir)
   settingsKey(dataDir)
-  return created
+  return { created: created.map((path) => relative(dataDir, path) || '.') }
 }
 
 /** Throws unless `dataDir` is a folder that only its owner can enter: it holds keys, the database and images. */
@@ -70,33 +63,6 @@ export function checkDataFolder(dataDir: string): void {
       hint: `run chmod 700 ${dataDir}`,
     },
   )
-}
-
-/** The 32 bytes that seal secret settings of profiles in the database. Throws `key-unreadable`. */
-export function settingsKey(dataDir: string): Uint8Array {
-  const file = settingsKeyFile(dataDir)
-  const text = readKeyFile(file)?.toString('utf8').trim()
-  // A new key made here would look like success, and no sealed setting would ever open again.
-  if (text === undefined) {
-    throw new PawlError('key-unreadable', `${file} is not there`, {
-      hint: `restore it from the backup that the database came from; for a new data folder, run pawl init --data ${dataDir}`,
-    })
-  }
-  if (!/^[0-9a-f]{64}$/.test(text)) {
-    throw new PawlError('key-unreadable', `${file} does not hold 64 hex digits`, {
-      hint: 'restore it from a backup',
-    })
-  }
-  return new Uint8Array(Buffer.from(text, 'hex'))
-}
-
-function settingsKeyFile(dataDir: string): string {
-  return join(authorityFiles(dataDir).folder, 'settings.key')
-}
-
-function createSettingsKey(dataDir: string): boolean {
-  const file = settingsKeyFile(dataDir)
-  return !existsSync(file) && createFile(file, `${randomBytes(32).toString('hex')}\n`)
 }
 
 function makeFolder(folder: string): boolean {
@@ -128,7 +94,7 @@ function refuseForeign(dataDir: string): void {
 
 function writeSettings({ dataDir, publicUrl, names }: InitRequest): boolean {
   const file = settingsFile(dataDir)
-  const text = readPublicFile(file)
+  const text = findPublicFile(file)
   if (text !== undefined) {
     refuseOtherSettings(file, text, publicUrl, names)
     return false
@@ -139,7 +105,10 @@ function writeSettings({ dataDir, publicUrl, names }: InitRequest): boolean {
   }
   const body = Object.keys(settings).length === 0 ? '' : stringify(settings)
   // 0600: it may come to hold the database's password.
-  return createFile(file, `# Settings of this Pawl server; docs/configuration.md lists them all.\n${body}`)
+  return writeSecretFile(
+    file,
+    `# Settings of this Pawl server; docs/configuration.md lists them all.\n${body}`,
+  )
 }
 
 /** A second `pawl init` that says something else would change nothing, and its user would not know. */

@@ -25,7 +25,7 @@ const temporaryName = /^\.[\w.-]+\.[0-9a-f]{16}\.tmp$/
  * Makes `file` with `content`, whole and durable, unless it is there already; returns whether it made it. Two writers at
  * once get one file: `link` fails where `rename` would overwrite, and a key that was overwritten is lost for ever.
  */
-export function createFile(file: string, content: string | Uint8Array, mode = 0o600): boolean {
+export function createFile(file: string, content: string | Uint8Array, mode: number): boolean {
   const temporary = writeTemporary(file, content, mode)
   try {
     linkSync(temporary, file)
@@ -39,8 +39,13 @@ export function createFile(file: string, content: string | Uint8Array, mode = 0o
   return true
 }
 
+/** Makes a key or secret that only its owner can read, as `createFile` does: an existing one stays. */
+export function writeSecretFile(file: string, content: string): boolean {
+  return createFile(file, content, 0o600)
+}
+
 /** Puts `content` in the place of `file`, whole and durable: a reader sees the old bytes or the new ones. */
-export function replaceFile(file: string, content: string | Uint8Array, mode = 0o600): void {
+export function writeFileDurably(file: string, content: string | Uint8Array, mode: number): void {
   const temporary = writeTemporary(file, content, mode)
   try {
     renameSync(temporary, file)
@@ -55,13 +60,20 @@ export function replaceFile(file: string, content: string | Uint8Array, mode = 0
  * Reads a key or secret; undefined where there is none. Throws `key-unreadable` when others than its owner may read or
  * write it: such a key must be taken for known. The mode is that of the opened file, so it cannot be swapped in between.
  */
-export function readKeyFile(file: string): Buffer | undefined {
+export function findSecretFile(file: string): string | undefined {
   return read(file, looseBits)
 }
 
+/** Reads a key or secret that must be there; throws `key-unreadable` with `hint` when it is not, or is open to others. */
+export function readSecretFile(file: string, hint = 'restore it from a backup'): string {
+  const text = findSecretFile(file)
+  if (text === undefined) throw unreadable(file, 'is not there', hint)
+  return text
+}
+
 /** Reads a file that is no secret, like a certificate; undefined where there is none. */
-export function readPublicFile(file: string): string | undefined {
-  return read(file, 0)?.toString('utf8')
+export function findPublicFile(file: string): string | undefined {
+  return read(file, 0)
 }
 
 /** Removes what a killed writer left in `folder`. A temporary file is never the only copy of anything. */
@@ -110,7 +122,7 @@ function writeAll(descriptor: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done)
 }
 
-function read(file: string, forbiddenBits: number): Buffer | undefined {
+function read(file: string, forbiddenBits: number): string | undefined {
   let descriptor: number
   try {
     // Without O_NONBLOCK, a FIFO in the place of a key would hang the start.
@@ -136,7 +148,7 @@ function read(file: string, forbiddenBits: number): Buffer | undefined {
       )
     }
     if ((stat.mode & forbiddenBits) !== 0) throw tooLoose(file, stat.mode & 0o777)
-    return readFileSync(descriptor)
+    return readFileSync(descriptor, 'utf8')
   } finally {
     closeSync(descriptor)
   }

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import type { Authority } from './authority.ts'
-import { readKeyFile, replaceFile } from './key-file.ts'
+import { findSecretFile, writeFileDurably } from './key-file.ts'
 import { generateKey, keyFits } from './x509.ts'
 
 /** Which of the two listeners. */
@@ -26,7 +26,7 @@ export interface TlsRequest {
 }
 
 /** The certificate of one listener, kept up to date. */
-export interface ListenerTls {
+export interface ServerTls {
   options(): TlsOptions
   readonly notAfter: Date
   /** Makes a new key and certificate when it is time; true means: hand `options()` to `server.setSecureContext`. */
@@ -52,7 +52,7 @@ const ownNames = ['localhost', '127.0.0.1', '::1']
 const dayMilliseconds = 86_400_000
 
 /** Loads a listener's key and certificate from `DIR/pki/KIND.pem`, or makes them when missing, due or for other names. */
-export async function loadTls(authority: Authority, request: TlsRequest): Promise<ListenerTls> {
+export async function loadTls(authority: Authority, request: TlsRequest): Promise<ServerTls> {
   const { kind } = request
   const names = [...new Set(kind === 'operator' ? [...request.names, ...ownNames] : request.names)]
   const file = join(authority.folder, `${kind}.pem`)
@@ -64,7 +64,7 @@ export async function loadTls(authority: Authority, request: TlsRequest): Promis
     const key = await generateKey()
     const certificate = await authority.issue({ kind: `${kind}-server`, names, key, now })
     // Key and certificate are one file, so that no crash leaves one without the other.
-    replaceFile(file, key + certificate)
+    writeFileDurably(file, key + certificate, 0o600)
     return { key, certificate, parsed: new X509Certificate(certificate) }
   }
 
@@ -87,7 +87,7 @@ export async function loadTls(authority: Authority, request: TlsRequest): Promis
 
 /** What cannot be read as a key and its certificate is made again. A file that others can reach is refused, not replaced. */
 function readLeaf(file: string): Leaf | undefined {
-  const text = readKeyFile(file)?.toString('utf8') ?? ''
+  const text = findSecretFile(file) ?? ''
   const split = text.indexOf('-----BEGIN CERTIFICATE-----')
   if (split < 0) return undefined
   const [key, certificate] = [text.slice(0, split), text.slice(split)]

@@ -1,0 +1,216 @@
+import {
+  parseDatabase,
+  parseListen,
+  parseLogLevel,
+  parseName,
+  parsePath,
+  parseProxy,
+  parsePublicUrl,
+  parseTftpListen,
+  wholeNumber,
+} from './config-values.ts'
+
+/** One setting. Its key in the table is its name in the file and in the code. */
+export interface Setting<T> {
+  readonly flag: `--${string}`
+  readonly env: `PAWL_${string}`
+  readonly unit:
+    | 'path'
+    | 'HOST:PORT'
+    | 'URL'
+    | 'name'
+    | 'address'
+    | 'word'
+    | 'seconds'
+    | 'bytes'
+    | 'MiB'
+    | 'count'
+  /** As text, read by `parse` like any other; null where there is none, or where `meaning` says what takes its place. */
+  readonly default: string | null
+  readonly meaning: string
+  /** Reads one value; throws `ValueFault`. */
+  readonly parse: (text: string) => T
+  /** Holds a list: the flag may be repeated, the variable is separated by commas, the file has a YAML list. */
+  readonly many?: true
+  /** May hold a secret: errors do not show its value. */
+  readonly secret?: true
+  /** Decides where the file is, so the file cannot hold it. */
+  readonly notInFile?: true
+}
+
+const day = 86_400
+const mebibyte = 1024 * 1024
+const gibibyte = 1024 * mebibyte
+
+/** Every setting, once. `docs/configuration.md` has the same table for readers; a test compares the two. */
+export const settings = {
+  dataDir: {
+    flag: '--data',
+    env: 'PAWL_DATA',
+    unit: 'path',
+    default: 'pawl-data',
+    meaning: 'Folder of the CA, keys, database and images. Mode 0700.',
+    parse: parsePath,
+    notInFile: true,
+  },
+  bootListen: {
+    ...named('boot-listen', 'HOST:PORT', '[::]:8443'),
+    meaning: 'Where machines are served. `[::]` takes IPv4 too. Port 0 picks one.',
+    parse: parseListen,
+  },
+  operatorListen: {
+    ...named('operator-listen', 'HOST:PORT', '127.0.0.1:8444'),
+    meaning: 'Where operators are served.',
+    parse: parseListen,
+  },
+  tftpListen: {
+    ...named('tftp-listen', 'HOST:PORT', 'off'),
+    meaning: 'Where TFTP is served. Only `off` for now.',
+    parse: parseTftpListen,
+  },
+  publicUrl: {
+    ...named('public-url', 'URL', null),
+    meaning:
+      'How machines reach the boot listener. Every URL in a script begins with it. Without it: `https://`, the host name and the boot port.',
+    parse: parsePublicUrl,
+  },
+  names: {
+    flag: '--name',
+    env: 'PAWL_NAMES',
+    unit: 'name',
+    default: null,
+    meaning: 'More host names and IP addresses for the certificates. May be repeated.',
+    parse: parseName,
+    many: true,
+  },
+  database: {
+    ...named('database', 'URL', null),
+    meaning:
+      'A file for SQLite, or a `postgres://` URL. Without it: `pawl.db` in the data folder. A flag shows its password to every user of the machine: use the file or the variable.',
+    parse: parseDatabase,
+    secret: true,
+  },
+  trustedProxies: {
+    ...named('trusted-proxies', 'address', null),
+    meaning: 'Addresses and prefixes of proxies whose `X-Forwarded-For` is believed. Without it: nobody.',
+    parse: parseProxy,
+    many: true,
+  },
+  logLevel: {
+    ...named('log-level', 'word', 'info'),
+    meaning: 'The least important lines to log: trace, debug, info, warn, error, fatal or silent.',
+    parse: parseLogLevel,
+  },
+  tokenLifetimeSeconds: {
+    ...named('token-lifetime-seconds', 'seconds', '7200'),
+    meaning: 'How long a handover, stage 2, stage 3 or join token is good for after it was handed out.',
+    parse: wholeNumber(60, 7 * day),
+  },
+  epoxyTokenLifetimeSeconds: {
+    ...named('epoxy-token-lifetime-seconds', 'seconds', '25200'),
+    meaning: 'The same for profiles with `tokens: epoxy`, whose clients try for up to 6 hours.',
+    parse: wholeNumber(60, 7 * day),
+  },
+  reportTokenLifetimeSeconds: {
+    ...named('report-token-lifetime-seconds', 'seconds', '86400'),
+    meaning: 'How long a report token is good for.',
+    parse: wholeNumber(60, 7 * day),
+  },
+  sessionIdleSeconds: {
+    ...named('session-idle-seconds', 'seconds', '7200'),
+    meaning: 'A boot session ends this long after its last authenticated byte.',
+    parse: wholeNumber(60, 7 * day),
+  },
+  sessionMaxSeconds: {
+    ...named('session-max-seconds', 'seconds', '86400'),
+    meaning: 'A boot session never lasts longer. Not below `sessionIdleSeconds`.',
+    parse: wholeNumber(60, 30 * day),
+  },
+  maxStage1PerHour: {
+    ...named('max-stage1-per-hour', 'count', '20'),
+    meaning: 'A node that asks for stage 1 more often is told to wait.',
+    parse: wholeNumber(1, 3600),
+  },
+  repeatStage1Seconds: {
+    ...named('repeat-stage1-seconds', 'seconds', '30'),
+    meaning:
+      'A second stage 1 of the same machine within this time replaces the first without a word: two NICs, or a lost answer.',
+    parse: wholeNumber(0, 600),
+  },
+  maxReinstallAttempts: {
+    ...named('max-reinstall-attempts', 'count', '3'),
+    meaning: 'After so many failed reinstalls a node is held until an operator looks.',
+    parse: wholeNumber(1, 100),
+  },
+  enrolmentLifetimeSeconds: {
+    ...named('enrolment-lifetime-seconds', 'seconds', '3600'),
+    meaning: 'How long the code of an unknown machine is good for.',
+    parse: wholeNumber(60, 7 * day),
+  },
+  maxPendingMachines: {
+    ...named('max-pending-machines', 'count', '1000'),
+    meaning: 'How many unknown machines may wait for approval.',
+    parse: wholeNumber(0, 100_000),
+  },
+  refusalDiskReserveMiB: {
+    ...named('refusal-disk-reserve-mib', 'MiB', '256'),
+    meaning: 'With less free disk than this, refusals are not recorded any more, so that boots still are.',
+    parse: wholeNumber(0, 1024 * 1024),
+  },
+  maxBootBodyBytes: {
+    ...named('max-boot-body-bytes', 'bytes', '65536'),
+    meaning: 'The largest body that a machine may send.',
+    parse: wholeNumber(4096, mebibyte),
+  },
+  maxOperatorBodyBytes: {
+    ...named('max-operator-body-bytes', 'bytes', '1048576'),
+    meaning: 'The largest body that an operator may send, artifacts apart.',
+    parse: wholeNumber(65_536, 64 * mebibyte),
+  },
+  maxArtifactBytes: {
+    ...named('max-artifact-bytes', 'bytes', '8589934592'),
+    meaning: 'The largest artifact that can be published.',
+    parse: wholeNumber(mebibyte, 1024 * gibibyte),
+  },
+  requestTimeoutSeconds: {
+    ...named('request-timeout-seconds', 'seconds', '15'),
+    meaning: 'A request must have arrived whole by then. Answers may take as long as they need.',
+    parse: wholeNumber(1, 300),
+  },
+  idleTimeoutSeconds: {
+    ...named('idle-timeout-seconds', 'seconds', '15'),
+    // iPXE pools connections for 10 s: one that the server closed before costs it a failed request.
+    meaning:
+      'A connection without a request is closed after this time. More than the 10 s that iPXE keeps one.',
+    parse: wholeNumber(11, 3600),
+  },
+  maxConnections: {
+    ...named('max-connections', 'count', '20000'),
+    meaning: 'Connections to the boot listener at one time.',
+    parse: wholeNumber(10, 1_000_000),
+  },
+  artifactCacheMiB: {
+    ...named('artifact-cache-mib', 'MiB', '512'),
+    meaning: 'Memory for artifacts that many machines fetch at once. 0 turns it off.',
+    parse: wholeNumber(0, 1024 * 1024),
+  },
+  shutdownGraceSeconds: {
+    ...named('shutdown-grace-seconds', 'seconds', '30'),
+    meaning: 'How long requests under way may take to finish when the server is told to stop.',
+    parse: wholeNumber(0, 3600),
+  },
+} as const satisfies Readonly<Record<string, Setting<unknown>>>
+
+/** The name of a setting. */
+export type SettingName = keyof typeof settings
+
+/** Flag `--some-name` and variable `PAWL_SOME_NAME`, with unit and default. */
+function named<Unit extends Setting<unknown>['unit'], Default extends string | null>(
+  name: string,
+  unit: Unit,
+  value: Default,
+) {
+  const env: `PAWL_${string}` = `PAWL_${name.toUpperCase().replaceAll('-', '_')}`
+  const flag: `--${string}` = `--${name}`
+  return { flag, env, unit, default: value }
+}

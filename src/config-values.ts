@@ -1,0 +1,132 @@
+import { isIP } from 'node:net'
+import { type AddressRange, parseAddressRange } from './domain/address.ts'
+import { isPawlError } from './errors.ts'
+import { parseServerName, type ServerName } from './pki/server-names.ts'
+
+/** Where a listener binds. `host` has no brackets; port 0 lets the system pick one. */
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/** Levels of pino, the quietest last. */
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/**
+ * Why a value is refused. The message is the rule alone, to follow "must be": the caller knows the setting, the place and
+ * the value, and whether the value may be shown.
+ */
+export class ValueFault extends Error {
+  override readonly name = 'ValueFault'
+}
+
+/** Reads `HOST:PORT`: `127.0.0.1:8444`, `[::]:8443`, `localhost:0`. */
+export function parseListen(text: string): ListenAddress {
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text)
+  const [, v6, other, digits] = match ?? []
+  const host = v6 ?? other
+  const wellFormed = v6 === undefined ? other !== undefined && isHost(other) : isIP(v6) === 6
+  if (host === undefined || !wellFormed) {
+    throw new ValueFault('HOST:PORT, like 127.0.0.1:8444 or [::]:8443 (every address, both families)')
+  }
+  const port = Number(digits)
+  if (port > 65535) throw new ValueFault('HOST:PORT with a port of at most 65535 (0 picks a free one)')
+  return { host, port }
+}
+
+/** Writes a listen address so that `parseListen` reads the same back. */
+export function formatListen({ host, port }: ListenAddress): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+/** Reads `https://HOST[:PORT]`; without a path, since routes are added to it. The default port is left out. */
+export function parsePublicUrl(text: string): string {
+  const rule = 'https://HOST or https://HOST:PORT, without user, path or query'
+  // The URL parser forgives much (spaces, tabs, backslashes, missing slashes): what is not plainly right is refused first.
+  if (!/^https:\/\/[^\s/\\?#@]+\/?$/i.test(text)) throw new ValueFault(rule)
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined) throw new ValueFault(rule)
+  const host = fromDomain(() => parseServerName(url.hostname), rule)
+  return `https://${host.includes(':') ? `[${host}]` : host}${url.port === '' ? '' : `:${url.port}`}`
+}
+
+/** Reads one of the server's names. */
+export function parseName(text: string): ServerName {
+  return fromDomain(
+    () => parseServerName(text),
+    'a host name or an IP address, without scheme, port or wildcard',
+  )
+}
+
+/** Reads a proxy's address or prefix; returns it in canonical form. */
+export function parseProxy(text: string): string {
+  const rule = 'an IP address or a CIDR prefix without host bits'
+  const range: AddressRange = fromDomain(() => parseAddressRange(text), rule)
+  // Whoever is trusted writes the source address, which is evidence of a node.
+  if (range.prefixLength === 0)
+    throw new ValueFault('narrower than everyone: a trusted proxy can claim any address')
+  return `${range.address}/${range.prefixLength}`
+}
+
+/** Reads a folder or file name. */
+export function parsePath(text: string): string {
+  if (text.trim() === '' || text.includes('\0')) throw new ValueFault('the name of a folder')
+  return text
+}
+
+/** Reads where the database is: a `postgres://` URL, or a file for SQLite. */
+export function parseDatabase(text: string): string {
+  const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
+  if (
+    isUrl
+      ? !/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)
+      : text.trim() === '' || text.includes('\0')
+  ) {
+    throw new ValueFault('a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME')
+  }
+  return text
+}
+
+/** Reads a log level. */
+export function parseLogLevel(text: string): LogLevel {
+  const level = logLevels.find((known) => known === text)
+  if (level === undefined) throw new ValueFault(`one of ${logLevels.join(', ')}`)
+  return level
+}
+
+/** Reads where TFTP listens. Only `off` is possible: this version has no TFTP server. */
+export function parseTftpListen(text: string): 'off' {
+  if (text !== 'off')
+    throw new ValueFault('off: this version has no TFTP server; serve iPXE with dnsmasq or from media')
+  return text
+}
+
+/** A parser for whole decimal numbers from `least` to `most`. */
+export function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (!/^\d{1,16}$/.test(text) || value < least || value > most) {
+      throw new ValueFault(`a whole number from ${least} to ${most}`)
+    }
+    return value
+  }
+}
+
+function isHost(text: string): boolean {
+  try {
+    parseServerName(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function fromDomain<T>(parse: () => T, rule: string): T {
+  try {
+    return parse()
+  } catch (error) {
+    if (isPawlError(error, 'invalid')) throw new ValueFault(rule)
+    throw error
+  }
+}

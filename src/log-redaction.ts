@@ -1,0 +1,73 @@
+const censored = '***'
+const maxDepth = 6
+const maxItems = 100
+
+/** Writes the value of a field with this name, instead of what is done with any other. */
+export type FieldSerializers = Readonly<Record<string, (value: unknown) => unknown>>
+
+/**
+ * Names whose values are secret, compared without case, hyphens and underscores. A name that ends in one of these counts:
+ * `stage2Token`, `x-api-key`. Names that only speak about secrets are kept: `tokenId`, `tokenKind`, `secretIssued`.
+ */
+const secretName =
+  /(?:authorization|cookie|token|secret|password|passphrase|idempotencykey|apikey|privatekey|settingskey|capability|credentials?|handover)s?$/
+
+/** One-letter query parameters of iPXE's requests: the handover token and the download capability. */
+const secretParameters = new Set(['k', 'c', 'key'])
+
+/** A copy of `fields` with secrets left out at every depth; bounded, so that no object can fill the disk. */
+export function withoutSecrets(fields: object, serializers: FieldSerializers): Record<string, unknown> {
+  const seen = new WeakSet<object>()
+  return copyFields(fields, 0)
+
+  function copyFields(object: object, depth: number): Record<string, unknown> {
+    const entries = Object.entries(object).slice(0, maxItems)
+    return Object.fromEntries(
+      entries.map(([name, value]) => [name, isSecret(name) ? hidden(value) : copy(name, value, depth)]),
+    )
+  }
+
+  function copy(name: string, value: unknown, depth: number): unknown {
+    const serializer = Object.hasOwn(serializers, name) ? serializers[name] : undefined
+    if (serializer !== undefined) return depth === 0 ? value : serializer(value) // pino itself does the first level
+    if (value instanceof Error) return serializers.err?.(value)
+    if (typeof value === 'bigint') return String(value)
+    if (typeof value !== 'object' || value === null || value instanceof Date) return value
+    if (ArrayBuffer.isView(value)) return `${value.byteLength} bytes`
+    if (depth >= maxDepth || seen.has(value)) return '…'
+    seen.add(value)
+    if (Array.isArray(value)) return value.slice(0, maxItems).map((item) => copy('', item, depth + 1))
+    return copyFields(value instanceof Map ? Object.fromEntries(value) : value, depth + 1)
+  }
+}
+
+/** Whether a field of this name holds a secret. */
+function isSecret(name: string): boolean {
+  const plain = name.toLowerCase().replace(/[-_]/g, '')
+  return secretParameters.has(plain) || secretName.test(plain)
+}
+
+/** That there was none is worth knowing, and no secret. */
+function hidden(value: unknown): unknown {
+  return value === null || value === undefined || typeof value === 'boolean' ? value : censored
+}
+
+/** What secrets of ours look like in running text, and what is put in their place. */
+const patterns: readonly (readonly [RegExp, string])[] = [
+  // Before the tokens: a key in PEM is made of words that could look like one.
+  [
+    /-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?="|$))/gs,
+    '*** private key ***',
+  ],
+  [/\b(bearer|basic)(\s+)[^\s"'\\,;]+/gi, `$1$2${censored}`],
+  [/([?&;](?:k|c|key|token|secret|capability|password)=)[^&\s"'\\#;]+/gi, `$1${censored}`],
+  // The user part of a URL: a database's password.
+  [/\b([a-z][a-z0-9+.-]{1,20}:\/\/[^\s:@/"'\\]*):[^\s@/"'\\]+@/gi, `$1:${censored}@`],
+  // A token of ours: 44 base64url characters, of which the first 12 are its name.
+  [/(?<![\w-])([\w-]{12})[\w-]{32}(?![\w-])/g, `$1${censored}`],
+]
+
+/** `line` without anything that looks like a secret. Works on JSON text: no pattern takes a quotation mark or a backslash. */
+export function hideSecrets(line: string): string {
+  return patterns.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), line)
+}
