@@ -1,118 +1,94 @@
-import { existsSync, readFileSync } from 'node:fs'
+/**
+ * The scripts served to nodes. Templates are read, parsed and tried once, at start: what is wrong with one is found then,
+ * and rendering later is pure. Values are refused, never escaped (`ipxe-value.ts`); which template takes which values is one
+ * table (`variables.ts`); what templates may do at all is in `render.ts`.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Liquid, type Template } from 'liquidjs'
+import type { Liquid, Template } from 'liquidjs'
 import { PawlError } from '../errors.ts'
-import { checkWord, type ScriptLanguage } from './value.ts'
-import { type TemplateName, type TemplateVariables, templateVariables } from './variables.ts'
+import { createEngine, explained, renderScript } from './render.ts'
+import {
+  checkVariables,
+  exampleVariables,
+  type TemplateName,
+  type TemplateVariables,
+  templateNames,
+  templateVariables,
+} from './variables.ts'
 
-/** The scripts served to nodes, read and checked once. Rendering does no I/O: it happens inside transactions. */
+/** The templates, ready to render. */
 export interface Templates {
-  /** Renders a script; throws `render-failed` for a value that the script cannot carry. */
+  /**
+   * Renders one script: printable ASCII that begins with `#!ipxe` (or `#!/bin/sh`). Synchronous, no I/O. Throws
+   * `render-failed`, or `invalid`, naming the field, for a value that its place in the script cannot carry.
+   */
   render<Name extends TemplateName>(name: Name, variables: TemplateVariables[Name]): string
 }
 
-/** iPXE reads a script into memory whole; ours have some kilobytes. */
-const maxRendered = 64 * 1024
-
 /**
- * Loads every template from the first of `folders` that has it, so that an operator's folder can replace single files.
- * Throws `render-failed` for one that is missing, does not parse, or names a variable that it is not given.
+ * Loads every template from the first of `folders` that has it, so that an operator's folder can replace single files; a
+ * folder that does not exist has none. Throws `render-failed`, naming the file, for a template that is missing, does not
+ * parse, uses a variable it is not given, or does not render with harmless values; and for a file that replaces nothing.
  */
 export function loadTemplates(folders: readonly string[]): Templates {
-  const engines = { ipxe: engineFor('ipxe'), shell: engineFor('shell') }
-  const names = Object.keys(templateVariables) as TemplateName[] // the table's own keys
-  const parsed = new Map(names.map((name) => [name, loadOne(engines[languageOf(name)], folders, name)]))
+  const engine = createEngine()
+  checkFileNames(folders)
+  const parsed = new Map(templateNames.map((name) => [name, loadOne(engine, folders, name)]))
   return {
     render(name, variables) {
       const template = parsed.get(name)
       if (template === undefined) throw new PawlError('render-failed', `there is no template "${name}"`)
-      return checked(name, renderOne(engines[languageOf(name)], template, name, variables))
+      return renderScript(engine, name, template, checkVariables(name, variables))
     },
   }
 }
 
-function languageOf(name: string): ScriptLanguage {
-  return name.endsWith('.sh') ? 'shell' : 'ipxe'
-}
-
-/** No JavaScript, no files, no values but those handed in; whatever is put out passes the check for its language. */
-function engineFor(language: ScriptLanguage): Liquid {
-  const engine = new Liquid({
-    strictVariables: true,
-    strictFilters: true,
-    ownPropertyOnly: true,
-    templates: {}, // `include` and `render` find nothing
-    outputEscape: (value: unknown) => checkWord(textOf(value), language, 'a value'),
-  })
-  engine.registerFilter('raw', () => {
-    throw new PawlError(
-      'render-failed',
-      'templates may not use the filter "raw": it would skip the check of values',
+/** A misspelt file name would be a change that never takes effect. */
+function checkFileNames(folders: readonly string[]): void {
+  for (const folder of folders.filter((folder) => existsSync(folder))) {
+    const stray = readdirSync(folder).find(
+      (file) => /\.(ipxe|sh)$/.test(file) && !Object.hasOwn(templateVariables, file),
     )
-  })
-  return engine
-}
-
-function textOf(value: unknown): string {
-  if (typeof value === 'string') return value
-  if (typeof value === 'number' && Number.isSafeInteger(value)) return String(value)
-  throw new PawlError(
-    'render-failed',
-    `a ${Array.isArray(value) ? 'list' : typeof value} cannot stand in a script`,
-  )
+    if (stray === undefined) continue
+    throw new PawlError('render-failed', `${join(folder, stray)} is not the name of a template`, {
+      hint: `the templates are: ${templateNames.join(', ')}`,
+    })
+  }
 }
 
 function loadOne(engine: Liquid, folders: readonly string[], name: TemplateName): Template[] {
   const file = folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
   if (file === undefined)
     throw new PawlError('render-failed', `template ${name} is in none of: ${folders.join(', ')}`)
-  const text = readFileSync(file, 'utf8')
-  const template = explaining(file, () => engine.parse(text))
-  const known: readonly string[] = templateVariables[name]
-  const unknown = explaining(file, () => engine.globalVariablesSync(template)).find(
-    (used) => !known.includes(used),
-  )
+  const text = read(file)
+  const template = explained(file, () => engine.parse(text))
+  const known = Object.keys(templateVariables[name])
+  const unknown = engine.globalVariablesSync(template).find((used) => !known.includes(used))
   if (unknown !== undefined) {
     throw new PawlError('render-failed', `template ${file} uses "${unknown}", which it is not given`, {
       hint: `it may use: ${known.join(', ')}`,
     })
   }
+  for (const values of exampleVariables(name)) tryOut(engine, file, template, name, values)
   return template
 }
 
-function renderOne(engine: Liquid, template: Template[], name: string, variables: object): string {
-  return explaining(name, () => String(engine.renderSync(template, variables)))
+/** Finds what parsing does not: an unknown field of a list's entry, a first line that is not `#!ipxe`, other characters. */
+function tryOut(
+  engine: Liquid,
+  file: string,
+  template: Template[],
+  name: TemplateName,
+  values: Record<string, unknown>,
+): void {
+  renderScript(engine, file, template, checkVariables(name, values))
 }
 
-function checked(name: string, text: string): string {
-  if (!/^#!/.test(text)) throw new PawlError('render-failed', `template ${name} does not begin with #!`)
-  if (/[^\n -~]/.test(text))
-    throw new PawlError('render-failed', `template ${name} renders characters that are not printable ASCII`)
-  if (text.length > maxRendered)
-    throw new PawlError(
-      'render-failed',
-      `template ${name} renders ${text.length} bytes, above ${maxRendered}`,
-    )
-  return text
-}
-
-/** Runs a step of the engine; its errors hold source lines and values, of which only our own words go on. */
-function explaining<T>(what: string, step: () => T): T {
+function read(file: string): string {
   try {
-    return step()
+    return readFileSync(file, 'utf8')
   } catch (error) {
-    const own = originOf(error)
-    throw own ?? new PawlError('render-failed', `template ${what}: ${firstLine(error)}`)
+    throw new PawlError('render-failed', `template ${file} cannot be read`, { cause: error })
   }
-}
-
-function originOf(error: unknown): PawlError | undefined {
-  for (let at: unknown = error; at instanceof Error; at = (at as { originalError?: unknown }).originalError) {
-    if (at instanceof PawlError) return at
-  }
-  return undefined
-}
-
-function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? ''
 }

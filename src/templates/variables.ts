@@ -1,78 +1,198 @@
-/** What each template is given. The names also stand in each template's opening comment (a test compares them). */
-export interface TemplateVariables {
-  'autoexec.ipxe': { publicUrl: string; host: string; secret: string; whenServerAbsent: 'retry' | 'local' }
-  'stage1.ipxe': {
-    host: string
-    session: string
-    kernelUrl: string
-    initramfsUrl: string
-    handoverUrl: string
-    capability: string
-    handoverToken: string
-    kernelArguments: readonly string[]
-    kernelSha256: string
-    initramfsSha256: string
-    verifyDigests: boolean
-    uefi: boolean
-  }
-  'held.ipxe': { host: string; attempts: number }
-  'local-boot.ipxe': { host: string; uefi: boolean }
-  'pending.ipxe': {
-    code: string
-    mac: string
-    uuid: string
-    serial: string
-    manufacturer: string
-    product: string
-  }
-  'epoxy-stage1.ipxe': {
-    stage1ChainUrl: string
-    stage2Url: string
-    stage3Url: string
-    reportUrl: string
-    imagesVersion: string
-  }
-  'join-none.sh': {
-    host: string
-    session: string
-    profile: string
-    settings: readonly { name: string; value: string }[]
-  }
-  'join-kubeadm.sh': {
-    host: string
-    session: string
-    profile: string
-    endpoint: string
-    token: string
-    caCertHash: string
-  }
+/**
+ * Which templates there are, and which values each takes: one table. The types, the checks before rendering, the trial
+ * rendering at start and the comment at the head of each template file are all held against it.
+ */
+import { parseNodeName } from '../domain/node.ts'
+import { PawlError } from '../errors.ts'
+import {
+  anyUrl,
+  base64urlValue,
+  httpsUrl,
+  ipxeWord,
+  kernelArguments,
+  sha256Hex,
+  shellWord,
+  variableName,
+} from './ipxe-value.ts'
+
+/** One kind of value: its type, its check (throws `render-failed`, or `invalid`, naming the field), harmless examples. */
+interface Kind<T> {
+  readonly check: (value: T, name: string) => T
+  /** Every case a template could treat differently. */
+  readonly examples: readonly [T, ...T[]]
 }
 
-export type TemplateName = keyof TemplateVariables
+const token = 'AAAAAAAAAAAABBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB'
 
-/** The names again, for checking templates when they are loaded. */
-export const templateVariables: {
-  readonly [Name in TemplateName]: readonly (keyof TemplateVariables[Name])[]
-} = {
-  'autoexec.ipxe': ['publicUrl', 'host', 'secret', 'whenServerAbsent'],
-  'stage1.ipxe': [
-    'host',
-    'session',
-    'kernelUrl',
-    'initramfsUrl',
-    'handoverUrl',
-    'capability',
-    'handoverToken',
-    'kernelArguments',
-    'kernelSha256',
-    'initramfsSha256',
-    'verifyDigests',
-    'uefi',
-  ],
-  'held.ipxe': ['host', 'attempts'],
-  'local-boot.ipxe': ['host', 'uefi'],
-  'pending.ipxe': ['code', 'mac', 'uuid', 'serial', 'manufacturer', 'product'],
-  'epoxy-stage1.ipxe': ['stage1ChainUrl', 'stage2Url', 'stage3Url', 'reportUrl', 'imagesVersion'],
-  'join-none.sh': ['host', 'session', 'profile', 'settings'],
-  'join-kubeadm.sh': ['host', 'session', 'profile', 'endpoint', 'token', 'caCertHash'],
+const kinds = {
+  host: text((value) => parseNodeName(value), 'node1.example.com'),
+  hostOrNone: text((value) => (value === '' ? '' : parseNodeName(value)), 'node1.example.com', ''),
+  word: text(ipxeWord, 'word'),
+  token: text(base64urlValue, token),
+  tokenOrNone: text((value, name) => (value === '' ? '' : base64urlValue(value, name)), token, ''),
+  httpsUrl: text(httpsUrl, 'https://boot.example.com:8443/v1/x'),
+  anyUrl: text(anyUrl, 'https://boot.example.com:8443/v1/x?y=z'),
+  sha256: text(sha256Hex, '0'.repeat(64)),
+  shellWord: text(shellWord, 'word'),
+  kernelArguments: kind<readonly string[]>(
+    (value, name) => kernelArguments(listOfText(value, name), name),
+    ['console=ttyS0', 'quiet'],
+    [],
+  ),
+  settings: kind<readonly Setting[]>(checkSettings, [{ name: 'one', value: 'word' }], []),
+  whenServerAbsent: kind<'retry' | 'local'>(
+    (value, name) => {
+      if (value !== 'retry' && value !== 'local') throw notA(name, '"retry" or "local"')
+      return value
+    },
+    'retry',
+    'local',
+  ),
+  flag: kind<boolean>(
+    (value, name) => {
+      if (typeof value !== 'boolean') throw notA(name, 'true or false')
+      return value
+    },
+    true,
+    false,
+  ),
+  count: kind<number>((value, name) => {
+    if (!Number.isSafeInteger(value) || value < 0) throw notA(name, 'a whole number')
+    return value
+  }, 3),
+}
+
+/** Each template's variables and their kinds. */
+export const templateVariables = {
+  'stage1.ipxe': {
+    host: 'host',
+    session: 'token',
+    kernelUrl: 'httpsUrl',
+    initramfsUrl: 'httpsUrl',
+    handoverUrl: 'httpsUrl',
+    capability: 'tokenOrNone',
+    handoverToken: 'token',
+    kernelArguments: 'kernelArguments',
+    kernelSha256: 'sha256',
+    initramfsSha256: 'sha256',
+    verifyDigests: 'flag',
+    uefi: 'flag',
+  },
+  'held.ipxe': { host: 'host', attempts: 'count' },
+  'local-boot.ipxe': { host: 'host', uefi: 'flag' },
+  'pending.ipxe': {
+    code: 'word',
+    mac: 'word',
+    uuid: 'word',
+    serial: 'word',
+    manufacturer: 'word',
+    product: 'word',
+  },
+  'epoxy-stage1.ipxe': {
+    stage1ChainUrl: 'anyUrl',
+    stage2Url: 'anyUrl',
+    stage3Url: 'anyUrl',
+    reportUrl: 'anyUrl',
+    imagesVersion: 'word',
+  },
+  'autoexec.ipxe': {
+    publicUrl: 'httpsUrl',
+    host: 'hostOrNone',
+    secret: 'tokenOrNone',
+    whenServerAbsent: 'whenServerAbsent',
+  },
+  'join-none.sh': { host: 'host', session: 'token', profile: 'shellWord', settings: 'settings' },
+  'join-kubeadm.sh': {
+    host: 'host',
+    session: 'token',
+    profile: 'shellWord',
+    endpoint: 'shellWord',
+    token: 'shellWord',
+    caCertHash: 'shellWord',
+  },
+} as const satisfies Record<string, Record<string, keyof typeof kinds>>
+
+type Table = typeof templateVariables
+type ValueOf<K> = K extends keyof typeof kinds ? Parameters<(typeof kinds)[K]['check']>[0] : never
+
+/** The name of one template: the file's name. */
+export type TemplateName = keyof Table
+
+/** What each template must be given: all of these, and nothing else. */
+export type TemplateVariables = {
+  readonly [N in TemplateName]: { readonly [V in keyof Table[N]]: ValueOf<Table[N][V]> }
+}
+
+/** Every template there is. */
+export const templateNames = Object.keys(templateVariables) as TemplateName[] // the table's own keys
+
+/**
+ * Checks the values of one template and returns them as they are printed. Throws `render-failed`, or `invalid`, naming the
+ * field: a value that is missing, of another type, unknown to this template, or that its place cannot carry.
+ */
+export function checkVariables(
+  template: TemplateName,
+  given: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const table: Readonly<Record<string, keyof typeof kinds>> = templateVariables[template]
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(table, name)) throw failed(template, `takes no variable "${name}"`)
+  }
+  return Object.fromEntries(
+    Object.entries(table).map(([name, kind]) => {
+      if (!Object.hasOwn(given, name)) throw failed(template, `is not given its variable "${name}"`)
+      const { check } = kinds[kind] as Kind<unknown> // the check looks at the type itself
+      return [name, check(given[name], `${template}: ${name}`)]
+    }),
+  )
+}
+
+/** Harmless values for one template: one set for each way that its flags, choices and lists can be combined. */
+export function exampleVariables(template: TemplateName): Record<string, unknown>[] {
+  const table: Readonly<Record<string, keyof typeof kinds>> = templateVariables[template]
+  return Object.entries(table).reduce<Record<string, unknown>[]>(
+    (sets, [name, kind]) =>
+      sets.flatMap((set) => kinds[kind].examples.map((example) => ({ ...set, [name]: example }))),
+    [{}],
+  )
+}
+
+function kind<T>(check: Kind<T>['check'], ...examples: [T, ...T[]]): Kind<T> {
+  return { check, examples }
+}
+
+function text(check: Kind<string>['check'], ...examples: [string, ...string[]]): Kind<string> {
+  return kind((value, name) => check(asText(value, name), name), ...examples)
+}
+
+/** A setting of a join, as its script is given it. */
+interface Setting {
+  readonly name: string
+  readonly value: string
+}
+
+function checkSettings(list: readonly Setting[], where: string): Setting[] {
+  if (!Array.isArray(list)) throw notA(where, 'a list')
+  return list.map((setting: Setting) => {
+    const name = variableName(asText(setting.name, `${where}: name`), `${where}: name`)
+    return { name, value: shellWord(asText(setting.value, `${where}: ${name}`), `${where}: ${name}`) }
+  })
+}
+
+function listOfText(list: readonly string[], name: string): string[] {
+  if (!Array.isArray(list)) throw notA(name, 'a list')
+  return list.map((value) => asText(value, name))
+}
+
+function asText(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw notA(name, 'text')
+  return value
+}
+
+function notA(name: string, what: string): PawlError {
+  return new PawlError('render-failed', `${name} is not ${what}`)
+}
+
+function failed(template: TemplateName, what: string): PawlError {
+  return new PawlError('render-failed', `template ${template} ${what}`)
 }
