@@ -6,7 +6,7 @@ import { type ByteRange, parseRange } from './range.ts'
 /** What is asked for. */
 export interface ArtifactRequest {
   /** GET or HEAD. */
-  readonly method: string
+  readonly method?: string | undefined
   readonly headers: IncomingHttpHeaders
 }
 

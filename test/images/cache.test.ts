@@ -159,6 +159,7 @@ t.test(
         await cache.close()
         return memory.openFiles() === 0 && cache.bytes() === 0
       }),
+      { numRuns: 500 },
     )
   },
 )
