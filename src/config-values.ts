@@ -80,7 +80,7 @@ export function parseDatabase(text: string): string {
   const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
   if (
     isUrl
-      ? !/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)
+      ? !/^postgres(ql)?:\/\/./.test(text) || !URL.canParse(text)
       : text.trim() === '' || text.includes('\0')
   ) {
     throw new ValueFault('a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME')

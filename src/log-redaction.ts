@@ -52,6 +52,9 @@ function hidden(value: unknown): unknown {
   return value === null || value === undefined || typeof value === 'boolean' ? value : censored
 }
 
+/** Where a word can begin in JSON text: `\n` and `\u001b` are written with letters that are not part of it. */
+const start = String.raw`(?:(?<![\w-])|(?<=\\(?:[bfnrt]|u[0-9a-f]{4})))`
+
 /** What secrets of ours look like in running text, and what is put in their place. */
 const patterns: readonly (readonly [RegExp, string])[] = [
   // Before the tokens: a key in PEM is made of words that could look like one.
@@ -59,12 +62,15 @@ const patterns: readonly (readonly [RegExp, string])[] = [
     /-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?="|$))/gs,
     '*** private key ***',
   ],
-  [/\b(bearer|basic)(\s+)[^\s"'\\,;]+/gi, `$1$2${censored}`],
+  [new RegExp(String.raw`${start}(bearer|basic)(\s+)[^\s"'\\,;]+`, 'gi'), `$1$2${censored}`],
   [/([?&;](?:k|c|key|token|secret|capability|password)=)[^&\s"'\\#;]+/gi, `$1${censored}`],
   // The user part of a URL: a database's password.
-  [/\b([a-z][a-z0-9+.-]{1,20}:\/\/[^\s:@/"'\\]*):[^\s@/"'\\]+@/gi, `$1:${censored}@`],
+  [
+    new RegExp(String.raw`${start}([a-z][a-z0-9+.-]{1,20}:\/\/[^\s:@/"'\\]*):[^\s@/"'\\]+@`, 'gi'),
+    `$1:${censored}@`,
+  ],
   // A token of ours: 44 base64url characters, of which the first 12 are its name.
-  [/(?<![\w-])([\w-]{12})[\w-]{32}(?![\w-])/g, `$1${censored}`],
+  [new RegExp(String.raw`${start}([\w-]{12})[\w-]{32}(?![\w-])`, 'g'), `$1${censored}`],
 ]
 
 /** `line` without anything that looks like a secret. Works on JSON text: no pattern takes a quotation mark or a backslash. */

@@ -1,0 +1,379 @@
+import { readFileSync } from 'node:fs'
+import { t } from 'tap'
+import { type Config, dataDirOf, formatListen, loadConfig } from '../src/config.ts'
+import { type Setting, settings } from '../src/config-table.ts'
+import { parseListen } from '../src/config-values.ts'
+import { isPawlError } from '../src/errors.ts'
+
+interface Sources {
+  readonly flags?: Record<string, unknown>
+  readonly env?: Record<string, string | undefined>
+  readonly file?: string
+}
+
+function load({ flags = {}, env = {}, file }: Sources): Config {
+  return loadConfig({ flags, env, fileText: file, fileName: 'DIR/pawl.yaml' })
+}
+
+/** The message and hint of the `usage` error that `sources` lead to. */
+function faultOf(sources: Sources): string {
+  try {
+    load(sources)
+  } catch (error) {
+    if (!isPawlError(error, 'usage')) throw error
+    return [error.message, error.hint].filter((part) => part !== undefined).join(' | ')
+  }
+  return 'no error'
+}
+
+const table: [string, Setting<unknown>][] = Object.entries(settings)
+const name = 'a host name or an IP address, without scheme, port or wildcard'
+const listen = 'HOST:PORT, like 127.0.0.1:8444 or [::]:8443 (every address, both families)'
+const url = 'https://HOST or https://HOST:PORT, without user, path or query'
+const database = 'a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME'
+
+/** Per setting: the rule that its errors name, and values that break it. */
+const refused: Record<string, [rule: string, ...values: string[]]> = {
+  dataDir: ['the name of a folder', ' ', 'a\0b'],
+  bootListen: [
+    listen,
+    '',
+    '8443',
+    ':8443',
+    '*:8443',
+    '::1:8443',
+    '[::1]',
+    '[::1]8443',
+    '[127.0.0.1]:1',
+    '[x]:1',
+    'a b:1',
+    'h:-1',
+    'h:1x',
+    '1.2.3:1',
+    '[fe80::1%]:1',
+    'h:1\n',
+  ],
+  operatorListen: [
+    'HOST:PORT with a port of at most 65535 (0 picks a free one)',
+    '127.0.0.1:65536',
+    '[::]:99999',
+  ],
+  tftpListen: [
+    'off: this version has no TFTP server; serve iPXE with dnsmasq or from media',
+    '0.0.0.0:69',
+    'OFF',
+    '',
+  ],
+  publicUrl: [
+    url,
+    '',
+    'boot.example.net',
+    'http://boot.example.net',
+    'https://',
+    'https:///x',
+    'https://u:p@h',
+    'https://h/path',
+    'https://h?q',
+    'https://h#f',
+    'https://h:0x1',
+    'https://h:65536',
+    'https://a b',
+    'https://*.h',
+    'https://h_x',
+    'https://${x}',
+    'https://h;x',
+    'https:\\\\h',
+    'https://h\n',
+    'ftp://h',
+  ],
+  names: [
+    name,
+    '',
+    '*.example.net',
+    'https://h',
+    'h:443',
+    '192.0.2.0/24',
+    'fe80::1%eth0',
+    '1.2.3',
+    '-h',
+    'h-',
+    'a..b',
+    `${'a'.repeat(64)}.net`,
+    'ex ample',
+    'exämple.net',
+    '${mac}',
+    'a_b',
+  ],
+  database: [database, ' ', 'mysql://h/d', 'postgres://', 'http://h', 'a\0b'],
+  trustedProxies: [
+    'an IP address or a CIDR prefix without host bits',
+    'proxy.example.net',
+    '192.0.2.1/24',
+    '192.0.2.0/33',
+    '',
+  ],
+  logLevel: ['one of trace, debug, info, warn, error, fatal, silent', 'INFO', 'verbose', ''],
+  tokenLifetimeSeconds: [
+    'a whole number from 60 to 604800',
+    '59',
+    '604801',
+    '',
+    '-1',
+    '1.5',
+    '1e3',
+    '0x100',
+    ' 90',
+    '2h',
+    'NaN',
+    '9'.repeat(30),
+  ],
+  epoxyTokenLifetimeSeconds: ['a whole number from 60 to 604800', '59', '604801'],
+  reportTokenLifetimeSeconds: ['a whole number from 60 to 604800', '59', '604801'],
+  sessionIdleSeconds: ['a whole number from 60 to 604800', '59', '604801'],
+  sessionMaxSeconds: ['a whole number from 60 to 2592000', '59', '2592001'],
+  maxStage1PerHour: ['a whole number from 1 to 3600', '0', '3601'],
+  repeatStage1Seconds: ['a whole number from 0 to 600', '-1', '601'],
+  maxReinstallAttempts: ['a whole number from 1 to 100', '0', '101'],
+  enrolmentLifetimeSeconds: ['a whole number from 60 to 604800', '59', '604801'],
+  maxPendingMachines: ['a whole number from 0 to 100000', '-1', '100001'],
+  refusalDiskReserveMiB: ['a whole number from 0 to 1048576', '-1', '1048577'],
+  maxBootBodyBytes: ['a whole number from 4096 to 1048576', '4095', '1048577'],
+  maxOperatorBodyBytes: ['a whole number from 65536 to 67108864', '65535', '67108865'],
+  maxArtifactBytes: ['a whole number from 1048576 to 1099511627776', '1048575', '1099511627777'],
+  requestTimeoutSeconds: ['a whole number from 1 to 300', '0', '301'],
+  idleTimeoutSeconds: ['a whole number from 11 to 3600', '10', '3601'],
+  maxConnections: ['a whole number from 10 to 1000000', '9', '1000001'],
+  artifactCacheMiB: ['a whole number from 0 to 1048576', '-1', '1048577'],
+  shutdownGraceSeconds: ['a whole number from 0 to 3600', '-1', '3601'],
+}
+
+/** Per setting: values as written, and as read. */
+const taken: Record<string, [text: string, value: unknown][]> = {
+  dataDir: [['/var/lib/pawl', '/var/lib/pawl']],
+  bootListen: [
+    ['[::]:8443', { host: '::', port: 8443 }],
+    ['[2001:db8::1]:1', { host: '2001:db8::1', port: 1 }],
+    ['[fe80::1%eth0]:1', { host: 'fe80::1%eth0', port: 1 }],
+    ['localhost:65535', { host: 'localhost', port: 65535 }],
+  ],
+  operatorListen: [['127.0.0.1:0', { host: '127.0.0.1', port: 0 }]],
+  tftpListen: [['off', 'off']],
+  publicUrl: [
+    ['https://Boot.Example.NET', 'https://boot.example.net'],
+    ['https://boot.example.net:443/', 'https://boot.example.net'],
+    ['https://10.0.2.2:8443', 'https://10.0.2.2:8443'],
+    ['https://[2001:DB8:0::1]:8443', 'https://[2001:db8::1]:8443'],
+  ],
+  names: [
+    ['Boot', ['boot']],
+    ['a.example.net.', ['a.example.net']],
+    ['[2001:DB8::0:1]', ['2001:db8::1']],
+    ['::ffff:192.0.2.1', ['192.0.2.1']],
+  ],
+  database: [
+    ['/srv/pawl.db', '/srv/pawl.db'],
+    ['postgres://u:p@h:5432/d', 'postgres://u:p@h:5432/d'],
+    ['postgresql:///d?host=/run/postgresql', 'postgresql:///d?host=/run/postgresql'],
+  ],
+  trustedProxies: [
+    ['192.0.2.1', ['192.0.2.1/32']],
+    ['2001:DB8::/32', ['2001:db8::/32']],
+  ],
+  logLevel: [['silent', 'silent']],
+  tokenLifetimeSeconds: [['60', 60]],
+  epoxyTokenLifetimeSeconds: [['604800', 604_800]],
+  reportTokenLifetimeSeconds: [['604800', 604_800]],
+  sessionIdleSeconds: [['60', 60]],
+  sessionMaxSeconds: [['2592000', 2_592_000]],
+  maxStage1PerHour: [['1', 1]],
+  repeatStage1Seconds: [['0', 0]],
+  maxReinstallAttempts: [['100', 100]],
+  enrolmentLifetimeSeconds: [['60', 60]],
+  maxPendingMachines: [['0', 0]],
+  refusalDiskReserveMiB: [['0', 0]],
+  maxBootBodyBytes: [['4096', 4096]],
+  maxOperatorBodyBytes: [['65536', 65_536]],
+  maxArtifactBytes: [['1099511627776', 1_099_511_627_776]],
+  requestTimeoutSeconds: [['300', 300]],
+  idleTimeoutSeconds: [['11', 11]],
+  maxConnections: [['10', 10]],
+  artifactCacheMiB: [['0', 0]],
+  shutdownGraceSeconds: [['0', 0]],
+}
+
+/** `--boot-listen` as the command line parser names it. */
+function flagKey(setting: Setting<unknown>): string {
+  return setting.flag.slice(2).replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
+}
+
+t.test('every setting refuses what breaks its rule, and says which, where and why', async (t) => {
+  t.same(Object.keys(refused).sort(), Object.keys(settings).sort(), 'the table is whole')
+  for (const [key, setting] of table) {
+    const [rule, ...values] = refused[key] ?? ['']
+    for (const value of values) {
+      const shown = setting.secret ? 'what it holds' : JSON.stringify(value)
+      const flags = { [flagKey(setting)]: value }
+      t.equal(faultOf({ flags }), `${key} (flag ${setting.flag}): ${shown} is not ${rule}`, `${key} ${shown}`)
+      if (value === '' || value.includes(',')) continue
+      t.match(faultOf({ env: { [setting.env]: value } }), `${key} (variable ${setting.env}): `)
+      if (setting.notInFile) continue
+      t.match(faultOf({ file: `# a line\n${key}: ${JSON.stringify(value)}` }), `${key} (DIR/pawl.yaml:2): `)
+    }
+  }
+})
+
+t.test('refuses a file with what it does not know', async (t) => {
+  const cases: [file: string, fault: string][] = [
+    ['bootListn: "[::]:1"', 'DIR/pawl.yaml:1 has no setting named "bootListn" | did you mean bootListen?'],
+    ['\n\nboot-listen: x', 'DIR/pawl.yaml:3 has no setting named "boot-listen" | did you mean bootListen?'],
+    ['publicURL: x', 'DIR/pawl.yaml:1 has no setting named "publicURL" | did you mean publicUrl?'],
+    [
+      'frobnicate: 1',
+      'DIR/pawl.yaml:1 has no setting named "frobnicate" | docs/configuration.md lists the settings',
+    ],
+    ['__proto__: 1', 'DIR/pawl.yaml:1 has no setting named "__proto__"'],
+    ['toString: 1', 'DIR/pawl.yaml:1 has no setting named "toString"'],
+    [
+      'dataDir: /x',
+      'DIR/pawl.yaml:1 cannot set dataDir: it says where this file is | use --data or PAWL_DATA',
+    ],
+    ['logLevel: info\nbootListen: [::]:8443', 'DIR/pawl.yaml:2 is not valid YAML'],
+    ['logLevel: info\nlogLevel: warn', 'DIR/pawl.yaml:2 is not valid YAML (DUPLICATE_KEY)'],
+    ['bootListen: [a, b]', 'DIR/pawl.yaml:1 gives bootListen a list; it takes one value'],
+    ['logLevel:', 'DIR/pawl.yaml:1 gives logLevel no value | remove the line to take the default'],
+    ['names: [a, {b: c}]', 'DIR/pawl.yaml:1 gives names something else than a value'],
+    ['names: &a [x]\ntrustedProxies: *a', 'DIR/pawl.yaml:2 refers to another place for trustedProxies'],
+    ['- logLevel', 'DIR/pawl.yaml must hold lines of the form NAME: VALUE'],
+    ['just text', 'DIR/pawl.yaml must hold lines of the form NAME: VALUE'],
+    [
+      'maxConnections: 0x10',
+      'maxConnections (DIR/pawl.yaml:1): "0x10" is not a whole number from 10 to 1000000',
+    ],
+    [`# ${'x'.repeat(70_000)}`, 'DIR/pawl.yaml is over 65536 characters'],
+  ]
+  for (const [file, fault] of cases)
+    t.equal(faultOf({ file }).slice(0, fault.length), fault, JSON.stringify(file.slice(0, 40)))
+})
+
+t.test('refuses settings that do not fit each other', async (t) => {
+  const file = 'sessionIdleSeconds: 3600\nsessionMaxSeconds: 600'
+  t.equal(faultOf({ file }), 'sessionMaxSeconds 600 is below sessionIdleSeconds 3600')
+})
+
+t.test('trusts no proxy to speak for everyone', async (t) => {
+  for (const range of ['0.0.0.0/0', '::/0']) {
+    t.match(faultOf({ flags: { trustedProxies: range } }), 'narrower than everyone', range)
+  }
+})
+
+t.test("does not show the database's password", async (t) => {
+  for (const sources of [
+    { flags: { database: 'mysql://u:hunter2@h/d' } },
+    { env: { PAWL_DATABASE: 'mysql://u:hunter2@h/d' } },
+    { file: 'database: mysql://u:hunter2@h/d' },
+  ]) {
+    t.match(faultOf(sources), 'what it holds is not a file for SQLite')
+    t.notMatch(faultOf(sources), 'hunter2')
+  }
+})
+
+t.test('every setting takes what fits its rule', async (t) => {
+  t.same(Object.keys(taken).sort(), Object.keys(settings).sort(), 'the table is whole')
+  for (const [key, setting] of table) {
+    for (const [text, value] of taken[key] ?? []) {
+      const config = load({ flags: { [flagKey(setting)]: text } })
+      t.same(config[key as keyof Config], value, `${key} ${text}`)
+    }
+  }
+})
+
+t.test(
+  'a flag goes before a variable, a variable before the file, the file before the default',
+  async (t) => {
+    const file = 'logLevel: warn\nnames: [c, d]\nbootListen: "[::]:3"\nmaxConnections: 30'
+    const env = { PAWL_LOG_LEVEL: 'error', PAWL_NAMES: 'b, c', PAWL_MAX_CONNECTIONS: '' }
+    const flags = { logLevel: 'debug', json: true, name: ['a', 'A'] }
+    t.equal(load({ flags, env, file }).logLevel, 'debug')
+    t.equal(load({ env, file }).logLevel, 'error')
+    t.equal(load({ file }).logLevel, 'warn')
+    t.equal(load({}).logLevel, 'info')
+    t.same(load({ flags, env, file }).names, ['a'], 'lists are replaced, not joined; each name once')
+    t.same(load({ env, file }).names, ['b', 'c'])
+    t.same(load({ file }).names, ['c', 'd'])
+    t.equal(load({ env, file }).maxConnections, 30, 'an empty variable says nothing')
+  },
+)
+
+t.test('without any setting the defaults hold', async (t) => {
+  const config = load({})
+  t.same(config, {
+    dataDir: 'pawl-data',
+    bootListen: { host: '::', port: 8443 },
+    operatorListen: { host: '127.0.0.1', port: 8444 },
+    tftpListen: 'off',
+    publicUrl: undefined,
+    names: [],
+    database: 'pawl-data/pawl.db',
+    trustedProxies: [],
+    logLevel: 'info',
+    tokenLifetimeSeconds: 7200,
+    epoxyTokenLifetimeSeconds: 25_200,
+    reportTokenLifetimeSeconds: 86_400,
+    sessionIdleSeconds: 7200,
+    sessionMaxSeconds: 86_400,
+    maxStage1PerHour: 20,
+    repeatStage1Seconds: 30,
+    maxReinstallAttempts: 3,
+    enrolmentLifetimeSeconds: 3600,
+    maxPendingMachines: 1000,
+    refusalDiskReserveMiB: 256,
+    maxBootBodyBytes: 65_536,
+    maxOperatorBodyBytes: 1_048_576,
+    maxArtifactBytes: 8_589_934_592,
+    requestTimeoutSeconds: 15,
+    idleTimeoutSeconds: 15,
+    maxConnections: 20_000,
+    artifactCacheMiB: 512,
+    shutdownGraceSeconds: 30,
+  })
+  t.ok(Object.isFrozen(config) && Object.isFrozen(config.names), 'and cannot be changed')
+  t.same(load({ file: '# nothing but a comment\n' }), config, 'an empty file changes nothing')
+})
+
+t.test('the database is in the data folder', async (t) => {
+  t.equal(load({ flags: { data: '/srv/p' } }).database, '/srv/p/pawl.db')
+  t.equal(dataDirOf({ flags: { data: '/srv/p' }, env: { PAWL_DATA: '/x' } }), '/srv/p')
+  t.equal(dataDirOf({ flags: {}, env: { PAWL_DATA: '/x' } }), '/x')
+  t.equal(dataDirOf({ flags: {}, env: {} }), 'pawl-data')
+})
+
+t.test('a listen address is written as it is read', async (t) => {
+  for (const text of ['[::]:8443', '127.0.0.1:0', 'localhost:1', '[fe80::1%eth0]:65535']) {
+    t.equal(formatListen(parseListen(text)), text)
+  }
+})
+
+t.test('flags and variables are named after the setting', async (t) => {
+  for (const [key, { flag, env }] of table) {
+    if (key === 'dataDir' || key === 'names') continue
+    const words = key.replace('MiB', 'Mib').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+    t.equal(flag, `--${words}`)
+    t.equal(env, `PAWL_${words.toUpperCase().replaceAll('-', '_')}`)
+  }
+})
+
+t.test('docs/configuration.md lists the settings as the code has them', async (t) => {
+  const page = readFileSync(new URL('../docs/configuration.md', import.meta.url), 'utf8')
+  const rows = page.split('\n').filter((line) => line.startsWith('| `'))
+  t.same(rows, table.map(row))
+})
+
+/** A setting's line in the table of docs/configuration.md. */
+function row([key, { flag, env, unit, default: value, meaning, many, notInFile }]: [
+  string,
+  Setting<unknown>,
+]): string {
+  const inFile = notInFile ? `${key} (not in the file)` : `\`${key}\``
+  const units = many ? `list of ${unit}` : unit
+  return `| \`${flag}\` | \`${env}\` | ${inFile} | ${units} | ${value === null ? '–' : `\`${value}\``} | ${meaning} |`
+}

@@ -1,0 +1,133 @@
+import { t } from 'tap'
+import { tokenFromRandom } from '../src/domain/token.ts'
+import { PawlError } from '../src/errors.ts'
+import { createLog } from '../src/log.ts'
+
+const token = tokenFromRandom(new Uint8Array(33).fill(0xa7)).text
+const secret = 'hunter2-hunter2'
+
+/** A log that keeps its lines. */
+function collect(level = 'trace') {
+  const lines: string[] = []
+  const log = createLog(level, { write: (line: string) => void lines.push(line) })
+  return { log, text: () => lines.join(''), last: () => JSON.parse(lines.at(-1) ?? 'null') }
+}
+
+t.test('no secret reaches the log', async (t) => {
+  const circular: Record<string, unknown> = { token }
+  circular.self = circular
+  const failing = new PawlError('unreachable', `GET /v1/boot/mlab1/handover?k=${token} failed`, {
+    internal: `postgres://pawl:${secret}@db/pawl`,
+    cause: Object.assign(new Error(`header was\nAuthorization: Bearer ${token}`), {
+      token,
+      config: { secret },
+    }),
+  })
+  const hostile: Record<string, object> = {
+    'a field': { token, Authorization: `Bearer ${token}`, cookie: secret, 'Idempotency-Key': secret },
+    'a nested field': { x: { y: { z: { stage2Token: token, adminSecret: secret, PASSWORD: secret } } } },
+    'a field in a list': { nodes: [{ secret }, { token }] },
+    'a field of a map': { settings: new Map([['joinToken', secret]]) },
+    'headers in capitals': {
+      headers: { COOKIE: secret, 'X-Api-Key': secret, 'Proxy-Authorization': secret },
+    },
+    'the one-letter parameters': { query: { k: token, c: token } },
+    'a list of tokens': { tokens: [token, secret] },
+    'an error': { err: failing },
+    'an error under another name': { cause: failing },
+    'an error in a list': { errors: [failing] },
+    'a thrown string': { err: `Bearer ${token}` },
+    'a request': {
+      req: { method: 'GET', url: `/x?k=${token}`, headers: { cookie: secret }, routeOptions: { url: '/x' } },
+    },
+    'a request below': { a: { req: { method: 'GET', url: `/x/${secret}`, raw: { url: secret } } } },
+    'a reply': { res: { statusCode: 200, headers: { 'set-cookie': secret }, body: secret } },
+    'a URL with a query': { where: `https://h/v1/boot/mlab1/handover?k=${token}&c=${token}` },
+    'a URL with a token in its path': { where: `/v1/boot/mlab1/${token}/stage2` },
+    'a URL with a password': { database: `postgres://pawl:${secret}@db.example.net:5432/pawl` },
+    'a private key': {
+      text: `-----BEGIN PRIVATE KEY-----\n${secret}\n${token}\n-----END PRIVATE KEY-----\n`,
+    },
+    'a private key cut off': { text: `-----BEGIN RSA PRIVATE KEY-----\n${secret}` },
+    'a token after a line end': { text: `a\n${token}\tb\r${token}\u001b${token}` },
+    'a name that is a token': { [token]: 1 },
+    'a circle': circular,
+    bytes: { note: Buffer.from(secret), other: new Uint8Array(Buffer.from(secret)) },
+  }
+  for (const [what, fields] of Object.entries(hostile)) {
+    const { log, text } = collect()
+    log.error(fields, 'failed')
+    log.child(fields).info('from a child')
+    t.not(text(), '', `${what} is logged`)
+    t.notMatch(text(), token.slice(12), `${what} shows no token`)
+    t.notMatch(text(), secret, `${what} shows no secret`)
+  }
+})
+
+t.test('no secret reaches the log by a message', async (t) => {
+  const { log, text } = collect()
+  log.info(`redeemed ${token}`)
+  log.info('sent %s', `authorization: Bearer ${secret}`)
+  log.warn({ a: 1 }, `asked\n/v1/boot/mlab1/${token}/stage2?k=${secret}`)
+  log.error(new Error(`said\nbasic ${secret}`))
+  t.notMatch(text(), token.slice(12))
+  t.notMatch(text(), secret)
+  t.match(text(), `redeemed ${token.slice(0, 12)}***`, 'the name of a token is kept: events have it too')
+})
+
+t.test('no object fills the disk', async (t) => {
+  const { log, text } = collect()
+  let deep: object = {}
+  for (let i = 0; i < 1000; i++) deep = { deep, list: new Array(1000).fill('x') }
+  log.info({ deep, big: 10n, bytes: new Uint8Array(5) }, 'large')
+  t.ok(text().length < 5000, `${text().length} characters`)
+})
+
+t.test('a line is JSON with level, time and what is useful', async (t) => {
+  const { log, last } = collect('info')
+  log.info(
+    { route: '/v1/boot/:host/stage1.ipxe', status: 200, tokenId: 'abc', digest: 'ab'.repeat(32) },
+    'answered',
+  )
+  const { time, ...rest } = last()
+  t.match(time, /^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
+  t.same(rest, {
+    level: 'info',
+    route: '/v1/boot/:host/stage1.ipxe',
+    status: 200,
+    tokenId: 'abc',
+    digest: 'ab'.repeat(32),
+    msg: 'answered',
+  })
+  log.debug('below the level')
+  t.equal(last().msg, 'answered')
+  log.info({ secret: null, token: false }, 'that there was none is kept')
+  t.match(last(), { secret: null, token: false })
+})
+
+t.test('an error is logged with code, internal text and causes', async (t) => {
+  const { log, last } = collect()
+  log.error(
+    { err: new PawlError('internal', 'shown', { internal: 'for the log', cause: new Error('below') }) },
+    'failed',
+  )
+  t.match(last().err, { type: 'PawlError', code: 'internal', message: 'shown', internal: 'for the log' })
+  t.match(last().err.cause, { type: 'Error', message: 'below' })
+  t.match(last().err.stack, /log\.test/)
+  log.error({ err: { thrown: 'not an error' } }, 'failed')
+  t.equal(last().err, 'something that is not an error was thrown')
+})
+
+t.test('a request is logged by its route, not by its URL', async (t) => {
+  const { log, last } = collect()
+  const request = {
+    id: 'r1',
+    method: 'GET',
+    url: '/x/1?k=2',
+    ip: '192.0.2.1',
+    routeOptions: { url: '/x/:id' },
+  }
+  log.info({ req: request, res: { statusCode: 404 } }, 'done')
+  t.same(last().req, { id: 'r1', method: 'GET', route: '/x/:id', source: '192.0.2.1' })
+  t.same(last().res, { status: 404 })
+})
