@@ -53,7 +53,7 @@ reboot_later() {
   while :; do sleep 3600; done
 }
 
-# For `trap … EXIT`: an agent that ends by surprise as process 1 would be a kernel panic without a word.
+# For trap … EXIT: an agent that ends by surprise as process 1 would be a kernel panic without a word.
 ended_by_surprise() { fail 'the agent stopped unexpectedly' 'see the lines above; this is a fault of the image'; }
 
 # boot_arg NAME DEFAULT: the value of NAME=VALUE on the kernel command line.
@@ -96,7 +96,7 @@ load_drivers() {
 receive_handover() {
   mkdir -p "$RUN"
   [ -e "$1" ] || fail "no handover: $1 is missing" \
-    'the boot script must load it as one more initrd: initrd BASE/handover?k=… /pawl.json mode=0600'
+    'the boot script must load it as one more initrd: initrd BASE/handover?k=KEY /pawl.json mode=0600'
   mv "$1" "$HANDOVER"
   chmod 600 "$HANDOVER"
   read_handover

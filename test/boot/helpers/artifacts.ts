@@ -99,7 +99,6 @@ async function buildKey(cache: string): Promise<string> {
     'nftables',
     'squashfs-tools',
   ]
-  // biome-ignore lint/suspicious/noTemplateCurlyInString: the placeholders of dpkg-query
   const query = ['-W', '-f', '${Package} ${Version}\n', ...names]
   // dpkg-query ends with 1 when it does not know one of the names, as on another Debian release: the others count.
   hash.update(

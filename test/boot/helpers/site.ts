@@ -1,0 +1,231 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { type BootArtifacts, ensureArtifacts, type IpxeSuite } from './artifacts.ts'
+import { type Machine, type MachineOptions, startMachine } from './machine.ts'
+import { ensureBootTools } from './tools.ts'
+
+const pawl = join(import.meta.dirname, '../../../bin/pawl')
+
+/** A Pawl server of its own in a temporary folder, with two images and a profile, run and asked as a user does. */
+export interface Site {
+  readonly dataDir: string
+  /** The root certificate, PEM. */
+  readonly ca: string
+  readonly artifacts: BootArtifacts
+  /** The port that the server's boot listener has on loopback. */
+  readonly bootPort: number
+  /** The address of the operator listener. */
+  readonly operatorUrl: () => string
+  /** Runs a pawl command and returns what `--json` prints. Throws with what it said when it fails. */
+  pawl(...args: string[]): Promise<any>
+  /** Ends the server without a warning. */
+  kill(): Promise<void>
+  /** Starts it again, on the same data and ports. */
+  start(): Promise<void>
+  /** Registers a node and returns its site script, secret included. */
+  addNode(name: string, ...flags: string[]): Promise<string>
+  /** Powers a machine on. */
+  powerOn(
+    name: string,
+    autoexec: string,
+    options?: Partial<MachineOptions> & { suite?: IpxeSuite },
+  ): Promise<Machine>
+  /** The server's log so far. */
+  log(): string
+  stop(): Promise<void>
+}
+
+/** What a site is started with. */
+export interface SiteOptions {
+  readonly say?: (line: string) => void
+  /** The port that machines are told, when it is not the server's own (a proxy's). */
+  readonly publicPort?: number
+  readonly bootPort?: number
+  /** More flags of `pawl server`. */
+  readonly flags?: readonly string[]
+}
+
+/** The profile of the boot tests and the demo: console on the serial line, and machines that power off when they are ready. */
+export const profile = (more = ''): string => `name: demo
+kernelArguments: console=ttyS0 pawl.after=poweroff pawl.reboot_delay=2 ${more}
+boot:
+  stage2: pawl-stage2@1
+  stage3: pawl-stage3@1
+  join: { kind: none, settings: { cluster: demo } }
+reinstall:
+  stage2: pawl-stage2@1
+  stage3: pawl-stage3@1
+`
+
+/** Starts a site. Everything it makes is gone after `stop`. */
+export async function startSite(options: SiteOptions = {}): Promise<Site> {
+  const say = options.say ?? (() => undefined)
+  ensureBootTools(say)
+  const artifacts = await ensureArtifacts(say)
+  const folder = await mkdtemp(join(tmpdir(), 'pawl-site-'))
+  const dataDir = join(folder, 'data')
+  const bootPort = options.bootPort ?? (await freePort())
+  const publicUrl = `https://10.0.2.2:${options.publicPort ?? bootPort}`
+  let server: ServerProcess | undefined
+  let log = ''
+
+  const site: Site = {
+    dataDir,
+    ca: '',
+    artifacts,
+    bootPort,
+    operatorUrl: () => server?.operator ?? '',
+    pawl: async (...args) => {
+      const out = await run(pawl, [...args, '--data', dataDir, '--json'])
+      return out === '' ? undefined : JSON.parse(out)
+    },
+    kill: async () => {
+      server?.child.kill('SIGKILL')
+      if (server !== undefined && server.child.exitCode === null) await once(server.child, 'close')
+      server = undefined
+    },
+    start: async () => {
+      const flags = [
+        '--data',
+        dataDir,
+        '--boot-listen',
+        `127.0.0.1:${bootPort}`,
+        '--operator-listen',
+        '127.0.0.1:0',
+      ]
+      server = await startServer([...flags, ...(options.flags ?? [])], (text) => {
+        log += text
+      })
+    },
+    addNode: async (name, ...flags) => {
+      await site.pawl('node', 'add', name, '--profile', 'demo', ...flags)
+      const script = join(folder, `${name}.ipxe`)
+      await site.pawl('node', 'secret', name, '--autoexec', script)
+      return readFile(script, 'utf8')
+    },
+    powerOn: (name, autoexec, { suite = 'trixie', ...more } = {}) =>
+      startMachine({
+        name,
+        ...factsOf(name),
+        autoexec,
+        ipxe: artifacts.ipxe[suite],
+        caCert: site.ca,
+        ...more,
+      }),
+    log: () => log,
+    stop: async () => {
+      if (server !== undefined && server.child.exitCode === null) {
+        const closed = once(server.child, 'close')
+        server.child.kill('SIGTERM')
+        await closed
+      }
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+  try {
+    await run(pawl, ['init', '--data', dataDir, '--public-url', publicUrl])
+    Object.assign(site, { ca: await readFile(join(dataDir, 'ca.crt'), 'utf8') })
+    await site.start()
+    await publish(site)
+    return site
+  } catch (error) {
+    await site.stop()
+    throw error
+  }
+}
+
+async function publish(site: Site): Promise<void> {
+  const { stage2, stage3 } = site.artifacts
+  const image = ['--min-memory', '256']
+  await site.pawl(
+    'image',
+    'publish',
+    'pawl-stage2@1',
+    '--kernel',
+    stage2.kernel,
+    '--initramfs',
+    stage2.initramfs,
+    ...image,
+  )
+  const filesystem = ['--filesystem', stage3.filesystem]
+  await site.pawl(
+    'image',
+    'publish',
+    'pawl-stage3@1',
+    '--kernel',
+    stage3.kernel,
+    '--initramfs',
+    stage3.initramfs,
+    ...filesystem,
+    ...image,
+  )
+  await applyProfile(site, profile())
+}
+
+/** Applies a profile from its text. */
+export async function applyProfile(site: Site, text: string): Promise<void> {
+  await run(pawl, ['profile', 'apply', '-f', '-', '--data', site.dataDir, '--json'], text)
+}
+
+/** MAC, UUID and serial of a machine, the same for the same name. */
+export function factsOf(name: string): { mac: string; uuid: string; serial: string } {
+  const number = [...name].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) % 65_536, 7)
+  const hex = number.toString(16).padStart(4, '0')
+  return {
+    mac: `52:54:00:12:${hex.slice(0, 2)}:${hex.slice(2)}`,
+    uuid: `11111111-2222-3333-4444-55555555${hex}`,
+    serial: `SN-${hex}`,
+  }
+}
+
+interface ServerProcess {
+  readonly child: ChildProcess
+  readonly operator: string
+}
+
+async function startServer(args: readonly string[], onLog: (text: string) => void): Promise<ServerProcess> {
+  const child = spawn(pawl, ['server', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  child.stderr.on('data', (data: Buffer) => onLog(data.toString('utf8')))
+  let errors = ''
+  child.stderr.on('data', (data: Buffer) => {
+    errors = (errors + data.toString('utf8')).slice(-2000)
+  })
+  const ended = once(child, 'close').then(() => Promise.reject(new Error(`pawl server ended: ${errors}`)))
+  const line = once(createInterface(child.stdout), 'line') as Promise<[string]>
+  const [ready] = await Promise.race([line, ended])
+  ended.catch(() => undefined) // later it may end as it likes
+  return { child, operator: (JSON.parse(ready) as { operator: string }).operator }
+}
+
+/** Runs a command to its end and returns its stdout; throws with its stderr when it fails. */
+export async function run(command: string, args: readonly string[], input = ''): Promise<string> {
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+  child.stdin.end(input)
+  let out = ''
+  let errors = ''
+  child.stdout.on('data', (data: Buffer) => {
+    out += data.toString('utf8')
+  })
+  child.stderr.on('data', (data: Buffer) => {
+    errors += data.toString('utf8')
+  })
+  const [code] = (await once(child, 'close')) as [number | null]
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}: ${errors.trim()}`)
+  return out
+}
+
+/** A port that nobody has now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  server.close()
+  await once(server, 'close')
+  return address.port
+}
