@@ -36,7 +36,7 @@ export async function listPending(context: BootContext): Promise<PendingMachine[
  * Makes a waiting machine a node, with the MAC address, UUID and serial number it told. Its address is registered where
  * the profile asks for that evidence. Of two who approve at once, one gets it.
  */
-export function approveMachine(
+export async function approveMachine(
   context: BootContext,
   by: By,
   code: string,

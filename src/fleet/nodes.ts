@@ -34,7 +34,7 @@ export interface ChangedNode {
 }
 
 /** Adds a node; throws `exists` rather than overwrite. */
-export function addNode(context: BootContext, by: By, asked: NewNode): Promise<ChangedNode> {
+export async function addNode(context: BootContext, by: By, asked: NewNode): Promise<ChangedNode> {
   const name = parseNodeName(asked.name)
   const settings = withChanges(noSettings, asked)
   return change(context, by, async (change) => {

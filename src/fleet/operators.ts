@@ -27,7 +27,7 @@ export interface NewOperator {
 export const byServer: By = { actor: 'server', source: null, role: 'admin' }
 
 /** Makes an operator token. Its text is returned once; only its hash is stored. */
-export function createOperator(context: BootContext, asked: NewOperator, by = byServer): Promise<string> {
+export async function createOperator(context: BootContext, asked: NewOperator, by = byServer): Promise<string> {
   const name = parseOperatorName(asked.name)
   return change(context, by, async (change) => {
     if (asked.expiresAt !== null && asked.expiresAt <= change.now) {

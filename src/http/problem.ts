@@ -67,6 +67,8 @@ export function asPawlError(error: unknown): PawlError {
   if (status === 404) return new PawlError('not-found', 'there is nothing at this path', options)
   if (status === 415)
     return new PawlError('invalid', 'the body is not of a type that this path takes', options)
+  if (status === 503)
+    return new PawlError('overloaded', 'the server did not come to an answer in time', options)
   if (status >= 400 && status < 500) return new PawlError('invalid', 'the request is malformed', options)
   return new PawlError('internal', 'an internal error; the log has its cause under the request id', options)
 }

@@ -11,7 +11,7 @@ import { addSeconds } from '../../src/domain/clock.ts'
 import { openStorage } from '../../src/storage/database.ts'
 import { type EventFilter, listEvents, verifyChains } from '../../src/storage/events.ts'
 import type { EventRow } from '../../src/storage/tables.ts'
-import type { Templates } from '../../src/templates/load.ts'
+import { loadTemplates, type Templates } from '../../src/templates/load.ts'
 import { postgresAbsent, startPostgres } from './postgres.ts'
 
 /** An event with its detail read. */
@@ -66,6 +66,14 @@ export const worldBegins = new Date('2026-11-21T06:00:00.000Z')
 export const plainTemplates: Templates = {
   render: (name, values) => `${name} ${JSON.stringify(values)}\n`,
 }
+
+/** The templates that are served, for suites that are about scripts; read once. */
+export function servedTemplates(): Templates {
+  served ??= loadTemplates([new URL('../../ipxe-templates', import.meta.url).pathname])
+  return served
+}
+
+let served: Templates | undefined
 
 /**
  * Runs a suite once on SQLite and once on PostgreSQL; skips the latter by name where it is not installed. When the suite

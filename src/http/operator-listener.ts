@@ -1,0 +1,181 @@
+import { randomUUID } from 'node:crypto'
+import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
+import Fastify, {
+  LogController,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifySchemaValidationError,
+} from 'fastify'
+import type { Logger } from 'pino'
+import type { BootContext } from '../boot/context.ts'
+import { quote } from '../domain/node.ts'
+import { PawlError } from '../errors.ts'
+import type { ArtifactStore } from '../images/artifacts.ts'
+import { operatorAuth } from './operator-auth.ts'
+import { asPawlError, problemOf } from './problem.ts'
+import type { OperatorApp } from './routes/operator-app.ts'
+import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
+import { artifactRoutes, imageRoutes } from './routes/operator-images.ts'
+import { nodeRoutes, pendingRoutes } from './routes/operator-nodes.ts'
+import { profileRoutes } from './routes/operator-profiles.ts'
+
+/** Limits of the operator listener. Seconds and bytes. */
+export interface OperatorListenerLimits {
+  /** Bodies of all but artifacts. */
+  readonly maxBodyBytes: number
+  /** To send headers, and to be answered; artifacts have their own. */
+  readonly requestTimeoutSeconds: number
+  /** An artifact's upload, whole. */
+  readonly uploadTimeoutSeconds: number
+  readonly idleTimeoutSeconds: number
+  readonly maxConnections: number
+}
+
+/** What the listener is made of. */
+export interface OperatorListenerOptions {
+  /** Key and certificate, for node:tls. */
+  readonly tls: Readonly<Record<string, unknown>>
+  readonly log: Logger
+  readonly limits: OperatorListenerLimits
+  readonly trustedProxies?: readonly string[]
+  readonly artifacts: ArtifactStore
+}
+
+/** A connection that moves no byte for this long is over. */
+const stalledSocketMilliseconds = 120_000
+
+const securityHeaders = {
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+}
+
+/**
+ * Builds the listener that operators speak to: an API under /api/v1 where every route names the role it needs, and
+ * everything is checked against a schema on its way in and out.
+ */
+export function buildOperatorListener(
+  context: BootContext,
+  options: OperatorListenerOptions,
+): FastifyInstance {
+  const app = open(options)
+  const auth = operatorAuth(context)
+  const parts = { context, auth, artifacts: options.artifacts }
+  app.addHook('onRoute', (route) => {
+    if (route.config?.role === undefined)
+      throw new Error(`route ${route.url} does not say which role it needs`)
+  })
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers({ ...securityHeaders, 'x-request-id': request.id })
+  })
+  app.addHook('onRequest', (request, reply) => auth.check(request, reply))
+  app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
+  app.setErrorHandler((error, request, reply) => answerError(options.log, error, request, reply))
+  app.setNotFoundHandler(async (request) => {
+    throw new PawlError('not-found', `there is nothing at ${request.method} ${quote(pathOf(request))}`)
+  })
+  healthRoutes(app, parts)
+  const { uploadTimeoutSeconds } = options.limits
+  app.register(
+    async (api: OperatorApp) => {
+      nodeRoutes(api, parts)
+      pendingRoutes(api, parts)
+      imageRoutes(api, parts)
+      profileRoutes(api, parts)
+      eventRoutes(api, parts)
+      api.register(async (uploads: OperatorApp) => artifactRoutes(uploads, parts, uploadTimeoutSeconds))
+    },
+    { prefix: '/api/v1' },
+  )
+  return app as unknown as FastifyInstance
+}
+
+function open({ tls, log, limits, trustedProxies = [] }: OperatorListenerOptions): OperatorApp {
+  const app = Fastify({
+    https: {
+      minVersion: 'TLSv1.3',
+      ...tls,
+      handshakeTimeout: 10_000,
+      maxHeaderSize: 16 * 1024,
+      headersTimeout: limits.requestTimeoutSeconds * 1000,
+      connectionsCheckingInterval: 1000,
+    },
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    exposeHeadRoutes: false,
+    genReqId: () => randomUUID(),
+    trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
+    bodyLimit: limits.maxBodyBytes,
+    // node:http has one limit for every request, an upload's; what is not an upload has the handler's.
+    requestTimeout: limits.uploadTimeoutSeconds * 1000,
+    handlerTimeout: limits.requestTimeoutSeconds * 1000,
+    connectionTimeout: stalledSocketMilliseconds,
+    keepAliveTimeout: limits.idleTimeoutSeconds * 1000,
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: 300 },
+    frameworkErrors: (error, request, reply) => void answerError(log, error, request, reply),
+    schemaErrorFormatter: describeFault,
+  }) as unknown as OperatorApp // the https server's type; nothing below depends on which
+  app.server.maxConnections = limits.maxConnections
+  app.removeContentTypeParser('text/plain')
+  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  return app
+}
+
+/** What a schema found wrong, naming the field: an unknown one first, else the deepest, which says most. */
+function describeFault(errors: FastifySchemaValidationError[], part: string): Error {
+  const unknown = errors.find((error) => error.keyword === 'additionalProperties')
+  if (unknown !== undefined) {
+    const names = unknown.params.additionalProperties as unknown as string[] | undefined
+    return new PawlError('invalid', `${part}: unknown field ${quote(names?.[0] ?? '')}`)
+  }
+  const [deepest] = [...errors].sort((a, b) => b.instancePath.length - a.instancePath.length)
+  const path = (deepest?.instancePath ?? '').slice(1).replaceAll('/', '.')
+  return new PawlError(
+    'invalid',
+    `${part}${path === '' ? '' : `: ${quote(path)}`} ${deepest?.message ?? 'is wrong'}`,
+  )
+}
+
+/** Every error is a problem document; what is ours to mend goes to the log with its cause. */
+function answerError(
+  log: Logger,
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  const known = asPawlError(error)
+  const problem = problemOf(known, request.id)
+  if (problem.status >= 500) {
+    log.error({ err: error, requestId: request.id, route: request.routeOptions.url ?? 'none' }, 'failed')
+  }
+  const pause = known.retryAfterSeconds ?? (problem.status === 503 ? 5 : undefined)
+  if (pause !== undefined) reply.header('retry-after', String(pause))
+  return reply
+    .code(problem.status)
+    .headers({ ...securityHeaders, 'x-request-id': request.id })
+    .type('application/problem+json')
+    .serializer((document: unknown) => JSON.stringify(document))
+    .send(problem)
+}
+
+/** One line a request: the route's pattern, not its URL. */
+function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply): void {
+  log.info(
+    {
+      route: request.routeOptions.url ?? 'none',
+      method: request.method,
+      status: reply.statusCode,
+      milliseconds: Math.round(reply.elapsedTime),
+      source: request.ip,
+      requestId: request.id,
+    },
+    'answered',
+  )
+}
+
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?')[0] ?? ''
+}

@@ -1,0 +1,33 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import Type from 'typebox'
+import type { BootContext } from '../../boot/context.ts'
+import type { ArtifactStore } from '../../images/artifacts.ts'
+import type { OperatorAuth } from '../operator-auth.ts'
+import { noBody, nothing, word } from '../schemas/answers.ts'
+
+/** The operator listener while its routes are added: handlers take their types from the schemas. */
+export type OperatorApp = FastifyInstance<
+  Server,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>
+
+/** What the routes of operators use. */
+export interface OperatorParts {
+  readonly context: BootContext
+  readonly auth: OperatorAuth
+  readonly artifacts: ArtifactStore
+}
+
+/** The path of what has a name. */
+export const named = Type.Object({ name: word })
+
+/** A route that reads and takes no query: one that is sent is refused, not ignored. */
+export const bare = { querystring: nothing }
+
+/** A route that changes something and takes neither a body nor a query. */
+export const bodiless = { body: noBody, querystring: nothing }

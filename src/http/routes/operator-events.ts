@@ -1,0 +1,47 @@
+import { sql } from 'kysely'
+import Type from 'typebox'
+import { PawlError } from '../../errors.ts'
+import { pageOfEvents, verifyEvents } from '../../fleet/event-view.ts'
+import { eventQuery, eventsAnswer, verificationAnswer } from '../schemas/event.ts'
+import { whoamiAnswer } from '../schemas/fleet.ts'
+import { bare, type OperatorApp, type OperatorParts } from './operator-app.ts'
+
+const viewer = { config: { role: 'viewer' } } as const
+const anyone = { config: { role: 'anyone' } } as const
+
+/** The record of everything that happened, and who is asking. */
+export function eventRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  const { db } = context.storage
+  app.get(
+    '/events',
+    { ...viewer, schema: { querystring: eventQuery, response: { 200: eventsAnswer } } },
+    (request) => {
+      const { since, limit = 100, ...rest } = request.query
+      return pageOfEvents(db, { ...rest, limit, ...(since === undefined ? {} : { since: timeOf(since) }) })
+    },
+  )
+  app.get('/events/verify', { ...viewer, schema: { ...bare, response: { 200: verificationAnswer } } }, () =>
+    verifyEvents(db),
+  )
+  app.get('/whoami', { ...viewer, schema: { ...bare, response: { 200: whoamiAnswer } } }, async (request) =>
+    auth.operatorOf(request),
+  )
+}
+
+/** What monitors ask, outside the API and without a token: they learn no more than ok. */
+export function healthRoutes(app: OperatorApp, { context }: OperatorParts): void {
+  const schema = { response: { 200: Type.String() } }
+  app.get('/healthz', { ...anyone, schema }, async (_request, reply) => reply.type('text/plain').send('ok'))
+  app.get('/readyz', { ...anyone, schema }, async (_request, reply) => {
+    await sql`select 1`.execute(context.storage.db).catch((cause: unknown) => {
+      throw new PawlError('storage-unavailable', 'the database does not answer', { cause })
+    })
+    return reply.type('text/plain').send('ok')
+  })
+}
+
+function timeOf(text: string): Date {
+  const time = new Date(text)
+  if (Number.isNaN(time.getTime())) throw new PawlError('invalid', `since is not a time: "${text}"`)
+  return time
+}

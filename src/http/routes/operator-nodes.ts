@@ -1,0 +1,150 @@
+import Type from 'typebox'
+import { approveMachine, listPending, rejectMachine } from '../../fleet/enrolment.ts'
+import { pageOfNodes, showNode } from '../../fleet/node-view.ts'
+import {
+  addNode,
+  armNode,
+  type ChangedNode,
+  changeNode,
+  disableNode,
+  enableNode,
+  removeNode,
+} from '../../fleet/nodes.ts'
+import { parseLabel, reinstall } from '../../fleet/reinstall.ts'
+import { issueSecret, revokeSecret } from '../../fleet/secrets.ts'
+import { timelineOf } from '../../fleet/timeline.ts'
+import { nothing, word } from '../schemas/answers.ts'
+import { timelineAnswer, timelineQuery } from '../schemas/event.ts'
+import { approval, pendingAnswer } from '../schemas/fleet.ts'
+import {
+  changedNodeAnswer,
+  newNode,
+  nodeAnswer,
+  nodeChanges,
+  nodeQuery,
+  nodesAnswer,
+  reinstallAnswer,
+  reinstallRequest,
+  secretAnswer,
+} from '../schemas/node.ts'
+import { bare, bodiless, named, type OperatorApp, type OperatorParts } from './operator-app.ts'
+
+const viewer = { config: { role: 'viewer' } } as const
+const operator = { config: { role: 'operator' } } as const
+const coded = Type.Object({ code: word })
+const noContent = { 204: Type.Null() }
+
+/** Nodes, their secrets, marks and timelines, and the machines that wait to become nodes. */
+export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  const { db } = context.storage
+  app.get(
+    '/nodes',
+    { ...viewer, schema: { querystring: nodeQuery, response: { 200: nodesAnswer } } },
+    (request) => {
+      const { label, limit = 100, state, after } = request.query
+      const labels = label === undefined ? {} : Object.fromEntries([parseLabel(label)])
+      return pageOfNodes(db, { state, after, limit, labels })
+    },
+  )
+  app.post(
+    '/nodes',
+    { ...operator, schema: { body: newNode, querystring: nothing, response: { 201: changedNodeAnswer } } },
+    async (request, reply) =>
+      reply.code(201).send(flat(await addNode(context, auth.byOf(request), request.body))),
+  )
+  app.get(
+    '/nodes/:name',
+    { ...viewer, schema: { ...bare, params: named, response: { 200: nodeAnswer } } },
+    (request) => showNode(db, request.params.name),
+  )
+  app.patch(
+    '/nodes/:name',
+    {
+      ...operator,
+      schema: {
+        params: named,
+        body: nodeChanges,
+        querystring: nothing,
+        response: { 200: changedNodeAnswer },
+      },
+    },
+    async (request) => flat(await changeNode(context, auth.byOf(request), request.params.name, request.body)),
+  )
+  app.delete(
+    '/nodes/:name',
+    { ...operator, schema: { ...bodiless, params: named, response: noContent } },
+    async (request, reply) => {
+      await removeNode(context, auth.byOf(request), request.params.name)
+      return reply.code(204).send(null)
+    },
+  )
+  for (const [verb, act] of [
+    ['disable', disableNode],
+    ['enable', enableNode],
+    ['arm', armNode],
+  ] as const) {
+    app.post(
+      `/nodes/:name/${verb}`,
+      { ...operator, schema: { ...bodiless, params: named, response: { 200: nodeAnswer } } },
+      (request) => act(context, auth.byOf(request), request.params.name),
+    )
+  }
+  app.post(
+    '/nodes/:name/secret',
+    { ...operator, schema: { ...bodiless, params: named, response: { 200: secretAnswer } } },
+    (request) => issueSecret(context, auth.byOf(request), request.params.name),
+  )
+  app.delete(
+    '/nodes/:name/secret',
+    { ...operator, schema: { ...bodiless, params: named, response: noContent } },
+    async (request, reply) => {
+      await revokeSecret(context, auth.byOf(request), request.params.name)
+      return reply.code(204).send(null)
+    },
+  )
+  app.get(
+    '/nodes/:name/timeline',
+    { ...viewer, schema: { querystring: timelineQuery, params: named, response: { 200: timelineAnswer } } },
+    (request) => timelineOf(context, request.params.name, request.query.session),
+  )
+  app.post(
+    '/reinstall',
+    {
+      ...operator,
+      schema: { body: reinstallRequest, querystring: nothing, response: { 200: reinstallAnswer } },
+    },
+    (request) => reinstall(context, auth.byOf(request), request.body),
+  )
+}
+
+/** The machines that wait to become nodes. */
+export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  app.get('/pending', { ...viewer, schema: { ...bare, response: { 200: pendingAnswer } } }, async () => ({
+    items: await listPending(context),
+    next: null,
+  }))
+  app.post(
+    '/pending/:code/approve',
+    {
+      ...operator,
+      schema: { params: coded, body: approval, querystring: nothing, response: { 201: changedNodeAnswer } },
+    },
+    async (request, reply) => {
+      const approved = await approveMachine(context, auth.byOf(request), request.params.code, request.body)
+      return reply.code(201).send(flat(approved))
+    },
+  )
+  app.post(
+    '/pending/:code/reject',
+    { ...operator, schema: { ...bodiless, params: coded, response: noContent } },
+    async (request, reply) => {
+      await rejectMachine(context, auth.byOf(request), request.params.code)
+      return reply.code(204).send(null)
+    },
+  )
+}
+
+/** A node with its warnings beside its own fields. */
+function flat({ node, warnings }: ChangedNode): ChangedNode['node'] & Pick<ChangedNode, 'warnings'> {
+  return { ...node, warnings }
+}

@@ -1,0 +1,35 @@
+import Type from 'typebox'
+import { applyProfile, listProfiles, showProfile } from '../../fleet/profiles.ts'
+import { nothing } from '../schemas/answers.ts'
+import { appliedProfileAnswer, profileAnswer, profilesAnswer } from '../schemas/fleet.ts'
+import { bare, named, type OperatorApp, type OperatorParts } from './operator-app.ts'
+
+const viewer = { config: { role: 'viewer' } } as const
+const operator = { config: { role: 'operator' } } as const
+
+/** Profiles. What is sent is read by domain/profile.ts, which says what is wrong with it better than a schema here could. */
+export function profileRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  const { db } = context.storage
+  app.get('/profiles', { ...viewer, schema: { ...bare, response: { 200: profilesAnswer } } }, async () => ({
+    items: await listProfiles(db),
+    next: null,
+  }))
+  app.get(
+    '/profiles/:name',
+    { ...viewer, schema: { ...bare, params: named, response: { 200: profileAnswer } } },
+    (request) => showProfile(db, request.params.name),
+  )
+  app.put(
+    '/profiles/:name',
+    {
+      ...operator,
+      schema: {
+        params: named,
+        body: Type.Unknown(),
+        querystring: nothing,
+        response: { 200: appliedProfileAnswer },
+      },
+    },
+    (request) => applyProfile(context, auth.byOf(request), request.params.name, request.body),
+  )
+}

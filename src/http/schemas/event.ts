@@ -1,0 +1,105 @@
+import Type from 'typebox'
+import { type EventKind, eventKinds } from '../../domain/event.ts'
+import type { EventView, VerificationView } from '../../fleet/event-view.ts'
+import type { Timeline, TimelineSession, TimelineStage } from '../../fleet/timeline.ts'
+import { answers, anyObject, limit, oneOf, type Page, textOrNull, word } from './answers.ts'
+import { sequenceName, sessionState, stageName } from './node.ts'
+
+/** Which events to list. */
+export const eventQuery = Type.Object(
+  {
+    node: Type.Optional(word),
+    kind: Type.Optional(oneOf(Object.keys(eventKinds) as EventKind[])),
+    session: Type.Optional(word),
+    since: Type.Optional(
+      Type.String({
+        pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d(:\\d\\d(\\.\\d{1,3})?)?(Z|[+-]\\d\\d:\\d\\d)$',
+      }),
+    ),
+    after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+    limit: Type.Optional(limit),
+  },
+  { additionalProperties: false },
+)
+
+const event = answers<EventView>()(
+  Type.Object({
+    id: Type.Integer(),
+    chain: Type.String(),
+    seq: Type.Integer(),
+    at: Type.String(),
+    kind: Type.String(),
+    node: textOrNull,
+    session: textOrNull,
+    actor: Type.String(),
+    source: textOrNull,
+    detail: anyObject,
+    hash: Type.String(),
+  }),
+)
+
+/** A page of events. */
+export const eventsAnswer = answers<Page<EventView, number>>()(
+  Type.Object({ items: Type.Array(event), next: Type.Union([Type.Integer(), Type.Null()]) }),
+)
+
+/** What a check of every chain found. */
+export const verificationAnswer = answers<VerificationView>()(
+  Type.Object({
+    ok: Type.Boolean(),
+    chains: Type.Integer(),
+    events: Type.Integer(),
+    faults: Type.Array(
+      Type.Object({
+        chain: Type.String(),
+        seq: Type.Integer(),
+        fault: oneOf(['missing', 'edited', 'out of order', 'cut off']),
+      }),
+    ),
+    note: Type.String(),
+  }),
+)
+
+/** Which session's timeline. */
+export const timelineQuery = Type.Object({ session: Type.Optional(word) }, { additionalProperties: false })
+
+const timelineSession = answers<TimelineSession>()(
+  Type.Object({
+    id: Type.String(),
+    sequence: sequenceName,
+    state: sessionState,
+    stage: stageName,
+    local: Type.Boolean(),
+    startedAt: Type.String(),
+    lastSeenAt: Type.String(),
+    expiresAt: Type.String(),
+    endedAt: textOrNull,
+    cause: textOrNull,
+    source: Type.String(),
+    profile: Type.String(),
+    images: Type.Array(
+      Type.Object({ stage: oneOf(['stage2', 'stage3']), ref: Type.String(), digest: Type.String() }),
+    ),
+    facts: Type.Unsafe<TimelineSession['facts']>(Type.Record(Type.String(), Type.String())),
+  }),
+)
+
+const timelineStage = answers<TimelineStage>()(
+  Type.Object({
+    stage: stageName,
+    at: Type.String(),
+    seconds: Type.Number(),
+    bytes: Type.Integer(),
+    outcome: oneOf(['done', 'open', 'ready', 'failed', 'expired', 'superseded']),
+  }),
+)
+
+/** A node's timeline. */
+export const timelineAnswer = answers<Timeline>()(
+  Type.Object({
+    node: Type.String(),
+    session: Type.Union([timelineSession, Type.Null()]),
+    stages: Type.Array(timelineStage),
+    events: Type.Array(event),
+  }),
+)

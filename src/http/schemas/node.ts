@@ -1,0 +1,144 @@
+import Type from 'typebox'
+import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../../domain/state.ts'
+import type { NodeView, SessionSummary } from '../../fleet/node-view.ts'
+import type { PlannedNode, ReinstallPlan } from '../../fleet/reinstall.ts'
+import type { IssuedSecret } from '../../fleet/secrets.ts'
+import type { StageName } from '../../storage/tables.ts'
+import { answers, limit, oneOf, type Page, textOrNull, word } from './answers.ts'
+
+/** The names of a state table; Object.keys has lost their type. */
+function namesOf<Name extends string>(table: Readonly<Record<Name, unknown>>): Name[] {
+  return Object.keys(table) as Name[]
+}
+
+const stages: readonly StageName[] = ['stage1', 'stage2', 'stage3', 'join', 'report']
+
+export const nodeState = oneOf(namesOf(nodeTransitions))
+export const sessionState = oneOf(namesOf(sessionTransitions))
+export const reinstallState = oneOf(namesOf(reinstallTransitions))
+export const stageName = oneOf(stages)
+export const sequenceName = oneOf(['boot', 'reinstall'])
+
+const address = Type.String({ maxLength: 64 })
+const mac = Type.String({ maxLength: 17 })
+const uuid = Type.String({ maxLength: 36 })
+const serial = Type.String({ maxLength: 128 })
+const profile = Type.String({ maxLength: 63 })
+const label = Type.String({ maxLength: 63 })
+
+const lists = {
+  addresses: Type.Optional(Type.Array(address, { maxItems: 64 })),
+  macs: Type.Optional(Type.Array(mac, { maxItems: 32 })),
+}
+
+/** A node to add. */
+export const newNode = Type.Object(
+  {
+    name: Type.String({ maxLength: 253 }),
+    ...lists,
+    uuid: Type.Optional(uuid),
+    serial: Type.Optional(serial),
+    profile: Type.Optional(profile),
+    labels: Type.Optional(Type.Record(Type.String(), label)),
+  },
+  { additionalProperties: false },
+)
+
+/** What to change of a node: null clears, a label of null is removed. */
+export const nodeChanges = Type.Object(
+  {
+    ...lists,
+    uuid: Type.Optional(Type.Union([uuid, Type.Null()])),
+    serial: Type.Optional(Type.Union([serial, Type.Null()])),
+    profile: Type.Optional(Type.Union([profile, Type.Null()])),
+    labels: Type.Optional(Type.Record(Type.String(), Type.Union([label, Type.Null()]))),
+  },
+  { additionalProperties: false },
+)
+
+/** Which nodes to list. */
+export const nodeQuery = Type.Object(
+  {
+    state: Type.Optional(nodeState),
+    label: Type.Optional(Type.String({ pattern: '^[!-~]{1,127}$' })),
+    limit: Type.Optional(limit),
+    after: Type.Optional(word),
+  },
+  { additionalProperties: false },
+)
+
+const sessionSummary = answers<SessionSummary>()(
+  Type.Object({
+    id: Type.String(),
+    state: sessionState,
+    stage: stageName,
+    sequence: sequenceName,
+    startedAt: Type.String(),
+    endedAt: textOrNull,
+    local: Type.Boolean(),
+    cause: textOrNull,
+  }),
+)
+
+const nodeFields = {
+  name: Type.String(),
+  state: nodeState,
+  failureCause: textOrNull,
+  profile: textOrNull,
+  labels: Type.Record(Type.String(), Type.String()),
+  addresses: Type.Array(Type.String()),
+  macs: Type.Array(Type.String()),
+  uuid: textOrNull,
+  serial: textOrNull,
+  reinstall: reinstallState,
+  reinstallAttempts: Type.Integer(),
+  armed: Type.Boolean(),
+  secret: Type.Object({ issued: Type.Boolean() }),
+  session: Type.Union([sessionSummary, Type.Null()]),
+  createdAt: Type.String(),
+  updatedAt: Type.String(),
+}
+
+/** A node. */
+export const nodeAnswer = answers<NodeView>()(Type.Object(nodeFields))
+
+/** A node behind a change, with what the operator should know. */
+export const changedNodeAnswer = answers<NodeView & { readonly warnings: readonly string[] }>()(
+  Type.Object({ ...nodeFields, warnings: Type.Array(Type.String()) }),
+)
+
+/** A page of nodes. */
+export const nodesAnswer = answers<Page<NodeView, string>>()(
+  Type.Object({ items: Type.Array(nodeAnswer), next: textOrNull }),
+)
+
+/** An enrolment secret, shown once. */
+export const secretAnswer = answers<IssuedSecret>()(
+  Type.Object({ secret: Type.String(), siteScript: Type.String() }),
+)
+
+/** Which nodes to reinstall, or not. */
+export const reinstallRequest = Type.Object(
+  {
+    nodes: Type.Optional(Type.Array(Type.String({ maxLength: 253 }), { minItems: 1, maxItems: 1000 })),
+    match: Type.Optional(Type.String({ maxLength: 253 })),
+    label: Type.Optional(Type.String({ maxLength: 127 })),
+    cancel: Type.Optional(Type.Boolean()),
+    dryRun: Type.Optional(Type.Boolean()),
+  },
+  { additionalProperties: false },
+)
+
+const plannedNode = answers<PlannedNode>()(
+  Type.Object({
+    name: Type.String(),
+    before: reinstallState,
+    after: reinstallState,
+    warning: Type.Optional(Type.String()),
+  }),
+)
+
+/** What was done, or would be. */
+export const reinstallAnswer = answers<ReinstallPlan>()(
+  Type.Object({ nodes: Type.Array(plannedNode), applied: Type.Boolean() }),
+)
