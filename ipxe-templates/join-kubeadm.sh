@@ -1,5 +1,7 @@
 {%- comment -%}
 Joins a Kubernetes cluster as a worker. The token goes into a file, not into kubeadm's arguments, which every user can read.
+The file's version is the one that this kubeadm writes itself: old ones are removed from kubeadm after some years.
+Values stand inside double quotes of YAML, in a here-document that the shell does not expand.
 
 host: the node
 session: the boot session
@@ -16,10 +18,12 @@ command -v kubeadm >/dev/null || {
   echo "this image has no kubeadm: use an image that has it, or another join" >&2
   exit 1
 }
+version=$(kubeadm config print join-defaults | sed -n 's/^apiVersion: //p' | head -n 1)
+mkdir -p /run/pawl
 configuration=$(mktemp /run/pawl/kubeadm.XXXXXX)
 trap 'rm -f "$configuration"' EXIT
-cat >"$configuration" <<'END_OF_CONFIGURATION'
-apiVersion: kubeadm.k8s.io/v1beta3
+echo "apiVersion: $version" >"$configuration"
+cat >>"$configuration" <<'END_OF_CONFIGURATION'
 kind: JoinConfiguration
 discovery:
   bootstrapToken:

@@ -174,6 +174,7 @@ interface Setting {
 function checkSettings(list: readonly Setting[], where: string): Setting[] {
   if (!Array.isArray(list)) throw notA(where, 'a list')
   return list.map((setting: Setting) => {
+    if (typeof setting !== 'object' || setting === null) throw notA(`${where}: entry`, 'a name with a value')
     const name = variableName(asText(setting.name, `${where}: name`), `${where}: name`)
     return { name, value: shellWord(asText(setting.value, `${where}: ${name}`), `${where}: ${name}`) }
   })

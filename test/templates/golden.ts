@@ -1,0 +1,109 @@
+import type { TemplateVariables } from '../../src/templates/variables.ts'
+
+const base = 'https://boot.example.com:8443/v1/boot/node1.example.com'
+
+/** Stage 1 with everything in it: UEFI, iPXE 2.0.0. */
+export const stage1: TemplateVariables['stage1.ipxe'] = {
+  host: 'node1.example.com',
+  session: '6fkH0cTn3JvS',
+  kernelUrl: `${base}/artifacts/kernel`,
+  initramfsUrl: `${base}/artifacts/initramfs`,
+  handoverUrl: `${base}/handover`,
+  capability: 'cccccccccccc-CAPABILITY-cccccccccccccccccccc',
+  handoverToken: 'hhhhhhhhhhhh-HANDOVER-hhhhhhhhhhhhhhhhhhhhhh',
+  kernelArguments: ['console=ttyS0', 'quiet'],
+  kernelSha256: '11'.repeat(32),
+  initramfsSha256: '22'.repeat(32),
+  verifyDigests: true,
+  uefi: true,
+}
+
+/** Values for every template, by the name of the golden file that holds what they render to. */
+export const golden: Readonly<Record<string, Golden>> = {
+  'stage1-uefi-2.0.0.ipxe': { name: 'stage1.ipxe', variables: stage1 },
+  'stage1-bios-1.21.1.ipxe': {
+    name: 'stage1.ipxe',
+    variables: {
+      ...stage1,
+      kernelUrl: `https://boot.example.com:8443/v1/artifacts/sha256/${'11'.repeat(32)}`,
+      initramfsUrl: `https://boot.example.com:8443/v1/artifacts/sha256/${'22'.repeat(32)}`,
+      capability: '',
+      kernelArguments: [],
+      verifyDigests: false,
+      uefi: false,
+    },
+  },
+  'held.ipxe': { name: 'held.ipxe', variables: { host: 'node1', attempts: 3 } },
+  'local-boot-uefi.ipxe': { name: 'local-boot.ipxe', variables: { host: 'node1', uefi: true } },
+  'local-boot-bios.ipxe': { name: 'local-boot.ipxe', variables: { host: 'node1', uefi: false } },
+  'pending.ipxe': {
+    name: 'pending.ipxe',
+    variables: {
+      code: '0a1b2-c3d4e',
+      mac: '52:54:00:12:34:56',
+      uuid: '11111111-2222-3333-4444-555555555555',
+      serial: 'SN0001',
+      manufacturer: 'QEMU',
+      product: 'Standard_PC',
+    },
+  },
+  'epoxy-stage1.ipxe': {
+    name: 'epoxy-stage1.ipxe',
+    variables: {
+      stage1ChainUrl: 'https://images.example.com/v2.1.6/stage1to2.ipxe',
+      stage2Url: `${base}/AAAAAAAAAAAAAAAAAAAAAAAAAAA/stage2`,
+      stage3Url: `${base}/BBBBBBBBBBBBBBBBBBBBBBBBBBB/stage3`,
+      reportUrl: `${base}/CCCCCCCCCCCCCCCCCCCCCCCCCCC/report`,
+      imagesVersion: 'v2.1.6',
+    },
+  },
+  'autoexec-node-local.ipxe': {
+    name: 'autoexec.ipxe',
+    variables: {
+      publicUrl: 'https://boot.example.com:8443',
+      host: 'node1.example.com',
+      secret: 'ssssssssssss-SECRET-ssssssssssssssssssssssss',
+      whenServerAbsent: 'local',
+    },
+  },
+  'autoexec-unknown-retry.ipxe': {
+    name: 'autoexec.ipxe',
+    variables: {
+      publicUrl: 'https://boot.example.com:8443',
+      host: '',
+      secret: '',
+      whenServerAbsent: 'retry',
+    },
+  },
+  'join-none.sh': {
+    name: 'join-none.sh',
+    variables: {
+      host: 'node1',
+      session: '6fkH0cTn3JvS',
+      profile: 'worker',
+      settings: [
+        { name: 'cluster', value: 'east' },
+        { name: 'endpoint', value: '[2001:db8::1]:6443' },
+      ],
+    },
+  },
+  'join-none-without-settings.sh': {
+    name: 'join-none.sh',
+    variables: { host: 'node1', session: '6fkH0cTn3JvS', profile: 'worker', settings: [] },
+  },
+  'join-kubeadm.sh': {
+    name: 'join-kubeadm.sh',
+    variables: {
+      host: 'node1',
+      session: '6fkH0cTn3JvS',
+      profile: 'worker',
+      endpoint: 'k8s.example.com:6443',
+      token: 'abcdef.0123456789abcdef',
+      caCertHash: `sha256:${'ab'.repeat(32)}`,
+    },
+  },
+}
+
+type Golden = {
+  [N in keyof TemplateVariables]: { readonly name: N; readonly variables: TemplateVariables[N] }
+}[keyof TemplateVariables]
