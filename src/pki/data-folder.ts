@@ -3,7 +3,14 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
 import { PawlError } from '../errors.ts'
 import { authorityFiles, createAuthority, openAuthority } from './authority.ts'
-import { findPublicFile, isTemporary, removeTemporaries, syncFolder, writeSecretFile } from './key-file.ts'
+import {
+  findPublicFile,
+  isOwnedByUs,
+  isTemporary,
+  removeTemporaries,
+  syncFolder,
+  writeSecretFile,
+} from './key-file.ts'
 import { createSettingsKey, settingsKey, settingsKeyFile } from './settings-key.ts'
 
 /** What `pawl init` was told. */
@@ -43,7 +50,7 @@ export async function initData(request: InitRequest): Promise<{ created: string[
   return { created: created.map((path) => relative(dataDir, path) || '.') }
 }
 
-/** Throws unless `dataDir` is a folder that only its owner can enter: it holds keys, the database and images. */
+/** Throws unless `dataDir` is a folder of ours that nobody else can enter: it holds keys, the database and images. */
 export function checkDataFolder(dataDir: string): void {
   const stat = statSync(dataDir, { throwIfNoEntry: false })
   if (stat === undefined) {
@@ -53,6 +60,15 @@ export function checkDataFolder(dataDir: string): void {
   }
   if (!stat.isDirectory()) {
     throw new PawlError('invalid', `${dataDir} is not a folder`, { hint: 'name a folder with --data' })
+  }
+  if (!isOwnedByUs(stat.uid)) {
+    throw new PawlError(
+      'key-unreadable',
+      `${dataDir} belongs to another user (uid ${stat.uid})`,
+      {
+        hint: 'run pawl as that user, or name another folder with --data',
+      },
+    )
   }
   if ((stat.mode & 0o077) === 0) return
   const mode = (stat.mode & 0o777).toString(8).padStart(4, '0')

@@ -58,7 +58,8 @@ export function writeFileDurably(file: string, content: string | Uint8Array, mod
 
 /**
  * Reads a key or secret; undefined where there is none. Throws `key-unreadable` when others than its owner may read or
- * write it: such a key must be taken for known. The mode is that of the opened file, so it cannot be swapped in between.
+ * write it, or when another user owns it: such a key must be taken for known. Mode and owner are those of the opened
+ * file, so it cannot be swapped in between.
  */
 export function findSecretFile(file: string): string | undefined {
   return read(file, looseBits)
@@ -74,6 +75,11 @@ export function readSecretFile(file: string, hint = 'restore it from a backup'):
 /** Reads a file that is no secret, like a certificate; undefined where there is none. */
 export function findPublicFile(file: string): string | undefined {
   return read(file, 0)
+}
+
+/** Whether what user `uid` owns is as good as our own: root could read and write it anyway. `own` is undefined on Windows. */
+export function isOwnedByUs(uid: number, own = process.geteuid?.()): boolean {
+  return own === undefined || uid === own || uid === 0
 }
 
 /** Removes what a killed writer left in `folder`. A temporary file is never the only copy of anything. */
@@ -148,6 +154,7 @@ function read(file: string, forbiddenBits: number): string | undefined {
       )
     }
     if ((stat.mode & forbiddenBits) !== 0) throw tooLoose(file, stat.mode & 0o777)
+    if (forbiddenBits !== 0 && !isOwnedByUs(stat.uid)) throw notOurs(file, stat.uid)
     return readFileSync(descriptor, 'utf8')
   } finally {
     closeSync(descriptor)
@@ -161,6 +168,11 @@ function tooLoose(file: string, mode: number): PawlError {
     `has mode ${text}: others than its owner can reach it`,
     `run chmod 600 ${file}; if others had access to this machine, take the key for known and replace it`,
   )
+}
+
+function notOurs(file: string, uid: number): PawlError {
+  const hint = `run pawl as that user, or run chown on ${file} if you know who wrote it`
+  return unreadable(file, `belongs to another user (uid ${uid})`, hint)
 }
 
 function unreadable(file: string, fault: string, hint: string, cause?: unknown): PawlError {
