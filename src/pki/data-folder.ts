@@ -62,13 +62,9 @@ export function checkDataFolder(dataDir: string): void {
     throw new PawlError('invalid', `${dataDir} is not a folder`, { hint: 'name a folder with --data' })
   }
   if (!isOwnedByUs(stat.uid)) {
-    throw new PawlError(
-      'key-unreadable',
-      `${dataDir} belongs to another user (uid ${stat.uid})`,
-      {
-        hint: 'run pawl as that user, or name another folder with --data',
-      },
-    )
+    throw new PawlError('key-unreadable', `${dataDir} belongs to another user (uid ${stat.uid})`, {
+      hint: 'run pawl as that user, or name another folder with --data',
+    })
   }
   if ((stat.mode & 0o077) === 0) return
   const mode = (stat.mode & 0o777).toString(8).padStart(4, '0')
