@@ -1,0 +1,218 @@
+import type { IncomingMessage } from 'node:http'
+import { Agent, request as httpsRequest } from 'node:https'
+import type { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { type ErrorCode, errorCodes, isPawlError, PawlError } from '../errors.ts'
+import type { Connection } from './connection.ts'
+import { unreachable } from './unreachable.ts'
+
+/** Parts of a query; what is undefined is left out. */
+export type Query = Readonly<Record<string, string | number | undefined>>
+
+/**
+ * The operator API. Answers are of the shapes that `src/http/schemas` describes: the server proved that it is ours, so they
+ * are believed as far as their types go, and only their text is made fit for a terminal. Throws the server's own problem,
+ * or `unreachable`.
+ */
+export interface Api {
+  get<Answer>(path: string, query?: Query): Promise<Answer>
+  post<Answer>(path: string, body?: unknown): Promise<Answer>
+  patch<Answer>(path: string, body: unknown): Promise<Answer>
+  put<Answer>(path: string, body: unknown): Promise<Answer>
+  delete(path: string): Promise<void>
+  /** Whether there is something at the path. */
+  has(path: string): Promise<boolean>
+  /** Sends a body of a known length as it is read. */
+  upload(path: string, body: Readable, size: number): Promise<void>
+  /** Closes what is kept open between requests. */
+  close(): void
+}
+
+/** Joins a path of names: each is encoded, so that none of them is another part of the path. */
+export function pathOf(...names: readonly string[]): string {
+  return names.map((name) => `/${encodeURIComponent(name)}`).join('')
+}
+
+/** A silent connection is given up: publishing may keep the server reading for minutes before it answers. */
+const silenceMilliseconds = { quick: 60_000, long: 15 * 60_000 }
+const maxAnswerBytes = 64 * 2 ** 20
+
+interface Call {
+  readonly method: string
+  readonly path: string
+  readonly query?: Query
+  readonly json?: unknown
+  readonly body?: { readonly stream: Readable; readonly size: number }
+}
+
+/** Opens the API of one server; nothing is sent yet. */
+export function openApi(connection: Connection): Api {
+  const agent = new Agent({ keepAlive: true, minVersion: 'TLSv1.3', ca: connection.ca })
+  const call = (request: Call): Promise<Answered> => send(connection, agent, request)
+  const json = async <Answer>(request: Call): Promise<Answer> => readAnswer(await call(request)) as Answer // see Api
+  return {
+    get: (path, query) => json({ method: 'GET', path, ...(query === undefined ? {} : { query }) }),
+    post: (path, body) => json({ method: 'POST', path, json: body }),
+    patch: (path, body) => json({ method: 'PATCH', path, json: body }),
+    put: (path, body) => json({ method: 'PUT', path, json: body }),
+    delete: async (path) => {
+      refuseProblem(await call({ method: 'DELETE', path }))
+    },
+    has: async (path) => {
+      const answered = await call({ method: 'HEAD', path })
+      if (answered.status === 404) return false
+      refuseProblem(answered)
+      return true
+    },
+    upload: async (path, stream, size) => {
+      refuseProblem(await call({ method: 'PUT', path, body: { stream, size } }))
+    },
+    close: () => agent.destroy(),
+  }
+}
+
+interface Answered {
+  readonly status: number
+  readonly type: string
+  readonly text: string
+}
+
+async function send(connection: Connection, agent: Agent, call: Call): Promise<Answered> {
+  const { body } = call
+  const json = call.json === undefined ? undefined : Buffer.from(JSON.stringify(call.json))
+  const message = httpsRequest(urlOf(connection, call), {
+    agent,
+    method: call.method,
+    timeout:
+      body === undefined && call.path !== '/images' ? silenceMilliseconds.quick : silenceMilliseconds.long,
+    headers: {
+      Accept: 'application/json, application/problem+json',
+      Authorization: `Bearer ${connection.token}`,
+      ...(json === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': json.length }),
+      ...(body === undefined
+        ? {}
+        : { 'Content-Type': 'application/octet-stream', 'Content-Length': body.size }),
+    },
+  })
+  message.on('timeout', () => message.destroy(Object.assign(new Error('timeout'), { code: 'ETIMEDOUT' })))
+  const answered = answerTo(message)
+  if (body === undefined) {
+    message.end(json)
+    return answered.catch((error: unknown) => {
+      throw isPawlError(error) ? error : unreachable(connection, error)
+    })
+  }
+  const sent = pipeline(body.stream, message)
+  try {
+    // A server that refuses an upload answers before it is whole: its answer says more than the broken pipe.
+    const [answer] = await Promise.all([answered, sent.catch(() => answered)])
+    return answer
+  } catch (error) {
+    if (isPawlError(error)) throw error
+    const [cause] = await Promise.allSettled([sent])
+    throw unreachable(connection, cause?.status === 'rejected' ? cause.reason : error)
+  }
+}
+
+function urlOf(connection: Connection, { path, query }: Call): URL {
+  const url = new URL(`/api/v1${path}`, connection.url)
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value !== undefined) url.searchParams.set(name, String(value))
+  }
+  return url
+}
+
+function answerTo(message: ReturnType<typeof httpsRequest>): Promise<Answered> {
+  return new Promise((resolve, reject) => {
+    message.once('error', reject)
+    message.once('response', (response) => {
+      readBody(response).then(
+        (text) =>
+          resolve({
+            status: response.statusCode ?? 0,
+            type: (response.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase() ?? '',
+            text,
+          }),
+        reject,
+      )
+    })
+  })
+}
+
+async function readBody(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > maxAnswerBytes)
+      throw new PawlError('too-large', 'the answer of the server is larger than 64 MiB')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function readAnswer(answered: Answered): unknown {
+  refuseProblem(answered)
+  if (answered.status === 204) return undefined
+  const value = answered.type === 'application/json' ? parse(answered.text) : undefined
+  if (value === undefined) throw notPawl(answered)
+  return value
+}
+
+/** Throws what the server says is wrong, as if it had been thrown here. */
+function refuseProblem(answered: Answered): void {
+  const { status, type, text } = answered
+  if (status >= 200 && status < 300) return
+  if (text === '' && isSilent(status)) throw silentProblem(status)
+  const problem = type === 'application/problem+json' ? parse(text) : undefined
+  if (problem === undefined) throw notPawl(answered)
+  const { detail, code, hint, requestId } = problem as Readonly<Record<string, unknown>>
+  if (typeof detail !== 'string') throw notPawl(answered)
+  const advice =
+    typeof hint === 'string'
+      ? hint
+      : typeof requestId === 'string'
+        ? `the server's log has the cause under request id ${requestId}`
+        : undefined
+  throw new PawlError(isCode(code) ? code : 'internal', detail, advice === undefined ? {} : { hint: advice })
+}
+
+/** HEAD has no body to say it in. */
+const silentProblems = {
+  401: ['unauthenticated', 'the server does not know this operator token'],
+  403: ['forbidden', 'the operator token does not have the role this needs'],
+  503: ['overloaded', 'the server has no room for this request now'],
+} as const satisfies Record<number, readonly [ErrorCode, string]>
+
+function isSilent(status: number): status is keyof typeof silentProblems {
+  return Object.hasOwn(silentProblems, status)
+}
+
+function silentProblem(status: keyof typeof silentProblems): PawlError {
+  const [code, message] = silentProblems[status]
+  return new PawlError(code, message)
+}
+
+function notPawl({ status }: Answered): PawlError {
+  return new PawlError(
+    'unreachable',
+    `the server answered ${status} in a form that this pawl does not know`,
+    {
+      hint: 'is this the operator listener, and of the same version?',
+    },
+  )
+}
+
+function isCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(errorCodes, code)
+}
+
+/** A JSON object, or undefined. */
+function parse(text: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? value : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,136 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { artifactRoles, parseImageRef } from '../../domain/image.ts'
+import type { ImageView, Page } from '../answers.ts'
+import { pathOf } from '../api.ts'
+import { answer, type Context, withApi } from '../context.ts'
+import { withExamples } from '../examples.ts'
+import { formatAge, formatSize, formatTime } from '../format.ts'
+import { publishImage } from '../publish-image.ts'
+import { toned } from '../text.ts'
+import { argument } from '../values.ts'
+
+interface PublishFlags {
+  readonly kernel: string
+  readonly initramfs: string
+  readonly filesystem?: string
+  readonly args?: string
+  readonly arch: string
+  readonly minMemory?: number
+}
+
+/** Adds `pawl image …`. */
+export function addImageCommands(program: Command, context: Context): void {
+  const image = program.command('image').description('What machines boot: publish and look.')
+  addPublish(image, context)
+  addList(image, context)
+  addShow(image, context)
+}
+
+function addPublish(image: Command, context: Context): void {
+  const command = image
+    .command('publish')
+    .description(
+      'Publish one version of an image; it never changes afterwards. Sends only what the server does not have, and prints the digest of the manifest.',
+    )
+    .argument('<name@version>', 'the image')
+    .requiredOption('--kernel <F>', 'the kernel, a bzImage')
+    .requiredOption('--initramfs <F>', 'the initramfs')
+    .option('--filesystem <F>', 'the root filesystem that a stage-3 initramfs fetches')
+    .option('--args <STRING>', 'kernel arguments')
+    .addOption(new Option('--arch <ARCH>', 'the architecture').choices(['x86_64']).default('x86_64'))
+    .option('--min-memory <MiB>', 'the memory a machine must have', parseMebibytes)
+    .action((ref: string, flags: PublishFlags) =>
+      withApi(context, async (api) => {
+        const { kernel, initramfs, filesystem } = flags
+        const published = await publishImage(api, context.io, {
+          ref,
+          files: { kernel, initramfs, ...(filesystem === undefined ? {} : { filesystem }) },
+          kernelArguments: flags.args ?? '',
+          arch: flags.arch,
+          minMemoryMiB: flags.minMemory,
+        })
+        answer(context, published, () => context.output.line(published.digest))
+        if (published.created === false)
+          context.output.note(`${published.ref} was published already, the same`)
+      }),
+    )
+  withExamples(command, [
+    'pawl image publish minimal@1 --kernel vmlinuz --initramfs initramfs --args "console=ttyS0"',
+    'pawl image publish worker@2026.11 --kernel vmlinuz --initramfs initramfs --filesystem root.squashfs --min-memory 2048',
+  ])
+}
+
+function addList(image: Command, context: Context): void {
+  const command = image
+    .command('list')
+    .description('Images by name, the newest version of each first.')
+    .action(() =>
+      withApi(context, async (api) => {
+        const page = await api.get<Page<ImageView, never>>('/images')
+        answer(context, page, () => showList(context, page.items))
+      }),
+    )
+  withExamples(command, ['pawl image list'])
+}
+
+function addShow(image: Command, context: Context): void {
+  const command = image
+    .command('show')
+    .description('All about one version of an image.')
+    .argument('<name@version>', 'the image')
+    .action((text: string) =>
+      withApi(context, async (api) => {
+        const { name, version } = argument(text, parseImageRef)
+        const found = await api.get<ImageView>(`/images${pathOf(name, version)}`)
+        answer(context, found, () => show(context, found))
+      }),
+    )
+  withExamples(command, ['pawl image show worker@2026.11'])
+}
+
+function showList({ output, io }: Context, images: readonly ImageView[]): void {
+  if (images.length === 0) {
+    output.note('no images')
+    return
+  }
+  output.table(
+    [
+      { title: 'IMAGE', min: 16 },
+      { title: 'DIGEST', min: 12 },
+      { title: 'SIZE', align: 'right', min: 8 },
+      { title: 'BY', min: 8 },
+      { title: 'AGO', align: 'right', min: 6 },
+    ],
+    images.map(({ ref, digest, manifest, createdAt, createdBy }) => [
+      ref,
+      digest.slice(0, 12),
+      formatSize(manifest.artifacts.reduce((total, { size }) => total + size, 0)),
+      createdBy.replace(/^operator:/, ''),
+      formatAge(createdAt, io.now()),
+    ]),
+  )
+}
+
+function show({ output }: Context, { ref, digest, manifest, createdAt, createdBy }: ImageView): void {
+  output.fields([
+    { name: 'image', value: toned('strong', ref) },
+    { name: 'digest', value: digest },
+    { name: 'arch', value: manifest.arch },
+    { name: 'arguments', value: manifest.kernelArguments === '' ? 'none' : manifest.kernelArguments },
+    {
+      name: 'memory',
+      value: manifest.minMemoryMiB === undefined ? 'any' : `at least ${manifest.minMemoryMiB} MiB`,
+    },
+    ...artifactRoles.flatMap((role) =>
+      manifest.artifacts
+        .filter((artifact) => artifact.role === role)
+        .map((artifact) => ({ name: role, value: [artifact.digest, formatSize(artifact.size)] })),
+    ),
+    { name: 'published', value: `${formatTime(createdAt)} by ${createdBy.replace(/^operator:/, '')}` },
+  ])
+}
+
+function parseMebibytes(text: string): number {
+  if (/^[1-9]\d{0,7}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number of MiB, at least 1.')
+}

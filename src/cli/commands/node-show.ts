@@ -1,0 +1,138 @@
+import { type Command, Option } from 'commander'
+import { type NodeState, nodeTransitions } from '../../domain/state.ts'
+import type { NodeView, Page } from '../answers.ts'
+import type { Api } from '../api.ts'
+import { answer, type Context, withApi } from '../context.ts'
+import { withExamples } from '../examples.ts'
+import { formatAge, formatTime } from '../format.ts'
+import type { Field } from '../table.ts'
+import { type Piece, type Tone, toned } from '../text.ts'
+import { nodePath } from '../values.ts'
+
+interface ListFlags {
+  readonly state?: string
+  readonly label?: string
+}
+
+/** Adds `pawl node list` and `pawl node show`. */
+export function addNodeShowCommands(node: Command, context: Context): void {
+  const list = node
+    .command('list')
+    .description('Nodes by name, with how far the latest boot of each came.')
+    .addOption(new Option('--state <S>', 'only nodes in this state').choices(Object.keys(nodeTransitions)))
+    .option('--label <K=V>', 'only nodes with this label')
+    .action((flags: ListFlags) =>
+      withApi(context, async (api) => {
+        const items = await allNodes(api, flags)
+        answer(context, { items, next: null }, () => showList(context, items))
+      }),
+    )
+  withExamples(list, ['pawl node list', 'pawl node list --state failed --label site=lga'])
+  const show = node
+    .command('show')
+    .description('All about one node.')
+    .argument('<name>', 'the node')
+    .action((name: string) =>
+      withApi(context, async (api) => {
+        const found = await api.get<NodeView>(nodePath(name))
+        answer(context, found, () => context.output.fields(fieldsOf(found)))
+      }),
+    )
+  withExamples(show, ['pawl node show mlab1', 'pawl node show mlab1 --json'])
+}
+
+/** Follows the pages to the end: a fleet fits in memory, and a table needs its widths. */
+async function allNodes(api: Api, flags: ListFlags): Promise<NodeView[]> {
+  const items: NodeView[] = []
+  for (let after: string | undefined; ; ) {
+    const page: Page<NodeView, string> = await api.get('/nodes', { ...flags, limit: 1000, after })
+    items.push(...page.items)
+    if (page.next === null) return items
+    after = page.next
+  }
+}
+
+const tones: Readonly<Partial<Record<NodeState, Tone>>> = {
+  booting: 'warn',
+  ready: 'good',
+  failed: 'bad',
+  held: 'bad',
+  disabled: 'dim',
+}
+
+/** A node's state in its colour. */
+export function stateOf({ state }: Pick<NodeView, 'state'>): Piece {
+  return toned(tones[state] ?? 'plain', state)
+}
+
+function showList({ output, io }: Context, nodes: readonly NodeView[]): void {
+  if (nodes.length === 0) {
+    output.note('no nodes')
+    return
+  }
+  output.table(
+    [
+      { title: 'NAME', min: 12 },
+      { title: 'STATE', min: 10 },
+      { title: 'PROFILE' },
+      { title: 'REINSTALL', min: 9 },
+      { title: 'LAST BOOT', min: 9 },
+      { title: 'STAGE', min: 6 },
+      { title: 'AGO', align: 'right', min: 6 },
+    ],
+    nodes.map((node) => [
+      node.name,
+      stateOf(node),
+      node.profile ?? '-',
+      node.reinstall === 'none' ? '-' : toned('warn', node.reinstall),
+      node.session?.sequence ?? '-',
+      node.session?.stage ?? '-',
+      node.session === null ? '-' : formatAge(node.session.startedAt, io.now()),
+    ]),
+  )
+}
+
+function fieldsOf(node: NodeView): Field[] {
+  return [
+    { name: 'name', value: toned('strong', node.name) },
+    {
+      name: 'state',
+      value:
+        node.failureCause === null ? stateOf(node) : toned('bad', `${node.state} (${node.failureCause})`),
+    },
+    { name: 'profile', value: node.profile ?? 'none: it cannot boot' },
+    { name: 'labels', value: orNone(Object.entries(node.labels).map(([key, value]) => `${key}=${value}`)) },
+    { name: 'addresses', value: orNone(node.addresses) },
+    { name: 'macs', value: orNone(node.macs) },
+    { name: 'uuid', value: node.uuid ?? 'none' },
+    { name: 'serial', value: node.serial ?? 'none' },
+    { name: 'secret', value: node.secret.issued ? 'issued' : 'none' },
+    { name: 'reinstall', value: reinstallOf(node) },
+    { name: 'armed', value: node.armed ? 'yes' : 'no' },
+    ...sessionFields(node),
+    { name: 'created', value: formatTime(node.createdAt) },
+    { name: 'changed', value: formatTime(node.updatedAt) },
+  ]
+}
+
+function reinstallOf({ reinstall, reinstallAttempts }: NodeView): string {
+  return reinstallAttempts === 0 ? reinstall : `${reinstall} (attempts: ${reinstallAttempts})`
+}
+
+function sessionFields({ session }: NodeView): Field[] {
+  if (session === null) return [{ name: 'session', value: 'none: it has not booted yet' }]
+  const { id, sequence, state, stage, local, startedAt, endedAt, cause } = session
+  return [
+    { name: 'session', value: `${id}, ${sequence}${local ? ' from the local disk' : ''}` },
+    { name: '', value: `${state}${state === stage ? '' : `, last stage ${stage}`}` },
+    {
+      name: '',
+      value: `began ${formatTime(startedAt)}${endedAt === null ? '' : `, ended ${formatTime(endedAt)}`}`,
+    },
+    ...(cause === null ? [] : [{ name: '', value: toned('bad', cause) }]),
+  ]
+}
+
+function orNone(values: readonly string[]): readonly string[] {
+  return values.length === 0 ? ['none'] : values
+}

@@ -1,0 +1,97 @@
+import type { Command } from 'commander'
+import type { Timeline } from '../answers.ts'
+import { answer, type Context, withApi } from '../context.ts'
+import { describeEvent, problemKinds } from '../event-words.ts'
+import { withExamples } from '../examples.ts'
+import { formatClock, formatMegabytes, formatSeconds, formatTime } from '../format.ts'
+import type { Output } from '../output.ts'
+import { type Tone, toned } from '../text.ts'
+import { nodePath } from '../values.ts'
+
+/** Adds `pawl node timeline`. */
+export function addTimelineCommand(node: Command, context: Context): void {
+  const command = node
+    .command('timeline')
+    .description('How the last boot of a node went: its stages in order, then what went wrong, in words.')
+    .argument('<name>', 'the node')
+    .option('--session <ID>', 'an earlier boot session')
+    .action((name: string, flags: { session?: string }) =>
+      withApi(context, async (api) => {
+        const timeline = await api.get<Timeline>(`${nodePath(name)}/timeline`, { session: flags.session })
+        answer(context, timeline, () => showTimeline(context.output, timeline))
+      }),
+    )
+  withExamples(command, ['pawl node timeline mlab1', 'pawl node timeline mlab1 --session 6fkH0cTn3JvS'])
+}
+
+function showTimeline(output: Output, timeline: Timeline): void {
+  if (timeline.session === null) output.line(`node "${timeline.node}" has not booted yet`)
+  else showSession(output, timeline, timeline.session)
+  showProblems(output, timeline)
+}
+
+const tones: Readonly<Record<string, Tone>> = {
+  ready: 'good',
+  failed: 'bad',
+  expired: 'bad',
+  superseded: 'warn',
+  open: 'warn',
+}
+
+function showSession(
+  output: Output,
+  { node, stages }: Timeline,
+  session: NonNullable<Timeline['session']>,
+): void {
+  const { id, sequence, local, profile, images, source, startedAt, endedAt, state, cause } = session
+  output.fields([
+    { name: 'node', value: toned('strong', node) },
+    {
+      name: 'session',
+      value: `${id}, ${sequence}${local ? ' from the local disk' : ''}, profile ${profile}`,
+    },
+    { name: 'images', value: images.length === 0 ? 'none' : images.map((image) => image.ref) },
+    { name: 'from', value: source },
+    { name: 'began', value: formatTime(startedAt) },
+    {
+      name: 'ended',
+      value:
+        endedAt === null
+          ? 'not yet'
+          : `${formatTime(endedAt)}, after ${secondsBetween(startedAt, endedAt)} s`,
+    },
+    { name: 'state', value: toned(tones[state] ?? 'warn', cause === null ? state : `${state}: ${cause}`) },
+  ])
+  if (stages.length === 0) return
+  output.line()
+  output.table(
+    [
+      { title: '', align: 'right' },
+      { title: 'STAGE', min: 6 },
+      { title: 'AT', min: 9 },
+      { title: 'SECONDS', align: 'right', min: 7 },
+      { title: 'MB', align: 'right', min: 6 },
+      { title: 'OUTCOME', min: 10 },
+    ],
+    stages.map(({ stage, at, seconds, bytes, outcome }, index) => [
+      String(index + 1),
+      stage,
+      formatClock(at),
+      formatSeconds(seconds),
+      formatMegabytes(bytes),
+      toned(tones[outcome] ?? 'plain', outcome),
+    ]),
+  )
+}
+
+function showProblems(output: Output, { events }: Timeline): void {
+  const problems = events.filter((event) => problemKinds.has(event.kind))
+  if (problems.length === 0) return
+  output.line()
+  output.line(toned('dim', 'PROBLEMS'))
+  output.fields(problems.map((event) => ({ name: formatTime(event.at), value: describeEvent(event) })))
+}
+
+function secondsBetween(from: string, to: string): string {
+  return formatSeconds((Date.parse(to) - Date.parse(from)) / 1000)
+}

@@ -1,0 +1,106 @@
+import type { Command } from 'commander'
+import { stringify } from 'yaml'
+import { PawlError } from '../../errors.ts'
+import type { AppliedProfile, Page, ProfileView } from '../answers.ts'
+import { pathOf } from '../api.ts'
+import { answer, type Context, withApi } from '../context.ts'
+import { withExamples } from '../examples.ts'
+import { formatAge } from '../format.ts'
+import { readProfile } from '../profile-file.ts'
+import { argument } from '../values.ts'
+
+/** Adds `pawl profile …`. */
+export function addProfileCommands(program: Command, context: Context): void {
+  const profile = program.command('profile').description('What kinds of machines boot.')
+  addApply(profile, context)
+  addList(profile, context)
+  addShow(profile, context)
+}
+
+function addApply(profile: Command, context: Context): void {
+  const command = profile
+    .command('apply')
+    .description(
+      'Make or change a profile from a YAML file. A secret setting of "***", as `profile show` prints it, keeps the stored one.',
+    )
+    .requiredOption('-f, --file <FILE>', 'the file; "-" reads stdin')
+    .action(({ file }: { file: string }) =>
+      withApi(context, async (api) => {
+        const written = await readProfile(file, context.io.stdin)
+        const applied = await api.put<AppliedProfile>(`/profiles${pathOf(written.name)}`, written)
+        answer(context, applied, () =>
+          context.output.line(`profile "${applied.name}" applied, revision ${applied.revision}`),
+        )
+        for (const warning of applied.warnings) context.output.warning(warning)
+      }),
+    )
+  withExamples(command, [
+    'pawl profile apply -f worker.yaml',
+    'pawl profile show worker | sed s/worker@1/worker@2/ | pawl profile apply -f -',
+  ])
+}
+
+function addList(profile: Command, context: Context): void {
+  const command = profile
+    .command('list')
+    .description('Profiles by name.')
+    .action(() =>
+      withApi(context, async (api) => {
+        const page = await api.get<Page<ProfileView, never>>('/profiles')
+        answer(context, page, () => showList(context, page.items))
+      }),
+    )
+  withExamples(command, ['pawl profile list'])
+}
+
+function addShow(profile: Command, context: Context): void {
+  const command = profile
+    .command('show')
+    .description('A profile as YAML that `profile apply` reads back. Its secret settings are "***".')
+    .argument('<name>', 'the profile')
+    .action((name: string) =>
+      withApi(context, async (api) => {
+        const found = await api.get<ProfileView>(`/profiles${pathOf(argument(name, parseName))}`)
+        answer(context, found, () => {
+          for (const line of stringify(found.profile).trimEnd().split('\n')) context.output.line(line)
+        })
+      }),
+    )
+  withExamples(command, ['pawl profile show worker > worker.yaml'])
+}
+
+function showList({ output, io }: Context, profiles: readonly ProfileView[]): void {
+  if (profiles.length === 0) {
+    output.note('no profiles')
+    return
+  }
+  output.table(
+    [
+      { title: 'NAME', min: 12 },
+      { title: 'REVISION', align: 'right', min: 8 },
+      { title: 'BOOT', min: 16 },
+      { title: 'REINSTALL', min: 16 },
+      { title: 'CHANGED', align: 'right', min: 7 },
+    ],
+    profiles.map(({ name, revision, profile, updatedAt }) => [
+      name,
+      String(revision),
+      sequenceOf(profile.boot),
+      sequenceOf(profile.reinstall),
+      formatAge(updatedAt, io.now()),
+    ]),
+  )
+}
+
+/** A sequence in a cell: its last image says most. */
+function sequenceOf(sequence: unknown): string {
+  if (sequence === undefined) return '-'
+  if (typeof sequence === 'string') return sequence
+  const { stage3, imagesVersion } = sequence as { stage3?: string; imagesVersion?: string }
+  return stage3 ?? `epoxy ${imagesVersion ?? ''}`
+}
+
+function parseName(text: string): string {
+  if (/^[a-z0-9][a-z0-9-]{0,62}$/.test(text)) return text
+  throw new PawlError('invalid', `"${text}" is not the name of a profile`)
+}

@@ -1,0 +1,160 @@
+import { constants } from 'node:fs'
+import { open, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PawlError } from '../errors.ts'
+import type { Io } from './io.ts'
+
+/** Where the operator listener is, and what proves us to it and it to us. */
+export interface Connection {
+  /** `https://HOST:PORT`, without a path. */
+  readonly url: string
+  readonly token: string
+  /** The root certificate that the server's must lead to, PEM. No other is believed. */
+  readonly ca: string
+  /** What to do when nothing answers. */
+  readonly whenUnreachable: string
+}
+
+/** Where the operator listener is when the data folder does not say. */
+const defaultUrl = 'https://127.0.0.1:8444'
+
+const environmentNames = ['PAWL_URL', 'PAWL_TOKEN', 'PAWL_CA'] as const
+
+/**
+ * Finds the server: `--data DIR` first, then PAWL_URL with PAWL_TOKEN and PAWL_CA, then PAWL_DATA. Throws `usage` where
+ * none is named, `key-unreadable` for a token file that others can read.
+ */
+export async function findConnection(env: Io['env'], dataDir: string | undefined): Promise<Connection> {
+  if (dataDir !== undefined) return fromFolder(dataDir)
+  const given = environmentNames.filter((name) => isSet(env[name]))
+  if (given.length > 0) return fromEnvironment(env, given)
+  const folder = env.PAWL_DATA
+  if (isSet(folder)) return fromFolder(folder)
+  throw new PawlError('usage', 'no server is named', {
+    hint: "give --data DIR on the server's machine, or set PAWL_URL, PAWL_TOKEN and PAWL_CA",
+  })
+}
+
+async function fromFolder(dataDir: string): Promise<Connection> {
+  const token = await readToken(join(dataDir, 'admin.token'), dataDir)
+  const ca = await readText(join(dataDir, 'ca.crt'), { hint: `make it with pawl init --data ${dataDir}` })
+  return {
+    url: await runningServer(join(dataDir, 'server.json')),
+    token: parseToken(token, join(dataDir, 'admin.token')),
+    ca: parseCa(ca, join(dataDir, 'ca.crt')),
+    whenUnreachable: `start the server with pawl server --data ${dataDir}`,
+  }
+}
+
+async function fromEnvironment(
+  env: Io['env'],
+  given: readonly (typeof environmentNames)[number][],
+): Promise<Connection> {
+  const { PAWL_URL: url, PAWL_TOKEN: token, PAWL_CA: ca } = env
+  if (!isSet(url) || !isSet(token) || !isSet(ca)) {
+    const missing = environmentNames.filter((name) => !given.includes(name))
+    throw new PawlError('usage', `${given.join(' and ')} without ${missing.join(' and ')}`, {
+      hint: "set all of PAWL_URL, PAWL_TOKEN and PAWL_CA (the file of the server's root certificate)",
+    })
+  }
+  return {
+    url: parseUrl(url, 'PAWL_URL'),
+    token: parseToken(token, 'PAWL_TOKEN'),
+    ca: parseCa(await readText(ca, { hint: 'PAWL_CA names the file of the root certificate, ca.crt' }), ca),
+    whenUnreachable: 'check PAWL_URL, and that the server runs',
+  }
+}
+
+/** The running server writes where it is; one that was killed leaves the file, and then nobody answers there. */
+async function runningServer(file: string): Promise<string> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return defaultUrl
+    throw unreadable(file, error, undefined)
+  }
+  return parseUrl(operatorOf(text) ?? '', file)
+}
+
+function operatorOf(text: string): string | undefined {
+  try {
+    const { operator } = JSON.parse(text) as { operator?: unknown }
+    return typeof operator === 'string' ? operator : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Whoever has this token is an admin. The mode is asked of the opened file, so that it is of what is read. */
+async function readToken(file: string, dataDir: string): Promise<string> {
+  let handle: Awaited<ReturnType<typeof open>>
+  try {
+    handle = await open(file, constants.O_RDONLY)
+  } catch (error) {
+    throw unreadable(file, error, `make it with pawl init --data ${dataDir}`)
+  }
+  try {
+    const { mode } = await handle.stat()
+    if ((mode & 0o077) !== 0) {
+      throw new PawlError(
+        'key-unreadable',
+        `${file} has mode ${(mode & 0o777).toString(8).padStart(4, '0')}: others can use the admin's token`,
+        { hint: `run chmod 600 ${file}; if others may have read it, remove it and run pawl init again` },
+      )
+    }
+    return (await handle.readFile('utf8')).trim()
+  } finally {
+    await handle.close()
+  }
+}
+
+async function readText(file: string, { hint }: { hint: string }): Promise<string> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    throw unreadable(file, error, hint)
+  }
+}
+
+function unreadable(file: string, error: unknown, whenAbsent: string | undefined): PawlError {
+  const code = codeOf(error)
+  if (code === 'ENOENT' || code === 'ENOTDIR') {
+    return new PawlError(
+      'not-found',
+      `there is no ${file}`,
+      whenAbsent === undefined ? {} : { hint: whenAbsent },
+    )
+  }
+  return new PawlError('key-unreadable', `${file} cannot be read (${code ?? 'unknown'})`, {
+    hint: 'run this as the user that the server runs as',
+  })
+}
+
+/** A path or query would be dropped silently, and user or password sent nowhere: they are refused. */
+function parseUrl(text: string, where: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined || url.protocol !== 'https:' || url.href !== `${url.origin}/`) {
+    throw new PawlError('usage', `${where} does not hold a URL of the form https://HOST:PORT`)
+  }
+  return url.origin
+}
+
+/** Never shows the token: it may be one but for a stray character. */
+function parseToken(text: string, where: string): string {
+  if (/^[!-~]{1,512}$/.test(text)) return text
+  throw new PawlError('usage', `${where} does not hold an operator token`)
+}
+
+function parseCa(text: string, where: string): string {
+  if (text.includes('-----BEGIN CERTIFICATE-----')) return text
+  throw new PawlError('usage', `${where} does not hold a certificate in PEM`)
+}
+
+function isSet(value: string | undefined): value is string {
+  return value !== undefined && value !== ''
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | null)?.code
+}

@@ -1,0 +1,35 @@
+import { type Api, openApi } from './api.ts'
+import { findConnection } from './connection.ts'
+import type { Io, LocalCommands } from './io.ts'
+import type { Output } from './output.ts'
+
+/** The flags that every command takes. */
+export interface GlobalFlags {
+  readonly data?: string
+  readonly json?: true
+}
+
+/** What a command works with. */
+export interface Context {
+  readonly io: Io
+  readonly output: Output
+  readonly local: LocalCommands
+  /** Known once the command line is read: commands ask when they run. */
+  readonly flags: () => GlobalFlags
+}
+
+/** Finds the server and runs `work` against it. */
+export async function withApi<T>(context: Context, work: (api: Api) => Promise<T>): Promise<T> {
+  const api = openApi(await findConnection(context.io.env, context.flags().data))
+  try {
+    return await work(api)
+  } finally {
+    api.close()
+  }
+}
+
+/** Shows an answer: as it is with `--json`, else as `show` does for people. */
+export function answer<T>(context: Context, value: T, show: (value: T) => void): void {
+  if (context.flags().json) context.output.json(value)
+  else show(value)
+}

@@ -1,0 +1,79 @@
+import { eventKinds } from '../domain/event.ts'
+import { refusalCauses } from '../domain/refusal.ts'
+import type { EventView } from './answers.ts'
+import { count } from './format.ts'
+
+type Detail = EventView['detail']
+
+/** What these kinds say of themselves beyond their name. Others show their details as they are. */
+const words: Readonly<Record<string, (detail: Detail) => string>> = {
+  refused: (detail) => `refused${stageOf(detail.request)}: ${causeOf(detail.cause)}`,
+  'refusals-counted': (detail) => `${count(Number(detail.count), 'more refusal')}: ${causeOf(detail.cause)}`,
+  'attempt-failed': (detail) => `the node reported${stageOf(detail.stage)}: ${text(detail.message)}`,
+  'answer-repeated': (detail) => `the answer${stageOf(detail.stage)} was lost, and given again under its key`,
+  'session-failed': (detail) => `the session failed${stageOf(detail.stage)}: ${text(detail.cause)}`,
+  'session-expired': (detail) => `the session expired: ${text(detail.cause)}`,
+  'session-superseded': (detail) =>
+    detail.repeat === true
+      ? 'stage 1 was asked again at once: a second NIC, or a lost answer'
+      : 'a later stage 1 retired the session',
+  'reported-late': (detail) => `a report came after the session was over: ${text(detail.message)}`,
+  'too-many-boots': (detail) => `stage 1 was asked ${text(detail.inHour)} times in an hour`,
+  'address-changed': (detail) => `the session went on from another address, it was ${text(detail.before)}`,
+  'facts-changed': (detail) => `the machine's facts changed: ${list(detail.changed)}`,
+  'node-held': (detail) => `held after ${count(Number(detail.attempts), 'failed reinstall')}`,
+  'asked-while-held': () => 'asked for stage 1 while held',
+  'handshake-failed': (detail) => `TLS handshake failed: ${text(detail.reason)}`,
+  'node-changed': (detail) => `changed: ${list(Object.keys((detail.after as object | undefined) ?? {}))}`,
+  'profile-applied': (detail) => `profile ${text(detail.profile)}, revision ${text(detail.revision)}`,
+  'image-published': (detail) => `image ${text(detail.image)}`,
+}
+
+/** The kinds that a timeline shows as problems. */
+export const problemKinds: ReadonlySet<string> = new Set([
+  'refused',
+  'refusals-counted',
+  'attempt-failed',
+  'answer-repeated',
+  'session-failed',
+  'session-expired',
+  'session-superseded',
+  'reported-late',
+  'too-many-boots',
+  'address-changed',
+  'facts-changed',
+  'node-held',
+  'asked-while-held',
+])
+
+/** An event in words, with where it came from or who did it. */
+export function describeEvent(event: EventView): string {
+  const said = Object.hasOwn(words, event.kind) ? words[event.kind]?.(event.detail) : undefined
+  return `${said ?? meaningOf(event)}${origin(event)}`
+}
+
+function meaningOf({ kind }: EventView): string {
+  return Object.hasOwn(eventKinds, kind) ? eventKinds[kind as keyof typeof eventKinds] : kind
+}
+
+function origin({ actor, source }: EventView): string {
+  if (actor.startsWith('operator:')) return ` (by ${actor.slice('operator:'.length)})`
+  return source === null ? '' : ` (from ${source})`
+}
+
+function causeOf(cause: unknown): string {
+  const name = text(cause)
+  return Object.hasOwn(refusalCauses, name) ? refusalCauses[name as keyof typeof refusalCauses] : name
+}
+
+function stageOf(stage: unknown): string {
+  return typeof stage === 'string' && stage !== '' ? ` at ${stage}` : ''
+}
+
+function list(values: unknown): string {
+  return Array.isArray(values) && values.length > 0 ? values.map(text).join(', ') : 'nothing'
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : (JSON.stringify(value) ?? 'unknown')
+}

@@ -1,0 +1,40 @@
+import type { Readable, Writable } from 'node:stream'
+import type { SettingName } from '../config-table.ts'
+
+/**
+ * The command line is a client of the operator API: what it shows and changes goes through HTTPS, with a token, like any
+ * other program's. It begins in `main.ts`; `program.ts` lists the commands, each of which is a file under `commands/`.
+ * Process, clock and terminal are handed in here, so that a test runs a command as a user does.
+ */
+export interface Io {
+  /** What follows the program's name. */
+  readonly argv: readonly string[]
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly stdin: Readable
+  readonly stdout: Writable
+  readonly stderr: Writable
+  readonly now: () => Date
+  /** Which of the two outputs is a terminal: colours, truncation to its width and a moving progress bar go there only. */
+  readonly isTTY: { readonly stdout: boolean; readonly stderr: boolean }
+  /** The terminal's width; 80 where it is not known. */
+  readonly columns?: number | undefined
+}
+
+/** Flags of `pawl init` and `pawl server`, as text, by the setting each one sets. `config.ts` reads and checks them. */
+export type SettingFlags = Readonly<Partial<Record<SettingName, string | readonly string[]>>>
+
+/** What `pawl init` made; `created` is empty where all was there. */
+export interface InitResult {
+  /** The root certificate to trust, a path. */
+  readonly ca: string
+  /** The file with the first admin's token. */
+  readonly adminToken: string
+  readonly created: readonly string[]
+}
+
+/** The two commands that are no clients: they work on the data folder itself, and are handed in. */
+export interface LocalCommands {
+  init(flags: SettingFlags, io: Io): Promise<InitResult>
+  /** Serves until it is told to stop; prints the ready line itself. */
+  server(flags: SettingFlags, io: Io): Promise<void>
+}

@@ -1,0 +1,144 @@
+import { stat } from 'node:fs/promises'
+import { Transform } from 'node:stream'
+import {
+  type ArtifactRole,
+  artifactRoles,
+  formatImageRef,
+  type Manifest,
+  manifestDigest,
+  parseImageRef,
+  parseManifest,
+} from '../domain/image.ts'
+import { parseKernelArguments } from '../domain/kernel-args.ts'
+import { isPawlError, PawlError } from '../errors.ts'
+import type { ImageView, PublishedImage } from './answers.ts'
+import { type Api, pathOf } from './api.ts'
+import { formatSize } from './format.ts'
+import { hashFile, type ImageFile, streamFile } from './image-files.ts'
+import type { Io } from './io.ts'
+import { type Progress, showProgress } from './progress.ts'
+import { argument } from './values.ts'
+
+/** What to publish. */
+export interface PublishRequest {
+  /** `name@version`. */
+  readonly ref: string
+  /** Paths. */
+  readonly files: Readonly<Partial<Record<ArtifactRole, string>>>
+  readonly kernelArguments: string
+  readonly arch: string
+  readonly minMemoryMiB: number | undefined
+}
+
+/**
+ * Publishes an image: hashes its files, sends those that the server does not have, then the manifest, which makes it
+ * visible. Cut off anywhere, nothing is visible, and the next run sends only the rest.
+ */
+export async function publishImage(api: Api, io: Io, request: PublishRequest): Promise<PublishedImage> {
+  const ref = argument(request.ref, parseImageRef)
+  const kernelArguments = argument(request.kernelArguments, parseKernelArguments)
+  const files = await hashFiles(io, request.files)
+  const manifest = parseManifest({
+    schema: 'pawl.image/v1',
+    ...ref,
+    arch: request.arch,
+    kernelArguments,
+    ...(request.minMemoryMiB === undefined ? {} : { minMemoryMiB: request.minMemoryMiB }),
+    artifacts: files.map(({ role, digest, size }) => ({
+      role,
+      digest,
+      size,
+      mediaType: 'application/octet-stream',
+    })),
+  })
+  await refuseOther(api, manifest)
+  for (const file of files) await send(api, io, file)
+  return confirm(manifest, await api.post<PublishedImage>('/images', manifest))
+}
+
+async function hashFiles(io: Io, paths: PublishRequest['files']): Promise<ImageFile[]> {
+  const files: ImageFile[] = []
+  for (const role of artifactRoles) {
+    const path = paths[role]
+    if (path === undefined) continue
+    const progress = showProgress(io, `reading ${role}`, await sizeOf(path))
+    const file = await clearing(progress, () => hashFile(role, path, progress.add))
+    progress.clear()
+    files.push(file)
+  }
+  return files
+}
+
+/** For the bar only; what is wrong with the file is told where it is opened. */
+async function sizeOf(path: string): Promise<number> {
+  return stat(path).then(
+    ({ size }) => size,
+    () => 1,
+  )
+}
+
+/** Gigabytes are not sent to find out at the end that the version is taken. */
+async function refuseOther(api: Api, manifest: Manifest): Promise<void> {
+  const known = await api
+    .get<ImageView>(`/images${pathOf(manifest.name, manifest.version)}`)
+    .catch((error: unknown) => {
+      if (isPawlError(error, 'not-found')) return undefined
+      throw error
+    })
+  if (known === undefined || known.digest === manifestDigest(manifest)) return
+  throw new PawlError(
+    'exists',
+    `image ${formatImageRef(manifest)} is published with digest ${known.digest}`,
+    {
+      hint: 'a version never changes: publish this one under another version',
+    },
+  )
+}
+
+async function send(api: Api, io: Io, file: ImageFile): Promise<void> {
+  const path = `/artifacts/sha256/${file.digest}`
+  const progress = showProgress(io, file.role, file.size)
+  await clearing(progress, async () => {
+    if (await api.has(path)) {
+      progress.done(`${formatSize(file.size)}, there already`)
+      return
+    }
+    await api.upload(path, counted(await streamFile(file), progress), file.size)
+    progress.done(`${formatSize(file.size)}, sent`)
+  })
+}
+
+function counted(source: NodeJS.ReadableStream, progress: Progress): Transform {
+  const counter = new Transform({
+    transform(chunk: Buffer, _encoding, callback) {
+      progress.add(chunk.length)
+      callback(null, chunk)
+    },
+  })
+  source.once('error', (error) => counter.destroy(error))
+  // A server that stops reading ends the counter; the file must not stay open behind it.
+  counter.once('close', () => {
+    ;(source as Partial<Pick<Transform, 'destroy'>>).destroy?.()
+  })
+  return source.pipe(counter)
+}
+
+async function clearing<T>(progress: Progress, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    progress.clear()
+    throw error
+  }
+}
+
+/** Server and client compute the digest each for itself: it is the image's identity, and goes into other records. */
+function confirm(manifest: Manifest, published: PublishedImage): PublishedImage {
+  const expected = manifestDigest(manifest)
+  if (published.digest === expected) return published
+  throw new PawlError(
+    'digest-mismatch',
+    `the server published digest ${published.digest}, this pawl computed ${expected}`,
+    { hint: 'are both of the same version?' },
+  )
+}

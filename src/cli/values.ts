@@ -1,0 +1,46 @@
+import { parseNodeName } from '../domain/node.ts'
+import { isPawlError, PawlError } from '../errors.ts'
+
+/** Collects a flag that may be given more than once. */
+export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value]
+}
+
+/**
+ * Reads an argument with a rule of the domain. What breaks it is wrong usage. Only what becomes part of a path is read
+ * here: all else the server checks, and says the same to every client.
+ */
+export function argument<T>(text: string, parse: (text: string) => T): T {
+  try {
+    return parse(text)
+  } catch (error) {
+    if (!isPawlError(error, 'invalid')) throw error
+    throw new PawlError('usage', error.message, error.hint === undefined ? {} : { hint: error.hint })
+  }
+}
+
+/** A node's path in the API. */
+export function nodePath(name: string): string {
+  return `/nodes/${argument(name, parseNodeName)}`
+}
+
+/** Reads `KEY=VALUE` pairs; an empty value is null where `allowEmpty` says what that means. */
+export function parsePairs(pairs: readonly string[], allowEmpty: boolean): Record<string, string | null> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=')
+      const value = pair.slice(at + 1)
+      if (at < 1 || (value === '' && !allowEmpty)) {
+        throw new PawlError('usage', `--label "${pair}" is not of the form KEY=VALUE`)
+      }
+      return [pair.slice(0, at), value === '' ? null : value]
+    }),
+  )
+}
+
+/** Throws `usage` unless exactly one of these is given. */
+export function exactlyOne(given: Readonly<Record<string, boolean>>): void {
+  const names = Object.keys(given)
+  if (names.filter((name) => given[name]).length === 1) return
+  throw new PawlError('usage', `give exactly one of ${names.slice(0, -1).join(', ')} and ${names.at(-1)}`)
+}
