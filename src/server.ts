@@ -16,7 +16,7 @@ import { PawlError } from './errors.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import { openArtifactStore } from './images/artifacts.ts'
-import { openArtifactSource } from './images/source.ts'
+import { openArtifactCache } from './images/cache.ts'
 import { openAuthority } from './pki/authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
 import { settingsKey } from './pki/settings-key.ts'
@@ -43,6 +43,8 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
+/** A filesystem of 8 GiB over a link of 20 Mbit/s. */
+const uploadTimeoutSeconds = 3600
 const expireEveryMilliseconds = 30_000
 const flushEveryMilliseconds = 10_000
 const renewEveryMilliseconds = 12 * 3600_000
@@ -74,14 +76,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     }
     const artifacts = await openArtifactStore(join(folder, 'artifacts'))
     const tls = {
-      boot: loadTls(authority, { kind: 'boot', names: namesOf(options), now: clock() }),
-      operator: loadTls(authority, { kind: 'operator', names: namesOf(options), now: clock() }),
+      boot: await loadTls(authority, { kind: 'boot', names: namesOf(options), now: clock() }),
+      operator: await loadTls(authority, { kind: 'operator', names: namesOf(options), now: clock() }),
     }
     const boot = buildBootListener(context, {
       tls: tls.boot.options(),
       log,
       trustedProxies: config.trustedProxies,
-      artifacts: openArtifactSource(artifacts, { cacheBytes: config.artifactCacheMiB * 2 ** 20 }),
+      artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
       limits: {
         maxBodyBytes: config.maxBootBodyBytes,
         requestTimeoutSeconds: config.requestTimeoutSeconds,
@@ -93,7 +95,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       tls: tls.operator.options(),
       log,
       artifacts,
-      limits: { maxBodyBytes: config.maxOperatorBodyBytes, maxArtifactBytes: config.maxArtifactBytes },
+      trustedProxies: config.trustedProxies,
+      limits: {
+        maxBodyBytes: config.maxOperatorBodyBytes,
+        requestTimeoutSeconds: config.requestTimeoutSeconds,
+        uploadTimeoutSeconds,
+        idleTimeoutSeconds: config.idleTimeoutSeconds,
+        maxConnections: config.maxConnections,
+      },
     })
     const stopTimers = startTimers(context, log, [
       [tls.boot, boot],
@@ -182,14 +191,14 @@ function startTimers(
     every(expireEveryMilliseconds, 'expiring sessions', () => expireSessions(context)),
     every(flushEveryMilliseconds, 'writing refusals', () => context.refusals.flush()),
     every(renewEveryMilliseconds, 'renewing certificates', async () => {
-      for (const [tls, app] of listeners) renew(tls, app, context.clock(), log)
+      for (const [tls, app] of listeners) await renew(tls, app, context.clock(), log)
     }),
   ]
   return () => timers.forEach(clearInterval)
 }
 
-function renew(tls: ServerTls, app: FastifyInstance, now: Date, log: Logger): void {
-  if (!tls.renewIfDue(now)) return
+async function renew(tls: ServerTls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
+  if (!(await tls.renewIfDue(now))) return
   ;(app.server as unknown as HttpsServer).setSecureContext(tls.options()) // both listeners are https
   log.info({ notAfter: tls.notAfter }, 'certificate renewed')
 }

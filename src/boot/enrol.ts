@@ -32,7 +32,7 @@ export function enrol(context: BootContext, request: EnrolRequest): Promise<stri
 /** The facts for a console line. What iPXE would not take as one harmless word is shown as `_`: a fact is told, not trusted. */
 function shown(facts: Facts): Record<(typeof identifying)[number], string> {
   const word = (name: (typeof identifying)[number]): string =>
-    (facts[name] ?? '-').slice(0, 64).replace(/[^A-Za-z0-9.:_-]/g, '_')
+    (facts[name] ?? 'unknown').slice(0, 64).replace(/^-|[^A-Za-z0-9.:_-]/g, '_')
   return {
     mac: word('mac'),
     uuid: word('uuid'),

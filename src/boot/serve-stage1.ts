@@ -17,6 +17,7 @@ import {
   answerHeld,
   answerLocal,
   answerStage1,
+  orDoesNotFit,
   type Stage1Answer,
   type Stage1Format,
 } from './stage1-answer.ts'
@@ -44,10 +45,11 @@ export function serveStage1(context: BootContext, request: Stage1Request): Promi
 }
 
 async function serve(work: Work, request: Stage1Request, name: string, facts: Facts): Promise<Stage1Answer> {
-  let node = await lockNode(work.tx, work.context.storage.dialect, name)
-  if (node === undefined) throw new Refusal('unknown-node')
+  const known = await lockNode(work.tx, work.context.storage.dialect, name)
+  if (known === undefined) throw new Refusal('unknown-node')
+  let node = known
   if (node.state === 'disabled') throw new Refusal('node-disabled', { node: name })
-  const profile = await profileOf(work, node)
+  const profile = await orDoesNotFit(name, () => profileOf(work, known))
   const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
   await authenticate(work.tx, node, profile.evidence[sequenceName], {
     source: request.source,
@@ -75,7 +77,7 @@ interface Plan {
 async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: Plan): Promise<Stage1Answer> {
   const { tx, now, context } = work
   const local = plan.sequence === 'local'
-  const pinned = await pin(work, node, plan)
+  const pinned = await orDoesNotFit(node.name, () => pin(work, node, plan))
   const session: SessionRow = {
     id: Buffer.from(context.randomBytes(9)).toString('base64url'),
     node: node.id,

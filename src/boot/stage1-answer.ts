@@ -33,17 +33,20 @@ export interface Opened {
 
 /** Mints what stage 1 hands out, and renders it. A script that cannot be rendered refuses, and nothing was opened. */
 export async function answerStage1(work: Work, opened: Opened): Promise<Stage1Answer> {
-  const { node, session, pinned, format } = opened
-  try {
+  const { node, pinned, format } = opened
+  return orDoesNotFit(node.name, async () => {
     if (pinned.chain !== undefined) return await epoxyStage1(work, opened, pinned.chain)
     return format === 'ipxe' ? await script(work, opened) : await document(work, opened)
+  })
+}
+
+/** Runs a step over stored settings: what cannot be read or rendered is an operator's matter, and refuses the node. */
+export async function orDoesNotFit<T>(node: string, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step()
   } catch (error) {
     if (!isPawlError(error, 'render-failed') && !isPawlError(error, 'invalid')) throw error
-    throw new Refusal('does-not-fit', {
-      node: node.name,
-      session: session.id,
-      detail: { reason: error.message },
-    })
+    throw new Refusal('does-not-fit', { node, detail: { reason: error.message } })
   }
 }
 

@@ -1,12 +1,18 @@
 import type { Server } from 'node:https'
 import type { TLSSocket } from 'node:tls'
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import type { Logger } from 'pino'
 import type { BootContext } from '../boot/context.ts'
 import { recordRefusal } from '../boot/work.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { isPawlError, PawlError } from '../errors.ts'
-import type { ArtifactSource } from '../images/source.ts'
+import type { ArtifactCache } from '../images/cache.ts'
 import { parseUrlEncoded } from './form.ts'
 import { handshakeFault } from './handshake.ts'
 import { statusOf } from './problem.ts'
@@ -27,7 +33,7 @@ export interface BootListenerOptions {
   readonly log: Logger
   readonly limits: BootListenerLimits
   readonly trustedProxies: readonly string[]
-  readonly artifacts: ArtifactSource
+  readonly artifacts: ArtifactCache
 }
 
 /** A transfer that moves no byte for this long is over: the machine was powered off, or nobody reads. */
@@ -46,7 +52,7 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
       connectionsCheckingInterval: 1000,
     },
     loggerInstance: options.log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     exposeHeadRoutes: false,
     trustProxy: options.trustedProxies.length > 0 ? [...options.trustedProxies] : false,
     bodyLimit: limits.maxBodyBytes,
@@ -66,7 +72,9 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
   })
   app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
-  app.setErrorHandler((error, request, reply) => answerError(context, options.log, error as Error, request, reply))
+  app.setErrorHandler((error, request, reply) =>
+    answerError(context, options.log, error as Error, request, reply),
+  )
   app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
   bootRoutes(app, context)
   downloadRoutes(app, context, options.artifacts)
@@ -113,7 +121,11 @@ async function answerError(
 }
 
 /** What Fastify itself found wrong with a request, before any handler ran. */
-async function fromFastify(context: BootContext, error: FastifyError, request: FastifyRequest): Promise<PawlError | undefined> {
+async function fromFastify(
+  context: BootContext,
+  error: FastifyError,
+  request: FastifyRequest,
+): Promise<PawlError | undefined> {
   const status = error.statusCode ?? 500
   if (status < 400 || status > 499) return undefined
   const { host } = (request.params ?? {}) as { host?: string }
@@ -129,7 +141,14 @@ async function fromFastify(context: BootContext, error: FastifyError, request: F
 function noteHandshake(context: BootContext, error: Error, socket: TLSSocket): void {
   const { cause, reason } = handshakeFault(error)
   const source = socket.remoteAddress ?? null
-  context.refusals.record({ kind: 'handshake-failed', cause, node: null, session: null, source, detail: { cause, reason } })
+  context.refusals.record({
+    kind: 'handshake-failed',
+    cause,
+    node: null,
+    session: null,
+    source,
+    detail: { cause, reason },
+  })
 }
 
 /** Spread by half, so that those who were sent away together do not come back together. */

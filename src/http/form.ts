@@ -15,7 +15,8 @@ export function parseUrlEncoded(text: string): Fields {
 export async function parseBody(contentType: string | undefined, body: Buffer | undefined): Promise<Fields> {
   if (body === undefined || body.length === 0) return {}
   const type = (contentType ?? '').split(';')[0]?.trim().toLowerCase()
-  if (type === '' || type === 'application/x-www-form-urlencoded') return parseUrlEncoded(body.toString('utf8'))
+  if (type === '' || type === 'application/x-www-form-urlencoded')
+    return parseUrlEncoded(body.toString('utf8'))
   if (type === 'multipart/form-data') return parseMultipart(contentType ?? '', body)
   if (type === 'application/json') return parseJson(body)
   throw new PawlError('invalid', 'the body is of a type that is not taken here', {
@@ -25,8 +26,12 @@ export async function parseBody(contentType: string | undefined, body: Buffer | 
 
 async function parseMultipart(contentType: string, body: Buffer): Promise<Fields> {
   try {
-    const form = await new Response(new Uint8Array(body), { headers: { 'content-type': contentType } }).formData()
-    return collect([...form].map(([name, value]): [string, string] => [name, typeof value === 'string' ? value : '']))
+    const form = await new Response(new Uint8Array(body), {
+      headers: { 'content-type': contentType },
+    }).formData()
+    return collect(
+      [...form].map(([name, value]): [string, string] => [name, typeof value === 'string' ? value : '']),
+    )
   } catch (cause) {
     throw new PawlError('invalid', 'the body is not the multipart form its type says', { cause })
   }

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify, {
-  LogController,
   type FastifyInstance,
   type FastifyReply,
   type FastifyRequest,
   type FastifySchemaValidationError,
+  LogController,
 } from 'fastify'
 import type { Logger } from 'pino'
 import type { BootContext } from '../boot/context.ts'

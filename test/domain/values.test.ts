@@ -108,7 +108,7 @@ t.test('an address has one spelling, and no other form is taken', async (t) => {
   ]) {
     t.throws(() => parseAddressRange(text), { code: 'invalid' }, text)
   }
-  t.throws(() => parseAddressRange('192.0.2.1/24'), { code: 'invalid', hint: 'use 192.0.2.0/24' } as Error)
+  t.throws(() => parseAddressRange('192.0.2.1/24'), /host bits/)
   t.same(parseAddressRange('192.0.2.1'), { address: '192.0.2.1', prefixLength: 32 })
   t.same(parseAddressRange('2001:DB8:0:0::1'), { address: '2001:db8::1', prefixLength: 128 })
   t.same(parseAddressRange('::ffff:192.0.2.1'), { address: '192.0.2.1', prefixLength: 32 })

@@ -6,8 +6,9 @@ import { type RedeemedStage, redeem } from '../../boot/redeem.ts'
 import { takeReport } from '../../boot/report.ts'
 import { serveHandover } from '../../boot/serve-handover.ts'
 import { serveStage1 } from '../../boot/serve-stage1.ts'
-import type { Stage1Format } from '../../boot/stage1-answer.ts'
 import { siteScript } from '../../boot/site-script.ts'
+import type { Stage1Format } from '../../boot/stage1-answer.ts'
+import { recordingRefusals } from '../../boot/work.ts'
 import { PawlError } from '../../errors.ts'
 import { type Fields, parseBody } from '../form.ts'
 
@@ -25,7 +26,12 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
     method: ['GET', 'POST'],
     url: '/v1/boot/stage1.ipxe',
     handler: async (request, reply) => {
-      const asking = { host: undefined, source: request.ip, request: 'stage1.ipxe', fields: await fieldsOf(request) }
+      const asking = {
+        host: undefined,
+        source: request.ip,
+        request: 'stage1.ipxe',
+        fields: await fieldsOf(request),
+      }
       const answer = await serveStage1(context, { ...asking, format: 'ipxe' })
       return reply.type(ipxe).send(answer?.body ?? (await enrol(context, asking)))
     },
@@ -34,7 +40,12 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
     method: ['GET', 'POST'],
     url: '/v1/enrol.ipxe',
     handler: async (request, reply) => {
-      const asking = { host: undefined, source: request.ip, request: 'enrol', fields: await fieldsOf(request) }
+      const asking = {
+        host: undefined,
+        source: request.ip,
+        request: 'enrol',
+        fields: await fieldsOf(request),
+      }
       return reply.type(ipxe).send(await enrol(context, asking))
     },
   })
@@ -43,7 +54,9 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
       method,
       url: `/v1/boot/:host/stage1.${format}`,
       handler: async (request, reply) => {
-        const fields = await fieldsOf(request)
+        const fields = await recordingRefusals(context, asking(request, `stage1.${format}`), () =>
+          fieldsOf(request),
+        )
         const answer = await serveStage1(context, { ...asking(request, `stage1.${format}`), fields, format })
         return reply.type(answer?.format === 'json' ? json : ipxe).send(answer?.body)
       },
@@ -78,17 +91,22 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
   })
 
   async function report(request: FastifyRequest<Host>, token: string | undefined): Promise<void> {
-    const fields = await fieldsOf(request)
-    const message = text(fields.message)
-    if (message === undefined || message === '') {
+    const who = asking(request, 'report')
+    const { fields, message } = await recordingRefusals(context, who, async () => {
+      const fields = await fieldsOf(request)
+      const message = text(fields.message)
+      if (message !== undefined && message !== '') return { fields, message }
       throw new PawlError('invalid', 'a report needs a message: "success", or "error: …"')
-    }
+    })
     const final = fields.final === 'true' || fields.final === true
-    await takeReport(context, { ...asking(request, 'report'), token, key: keyOf(request), message, final })
+    await takeReport(context, { ...who, token, key: keyOf(request), message, final })
   }
 }
 
-function asking(request: FastifyRequest<Host>, name: string): { host: string; source: string; request: string } {
+function asking(
+  request: FastifyRequest<Host>,
+  name: string,
+): { host: string; source: string; request: string } {
   return { host: request.params.host, source: request.ip, request: name }
 }
 

@@ -1,0 +1,77 @@
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import closeWithGrace from 'close-with-grace'
+import type { Io, LocalCommands, SettingFlags } from './cli/io.ts'
+import { runCli } from './cli/main.ts'
+import { type Config, dataDirOf, loadConfig } from './config.ts'
+import { initPawl } from './init.ts'
+import { createLog } from './log.ts'
+import { checkDataFolder, settingsFile } from './pki/data-folder.ts'
+import { startServer } from './server.ts'
+
+/** The entry: reads the process and the clock, and hands them over. Nothing else in Pawl does. */
+const io: Io = {
+  argv: process.argv.slice(2),
+  env: process.env,
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  now: () => new Date(),
+  isTTY: { stdout: process.stdout.isTTY === true, stderr: process.stderr.isTTY === true },
+  columns: process.stdout.columns,
+}
+
+const local: LocalCommands = {
+  async init(flags) {
+    const config = configOf(flags, undefined)
+    return initPawl({ ...config, now: io.now() })
+  },
+
+  async server(flags) {
+    const dataDir = dataDirOf({ flags, env: io.env })
+    checkDataFolder(dataDir)
+    const config = configOf(flags, readFileSync(settingsFile(dataDir), 'utf8'))
+    const log = createLog(config.logLevel)
+    const server = await startServer({
+      config,
+      clock: io.now,
+      log,
+      hostName: hostname(),
+      processId: process.pid,
+      templatesFolder: join(import.meta.dirname, '..', 'ipxe-templates'),
+    })
+    process.stdout.write(`${JSON.stringify(server.ready)}\n`)
+    await stopped(server.close, config, log)
+  },
+}
+
+function configOf(flags: SettingFlags, fileText: string | undefined): Config {
+  return loadConfig({
+    flags,
+    env: io.env,
+    fileText,
+    fileName: settingsFile(dataDirOf({ flags, env: io.env })),
+  })
+}
+
+/** Resolves when a signal has come and the server has closed. An error that nobody caught ends the process too, by name. */
+function stopped(
+  close: () => Promise<void>,
+  config: Config,
+  log: ReturnType<typeof createLog>,
+): Promise<void> {
+  return new Promise((resolve) => {
+    closeWithGrace(
+      { delay: (config.shutdownGraceSeconds + 5) * 1000, logger: false },
+      async ({ signal, err }) => {
+        if (err !== undefined) log.fatal({ err }, 'stopping after an error')
+        else log.info({ signal }, 'stopping')
+        await close()
+        resolve()
+      },
+    )
+  })
+}
+
+process.exitCode = await runCli(io, local)
