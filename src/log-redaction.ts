@@ -15,10 +15,17 @@ const secretName =
 /** One-letter query parameters of iPXE's requests: the handover token and the download capability. */
 const secretParameters = new Set(['k', 'c', 'key'])
 
-/** A copy of `fields` with secrets left out at every depth; bounded, so that no object can fill the disk. */
+/**
+ * A copy of `fields` with secrets left out at every depth; bounded, so that no object can fill the disk. Never throws:
+ * whoever logs is often handling an error already.
+ */
 export function withoutSecrets(fields: object, serializers: FieldSerializers): Record<string, unknown> {
   const seen = new WeakSet<object>()
-  return copyFields(fields, 0)
+  try {
+    return copyFields(fields, 0)
+  } catch {
+    return { unreadable: 'a field threw when it was read' }
+  }
 
   function copyFields(object: object, depth: number): Record<string, unknown> {
     const entries = Object.entries(object).slice(0, maxItems)
@@ -32,6 +39,7 @@ export function withoutSecrets(fields: object, serializers: FieldSerializers): R
     if (serializer !== undefined) return depth === 0 ? value : serializer(value) // pino itself does the first level
     if (value instanceof Error) return serializers.err?.(value)
     if (typeof value === 'bigint') return String(value)
+    if (typeof value === 'function') return undefined // a toJSON would bring back what was left out here
     if (typeof value !== 'object' || value === null || value instanceof Date) return value
     if (ArrayBuffer.isView(value)) return `${value.byteLength} bytes`
     if (depth >= maxDepth || seen.has(value)) return '…'
@@ -52,8 +60,8 @@ function hidden(value: unknown): unknown {
   return value === null || value === undefined || typeof value === 'boolean' ? value : censored
 }
 
-/** Where a word can begin in JSON text: `\n` and `\u001b` are written with letters that are not part of it. */
-const start = String.raw`(?:(?<![\w-])|(?<=\\(?:[bfnrt]|u[0-9a-f]{4})))`
+/** Where a word can begin in JSON text: `\n`, `\u001b` and `%3D` are written with letters that are not part of it. */
+const start = String.raw`(?:(?<![\w-])|(?<=\\(?:[bfnrt]|u[0-9a-f]{4}))|(?<=%[0-9A-Fa-f]{2}))`
 
 /** What secrets of ours look like in running text, and what is put in their place. */
 const patterns: readonly (readonly [RegExp, string])[] = [
@@ -71,6 +79,10 @@ const patterns: readonly (readonly [RegExp, string])[] = [
   ],
   // A token of ours: 44 base64url characters, of which the first 12 are its name.
   [new RegExp(String.raw`${start}([\w-]{12})[\w-]{32}(?![\w-])`, 'g'), `$1${censored}`],
+  // A token cut short, where `tokens: epoxy` profiles have theirs: in the path.
+  [/(\/v1\/boot\/[^/\s"\\]+\/)[^/\s"'\\*]+(?=\/(?:stage[23]|report|extension)\b)/g, '$1…'],
+  // What joins a Kubernetes cluster: kubeadm's bootstrap token.
+  [new RegExp(String.raw`${start}([a-z0-9]{6}\.)[a-z0-9]{16}(?![\w.-])`, 'g'), `$1${censored}`],
 ]
 
 /** `line` without anything that looks like a secret. Works on JSON text: no pattern takes a quotation mark or a backslash. */

@@ -50,7 +50,9 @@ t.test('no secret reaches the log', async (t) => {
     },
     'a private key cut off': { text: `-----BEGIN RSA PRIVATE KEY-----\n${secret}` },
     'a token after a line end': { text: `a\n${token}\tb\r${token}\u001b${token}` },
+    'a URL in a query': { where: `/login?next=${encodeURIComponent(`/v1/boot/mlab1/handover?k=${token}`)}` },
     'a name that is a token': { [token]: 1 },
+    'a toJSON': { answer: { toJSON: () => ({ secret, token }) } },
     'a circle': circular,
     bytes: { note: Buffer.from(secret), other: new Uint8Array(Buffer.from(secret)) },
   }
@@ -73,6 +75,37 @@ t.test('no secret reaches the log by a message', async (t) => {
   t.notMatch(text(), token.slice(12))
   t.notMatch(text(), secret)
   t.match(text(), `redeemed ${token.slice(0, 12)}***`, 'the name of a token is kept: events have it too')
+})
+
+t.test('a token that is not whole, and one that is not ours, is hidden too', async (t) => {
+  const { log, last } = collect()
+  const texts: [string, string][] = [
+    [`POST /v1/boot/mlab1/${token.slice(0, 43)}/stage2 refused`, 'POST /v1/boot/mlab1/…/stage2 refused'],
+    ['POST /v1/boot/mlab1/abc/extension/x', 'POST /v1/boot/mlab1/…/extension/x'],
+    ['GET /v1/boot/mlab1/artifacts/kernel', 'GET /v1/boot/mlab1/artifacts/kernel'],
+    ['kubeadm join --token abcdef.0123456789abcdef', 'kubeadm join --token abcdef.***'],
+    [
+      'server.example.net and abcdef.0123456789abcdef.net',
+      'server.example.net and abcdef.0123456789abcdef.net',
+    ],
+  ]
+  for (const [said, logged] of texts) {
+    log.info(said)
+    t.equal(last().msg, logged)
+  }
+})
+
+t.test('an object that throws when it is read costs no line', async (t) => {
+  const { log, last } = collect()
+  const trap = {
+    get trap() {
+      throw new Error('read')
+    },
+  }
+  for (const fields of [trap, { below: trap }]) {
+    log.error(fields, 'failed')
+    t.match(last(), { level: 'error', msg: 'failed', unreadable: 'a field threw when it was read' })
+  }
 })
 
 t.test('no object fills the disk', async (t) => {
