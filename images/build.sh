@@ -124,7 +124,7 @@ base_tree() {
   printf 'root:x:0:\nnogroup:x:65534:\n' >"$1/etc/group"
   printf 'hosts: files dns\n' >"$1/etc/nsswitch.conf"
   printf '127.0.0.1 localhost\n::1 localhost\n' >"$1/etc/hosts"
-  install -m 644 "$recipes/lib/agent.sh" "$1/usr/lib/pawl/agent.sh"
+  install -m 644 "$recipes/lib/agent.sh" "$recipes/lib/transfer.sh" "$1/usr/lib/pawl/"
   install -m 755 "$recipes/lib/udhcpc.sh" "$1/usr/lib/pawl/udhcpc.sh"
 }
 

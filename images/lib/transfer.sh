@@ -1,0 +1,152 @@
+# shellcheck shell=dash
+# How the agents talk to the server: requests, redemptions, reports, downloads. Sourced by agent.sh, whose rules hold here too.
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+# request HEADERS OUT URL [curl options]: sets HTTP_STATUS (000: no whole answer), REQUEST_ERROR, a line in words, and
+# RETRY_AFTER in seconds, 0 when the server did not ask for a pause.
+request() {
+  local headers=$1 out=$2 url=$3 answer
+  shift 3
+  if answer=$(curl -q -K "$RUN/curl.conf" -H "@$headers" -o "$out" -w '%{http_code} %header{retry-after}' "$@" "$url" 2>"$RUN/curl.error"); then
+    HTTP_STATUS=${answer%% *}
+    REQUEST_ERROR="HTTP $HTTP_STATUS"
+  else
+    HTTP_STATUS=${answer%% *}
+    REQUEST_ERROR=$(tail -n 1 "$RUN/curl.error")
+    # A status whose body was cut short is not an answer.
+    case $HTTP_STATUS in 4?? | 5??) ;; *) HTTP_STATUS=000 ;; esac
+  fi
+  RETRY_AFTER=${answer#* }
+  case $RETRY_AFTER in '' | *[!0-9]* | ????*) RETRY_AFTER=0 ;; esac
+}
+
+# pause WAIT: sleeps that long, or as long as the server asked for. Sets NEXT_WAIT, twice as long, 30 s at most.
+pause() {
+  local seconds=$1
+  [ "$RETRY_AFTER" -le "$seconds" ] || seconds=$RETRY_AFTER
+  say "trying again in $seconds s"
+  sleep "$seconds"
+  NEXT_WAIT=$(($1 * 2))
+  [ "$NEXT_WAIT" -le 30 ] || NEXT_WAIT=30
+}
+
+# redeem NAME TOKEN OUT: opens a stage. The key stays the same over all tries, so a lost answer is given again and is not a
+# second use.
+redeem() {
+  local name=$1 out=$3 headers=$RUN/$1.headers start wait=1
+  write_headers "$headers" "$2"
+  echo "Idempotency-Key: $(new_idempotency_key)" >>"$headers"
+  start=$(uptime_seconds)
+  while :; do
+    # An empty body: no form, hence no Content-Type.
+    request "$headers" "$out" "$BASE/$name" --max-time 60 --data-binary '' -H 'Content-Type:'
+    case $HTTP_STATUS in
+      200)
+        rm -f "$headers"
+        return 0
+        ;;
+      403) fail "the server refused to open $name (403)" \
+        'the token was used, is too old, or this node was disabled; the server has the cause: pawl event list' ;;
+      408 | 429 | 5?? | 000) ;;
+      *) fail "the server answered $name with $REQUEST_ERROR" ;;
+    esac
+    [ $(($(uptime_seconds) - start)) -lt "$RETRY_SECONDS" ] || fail "no answer to $name: $REQUEST_ERROR"
+    say "no answer to $name ($REQUEST_ERROR)"
+    pause "$wait"
+    wait=$NEXT_WAIT
+  done
+}
+
+# send_report MESSAGE_FILE FINAL HEADERS: one try; 0 when the server took it.
+send_report() {
+  request "$3" /dev/null "$BASE/report" --max-time 20 --data-urlencode "message@$1" --data-urlencode "final=$2"
+  [ "$HTTP_STATUS" = 204 ] || [ "$HTTP_STATUS" = 200 ]
+}
+
+# report_error MESSAGE [final]: tries a few times, and never stops the caller.
+report_error() {
+  local tries=0 final=false
+  [ "${2-}" != final ] || final=true
+  if [ -z "$NETWORK_IS_UP" ] || [ ! -s "$RUN/report.headers" ]; then
+    say 'this could not be reported: no network yet'
+    return 0
+  fi
+  # The server takes 2048 bytes of printable text.
+  printf 'error: %s: %s' "$STAGE" "$1" | tr -c '\040-\176' ' ' | cut -c 1-1900 | tr -d '\n' >"$RUN/message"
+  while ! send_report "$RUN/message" "$final" "$RUN/report.headers"; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge 3 ] || [ "$HTTP_STATUS" = 403 ]; then
+      say "this could not be reported: $REQUEST_ERROR"
+      return 0
+    fi
+    sleep 2
+  done
+  say 'reported to the server'
+}
+
+# --- downloads -----------------------------------------------------------------------------------------------------
+
+# download WHAT URL SHA256 SIZE HEADERS OUT: goes on where it was cut, and returns only when the bytes are the announced ones.
+download() {
+  local what=$1 url=$2 sha256=$3 size=$4 headers=$5 out=$6 actual damaged=0 since
+  since=$(uptime_seconds)
+  say "$what: downloading $(mebibytes "$size") MiB"
+  while :; do
+    fetch_bytes "$what" "$url" "$size" "$headers" "$out"
+    actual=$(sha256sum "$out" | cut -d' ' -f1)
+    if [ "$actual" = "$sha256" ]; then
+      say "$what verified ($(mebibytes "$size") MiB in $(($(uptime_seconds) - since)) s)"
+      return 0
+    fi
+    rm -f "$out"
+    damaged=$((damaged + 1))
+    say "$what: checksum mismatch: SHA-256 is $actual, announced is $sha256"
+    [ "$damaged" -lt "$DAMAGED_LIMIT" ] || fail "$what: checksum mismatch in $damaged downloads: SHA-256 is $actual, announced is $sha256" \
+      'the artifact was changed or damaged on its way: check it on the server'
+    report_error "$what: checksum mismatch, downloading again"
+  done
+}
+
+# fetch_bytes WHAT URL SIZE HEADERS OUT: until OUT has all its bytes. Gives up only when no byte came for RETRY_SECONDS.
+fetch_bytes() {
+  local what=$1 url=$2 size=$3 headers=$4 out=$5 have wait=1 moved meter
+  moved=$(uptime_seconds)
+  have=$(size_of "$out")
+  while [ "$have" -lt "$size" ]; do
+    show_progress "$what" "$out" "$size" &
+    meter=$!
+    # Slower than 1 kB/s for 30 s is a dead connection: go on with a new one.
+    request "$headers" "$out" "$url" --fail -C - --speed-limit 1000 --speed-time 30 --max-filesize "$size"
+    kill "$meter" 2>/dev/null
+    wait "$meter" 2>/dev/null
+    case $HTTP_STATUS in
+      2?? | 000 | 408 | 429 | 5??) ;;
+      # The server has fewer bytes than it announced: the digest will say so.
+      416) return 0 ;;
+      403) fail "the server refused the download of $what (403)" \
+        'the capability is too old, or this session was ended; the server has the cause: pawl event list' ;;
+      *) fail "the server answered the download of $what with HTTP $HTTP_STATUS" ;;
+    esac
+    if [ "$(size_of "$out")" -gt "$have" ]; then moved=$(uptime_seconds) wait=1; fi
+    have=$(size_of "$out")
+    [ "$have" -lt "$size" ] || return 0
+    [ $(($(uptime_seconds) - moved)) -lt "$RETRY_SECONDS" ] || fail "the download of $what stopped: $REQUEST_ERROR"
+    say "$what: cut at $((have * 100 / size))% ($REQUEST_ERROR)"
+    pause "$wait"
+    wait=$NEXT_WAIT
+  done
+}
+
+# Whole lines, no cursor movement: a serial console and a log file must be able to read it.
+show_progress() {
+  local before now
+  before=$(size_of "$2")
+  while sleep "$PROGRESS_SECONDS"; do
+    now=$(size_of "$2")
+    say "$1: $((now * 100 / $3))% of $(mebibytes "$3") MiB, $(((now - before) / 1024 / PROGRESS_SECONDS)) KiB/s"
+    before=$now
+  done
+}
+
+size_of() { stat -c %s "$1" 2>/dev/null || echo 0; }
