@@ -118,6 +118,8 @@ function refuseLosses(dataDir: string): void {
   const files = authorityFiles(dataDir)
   const lost = [
     [files.rootCertificate, files.issuingCertificate],
+    // The issuing key is made after the root: with the same root key, a new root would still have another fingerprint.
+    [files.rootCertificate, files.issuingKey],
     [files.issuingKey, files.issuingCertificate],
   ].find(([needed, proof]) => !existsSync(String(needed)) && existsSync(String(proof)))
   if (lost === undefined) return

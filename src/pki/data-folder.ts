@@ -38,13 +38,15 @@ export async function initData(request: InitRequest): Promise<{ created: string[
   const created = makeFolder(dataDir) ? [dataDir] : []
   checkDataFolder(dataDir)
   refuseForeign(dataDir)
-  const { folder } = authorityFiles(dataDir)
+  const { folder, issuingCertificate } = authorityFiles(dataDir)
   // The settings file comes first: it marks the folder as ours, so that a run cut off later is gone on with.
   if (writeSettings(request)) created.push(settingsFile(dataDir))
   if (makeFolder(folder)) created.push(folder)
   for (const place of [dataDir, folder]) removeTemporaries(place)
+  // The issuing certificate is made last. Where it is and the settings key is not, it was lost: the last line says so.
+  const wasComplete = existsSync(issuingCertificate)
+  if (!wasComplete && createSettingsKey(dataDir)) created.push(settingsKeyFile(dataDir))
   created.push(...(await createAuthority(dataDir, now)))
-  if (createSettingsKey(dataDir)) created.push(settingsKeyFile(dataDir))
   openAuthority(dataDir)
   settingsKey(dataDir)
   return { created: created.map((path) => relative(dataDir, path) || '.') }

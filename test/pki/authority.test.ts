@@ -97,7 +97,7 @@ t.test('makes no second root when the first was lost', async (t) => {
     rmSync(files[lost])
     t.match(
       await faultOf(() => createAuthority(dataDir, now)),
-      /^certificate-invalid: .* is missing, but .* | restore it/,
+      /^certificate-invalid: .* is missing, but .* \| restore it/,
     )
     t.notOk(existsSync(files[lost]))
   }
@@ -117,7 +117,7 @@ t.test('refuses to issue outside its own lifetime', async (t) => {
     const request = { kind: 'boot-server', names, key, now: new Date(when) } as const
     t.match(
       await faultOf(() => authority.issue(request)),
-      /^certificate-invalid: .*not now | check this machine's clock/,
+      /^certificate-invalid: .*not now \| check this machine's clock/,
     )
   }
 })

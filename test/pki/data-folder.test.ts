@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -19,6 +20,7 @@ import { checkDataFolder, initData, settingsFile } from '../../src/pki/data-fold
 import {
   createFile,
   findSecretFile,
+  isOwnedByUs,
   readSecretFile,
   writeFileDurably,
   writeSecretFile,
@@ -32,11 +34,11 @@ const inOrder = [
   '.',
   'pawl.yaml',
   'pki',
+  'pki/settings.key',
   'pki/root.key',
   'ca.crt',
   'pki/issuing.key',
   'pki/issuing.crt',
-  'pki/settings.key',
 ]
 
 /** A name for a folder that does not exist. */
@@ -86,7 +88,7 @@ t.test('refuses a folder that is not ours', async (t) => {
   writeFileSync(join(dataDir, 'thesis.tex'), 'x')
   t.match(
     await faultOf(() => init(dataDir)),
-    /^exists: .* it holds thesis\.tex | name a new folder with --data/,
+    /^exists: .* it holds thesis\.tex \| name a new folder with --data/,
   )
   t.same(readdirSync(dataDir), ['thesis.tex'])
   t.match(await faultOf(() => init(join(dataDir, 'thesis.tex'))), /^invalid: .* is not a folder/)
@@ -96,7 +98,7 @@ t.test('refuses a folder that is not ours', async (t) => {
   )
   t.match(
     await faultOf(() => checkDataFolder(join(dataDir, 'none'))),
-    /^not-found: .* does not exist | run pawl init/,
+    /^not-found: .* does not exist \| run pawl init/,
   )
 })
 
@@ -127,8 +129,48 @@ t.test('refuses a settings key that is lost or spoilt: a new one would open noth
   rmSync(file)
   t.match(
     await faultOf(() => settingsKey(dataDir)),
-    /^key-unreadable: .* is not there | restore it from the backup/,
+    /^key-unreadable: .* is not there \| restore it from the backup/,
   )
+})
+
+t.test('a settings key that is lost is not made again, nor a root certificate', async (t) => {
+  for (const [lost, fault] of [
+    [['pki/settings.key'], /^key-unreadable: .*settings\.key is not there \| restore it/],
+    [
+      ['ca.crt', 'pki/issuing.crt'],
+      /^certificate-invalid: .*ca\.crt is missing, but .*issuing\.key was made/,
+    ],
+  ] as const) {
+    const dataDir = fresh()
+    await init(dataDir)
+    for (const name of lost) rmSync(join(dataDir, name))
+    const before = contents(dataDir)
+    t.match(await faultOf(() => init(dataDir)), fault)
+    t.same(contents(dataDir), before, 'and nothing else is made')
+  }
+})
+
+t.test('what another user owns is not ours, unless that is root', async (t) => {
+  t.equal(isOwnedByUs(1001, 1000), false)
+  t.equal(isOwnedByUs(1000, 1000), true)
+  t.equal(isOwnedByUs(0, 1000), true)
+  t.equal(isOwnedByUs(1000, 0), false, 'root does not take the word of others')
+  const skip = process.geteuid?.() === 0 ? false : 'only root can give files away'
+  await t.test('file and folder', { skip }, async (t) => {
+    const dataDir = fresh()
+    await init(dataDir)
+    const file = join(dataDir, 'pki', 'settings.key')
+    chownSync(file, 65534, 65534)
+    t.match(
+      await faultOf(() => settingsKey(dataDir)),
+      /^key-unreadable: .* belongs to another user \(uid 65534\) \| run pawl as that user/,
+    )
+    chownSync(dataDir, 65534, 65534)
+    t.match(
+      await faultOf(() => init(dataDir)),
+      /^key-unreadable: .*data belongs to another user \(uid 65534\)/,
+    )
+  })
 })
 
 t.test('makes all that a server needs', async (t) => {
@@ -231,7 +273,7 @@ t.test('what is no secret file is refused', async (t) => {
   t.equal(findSecretFile(join(folder, 'none')), undefined)
   t.match(
     await faultOf(() => readSecretFile(join(folder, 'none'))),
-    /^key-unreadable: .* is not there | restore/,
+    /^key-unreadable: .* is not there \| restore/,
   )
 })
 
