@@ -40,7 +40,11 @@ export interface ReinstallPlan {
  * Marks nodes for reinstall, or takes their marks back: all of them or none, in one transaction. Throws `conflict`
  * naming the nodes that cannot be; `not-found` where one is not there, or none is meant.
  */
-export async function reinstall(context: BootContext, by: By, request: ReinstallRequest): Promise<ReinstallPlan> {
+export async function reinstall(
+  context: BootContext,
+  by: By,
+  request: ReinstallRequest,
+): Promise<ReinstallPlan> {
   const select = selectionOf(request)
   return change(context, by, async (change) => {
     const rows = await lockSelected(change, select)

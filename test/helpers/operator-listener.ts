@@ -1,0 +1,90 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
+import { pino } from 'pino'
+import type { Test } from 'tap'
+import { createOperator, roleGrants } from '../../src/fleet/operators.ts'
+import { buildOperatorListener } from '../../src/http/operator-listener.ts'
+import { openArtifactStore } from '../../src/images/artifacts.ts'
+import type { Role } from '../../src/storage/tables.ts'
+import { servedTemplates, type World, type WorldOptions } from './world.ts'
+
+const limits = {
+  maxBodyBytes: 65_536,
+  requestTimeoutSeconds: 30,
+  uploadTimeoutSeconds: 3600,
+  idleTimeoutSeconds: 15,
+  maxConnections: 100,
+}
+/** Every role there is. */
+export const roles = Object.keys(roleGrants) as Role[] // the table's own keys
+
+/** An operator listener that is asked without a network, with a token of each role. */
+export interface Listener {
+  readonly world: World
+  readonly app: FastifyInstance
+  readonly tokens: Readonly<Record<Role, string>>
+  readonly logged: string[]
+  /** Sends a request, as `role` where one is given. */
+  send(
+    role: Role | undefined,
+    method: string,
+    url: string,
+    payload?: unknown,
+  ): Promise<LightMyRequestResponse>
+}
+
+type Open = (options?: WorldOptions) => Promise<World>
+
+/** Opens one over a world of its own; it closes with the test. */
+export async function listen(t: Test, openWorld: Open): Promise<Listener> {
+  const world = await openWorld({ templates: servedTemplates() })
+  const folder = mkdtempSync(join(tmpdir(), 'pawl-store-'))
+  const logged: string[] = []
+  const into = new Writable({
+    write: (chunk, _encoding, done) => {
+      logged.push(String(chunk))
+      done()
+    },
+  })
+  const app = buildOperatorListener(world.context, {
+    tls: {},
+    log: pino({ level: 'info' }, into),
+    limits,
+    artifacts: await openArtifactStore(folder),
+  })
+  t.teardown(async () => {
+    await app.close()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  const tokens = {} as Record<Role, string>
+  for (const role of roles)
+    tokens[role] = await createOperator(world.context, { name: `the-${role}`, role, expiresAt: null })
+  return {
+    world,
+    app,
+    tokens,
+    logged,
+    send: (role, method, url, payload) => send(app, role && tokens[role], method, url, payload),
+  }
+}
+
+/** Sends a request with a token, or none. */
+export function send(
+  app: FastifyInstance,
+  token: string | undefined,
+  method: string,
+  url: string,
+  payload?: unknown,
+): Promise<LightMyRequestResponse> {
+  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
+  const body = payload === undefined ? {} : { payload: payload as object }
+  return app.inject({
+    method: method as 'GET',
+    url: url.startsWith('/') ? url : `/api/v1/${url}`,
+    headers,
+    ...body,
+  } as InjectOptions)
+}

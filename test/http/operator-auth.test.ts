@@ -1,0 +1,111 @@
+import type { LightMyRequestResponse } from 'fastify'
+import t from 'tap'
+import { createOperator } from '../../src/fleet/operators.ts'
+import type { Role } from '../../src/storage/tables.ts'
+import { listen, roles, send } from '../helpers/operator-listener.ts'
+import { forEachDatabase } from '../helpers/world.ts'
+
+const hex = 'a'.repeat(64)
+
+/** Every route, the role it needs, and what an entitled, empty-handed caller of an empty fleet is answered. */
+const routes: [string, string, Role, number][] = [
+  ['GET', 'nodes', 'viewer', 200],
+  ['POST', 'nodes', 'operator', 400],
+  ['GET', 'nodes/n', 'viewer', 404],
+  ['PATCH', 'nodes/n', 'operator', 400],
+  ['DELETE', 'nodes/n', 'operator', 404],
+  ['POST', 'nodes/n/disable', 'operator', 404],
+  ['POST', 'nodes/n/enable', 'operator', 404],
+  ['POST', 'nodes/n/arm', 'operator', 404],
+  ['POST', 'nodes/n/secret', 'operator', 404],
+  ['DELETE', 'nodes/n/secret', 'operator', 404],
+  ['GET', 'nodes/n/timeline', 'viewer', 404],
+  ['POST', 'reinstall', 'operator', 400],
+  ['GET', 'pending', 'viewer', 200],
+  ['POST', 'pending/aaaaa-bbbbb/approve', 'operator', 400],
+  ['POST', 'pending/aaaaa-bbbbb/reject', 'operator', 404],
+  ['HEAD', `artifacts/sha256/${hex}`, 'publisher', 404],
+  ['PUT', `artifacts/sha256/${hex}`, 'publisher', 422],
+  ['GET', 'images', 'viewer', 200],
+  ['GET', 'images/n/1', 'viewer', 404],
+  ['POST', 'images', 'publisher', 400],
+  ['GET', 'profiles', 'viewer', 200],
+  ['GET', 'profiles/p', 'viewer', 404],
+  ['PUT', 'profiles/p', 'operator', 400],
+  ['GET', 'events', 'viewer', 200],
+  ['GET', 'events/verify', 'viewer', 200],
+  ['GET', 'whoami', 'viewer', 200],
+]
+
+await forEachDatabase(t, async (t, openWorld) => {
+  await t.test(
+    'every route wants a token of its role: none, wrong, expired and revoked ones are 401, other roles 403',
+    async (t) => {
+      const { world, app, send: ask, tokens } = await listen(t, openWorld)
+      const { context, clock } = world
+      const expiresAt = new Date(clock.now().getTime() + 60_000)
+      const expired = await createOperator(context, { name: 'gone', role: 'admin', expiresAt })
+      const revoked = await createOperator(context, { name: 'out', role: 'admin', expiresAt: null })
+      const revokedAt = clock.now().toISOString()
+      await context.storage.db
+        .updateTable('operators')
+        .set({ revoked_at: revokedAt })
+        .where('name', '=', 'out')
+        .execute()
+      const wrongSecret = tokens.admin.slice(0, 43) + (tokens.admin.endsWith('A') ? 'B' : 'A')
+      const bad: [string, string | undefined, string][] = [
+        ['no token', undefined, 'no valid operator token was given'],
+        ['another form', 'x', 'no valid operator token was given'],
+        ['an unknown one', 'A'.repeat(44), 'no valid operator token was given'],
+        ['a wrong secret', wrongSecret, 'no valid operator token was given'],
+        ['an expired one', expired, 'the operator token expired at 2026-11-21T06:01:00.000Z'],
+        ['a revoked one', revoked, 'the operator token was revoked'],
+      ]
+      for (const [method, url, needed, entitled] of routes) {
+        clock.advance(61) // so that wrong tokens are not too many
+        for (const [what, token, detail] of bad) {
+          const response = await send(app, token, method, url)
+          t.equal(response.statusCode, 401, `${method} ${url} with ${what}`)
+          t.equal(response.headers['www-authenticate'], 'Bearer realm="pawl"')
+          if (method !== 'HEAD') t.match(response.json(), { status: 401, code: 'unauthenticated', detail })
+        }
+        for (const role of roles) {
+          const response = await ask(role, method, url)
+          const may = role === needed || role === 'admin' || needed === 'viewer'
+          t.equal(response.statusCode, may ? entitled : 403, `${method} ${url} as ${role}`)
+          if (may || method === 'HEAD') continue
+          const detail = `this needs the role ${needed}; the-${role} has ${role}`
+          t.match(response.json(), { code: 'forbidden', detail })
+        }
+      }
+      const listed = app.printRoutes({ commonPrefix: false })
+      t.equal(
+        routes.length,
+        (listed.match(/\((GET|PUT|POST|PATCH|DELETE|HEAD)(, \w+)*\)/g) ?? []).flatMap((m) => m.split(','))
+          .length - 2,
+        'the table has every route but the two of health',
+      )
+    },
+  )
+
+  await t.test(
+    'wrong tokens past twenty a minute and address are 429; a right token is never held up',
+    async (t) => {
+      const { world, app, send: ask, tokens } = await listen(t, openWorld)
+      const from = (remoteAddress: string, token = 'x'): Promise<LightMyRequestResponse> =>
+        app.inject({ url: '/api/v1/whoami', headers: { authorization: `Bearer ${token}` }, remoteAddress })
+      for (let i = 0; i < 20; i += 1) t.equal((await from(`2001:db8::${i}`)).statusCode, 401)
+      world.clock.advance(15)
+      const held = await from('2001:db8::99')
+      t.match(
+        [held.statusCode, held.headers['retry-after'], held.json().code],
+        [429, '45', 'too-many-attempts'],
+      )
+      t.equal((await from('2001:db8:0:1::1')).statusCode, 401, 'another /64')
+      t.equal((await from('2001:db8::99', tokens.viewer)).statusCode, 200)
+      world.clock.advance(46)
+      t.equal((await from('2001:db8::99')).statusCode, 401)
+      t.equal((await ask('viewer', 'GET', 'whoami')).statusCode, 200)
+    },
+  )
+})
