@@ -226,3 +226,46 @@ t.test('every script that is served', async (t) => {
     }
   }
 })
+
+/** Follows a site script from where an iPXE error is told apart to the label it ends at, with the errno that chain left. */
+function reactionTo(script: string, errno: string): string {
+  const commands = readScript(script)
+  const from = commands.findIndex(({ words }) => words[0] === 'set' && words[1] === 'pawl-error')
+  let ok = true
+  for (const { after, words } of commands.slice(from + 1)) {
+    if (after === '||' ? ok : after === '&&' && !ok) continue
+    if (words[0] === 'goto') return words[1] ?? ''
+    ok = words[0] !== 'iseq' || errno === words[2]
+  }
+  return ''
+}
+
+t.test(
+  'the site script tells errors apart, under UEFI and under BIOS, and never takes a refusal for absence',
+  async (t) => {
+    const script = readFileSync(`${goldenFolder}autoexec-node-local.ipxe`, 'utf8')
+    const reactions: [uefi: string, bios: string, what: string, label: string][] = [
+      ['00000001', '00000001', 'a script that failed', 'reached'],
+      ['00000002', '00000002', 'a script that has waited', 'waited'],
+      ['410c618f', '410c613c', '403', 'refused'],
+      ['020c618f', '020c613c', '401', 'refused'],
+      ['2d0c618e', '2d0c613b', '404', 'not_pawl'],
+      ['1d0c6498', '1d0c6439', 'other 4xx', 'malformed'],
+      ['1d0c6598', '1d0c6539', '5xx', 'unable'],
+      ['2e008081', '2e008001', 'not a script', 'not_pawl'],
+      ['0216eb8f', '0216eb3c', 'certificate not trusted', 'untrusted'],
+      ['3e11618e', '3e11613b', 'no such name', 'no_name'],
+      ['0f0a6095', '0f0a6039', 'connection reset', 'absent'],
+      ['4c072092', '4c072035', 'connection timed out', 'absent'],
+    ]
+    for (const [uefi, bios, what, label] of reactions) {
+      t.equal(reactionTo(script, uefi), label, `${what} under UEFI`)
+      t.equal(reactionTo(script, bios), label, `${what} under BIOS`)
+    }
+    const sections = script.split(/\n(?=:)/)
+    for (const label of ['refused', 'not_pawl', 'malformed', 'reached']) {
+      const section = sections.find((section) => section.startsWith(`:${label}\n`)) ?? ''
+      t.notMatch(section, /goto (absent|server_absent|local_disk)/, `${label} does not count as absence`)
+    }
+  },
+)
