@@ -32,7 +32,7 @@ export function parseListen(text: string): ListenAddress {
   }
   const port = Number(digits)
   if (port > 65535) throw new ValueFault('HOST:PORT with a port of at most 65535 (0 picks a free one)')
-  return { host, port }
+  return Object.freeze({ host, port })
 }
 
 /** Writes a listen address so that `parseListen` reads the same back. */
@@ -46,7 +46,8 @@ export function parsePublicUrl(text: string): string {
   // The URL parser forgives much (spaces, tabs, backslashes, missing slashes): what is not plainly right is refused first.
   if (!/^https:\/\/[^\s/\\?#@]+\/?$/i.test(text)) throw new ValueFault(rule)
   const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url === undefined) throw new ValueFault(rule)
+  // Port 0 picks a port to listen on; nobody can connect to it.
+  if (url === undefined || url.port === '0') throw new ValueFault(rule)
   const host = fromDomain(() => parseServerName(url.hostname), rule)
   return `https://${host.includes(':') ? `[${host}]` : host}${url.port === '' ? '' : `:${url.port}`}`
 }

@@ -37,6 +37,7 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
   ],
   publicUrl: [
     url,
+    'https://h:0',
     '',
     'boot.example.net',
     'http://boot.example.net',

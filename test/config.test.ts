@@ -163,7 +163,8 @@ t.test('without any setting the defaults hold', async (t) => {
     artifactCacheMiB: 512,
     shutdownGraceSeconds: 30,
   })
-  t.ok(Object.isFrozen(config) && Object.isFrozen(config.names), 'and cannot be changed')
+  for (const part of [config, config.names, config.bootListen])
+    t.ok(Object.isFrozen(part), 'and cannot be changed')
   t.same(load({ file: '# nothing but a comment\n' }), config, 'an empty file changes nothing')
 })
 
