@@ -1,5 +1,5 @@
 import { type Artifact, parseManifest } from '../domain/image.ts'
-import { parseProfile } from '../domain/profile.ts'
+import { readStoredProfile } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { hashesEqual, hashSecret, parseToken, type SecretHash, type TokenKind } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
@@ -86,7 +86,7 @@ export async function findOpenArtifact(db: Queries, digest: string): Promise<Art
   const profiles = await db.selectFrom('profiles').select('document').execute()
   const refs = new Set<string>()
   for (const { document } of profiles) {
-    const profile = parseProfile(JSON.parse(document))
+    const profile = readStoredProfile(document)
     if (profile.downloads !== 'digest') continue
     for (const sequence of [profile.boot, profile.reinstall]) {
       if (typeof sequence === 'object' && 'stage2' in sequence) refs.add(sequence.stage2).add(sequence.stage3)

@@ -1,4 +1,5 @@
 import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
+import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
 import { hashSecret, parseToken, tokenFromRandom } from '../../src/domain/token.ts'
 import { setAddresses, setMacs } from '../../src/storage/nodes.ts'
 import type { NodeRow } from '../../src/storage/tables.ts'
@@ -53,16 +54,17 @@ export async function storeProfile(
   document: { name: string } & Record<string, unknown>,
 ): Promise<void> {
   const at = world.clock.now().toISOString()
+  const stored = JSON.stringify(writeProfile(parseProfile(document)))
   await world.context.storage.db
     .insertInto('profiles')
     .values({
       name: document.name,
-      document: JSON.stringify(document),
+      document: stored,
       revision: 1,
       created_at: at,
       updated_at: at,
     })
-    .onConflict((c) => c.column('name').doUpdateSet({ document: JSON.stringify(document) }))
+    .onConflict((c) => c.column('name').doUpdateSet({ document: stored }))
     .execute()
 }
 
