@@ -1,71 +1,103 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { BootContext } from '../../boot/context.ts'
-import { findOpenArtifact, openDownload, recordBytes, renewDownload } from '../../boot/download.ts'
+import { type Download, findOpenArtifact, openDownload } from '../../boot/download.ts'
 import { prepareDownload } from '../../boot/download-body.ts'
+import { runTransfer } from '../../boot/transfer.ts'
 import type { Artifact } from '../../domain/image.ts'
+import { PawlError } from '../../errors.ts'
 import type { ArtifactCache } from '../../images/cache.ts'
+import { type AnswerPlan, planAnswer } from '../../images/conditional.ts'
 import type { Fields } from '../form.ts'
 import { bearer } from './boot.ts'
 
-const renewEveryMilliseconds = 60_000
-/** An artifact never changes: its name is its digest. */
-const cacheable = 'public, max-age=31536000, immutable'
+type HostRole = { Params: { host: string; role: string } }
+type ByDigest = { Params: { digest: string } }
+type Visibility = 'session' | 'open'
 
-/** The routes of images. HEAD needs what GET needs, and opens nothing. */
+/** The routes of images. HEAD is decided from what is recorded about an artifact: it needs what GET needs, and reads no file. */
 export function downloadRoutes(app: FastifyInstance, context: BootContext, artifacts: ArtifactCache): void {
-  app.route<{ Params: { host: string; role: string } }>({
-    method: ['GET', 'HEAD'],
-    url: '/v1/boot/:host/artifacts/:role',
-    handler: async (request, reply) => {
-      const { host, role } = request.params
-      const { c } = request.query as Fields
-      const capability = bearer(request) ?? (typeof c === 'string' ? c : undefined)
-      const download = await openDownload(context, {
-        host,
-        source: request.ip,
-        request: 'artifacts',
-        role,
-        capability,
-      })
-      const end = context.transfers.begin(download.session, () => reply.raw.destroy())
-      const renewing = setInterval(() => {
-        renewDownload(context, download).catch((error: unknown) =>
-          request.log.warn({ err: error }, 'idle timer not renewed'),
-        )
-      }, renewEveryMilliseconds)
-      try {
-        const bytes = await send(request, reply, download.artifact, { 'cache-control': 'no-store' })
-        if (bytes > 0) await recordBytes(context, download, bytes)
-      } finally {
-        clearInterval(renewing)
-        end()
-      }
-      return reply
-    },
+  app.get<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
+    const download = await openFor(context, request)
+    await runTransfer(context, download, {
+      send: (onProgress) => sendBytes(request, reply, download.artifact, 'session', onProgress),
+      cut: () => reply.raw.destroy(),
+      onError: (error) =>
+        request.log.warn({ err: error, session: download.session }, 'download not recorded'),
+    })
+    return reply
   })
-  app.route<{ Params: { digest: string } }>({
-    method: ['GET', 'HEAD'],
-    url: '/v1/artifacts/sha256/:digest',
-    handler: async (request, reply) => {
-      const artifact = await findOpenArtifact(context.storage.db, request.params.digest)
-      if (artifact === undefined) return reply.code(404).type('text/plain').send('not found\n')
-      await send(request, reply, artifact, { 'cache-control': cacheable })
-      return reply
-    },
+  app.head<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
+    const { artifact } = await openFor(context, request)
+    return sendHead(request, reply, artifact, 'session')
+  })
+  app.get<ByDigest>('/v1/artifacts/sha256/:digest', async (request, reply) => {
+    const artifact = await findOpenArtifact(context.storage.db, request.params.digest)
+    if (artifact === undefined) return sendNotFound(reply)
+    await sendBytes(request, reply, artifact, 'open')
+    return reply
+  })
+  app.head<ByDigest>('/v1/artifacts/sha256/:digest', async (request, reply) => {
+    const artifact = await findOpenArtifact(context.storage.db, request.params.digest)
+    return artifact === undefined ? sendNotFound(reply) : sendHead(request, reply, artifact, 'open')
   })
 
   /** Sends an artifact past Fastify, which has nothing to add to its bytes; resolves to how many were sent. */
-  async function send(
+  async function sendBytes(
     request: FastifyRequest,
     reply: FastifyReply,
     artifact: Artifact,
-    headers: Readonly<Record<string, string>>,
+    visibility: Visibility,
+    onProgress: () => void = () => undefined,
   ): Promise<number> {
-    const answer = await prepareDownload(artifacts, request, artifact)
+    const answer = await prepareDownload(artifacts, request, artifact).catch((cause: unknown) => {
+      throw unreadable(artifact, cause)
+    })
     reply.hijack()
-    const { bytesSent, error } = await answer.send(reply.raw, { headers })
-    if (error !== undefined)
-      request.log.error({ err: error, digest: artifact.digest }, 'artifact could not be read')
+    const headers = { 'Cache-Control': cacheControl(answer.status, visibility) }
+    const { bytesSent, error } = await answer.send(reply.raw, { headers, onProgress })
+    if (error !== undefined) request.log.error({ err: unreadable(artifact, error) }, 'download cut')
     return bytesSent
   }
+}
+
+/** Checks the capability: from a header where the client can send one, else from the query. */
+function openFor(context: BootContext, request: FastifyRequest<HostRole>): Promise<Download> {
+  const { host, role } = request.params
+  const { c } = request.query as Fields
+  const capability = bearer(request) ?? (typeof c === 'string' ? c : undefined)
+  return openDownload(context, { host, source: request.ip, request: 'artifacts', role, capability })
+}
+
+function sendHead(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  artifact: Artifact,
+  visibility: Visibility,
+): FastifyReply {
+  const { status, headers } = planAnswer(request, artifact)
+  return reply
+    .code(status)
+    .headers({ ...headers, 'cache-control': cacheControl(status, visibility) })
+    .send()
+}
+
+function sendNotFound(reply: FastifyReply): FastifyReply {
+  return reply.code(404).type('text/plain').send('not found\n')
+}
+
+/**
+ * An artifact named by its digest never changes. A 412 or 416 is of one request: a shared cache that kept it under the URL
+ * would give it to everyone for a year.
+ */
+function cacheControl(status: AnswerPlan['status'], visibility: Visibility): string {
+  const ofArtifact = status === 200 || status === 206 || status === 304
+  return visibility === 'open' && ofArtifact ? 'public, max-age=31536000, immutable' : 'no-store'
+}
+
+/** What a manifest names must be there: that it is not, or not readable, is our fault and not the client's. */
+function unreadable({ role, digest }: Artifact, cause: unknown): PawlError {
+  return new PawlError('internal', `the ${role} cannot be read now`, {
+    internal: `artifact ${digest}`,
+    cause,
+  })
 }
