@@ -48,7 +48,13 @@ interface Call {
 /** Opens the API of one server; nothing is sent yet. */
 export function openApi(connection: Connection): Api {
   const agent = new Agent({ keepAlive: true, minVersion: 'TLSv1.3', ca: connection.ca })
-  const call = (request: Call): Promise<Answered> => send(connection, agent, request)
+  const call = async (request: Call): Promise<Answered> => {
+    const answered = await send(connection, agent, request)
+    if (answered.status !== 401) return answered
+    throw new PawlError('unauthenticated', 'the server does not know this operator token', {
+      hint: connection.whenUnknown,
+    })
+  }
   const json = async <Answer>(request: Call): Promise<Answer> => readAnswer(await call(request)) as Answer // see Api
   return {
     get: (path, query) => json({ method: 'GET', path, ...(query === undefined ? {} : { query }) }),
@@ -179,7 +185,6 @@ function refuseProblem(answered: Answered): void {
 
 /** HEAD has no body to say it in. */
 const silentProblems = {
-  401: ['unauthenticated', 'the server does not know this operator token'],
   403: ['forbidden', 'the operator token does not have the role this needs'],
   503: ['overloaded', 'the server has no room for this request now'],
 } as const satisfies Record<number, readonly [ErrorCode, string]>

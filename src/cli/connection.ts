@@ -13,6 +13,8 @@ export interface Connection {
   readonly ca: string
   /** What to do when nothing answers. */
   readonly whenUnreachable: string
+  /** What to do when the server does not know the token. */
+  readonly whenUnknown: string
 }
 
 /** Where the operator listener is when the data folder does not say. */
@@ -43,6 +45,7 @@ async function fromFolder(dataDir: string): Promise<Connection> {
     token: parseToken(token, join(dataDir, 'admin.token')),
     ca: parseCa(ca, join(dataDir, 'ca.crt')),
     whenUnreachable: `start the server with pawl server --data ${dataDir}`,
+    whenUnknown: `does the server that runs there use ${dataDir}, and its database?`,
   }
 }
 
@@ -62,6 +65,7 @@ async function fromEnvironment(
     token: parseToken(token, 'PAWL_TOKEN'),
     ca: parseCa(await readText(ca, { hint: 'PAWL_CA names the file of the root certificate, ca.crt' }), ca),
     whenUnreachable: 'check PAWL_URL, and that the server runs',
+    whenUnknown: 'check PAWL_TOKEN',
   }
 }
 

@@ -1,5 +1,4 @@
 import type { Readable, Writable } from 'node:stream'
-import type { SettingName } from '../config-table.ts'
 
 /**
  * The command line is a client of the operator API: what it shows and changes goes through HTTPS, with a token, like any
@@ -20,8 +19,8 @@ export interface Io {
   readonly columns?: number | undefined
 }
 
-/** Flags of `pawl init` and `pawl server`, as text, by the setting each one sets. `config.ts` reads and checks them. */
-export type SettingFlags = Readonly<Partial<Record<SettingName, string | readonly string[]>>>
+/** Flags of `pawl init` and `pawl server` as they were typed, by their names in camel case. `config.ts` reads and checks them. */
+export type SettingFlags = Readonly<Record<string, unknown>>
 
 /** What `pawl init` made; `created` is empty where all was there. */
 export interface InitResult {

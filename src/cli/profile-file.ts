@@ -24,7 +24,7 @@ const compiled = Compile(profileSchema)
 export async function readProfile(file: string, stdin: Readable): Promise<WrittenProfile> {
   const yaml = await readYaml(file, stdin)
   if (compiled.Check(yaml.value)) return yaml.value
-  throw located(yaml, mostTelling([...compiled.Errors(yaml.value)]))
+  throw located(yaml, [...compiled.Errors(yaml.value)])
 }
 
 /**
@@ -51,10 +51,11 @@ function rank(faults: readonly Fault[]): number {
   return depth * 4 + likely * 2 + unknown
 }
 
-function located(yaml: YamlFile, fault: Fault | undefined): PawlError {
+function located(yaml: YamlFile, all: readonly Fault[]): PawlError {
+  const fault = mostTelling(all)
   if (fault === undefined) return yaml.fault([], 'is not a profile')
   const path = fault.instancePath.split('/').slice(1)
-  const names = (key: string): string[] => (fault.params as Readonly<Record<string, string[]>>)[key] ?? []
+  const names = (key: string): string[] => (paramOf(fault.params, key) as string[] | undefined) ?? [] // typebox lists them
   if (fault.keyword === 'additionalProperties') {
     const [unknown = ''] = names('additionalProperties')
     return yaml.fault([...path, unknown], `unknown field ${fieldOf([...path, unknown])}`)
@@ -64,13 +65,42 @@ function located(yaml: YamlFile, fault: Fault | undefined): PawlError {
     return yaml.fault(path, `${missing.join(' and ')} ${missing.length === 1 ? 'is' : 'are'} missing`)
   }
   const value = at(yaml.value, path)
-  const quotable =
-    fault.message === 'must be string' && (typeof value === 'number' || typeof value === 'boolean')
   return yaml.fault(
     path,
-    path.length === 0 ? `a profile ${fault.message}` : `${fieldOf(path)} ${fault.message}`,
-    quotable ? `put it in quotes: "${String(value)}"` : undefined,
+    `${path.length === 0 ? 'a profile' : fieldOf(path)} must ${ruleOf(fault, all)}`,
+    hintOf(fault, value),
   )
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  object: 'a map',
+  array: 'a list',
+  string: 'text',
+  boolean: 'true or false',
+}
+
+/** What a value must be: of all forms that were possible at its place. */
+function ruleOf(fault: Fault, all: readonly Fault[]): string {
+  if (fault.keyword !== 'const' && fault.keyword !== 'type') return fault.message.replace(/^must /, '')
+  const here = all.filter((other) => other.instancePath === fault.instancePath)
+  const named = here
+    .filter(({ keyword }) => keyword === 'const')
+    .map(({ params }) => JSON.stringify(paramOf(params, 'allowedValue')))
+  const types = here
+    .filter(({ keyword }) => keyword === 'type')
+    .map(({ params }) => String(paramOf(params, 'type')))
+    .filter((type) => type !== 'string' || named.length === 0)
+    .map((type) => typeNames[type] ?? type)
+  return `be ${[...new Set([...named, ...types])].join(' or ')}`
+}
+
+function hintOf(fault: Fault, value: unknown): string | undefined {
+  const meantAsText = fault.keyword === 'type' && paramOf(fault.params, 'type') === 'string'
+  return meantAsText && typeof value !== 'object' ? 'put it in quotes' : undefined
+}
+
+function paramOf(params: object, name: string): unknown {
+  return (params as Readonly<Record<string, unknown>>)[name]
 }
 
 function fieldOf(path: readonly string[]): string {

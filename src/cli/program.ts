@@ -22,6 +22,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
     .exitOverride()
     .configureHelp({
       showGlobalOptions: true,
+      minWidthToWrap: 20, // the flags of `server` are long: their meanings still fit beside them
       visibleGlobalOptions: (command): Option[] => (command.parent === null ? [] : globalOptions(program)),
     })
     .configureOutput({
@@ -44,7 +45,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
     'pawl init --data ./pawl-data',
     'pawl server --data ./pawl-data',
     'pawl node list --data ./pawl-data',
-    'PAWL_URL=https://boot.example.com:8444 PAWL_CA=ca.crt PAWL_TOKEN=... pawl node list',
+    'export PAWL_URL=https://boot.example.com:8444 PAWL_CA=ca.crt PAWL_TOKEN=...',
   ])
   return program
 }

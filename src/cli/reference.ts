@@ -3,7 +3,7 @@ import { examplesOf } from './examples.ts'
 
 const opening = `# Commands
 
-Made from the program's own help; \`test/cli/reference.test.ts\` keeps it so.
+Made from the program's own help; \`test/cli/program.test.ts\` keeps it so.
 
 Client commands find the server by \`--data DIR\` on its machine, by \`PAWL_URL\`, \`PAWL_TOKEN\` and \`PAWL_CA\` (the file of its root
 certificate) elsewhere, or by \`PAWL_DATA\`. \`--data\` goes before \`PAWL_URL\`, and that before \`PAWL_DATA\`.

@@ -1,4 +1,4 @@
-import { type Piece, render, toned, widthOf } from './text.ts'
+import { type Piece, printable, render, toned, widthOf } from './text.ts'
 
 /** A column: its heading, and on which side its cells stand. */
 export interface Column {
@@ -44,12 +44,21 @@ export function formatTable(
   )
 }
 
-/** Fields one below the other, their values aligned. Names are ours; a value that does not fit a terminal is cut. */
-export function formatFields(fields: readonly Field[], screen: Screen): string[] {
+/**
+ * Fields one below the other, their values aligned. A value that does not fit a terminal is cut; with `wrap`, for sentences,
+ * it goes on below itself.
+ */
+export function formatFields(
+  fields: readonly Field[],
+  screen: Screen,
+  options: { readonly wrap?: boolean } = {},
+): string[] {
   const indent = Math.max(0, ...fields.map((field) => field.name.length)) + gap
   const room = screen.width === undefined ? undefined : Math.max(smallest, screen.width - indent)
   return fields.flatMap(({ name, value }) => {
-    const values = Array.isArray(value) ? (value as readonly Piece[]) : [value as Piece] // Array.isArray forgets readonly
+    const given = Array.isArray(value) ? (value as readonly Piece[]) : [value as Piece] // Array.isArray forgets readonly
+    const values =
+      options.wrap === true && room !== undefined ? given.flatMap((piece) => wrapped(piece, room)) : given
     return values.map((piece, index) =>
       (
         render(toned('dim', index === 0 ? name : ''), { colour: screen.colour, pad: indent }) +
@@ -86,4 +95,17 @@ function fit(columns: readonly Column[], natural: readonly number[], width: numb
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0)
+}
+
+/** A sentence in lines of at most `width`; a word that is longer is cut by who prints it. */
+function wrapped(piece: Piece, width: number): Piece[] {
+  const { text, tone } = typeof piece === 'string' ? toned('plain', piece) : piece
+  const lines: string[] = []
+  for (const word of printable(text).split(' ')) {
+    const last = lines.at(-1)
+    if (last !== undefined && last.length + 1 + word.length <= width)
+      lines[lines.length - 1] = `${last} ${word}`
+    else lines.push(word)
+  }
+  return lines.map((line) => toned(tone, line))
 }

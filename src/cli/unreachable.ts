@@ -17,12 +17,13 @@ const causes: Readonly<Record<string, readonly [string, string?]>> = {
   ],
   CERT_HAS_EXPIRED: ['its certificate has expired', 'check both clocks; a running server renews by itself'],
   CERT_NOT_YET_VALID: ['its certificate is not valid yet', 'check both clocks'],
-  ERR_SSL_WRONG_VERSION_NUMBER: ['it does not speak TLS', 'is this the port of the operator listener?'],
-  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: [
-    'it does not speak TLS 1.3',
-    'is this the port of the operator listener?',
-  ],
 }
+
+/** What OpenSSL says in a handshake's error of its own (EPROTO), for the two that are likely. */
+const handshakes: readonly (readonly [RegExp, string])[] = [
+  [/wrong version number|packet length too long|http request/, 'it does not speak TLS'],
+  [/protocol version|unsupported protocol/, 'it does not speak TLS 1.3'],
+]
 
 /** OpenSSL's names for a chain that does not end in the root we were given. */
 const untrusted = new Set([
@@ -43,11 +44,18 @@ export function unreachable({ url, whenUnreachable }: Connection, cause: unknown
       cause,
     })
   }
-  const [why, hint] = causes[code] ?? [`connecting failed (${code})`]
+  const [why, hint] = causes[code] ?? handshakeFault(cause) ?? [`connecting failed (${code})`]
   return new PawlError('unreachable', `the server at ${url} does not answer: ${why}`, {
     hint: hint ?? whenUnreachable,
     cause,
   })
+}
+
+function handshakeFault(cause: unknown): [string, string] | undefined {
+  const { code, message } = (cause ?? {}) as { code?: unknown; message?: unknown }
+  if (code !== 'EPROTO' && !String(code).startsWith('ERR_SSL_')) return undefined
+  const known = handshakes.find(([pattern]) => pattern.test(String(message)))
+  return [known?.[1] ?? 'the TLS handshake failed', 'is this the port of the operator listener?']
 }
 
 /** A name with several addresses fails with one error for each: the first has the code. */

@@ -55,8 +55,8 @@ function addPublish(image: Command, context: Context): void {
       }),
     )
   withExamples(command, [
-    'pawl image publish minimal@1 --kernel vmlinuz --initramfs initramfs --args "console=ttyS0"',
-    'pawl image publish worker@2026.11 --kernel vmlinuz --initramfs initramfs --filesystem root.squashfs --min-memory 2048',
+    'pawl image publish minimal@1 --kernel vmlinuz --initramfs initrd',
+    'pawl image publish worker@2 --kernel vmlinuz --initramfs initrd \\\n      --filesystem root.squashfs --args console=ttyS0 --min-memory 2048',
   ])
 }
 

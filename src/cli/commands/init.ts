@@ -18,8 +18,8 @@ export function addInitCommand(program: Command, context: Context): void {
     answer(context, made, () => showInit(context, made))
   })
   withExamples(command, [
-    'pawl init --data ./pawl-data --public-url https://boot.example.com:8443',
-    'pawl init --data ./pawl-data --name boot.example.com --name 192.0.2.10',
+    'pawl init --data DIR --public-url https://boot.example.com:8443',
+    'pawl init --data DIR --name boot.example.com --name 192.0.2.10',
   ])
 }
 

@@ -55,7 +55,7 @@ function addApprove(node: Command, context: Context): void {
 }
 
 function parseCode(text: string): string {
-  if (/^[0-9A-Za-z -]{1,64}$/.test(text)) return encodeURIComponent(text)
+  if (/^[0-9A-Za-z -]{1,64}$/.test(text)) return text.replaceAll(' ', '')
   throw new PawlError('invalid', `"${text}" is not the code of a machine`)
 }
 

@@ -23,7 +23,7 @@ export function addReinstallCommand(node: Command, context: Context): void {
     .description(
       "Mark nodes so that their next boot serves the profile's reinstall sequence. One node is marked at once; of more the plan is printed, and nothing done until --yes.",
     )
-    .usage('<NAME... | --match GLOB | --label K=V> [--cancel] [--yes]')
+    .usage('<NAME... | --match GLOB | --label K=V> [options]')
     .argument('[names...]', 'nodes')
     .option('--match <GLOB>', 'all nodes whose name fits: * and ? stand for any characters')
     .option('--label <K=V>', 'all nodes with this label')

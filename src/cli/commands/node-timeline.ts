@@ -89,7 +89,10 @@ function showProblems(output: Output, { events }: Timeline): void {
   if (problems.length === 0) return
   output.line()
   output.line(toned('dim', 'PROBLEMS'))
-  output.fields(problems.map((event) => ({ name: formatTime(event.at), value: describeEvent(event) })))
+  output.fields(
+    problems.map((event) => ({ name: formatTime(event.at), value: describeEvent(event) })),
+    { wrap: true },
+  )
 }
 
 function secondsBetween(from: string, to: string): string {

@@ -50,8 +50,8 @@ function addAdd(node: Command, context: Context): void {
     }),
   )
   withExamples(command, [
-    'pawl node add mlab1 --mac 52:54:00:12:34:56 --profile worker --label site=lga',
-    'pawl node add mlab2 --address 192.0.2.2 --address 2001:db8::2 --profile worker',
+    'pawl node add mlab1 --mac 52:54:00:12:34:56 --profile worker',
+    'pawl node add mlab2 --address 192.0.2.2 --address 2001:db8::2',
   ])
 }
 

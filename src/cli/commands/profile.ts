@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { stringify } from 'yaml'
 import { PawlError } from '../../errors.ts'
 import type { AppliedProfile, Page, ProfileView } from '../answers.ts'
 import { pathOf } from '../api.ts'
@@ -8,6 +7,7 @@ import { withExamples } from '../examples.ts'
 import { formatAge } from '../format.ts'
 import { readProfile } from '../profile-file.ts'
 import { argument } from '../values.ts'
+import { asciiYaml } from '../yaml-text.ts'
 
 /** Adds `pawl profile …`. */
 export function addProfileCommands(program: Command, context: Context): void {
@@ -36,7 +36,7 @@ function addApply(profile: Command, context: Context): void {
     )
   withExamples(command, [
     'pawl profile apply -f worker.yaml',
-    'pawl profile show worker | sed s/worker@1/worker@2/ | pawl profile apply -f -',
+    'pawl profile show a | sed s/full@1/full@2/ | pawl profile apply -f -',
   ])
 }
 
@@ -62,7 +62,7 @@ function addShow(profile: Command, context: Context): void {
       withApi(context, async (api) => {
         const found = await api.get<ProfileView>(`/profiles${pathOf(argument(name, parseName))}`)
         answer(context, found, () => {
-          for (const line of stringify(found.profile).trimEnd().split('\n')) context.output.line(line)
+          for (const line of asciiYaml(found.profile)) context.output.line(line)
         })
       }),
     )

@@ -18,6 +18,6 @@ export function addServerCommand(program: Command, context: Context): void {
   command.action((flags: SettingFlags) => context.local.server({ ...context.flags(), ...flags }, context.io))
   withExamples(command, [
     'pawl server --data ./pawl-data',
-    'pawl server --data ./pawl-data --boot-listen [::]:8443 --operator-listen 127.0.0.1:8444',
+    'pawl server --data ./pawl-data --boot-listen 192.0.2.10:8443',
   ])
 }

@@ -1,0 +1,268 @@
+import { createHash } from 'node:crypto'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
+import { type AddressInfo, createServer as createPlainServer } from 'node:net'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { createOperator } from '../../src/fleet/operators.ts'
+import type { Role } from '../../src/storage/tables.ts'
+import { storeDemoFleet, storeNode } from '../helpers/fleet.ts'
+import { smallKernel } from '../helpers/small-image.ts'
+import { forEachDatabase, type OpenWorld } from '../helpers/world.ts'
+import { openInstallation, prepared, type Ran, run, temporaryFolder } from './helpers/installation.ts'
+
+await t.test('with a server that is not as it should be', async (t) => {
+  const { folder, tls } = await prepared()
+  const odd = (handle: (request: IncomingMessage, response: ServerResponse) => void, options = {}) =>
+    listen(t, createServer({ ...tls, ...options }, handle))
+  const env = { PAWL_TOKEN: 'token-that-is-secret', PAWL_CA: join(folder, 'ca.crt') }
+  const list = (port: number, name = '127.0.0.1'): Promise<Ran> =>
+    run(['node', 'list'], { env: { ...env, PAWL_URL: `https://${name}:${port}` } })
+  const answering = (status: number, type: string, body: string) =>
+    odd((_request, response) => response.writeHead(status, { 'content-type': type }).end(body))
+
+  const unknownForm = (status: number) =>
+    `error: the server answered ${status} in a form that this pawl does not know\nhint: is this the operator listener, and of the same version?\n`
+  for (const [title, status, type, body] of [
+    ['refuses a page instead of an answer', 200, 'text/html', '<html>'],
+    ['refuses JSON that is cut off', 200, 'application/json', '{"items": ['],
+    ['refuses JSON that is no document', 200, 'application/json', '5'],
+    ['refuses a redirect', 302, 'text/plain', ''],
+    ['refuses an error that is no problem document', 502, 'text/html', '<html>Bad gateway'],
+    ['refuses a problem document without words', 500, 'application/problem+json', '{"detail": 5}'],
+  ] as const) {
+    await t.test(title, async (t) => {
+      t.same(await list(await answering(status, type, body)), {
+        exit: 1,
+        stdout: '',
+        stderr: unknownForm(status),
+      })
+    })
+  }
+
+  await t.test('tells a problem of an unknown code, without its control characters', async (t) => {
+    const problem = JSON.stringify({
+      detail: 'out of \u001b[31mluck\nerror: more',
+      code: 'new',
+      requestId: 'r-1',
+    })
+    const { stderr } = await list(await answering(500, 'application/problem+json', problem))
+    t.equal(
+      stderr,
+      "error: out of ?[31mluck error: more\nhint: the server's log has the cause under request id r-1\n",
+    )
+  })
+
+  await t.test('says that a connection was cut', async (t) => {
+    const { exit, stderr } = await list(await odd((request) => request.socket.destroy()))
+    t.equal(exit, 1)
+    t.match(
+      stderr,
+      /^error: the server at https:\/\/127\.0\.0\.1:\d+ does not answer: the connection was cut\nhint: check PAWL_URL/,
+    )
+  })
+
+  await t.test('says that an answer was cut', async (t) => {
+    const port = await odd((_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json', 'content-length': '100' })
+      response.write('{"items"', () => response.destroy())
+    })
+    t.match((await list(port)).stderr, /does not answer: the connection was cut/)
+  })
+
+  await t.test('refuses a certificate for other names', async (t) => {
+    const server = createServer({ ...tls }, (_request, response) => response.end())
+    const port = await listen(t, server, '127.0.0.2')
+    t.match(
+      (await list(port, '127.0.0.2')).stderr,
+      /its certificate is for other names\nhint: use a name that/,
+    )
+  })
+
+  await t.test('refuses TLS 1.2', async (t) => {
+    const port = await odd((_request, response) => response.end(), {
+      minVersion: 'TLSv1.2',
+      maxVersion: 'TLSv1.2',
+    })
+    t.match(
+      (await list(port)).stderr,
+      /it does not speak TLS 1\.3\nhint: is this the port of the operator listener\?/,
+    )
+  })
+
+  await t.test('refuses a server without TLS', async (t) => {
+    const plain = createPlainServer((socket) => socket.on('error', () => {}).end('HTTP/1.1 200 OK\r\n\r\n'))
+    t.match((await list(await listen(t, plain))).stderr, /it does not speak TLS\n/)
+  })
+
+  await t.test('never shows the token', async (t) => {
+    const port = await answering(401, 'application/problem+json', '{"detail": "no"}')
+    const { stdout, stderr } = await list(port)
+    t.notMatch(stdout + stderr, /token-that-is-secret/)
+    t.match(stderr, /does not know this operator token\nhint: check PAWL_TOKEN/)
+  })
+})
+
+await forEachDatabase(t, async (t, openWorld) => {
+  if (t.name === 'on PostgreSQL') {
+    t.pass('the command line does not see which database it is')
+    return
+  }
+  await t.test('image publish', (t) => publishing(t, openWorld))
+  await t.test('node list', (t) => paging(t, openWorld))
+  await t.test('node secret --autoexec', (t) => writing(t, openWorld))
+})
+
+async function publishing(t: Test, openWorld: OpenWorld): Promise<void> {
+  const pawl = await openInstallation(t, openWorld)
+  const folder = temporaryFolder(t)
+  const file = (name: string, bytes: string | Buffer): string => {
+    writeFileSync(join(folder, name), bytes)
+    return join(folder, name)
+  }
+  const kernel = file('kernel', smallKernel().bytes)
+  const initramfs = file('initramfs', 'an initramfs')
+  const publish = (...more: string[]): Promise<Ran> =>
+    pawl.run(['image', 'publish', 'minimal@1', '--kernel', kernel, '--initramfs', initramfs, ...more])
+
+  await t.test('refuses a file that is not there, empty, or no file', async (t) => {
+    for (const [path, why] of [
+      [join(folder, 'absent'), 'there is no filesystem '],
+      [file('empty', ''), 'the filesystem .* is empty'],
+      [folder, 'the filesystem .* is not a regular file'],
+    ] as const) {
+      const { exit, stdout, stderr } = await publish('--filesystem', path)
+      t.same([exit, stdout], [1, ''])
+      t.match(stderr, new RegExp(`^error: ${why}`))
+    }
+  })
+
+  await t.test('refuses a kernel that no machine can start, after it was sent', async (t) => {
+    const text = file('text', 'not a kernel')
+    const ran = await pawl.run(['image', 'publish', 'bad@1', '--kernel', text, '--initramfs', initramfs])
+    t.equal(ran.exit, 1)
+    t.match(
+      ran.stderr,
+      /^kernel: 12 B, sent\ninitramfs: 12 B, sent\nerror: the kernel is not an x86-64 bzImage/,
+    )
+  })
+
+  await t.test('needs the role publisher, and says so', async (t) => {
+    const token = await tokenOf(pawl.world, 'viewer')
+    const env = {
+      PAWL_DATA: '',
+      PAWL_URL: pawl.url,
+      PAWL_TOKEN: token,
+      PAWL_CA: join(pawl.dataDir, 'ca.crt'),
+    }
+    const ran = await pawl.run(['image', 'publish', 'a@1', '--kernel', kernel, '--initramfs', initramfs], {
+      env,
+    })
+    t.same(ran, {
+      exit: 1,
+      stdout: '',
+      stderr: 'error: the operator token does not have the role this needs\n',
+    })
+  })
+
+  await t.test('sends what is missing and prints the digest, alone on stdout', async (t) => {
+    const filesystem = file('filesystem', Buffer.alloc(3_000_000, 7))
+    const { exit, stdout, stderr } = await publish(
+      '--filesystem',
+      filesystem,
+      '--args',
+      ' console=ttyS0  quiet ',
+    )
+    t.equal(exit, 0)
+    t.match(stdout, /^[0-9a-f]{64}\n$/)
+    t.equal(stderr, 'kernel: 1.1 kB, sent\ninitramfs: 12 B, there already\nfilesystem: 3.0 MB, sent\n')
+    const shown = JSON.parse((await pawl.run(['image', 'show', 'minimal@1', '--json'])).stdout)
+    t.equal(shown.digest, stdout.trim())
+    t.equal(shown.manifest.kernelArguments, 'console=ttyS0 quiet')
+    t.equal(
+      shown.manifest.artifacts[2].digest,
+      createHash('sha256').update(readFileSync(filesystem)).digest('hex'),
+    )
+    const again = await publish('--filesystem', filesystem, '--args', 'console=ttyS0 quiet')
+    t.equal(again.stdout, stdout)
+    t.match(again.stderr, /there already\nminimal@1 was published already, the same\n$/)
+  })
+
+  await t.test('refuses other bytes under a published version before it sends any', async (t) => {
+    const { exit, stderr } = await publish('--filesystem', file('other', 'other'))
+    t.equal(exit, 1)
+    t.match(
+      stderr,
+      /^error: image minimal@1 is published with digest [0-9a-f]{64}\nhint: a version never changes/,
+    )
+  })
+
+  await t.test('shows a bar on a terminal, which leaves one line behind', async (t) => {
+    const big = file('big', Buffer.alloc(2_000_000, 9))
+    const { stderr } = await pawl.run(
+      ['image', 'publish', 'big@1', '--kernel', kernel, '--initramfs', initramfs, '--filesystem', big],
+      { terminal: 60 },
+    )
+    t.match(stderr, '\r\u001b[Kfilesystem           [')
+    t.match(stderr, '\r\u001b[Kfilesystem: 2.0 MB, sent\n')
+    for (const drawn of stderr.split('\r\u001b[K')) t.ok(drawn.trimEnd().length < 60, drawn)
+  })
+
+  await t.test('lists and shows what is published', async (t) => {
+    t.equal(
+      (await pawl.run(['image', 'list'])).stdout.replaceAll(/[0-9a-f]{12}/g, 'DIGEST______'),
+      'IMAGE      DIGEST          SIZE  BY     AGO\nbig@1      DIGEST______  2.0 MB  admin  0 s\nminimal@1  DIGEST______  3.0 MB  admin  0 s\n',
+    )
+    t.match(
+      (await pawl.run(['image', 'show', 'minimal@1'])).stdout,
+      /^image {7}minimal@1\ndigest {6}[0-9a-f]{64}\narch {8}x86_64\narguments {3}console=ttyS0 quiet\nmemory {6}any\nkernel /,
+    )
+    t.match(
+      (await pawl.run(['image', 'show', 'minimal@2'])).stderr,
+      /^error: image "minimal@2" is not published\n/,
+    )
+  })
+}
+
+async function paging(t: Test, openWorld: OpenWorld): Promise<void> {
+  const pawl = await openInstallation(t, openWorld)
+  await storeDemoFleet(pawl.world)
+  for (let index = 0; index < 1005; index += 1) await storeNode(pawl.world, { name: `n${index}` })
+  const { stdout } = await pawl.run(['node', 'list', '--json'])
+  t.equal(JSON.parse(stdout).items.length, 1006, 'every page is followed')
+  const { stdout: table } = await pawl.run(['node', 'list'])
+  t.equal(table.split('\n').length, 1 + 1006 + 1)
+}
+
+async function writing(t: Test, openWorld: OpenWorld): Promise<void> {
+  const pawl = await openInstallation(t, openWorld)
+  await storeDemoFleet(pawl.world)
+  const file = join(temporaryFolder(t), 'autoexec.ipxe')
+  const refused = await pawl.run(['node', 'secret', 'nobody', '--autoexec', file])
+  t.equal(refused.exit, 1)
+  t.throws(() => statSync(file), 'a refused secret leaves no file')
+  const { stdout } = await pawl.run(['node', 'secret', 'node1', '--autoexec', file])
+  t.equal(statSync(file).mode & 0o777, 0o600)
+  t.match(readFileSync(file, 'utf8'), stdout.trim(), 'the script carries the secret that was shown')
+}
+
+async function tokenOf(world: Awaited<ReturnType<OpenWorld>>, role: Role): Promise<string> {
+  return createOperator(world.context, { name: role, role, expiresAt: null })
+}
+
+/** Listens until the test ends; returns the port. */
+async function listen(
+  t: Test,
+  server: ReturnType<typeof createPlainServer>,
+  host = '127.0.0.1',
+): Promise<number> {
+  await new Promise<void>((resolve) => {
+    server.listen(0, host, resolve)
+  })
+  t.teardown(() => {
+    server.close()
+    ;(server as Partial<{ closeAllConnections(): void }>).closeAllConnections?.()
+  })
+  return (server.address() as AddressInfo).port // it listens on a TCP port
+}

@@ -1,0 +1,82 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { enrol } from '../../src/boot/enrol.ts'
+import { demoProfile, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
+import { askStage1, boot, facts, machineOf, report, type Until } from '../helpers/machine.ts'
+import { forEachDatabase } from '../helpers/world.ts'
+import { type Installation, openInstallation, temporaryFolder } from './helpers/installation.ts'
+import { runScenario, type Scenario } from './helpers/scenario.ts'
+
+/** Each file is one scenario. With PAWL_UPDATE=scenarios they are written as they go, for a reader to judge. */
+const folder = join(import.meta.dirname, 'scenarios')
+const update = process.env.PAWL_UPDATE === 'scenarios'
+
+await forEachDatabase(t, async (t, openWorld) => {
+  if (t.name === 'on PostgreSQL') {
+    t.pass('the command line does not see which database it is')
+    return
+  }
+  for (const file of readdirSync(folder).sort()) {
+    await t.test(file, async (t) => {
+      const installation = await openInstallation(t, openWorld)
+      const text = readFileSync(join(folder, file), 'utf8')
+      const went = await runScenario(
+        { installation, temporary: temporaryFolder(t), actions: actionsOf(installation) },
+        text,
+      )
+      if (update) writeFileSync(join(folder, file), went)
+      else t.equal(went, text)
+    })
+  }
+})
+
+/** What can happen between commands. */
+function actionsOf(installation: Installation): Scenario['actions'] {
+  const { world } = installation
+  const { db } = world.context.storage
+  let secret = ''
+  let learnt: Awaited<ReturnType<typeof boot>> | undefined
+  return {
+    'the demo fleet is there': async () => {
+      secret = await storeDemoFleet(world)
+    },
+    'the demo profile is there': () => storeProfile(world, demoProfile),
+    'a node is there': async (name) => {
+      await storeNode(world, { name, addresses: [{ address: '192.0.2.10', prefixLength: 32 }] })
+    },
+    'node1 boots until': async (until) => {
+      learnt = await boot(world, machineOf(secret), until as Until) // the scenario names a step
+    },
+    'node1 reports': async (message) => {
+      await report(world, machineOf(secret), learnt?.report, message)
+    },
+    'node1 reports at last': async (message) => {
+      await report(world, machineOf(secret), learnt?.report, message, { final: true })
+    },
+    'a machine asks as node1 with a wrong secret': async () => {
+      await askStage1(world, machineOf('wrong')).catch(() => {})
+      await world.context.refusals.flush()
+    },
+    'an unknown machine asks with serial': async (serial) => {
+      const asked = { host: undefined, source: '192.0.2.77', request: 'enrol' }
+      await enrol(world.context, { ...asked, fields: { ...facts, serial } })
+      await world.context.refusals.flush()
+    },
+    'the label of node1 becomes': async (value) => {
+      const labels = JSON.stringify({ site: value })
+      await db.updateTable('nodes').set({ labels, serial: value }).where('name', '=', 'node1').execute()
+    },
+    'the first event of node1 is edited': async () => {
+      const where = { chain: 'node/node1', seq: 1 }
+      await db
+        .updateTable('events')
+        .set({ actor: 'operator:nobody' })
+        .where('chain', '=', where.chain)
+        .where('seq', '=', where.seq)
+        .execute()
+    },
+    'seconds pass:': async (seconds) => world.clock.advance(Number(seconds)),
+    'the server stops': () => installation.stop(),
+  }
+}
