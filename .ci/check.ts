@@ -4,7 +4,10 @@ import { run, runTap } from './tap.ts'
 const steps: [string, () => Promise<boolean>][] = [
   ['types', async () => (await run('tsc', [])) === 0],
   ['lint and format', async () => (await run('biome', ['ci', '--error-on-warnings', '.'])) === 0],
-  ['architecture and docs', async () => (await runTap(['test/architecture.test.ts', 'test/docs.test.ts'])).failed === 0],
+  [
+    'architecture and docs',
+    async () => (await runTap(['test/architecture.test.ts', 'test/docs.test.ts'])).failed === 0,
+  ],
 ]
 
 let failed = 0

@@ -23,7 +23,11 @@ export async function runTap(files: readonly string[], options: readonly string[
 }
 
 /** Runs a command with our output; resolves to its exit code. */
-export function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
+export function run(
+  command: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'], env })
     child.on('error', reject)
@@ -36,7 +40,9 @@ function counted(tap: string, code: number): Counts {
   const totals = tap.match(/^# \{[^}]*\}$/gm)?.at(-1) ?? ''
   const number = (name: string): number => Number(new RegExp(`${name}: (\\d+)`).exec(totals)?.[1] ?? 0)
   const failed = number('fail')
-  const skipped = [...tap.matchAll(/^ *ok \d+ - (.*?) # SKIP ?(.*)$/gm)].map(([, name, why]) => `${name}: ${why}`)
+  const skipped = [...tap.matchAll(/^ *ok \d+ - (.*?) # SKIP ?(.*)$/gm)].map(
+    ([, name, why]) => `${name}: ${why}`,
+  )
   return { passed: number('pass'), failed: code !== 0 && failed === 0 ? 1 : failed, skipped }
 }
 

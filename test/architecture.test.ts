@@ -1,0 +1,125 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import t from 'tap'
+
+/** The layout of docs/architecture.md as a test: every import of every file is read. */
+const root = join(import.meta.dirname, '..')
+const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .map((name) => join('src', name))
+const read = (file: string): string => readFileSync(join(root, file), 'utf8')
+
+/** The part of the source that a file belongs to: a folder, or the file itself at the top. */
+const partOf = (file: string): string => {
+  const [, first = '', second] = file.split('/')
+  return second === undefined ? first : first
+}
+
+/** What each part may import of ours, besides itself. Everything may import errors.ts and domain. */
+const may: Readonly<Record<string, readonly string[]>> = {
+  'errors.ts': [],
+  domain: [],
+  templates: [],
+  images: [],
+  pki: [],
+  storage: [],
+  'config-values.ts': ['pki'],
+  'config-table.ts': ['config-values.ts'],
+  'config-file.ts': ['config-table.ts', 'config-values.ts'],
+  'config.ts': ['config-table.ts', 'config-file.ts', 'config-values.ts'],
+  'log-redaction.ts': [],
+  'log.ts': ['log-redaction.ts'],
+  boot: ['templates', 'images', 'storage'],
+  fleet: ['boot', 'templates', 'images', 'storage'],
+  http: ['boot', 'fleet', 'images', 'storage'],
+  cli: ['config-table.ts', 'config-values.ts', 'config.ts'],
+  'init.ts': ['pki', 'storage'],
+  'server.ts': [
+    'boot',
+    'fleet',
+    'http',
+    'images',
+    'pki',
+    'storage',
+    'templates',
+    'config.ts',
+    'config-values.ts',
+    'log.ts',
+  ],
+  'main.ts': ['cli', 'config.ts', 'init.ts', 'log.ts', 'pki', 'server.ts'],
+}
+
+const imports = files.flatMap((file) =>
+  [...read(file).matchAll(/^(?:import|export)\s(type\s)?(?:[^'"`;=()]*?\sfrom\s)?'([^']+)'/gm)].map(
+    ([, type, target = '']) => ({ file, target, onlyTypes: type !== undefined }),
+  ),
+)
+
+/** What a part may take the types of: the command line is a client of the API, and shares the shapes of its answers. */
+const mayNameTypesOf: Readonly<Record<string, readonly string[]>> = { cli: ['fleet', 'http'] }
+
+t.test('imports point down only', async (t) => {
+  for (const { file, target, onlyTypes } of imports) {
+    if (!target.startsWith('.') || target.endsWith('package.json')) continue
+    const to = partOf(relative(root, join(root, dirname(file), target)))
+    const from = partOf(file)
+    const allowed =
+      from === to ||
+      to === 'errors.ts' ||
+      (to === 'domain' && from !== 'errors.ts') ||
+      may[from]?.includes(to) ||
+      (onlyTypes && mayNameTypesOf[from]?.includes(to))
+    t.ok(allowed, `${file} imports ${target}`)
+  }
+  for (const file of files) t.ok(partOf(file) in may, `${file} has its place in this table`)
+})
+
+t.test('the domain does no I/O and has no clock', async (t) => {
+  const pure = new Set(['node:crypto', 'typebox', 'typebox/compile', 'ipaddr.js'])
+  for (const { file, target } of imports) {
+    if (file.startsWith('src/domain/') && !target.startsWith('.'))
+      t.ok(pure.has(target), `${file} imports ${target}`)
+  }
+})
+
+t.test('only main.ts reads the process and the clock', async (t) => {
+  // Files and folders are told apart by who owns them, temporary files by who made them: facts of the process, not input.
+  const mayRead: Readonly<Record<string, RegExp>> = {
+    'src/pki/key-file.ts': /process\.(geteuid|pid)/g,
+    'src/images/artifacts.ts': /process\.(pid|kill)/g,
+    'src/images/temporary.ts': /process\.(pid|kill)/g,
+  }
+  for (const file of files.filter((file) => file !== 'src/main.ts')) {
+    const code = read(file)
+      .replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '')
+      .replace(mayRead[file] ?? /$^/, '')
+    t.notMatch(code, /\bprocess\.|\bnew Date\(\)|\bDate\.now\(/, file)
+  }
+})
+
+t.test('each risky package stands behind one file', async (t) => {
+  const behind: Readonly<Record<string, RegExp>> = {
+    '@peculiar/x509': /^src\/pki\/x509\.ts$/,
+    'reflect-metadata': /^src\/pki\/x509\.ts$/,
+    liquidjs: /^src\/templates\//,
+    'better-sqlite3': /^src\/storage\/database\.ts$/,
+    pg: /^src\/storage\/database\.ts$/,
+    commander: /^src\/cli\//,
+  }
+  for (const { file, target } of imports) {
+    const only = behind[target]
+    if (only !== undefined) t.match(file, only, `${target} in ${file}`)
+  }
+})
+
+t.test('every dependency has a line in CONTRIBUTING that says what it is for', async (t) => {
+  const { dependencies, devDependencies, optionalDependencies } = JSON.parse(read('package.json'))
+  const text = read('CONTRIBUTING.md')
+  for (const name of Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies })) {
+    t.ok(text.includes(`\`${name}\``), name)
+  }
+})
+
+t.test('files stay small', async (t) => {
+  for (const file of files) t.ok(read(file).split('\n').length <= 301, file)
+})
