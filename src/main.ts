@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import closeWithGrace from 'close-with-grace'
@@ -8,6 +7,7 @@ import { type Config, dataDirOf, loadConfig } from './config.ts'
 import { initPawl } from './init.ts'
 import { createLog } from './log.ts'
 import { checkDataFolder, settingsFile } from './pki/data-folder.ts'
+import { findSecretFile } from './pki/key-file.ts'
 import { startServer } from './server.ts'
 
 /** The entry: reads the process and the clock, and hands them over. Nothing else in Pawl does. */
@@ -31,7 +31,7 @@ const local: LocalCommands = {
   async server(flags) {
     const dataDir = dataDirOf({ flags, env: io.env })
     checkDataFolder(dataDir)
-    const config = configOf(flags, readFileSync(settingsFile(dataDir), 'utf8'))
+    const config = configOf(flags, findSecretFile(settingsFile(dataDir)))
     const log = createLog(config.logLevel)
     const server = await startServer({
       config,

@@ -13,7 +13,7 @@ import { recordRefusal } from '../boot/work.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
-import { parseUrlEncoded } from './form.ts'
+import { parseQuery } from './form.ts'
 import { handshakeFault } from './handshake.ts'
 import { statusOf } from './problem.ts'
 import { bootRoutes } from './routes/boot.ts'
@@ -61,7 +61,7 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
     // iPXE keeps connections for 10 s: closing before it does costs it a failed request.
     keepAliveTimeout: limits.idleTimeoutSeconds * 1000,
     forceCloseConnections: 'idle',
-    routerOptions: { maxParamLength: 300, querystringParser: parseUrlEncoded },
+    routerOptions: { maxParamLength: 300, querystringParser: parseQuery },
   }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
   const server = app.server as unknown as Server
   server.maxConnections = limits.maxConnections

@@ -11,6 +11,14 @@ export function parseUrlEncoded(text: string): Fields {
   return collect(new URLSearchParams(text))
 }
 
+/**
+ * Reads a query string. Here `+` is a plus sign, not a space: iPXE sends it as it is (a serial number `a+b`, its own
+ * version), and a space as `%20`. Form bodies keep the form's meaning.
+ */
+export function parseQuery(text: string): Fields {
+  return parseUrlEncoded(text.replaceAll('+', '%2B'))
+}
+
 /** Reads a small request body by its content type: urlencoded, multipart or JSON. Throws `invalid`. */
 export async function parseBody(contentType: string | undefined, body: Buffer | undefined): Promise<Fields> {
   if (body === undefined || body.length === 0) return {}

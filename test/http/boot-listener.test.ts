@@ -218,6 +218,18 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.same(await world.context.storage.db.selectFrom('tokens').select('id').execute(), [])
   })
 
+  await t.test('a plus sign in a fact stays one: iPXE does not escape it', async (t) => {
+    const { world, app, secret } = await listen(t, openWorld)
+    await world.context.storage.db
+      .updateTable('nodes')
+      .set({ serial: 'a+b' })
+      .where('name', '=', 'node1')
+      .execute()
+    const url = `/v1/boot/node1/stage1.ipxe?secret=${secret}&serial=a+b&version=1.21.1+git`
+    t.equal((await app.inject({ method: 'GET', url })).statusCode, 200)
+    t.match((await world.events({ kind: 'session-opened' }))[0]?.detail.facts, { version: '1.21.1+git' })
+  })
+
   await t.test('X-Forwarded-For is believed from listed proxies only', async (t) => {
     for (const [trustedProxies, source] of [
       [[], '127.0.0.1'],
