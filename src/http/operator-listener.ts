@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify, {
   type FastifyInstance,
+  type FastifyPluginCallback,
   type FastifyReply,
   type FastifyRequest,
   type FastifySchemaValidationError,
@@ -14,7 +15,7 @@ import { PawlError } from '../errors.ts'
 import type { ArtifactStore } from '../images/artifacts.ts'
 import { operatorAuth } from './operator-auth.ts'
 import { asPawlError, problemOf } from './problem.ts'
-import type { OperatorApp } from './routes/operator-app.ts'
+import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
 import { artifactRoutes, imageRoutes } from './routes/operator-images.ts'
 import { nodeRoutes, pendingRoutes } from './routes/operator-nodes.ts'
@@ -62,7 +63,8 @@ export function buildOperatorListener(
 ): FastifyInstance {
   const app = open(options)
   const auth = operatorAuth(context)
-  const parts = { context, auth, artifacts: options.artifacts }
+  const longTimeoutSeconds = options.limits.uploadTimeoutSeconds
+  const parts = { context, auth, artifacts: options.artifacts, longTimeoutSeconds }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
@@ -77,19 +79,24 @@ export function buildOperatorListener(
     throw new PawlError('not-found', `there is nothing at ${request.method} ${quote(pathOf(request))}`)
   })
   healthRoutes(app, parts)
-  const { uploadTimeoutSeconds } = options.limits
-  app.register(
-    async (api: OperatorApp) => {
-      nodeRoutes(api, parts)
-      pendingRoutes(api, parts)
-      imageRoutes(api, parts)
-      profileRoutes(api, parts)
-      eventRoutes(api, parts)
-      api.register(async (uploads: OperatorApp) => artifactRoutes(uploads, parts, uploadTimeoutSeconds))
-    },
-    { prefix: '/api/v1' },
-  )
+  app.register(apiRoutes(parts), { prefix: '/api/v1' })
   return app as unknown as FastifyInstance
+}
+
+function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
+  return (app, _options, done) => {
+    const api = app as unknown as OperatorApp // a child of ours
+    nodeRoutes(api, parts)
+    pendingRoutes(api, parts)
+    imageRoutes(api, parts)
+    profileRoutes(api, parts)
+    eventRoutes(api, parts)
+    api.register((uploads, _nested, ready) => {
+      artifactRoutes(uploads as unknown as OperatorApp, parts)
+      ready()
+    })
+    done()
+  }
 }
 
 function open({ tls, log, limits, trustedProxies = [] }: OperatorListenerOptions): OperatorApp {

@@ -1,6 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import type { BootContext } from '../../boot/context.ts'
 import type { ArtifactStore } from '../../images/artifacts.ts'
@@ -21,6 +22,23 @@ export interface OperatorParts {
   readonly context: BootContext
   readonly auth: OperatorAuth
   readonly artifacts: ArtifactStore
+  /** For routes that move or read gigabytes. */
+  readonly longTimeoutSeconds: number
+}
+
+/** What a route adds that may take long: its own limit, for the answer and for the silence on its connection until then. */
+export function long({ longTimeoutSeconds }: OperatorParts): {
+  handlerTimeout: number
+  onRequest: (request: FastifyRequest) => Promise<void>
+} {
+  const milliseconds = longTimeoutSeconds * 1000
+  return {
+    handlerTimeout: milliseconds,
+    onRequest: async ({ raw }) => {
+      // `inject` has no socket of node:net.
+      if (raw.socket instanceof Socket) raw.socket.setTimeout(milliseconds)
+    },
+  }
 }
 
 /** The path of what has a name. */

@@ -4,13 +4,14 @@ import { PawlError } from '../../errors.ts'
 import { pageOfEvents, verifyEvents } from '../../fleet/event-view.ts'
 import { eventQuery, eventsAnswer, verificationAnswer } from '../schemas/event.ts'
 import { whoamiAnswer } from '../schemas/fleet.ts'
-import { bare, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const anyone = { config: { role: 'anyone' } } as const
 
 /** The record of everything that happened, and who is asking. */
-export function eventRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+export function eventRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth } = parts
   const { db } = context.storage
   app.get(
     '/events',
@@ -20,8 +21,10 @@ export function eventRoutes(app: OperatorApp, { context, auth }: OperatorParts):
       return pageOfEvents(db, { ...rest, limit, ...(since === undefined ? {} : { since: timeOf(since) }) })
     },
   )
-  app.get('/events/verify', { ...viewer, schema: { ...bare, response: { 200: verificationAnswer } } }, () =>
-    verifyEvents(db),
+  app.get(
+    '/events/verify',
+    { ...viewer, ...long(parts), schema: { ...bare, response: { 200: verificationAnswer } } },
+    () => verifyEvents(db),
   )
   app.get('/whoami', { ...viewer, schema: { ...bare, response: { 200: whoamiAnswer } } }, async (request) =>
     auth.operatorOf(request),

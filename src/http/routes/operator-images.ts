@@ -13,13 +13,14 @@ import {
   imagesAnswer,
   publishedAnswer,
 } from '../schemas/fleet.ts'
-import { bare, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const publisher = { config: { role: 'publisher' } } as const
 
 /** Images. A manifest is read by domain/image.ts, which says what is wrong with it better than a schema here could. */
-export function imageRoutes(app: OperatorApp, { context, auth, artifacts }: OperatorParts): void {
+export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth, artifacts } = parts
   const { db } = context.storage
   app.get('/images', { ...viewer, schema: { ...bare, response: { 200: imagesAnswer } } }, async () => ({
     items: await listImages(db),
@@ -34,6 +35,7 @@ export function imageRoutes(app: OperatorApp, { context, auth, artifacts }: Oper
     '/images',
     {
       ...publisher,
+      ...long(parts), // every byte is read back
       schema: {
         body: Type.Unknown(),
         querystring: nothing,
@@ -51,11 +53,8 @@ export function imageRoutes(app: OperatorApp, { context, auth, artifacts }: Oper
  * Artifacts, by digest: their bodies are streamed to the disk as they come and may take hours, so this is registered
  * apart, with no reading of bodies ahead.
  */
-export function artifactRoutes(
-  app: OperatorApp,
-  { artifacts }: OperatorParts,
-  uploadTimeoutSeconds: number,
-): void {
+export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { artifacts } = parts
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
   const path = { params: artifactPath, querystring: nothing }
@@ -68,7 +67,7 @@ export function artifactRoutes(
     '/artifacts/sha256/:hex',
     {
       ...publisher,
-      handlerTimeout: uploadTimeoutSeconds * 1000,
+      ...long(parts),
       schema: { ...path, response: { 200: artifactAnswer, 201: artifactAnswer } },
     },
     async (request, reply) => {

@@ -5,15 +5,11 @@ import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { enrol } from '../../src/boot/enrol.ts'
 import { approveMachine, listPending, rejectMachine } from '../../src/fleet/enrolment.ts'
-import { pageOfEvents, verifyEvents } from '../../src/fleet/event-view.ts'
 import { listImages, publishImage, showImage } from '../../src/fleet/images.ts'
 import { addNode } from '../../src/fleet/nodes.ts'
 import { createOperator } from '../../src/fleet/operators.ts'
 import { applyProfile } from '../../src/fleet/profiles.ts'
-import { timelineOf } from '../../src/fleet/timeline.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
-import { storeDemoFleet } from '../helpers/fleet.ts'
-import { askStage1, boot, machineOf, report } from '../helpers/machine.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { smallFile, smallKernel, smallManifest } from '../helpers/small-image.ts'
 import { forEachDatabase, type World } from '../helpers/world.ts'
@@ -200,86 +196,5 @@ await forEachDatabase(t, async (t, openWorld) => {
         code: 'invalid',
       })
     }
-  })
-
-  await t.test('a timeline tells a boot stage by stage, and why a node does not boot', async (t) => {
-    const world = await openWorld()
-    const { context, clock } = world
-    const asksAs = machineOf(await storeDemoFleet(world))
-    t.match(await timelineOf(context, 'node1'), { session: null, stages: [], events: [] })
-    await errorOf(askStage1(world, machineOf('wrong')))
-    await context.refusals.flush()
-    t.match(await timelineOf(context, 'node1'), {
-      session: null,
-      events: [{ kind: 'refused', detail: { cause: 'wrong-secret' } }],
-    })
-    clock.advance(60)
-    const first = await boot(world, asksAs, 'handover')
-    clock.advance(60)
-    const second = await boot(world, asksAs, 'join')
-    await report(world, asksAs, second.report, 'error: the disk is slow')
-    clock.advance(90)
-    await errorOf(askStage1(world, machineOf('wrong')))
-    await report(world, asksAs, second.report, 'success')
-    await context.refusals.flush()
-    const timeline = await timelineOf(context, 'node1')
-    t.match(timeline.session, {
-      id: second.session,
-      state: 'ready',
-      sequence: 'boot',
-      profile: 'demo',
-      images: [
-        { stage: 'stage2', ref: 'small@1' },
-        { stage: 'stage3', ref: 'full@1' },
-      ],
-      facts: { serial: 'SN1' },
-      endedAt: '2026-11-21T06:03:30.000Z',
-    })
-    t.same(
-      timeline.stages.map((stage) => [stage.stage, stage.seconds, stage.outcome]),
-      [
-        ['stage1', 0, 'done'],
-        ['stage2', 0, 'done'],
-        ['stage3', 0, 'done'],
-        ['join', 90, 'done'],
-        ['report', 0, 'ready'],
-      ],
-    )
-    const kinds = timeline.events.map((event) => event.kind)
-    for (const kind of ['session-superseded', 'session-opened', 'attempt-failed', 'refused', 'session-ready'])
-      t.ok(kinds.includes(kind), kind)
-    t.notMatch(JSON.stringify(timeline), /sealed:|"join":\{/)
-    const before = await timelineOf(context, 'node1', first.session)
-    t.match(before, {
-      session: { id: first.session, state: 'superseded', cause: 'a later stage 1' },
-      stages: [{ stage: 'stage1', seconds: 60, outcome: 'superseded' }],
-    })
-    t.ok(before.events.every((event) => event.session === first.session))
-    await addNode(context, ann, { name: 'node2' })
-    t.match(await errorOf(timelineOf(context, 'node2', first.session)), {
-      code: 'not-found',
-      message: /node "node2" has no session/,
-    })
-    t.match(await errorOf(timelineOf(context, 'node3')), { code: 'not-found' })
-  })
-
-  await t.test('events are paged from a cursor, or the newest shown; an edited one is found', async (t) => {
-    const world = await openWorld({ verify: false })
-    const { context } = world
-    const { db } = context.storage
-    for (const name of ['a', 'b', 'c', 'd', 'e']) await addNode(context, ann, { name })
-    const names = async (filter: object): Promise<unknown> => {
-      const { items, next } = await pageOfEvents(db, { limit: 2, ...filter })
-      return [items.map((event) => event.node).join(''), next === null]
-    }
-    t.same(await names({}), ['de', true])
-    t.same(await names({ after: 0 }), ['ab', false])
-    const { next } = await pageOfEvents(db, { limit: 2, after: 0 })
-    t.same(await names({ after: next }), ['cd', false])
-    t.same(await names({ since: world.clock.now(), limit: 5 }), ['abcde', true])
-    t.same(await names({ node: 'c' }), ['c', true])
-    t.match(await verifyEvents(db), { ok: true, chains: 5, events: 5, faults: [], note: /signed checkpoint/ })
-    await db.updateTable('events').set({ actor: 'operator:bob' }).where('node', '=', 'c').execute()
-    t.match(await verifyEvents(db), { ok: false, faults: [{ chain: 'node/c', seq: 1, fault: 'edited' }] })
   })
 })
