@@ -1,8 +1,8 @@
 import { type Artifact, parseManifest } from '../domain/image.ts'
-import { readStoredProfile } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { hashesEqual, hashSecret, parseToken, type SecretHash, type TokenKind } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
+import { listProfiles, readProfile } from '../storage/fleet.ts'
 import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
 import type { StageName } from '../storage/tables.ts'
 import { findToken } from '../storage/tokens.ts'
@@ -83,10 +83,10 @@ export async function renewDownload(context: BootContext, download: Download): P
  * such a profile names is open: the images of the other profiles stay private to their sessions.
  */
 export async function findOpenArtifact(db: Queries, digest: string): Promise<Artifact | undefined> {
-  const profiles = await db.selectFrom('profiles').select('document').execute()
+  const profiles = await listProfiles(db)
   const refs = new Set<string>()
-  for (const { document } of profiles) {
-    const profile = readStoredProfile(document)
+  for (const row of profiles) {
+    const profile = readProfile(row)
     if (profile.downloads !== 'digest') continue
     for (const sequence of [profile.boot, profile.reinstall]) {
       if (typeof sequence === 'object' && 'stage2' in sequence) refs.add(sequence.stage2).add(sequence.stage3)

@@ -1,11 +1,11 @@
 import { addSeconds } from '../domain/clock.ts'
 import { type Facts, macOf, parseFacts, sameMachine, uuidOf } from '../domain/facts.ts'
 import { parseNodeName } from '../domain/node.ts'
-import { type Profile, readStoredProfile, type Sequence, type SequenceName } from '../domain/profile.ts'
+import type { Profile, Sequence, SequenceName } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { advance, nodeTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
-import { findProfile } from '../storage/fleet.ts'
+import { findProfile, readProfile } from '../storage/fleet.ts'
 import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
 import { countSessionsSince, findLiveSession, insertSession } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
@@ -170,7 +170,7 @@ async function selectByFacts(context: BootContext, facts: Facts): Promise<string
 async function profileOf(work: Work, node: NodeRecord): Promise<Profile> {
   const row = node.profile === null ? undefined : await findProfile(work.tx, node.profile)
   if (row === undefined) throw new Refusal('no-profile', { node: node.name })
-  return readStoredProfile(row.document)
+  return readProfile(row)
 }
 
 /** A stick in the wrong machine: what an operator has registered is not contradicted by a request. */

@@ -102,12 +102,6 @@ export function writeProfile(profile: Profile): Record<string, unknown> {
   return reinstall === undefined ? rest : { ...rest, reinstall }
 }
 
-/** Reads a stored profile: what `writeProfile` wrote, its secret settings sealed, so that their rules do not apply. */
-export function readStoredProfile(text: string): Profile {
-  const stored = JSON.parse(text) as Profile // our own row, checked when it was applied
-  return { ...stored, reinstall: stored.reinstall ?? undefined }
-}
-
 function withDefaults(written: Written): Profile {
   const evidence = written.evidence ?? ['secret']
   return {

@@ -2,19 +2,14 @@ import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
 import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
 import { hashSecret, parseToken, tokenFromRandom } from '../../src/domain/token.ts'
 import { setAddresses, setMacs } from '../../src/storage/nodes.ts'
-import type { NodeRow } from '../../src/storage/tables.ts'
+import type { ImageRow, NodeRow } from '../../src/storage/tables.ts'
 import type { World } from './world.ts'
 
 /** The digest of an artifact that exists only in manifests. */
 export const digestOf = (letter: string): string => letter.repeat(64)
 
-/** Publishes an image's manifest, without bytes. */
-export async function publishImage(
-  world: World,
-  ref: string,
-  letter: string,
-  withFilesystem = true,
-): Promise<void> {
+/** The row of an image that has no bytes. */
+export function manifestOf(ref: string, letter: string, at: string, withFilesystem = true): ImageRow {
   const [name, version] = ref.split('@')
   const artifact = (role: string, n: number): object => ({
     role,
@@ -35,17 +30,25 @@ export async function publishImage(
       ...(withFilesystem ? [artifact('filesystem', 3)] : []),
     ],
   })
-  await world.context.storage.db
-    .insertInto('images')
-    .values({
-      name: manifest.name,
-      version: manifest.version,
-      manifest: JSON.stringify(manifest),
-      digest: manifestDigest(manifest),
-      created_at: world.clock.now().toISOString(),
-      created_by: 'test',
-    })
-    .execute()
+  return {
+    name: manifest.name,
+    version: manifest.version,
+    manifest: JSON.stringify(manifest),
+    digest: manifestDigest(manifest),
+    created_at: at,
+    created_by: 'test',
+  }
+}
+
+/** Publishes an image's manifest, without bytes. */
+export async function publishImage(
+  world: World,
+  ref: string,
+  letter: string,
+  withFilesystem = true,
+): Promise<void> {
+  const row = manifestOf(ref, letter, world.clock.now().toISOString(), withFilesystem)
+  await world.context.storage.db.insertInto('images').values(row).execute()
 }
 
 /** Stores a profile as it is written. */
