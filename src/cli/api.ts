@@ -102,21 +102,15 @@ async function send(connection: Connection, agent: Agent, call: Call): Promise<A
   })
   message.on('timeout', () => message.destroy(Object.assign(new Error('timeout'), { code: 'ETIMEDOUT' })))
   const answered = answerTo(message)
-  if (body === undefined) {
-    message.end(json)
-    return answered.catch((error: unknown) => {
-      throw isPawlError(error) ? error : unreachable(connection, error)
-    })
-  }
-  const sent = pipeline(body.stream, message)
+  if (body === undefined) message.end(json)
+  // Where sending fails, so does the request, or it is answered: a server that refuses an upload answers before it is whole.
+  else pipeline(body.stream, message).catch(() => {})
   try {
-    // A server that refuses an upload answers before it is whole: its answer says more than the broken pipe.
-    const [answer] = await Promise.all([answered, sent.catch(() => answered)])
-    return answer
+    return await answered
   } catch (error) {
-    if (isPawlError(error)) throw error
-    const [cause] = await Promise.allSettled([sent])
-    throw unreachable(connection, cause?.status === 'rejected' ? cause.reason : error)
+    throw isPawlError(error) ? error : unreachable(connection, error)
+  } finally {
+    body?.stream.destroy()
   }
 }
 
@@ -130,7 +124,7 @@ function urlOf(connection: Connection, { path, query }: Call): URL {
 
 function answerTo(message: ReturnType<typeof httpsRequest>): Promise<Answered> {
   return new Promise((resolve, reject) => {
-    message.once('error', reject)
+    message.on('error', reject)
     message.once('response', (response) => {
       readBody(response).then(
         (text) =>

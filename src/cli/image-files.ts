@@ -49,9 +49,14 @@ export async function streamFile(file: ImageFile): Promise<Readable> {
   const { size } = await handle.stat()
   if (size < file.size) {
     await handle.close()
-    throw new PawlError('invalid', `the ${file.role} ${file.path} became shorter while it was published`)
+    throw becameShorter(file)
   }
   return handle.createReadStream({ end: file.size - 1, highWaterMark: chunkBytes })
+}
+
+/** The error for a file that has fewer bytes than were hashed. */
+export function becameShorter({ role, path }: ImageFile): PawlError {
+  return new PawlError('invalid', `the ${role} ${path} became shorter while it was published`)
 }
 
 async function openFile(role: ArtifactRole, path: string): Promise<FileHandle> {

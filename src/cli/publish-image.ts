@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises'
-import { Transform } from 'node:stream'
+import { type Readable, Transform } from 'node:stream'
 import {
   type ArtifactRole,
   artifactRoles,
@@ -14,7 +14,7 @@ import { isPawlError, PawlError } from '../errors.ts'
 import type { ImageView, PublishedImage } from './answers.ts'
 import { type Api, pathOf } from './api.ts'
 import { formatSize } from './format.ts'
-import { hashFile, type ImageFile, streamFile } from './image-files.ts'
+import { becameShorter, hashFile, type ImageFile, streamFile } from './image-files.ts'
 import type { Io } from './io.ts'
 import { type Progress, showProgress } from './progress.ts'
 import { argument } from './values.ts'
@@ -103,23 +103,25 @@ async function send(api: Api, io: Io, file: ImageFile): Promise<void> {
       progress.done(`${formatSize(file.size)}, there already`)
       return
     }
-    await api.upload(path, counted(await streamFile(file), progress), file.size)
+    await api.upload(path, counted(await streamFile(file), file, progress), file.size)
     progress.done(`${formatSize(file.size)}, sent`)
   })
 }
 
-function counted(source: NodeJS.ReadableStream, progress: Progress): Transform {
+/** Counts what passes. A file that ends early would leave the server waiting for the rest: that is an error here. */
+function counted(source: Readable, file: ImageFile, progress: Progress): Transform {
+  let missing = file.size
   const counter = new Transform({
     transform(chunk: Buffer, _encoding, callback) {
+      missing -= chunk.length
       progress.add(chunk.length)
       callback(null, chunk)
     },
+    flush: (callback) => callback(missing === 0 ? null : becameShorter(file)),
   })
   source.once('error', (error) => counter.destroy(error))
   // A server that stops reading ends the counter; the file must not stay open behind it.
-  counter.once('close', () => {
-    ;(source as Partial<Pick<Transform, 'destroy'>>).destroy?.()
-  })
+  counter.once('close', () => source.destroy())
   return source.pipe(counter)
 }
 

@@ -35,7 +35,7 @@ function sectionOf({ path, command }: Leaf): string {
   return [
     `## ${path}`,
     '',
-    `\`${`${path} ${usageOf(command)}`.trim()}\``,
+    `\`${[path, ...usageOf(command)].join(' ')}\``,
     '',
     command.description(),
     ...table,
@@ -48,9 +48,9 @@ function sectionOf({ path, command }: Leaf): string {
 }
 
 /** Commander's usage puts `[options]` first; in print the flags follow what they are about. */
-function usageOf(command: Command): string {
-  const usage = command.usage()
-  return usage.startsWith('[options]') ? `${usage.slice('[options]'.length).trim()} [options]` : usage
+function usageOf(command: Command): string[] {
+  const words = command.usage().split(' ')
+  return words[0] === '[options]' ? [...words.slice(1), '[options]'] : words
 }
 
 function argumentRow(argument: Argument): string {

@@ -6,6 +6,7 @@ import { type AddressInfo, createServer as createPlainServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { createOperator } from '../../src/fleet/operators.ts'
+import { appendEvent } from '../../src/storage/events.ts'
 import type { Role } from '../../src/storage/tables.ts'
 import { storeDemoFleet, storeNode } from '../helpers/fleet.ts'
 import { smallKernel } from '../helpers/small-image.ts'
@@ -96,6 +97,39 @@ await t.test('with a server that is not as it should be', async (t) => {
     t.match((await list(await listen(t, plain))).stderr, /it does not speak TLS\n/)
   })
 
+  await t.test('hears a refusal in the middle of an upload', async (t) => {
+    const folder = temporaryFolder(t)
+    const big = join(folder, 'big')
+    writeFileSync(big, Buffer.alloc(32 * 1024 * 1024, 1))
+    const port = await odd((request, response) => {
+      const full = request.method === 'PUT'
+      response.writeHead(full ? 507 : 404, { 'content-type': 'application/problem+json' })
+      response.end(
+        JSON.stringify({
+          detail: full ? 'the disk is full' : 'absent',
+          code: full ? 'disk-full' : 'not-found',
+        }),
+      )
+      if (full) request.pause()
+    })
+    const argv = ['image', 'publish', 'a@1', '--kernel', big, '--initramfs', big]
+    const ran = await run(argv, { env: { ...env, PAWL_URL: `https://127.0.0.1:${port}` } })
+    t.same(ran, { exit: 1, stdout: '', stderr: 'error: the disk is full\n' })
+  })
+
+  await t.test('refuses a file that becomes shorter while it is published', async (t) => {
+    const file = join(temporaryFolder(t), 'kernel')
+    writeFileSync(file, 'a kernel')
+    const port = await odd((request, response) => {
+      if (request.method === 'HEAD') writeFileSync(file, '')
+      response.writeHead(404, { 'content-type': 'application/problem+json' })
+      response.end(JSON.stringify({ detail: 'absent', code: 'not-found' }))
+    })
+    const argv = ['image', 'publish', 'a@1', '--kernel', file, '--initramfs', file]
+    const ran = await run(argv, { env: { ...env, PAWL_URL: `https://127.0.0.1:${port}` } })
+    t.equal(ran.stderr, `error: the kernel ${file} became shorter while it was published\n`)
+  })
+
   await t.test('never shows the token', async (t) => {
     const port = await answering(401, 'application/problem+json', '{"detail": "no"}')
     const { stdout, stderr } = await list(port)
@@ -111,6 +145,7 @@ await forEachDatabase(t, async (t, openWorld) => {
   }
   await t.test('image publish', (t) => publishing(t, openWorld))
   await t.test('node list', (t) => paging(t, openWorld))
+  await t.test('event list', (t) => following(t, openWorld))
   await t.test('node secret --autoexec', (t) => writing(t, openWorld))
 })
 
@@ -233,6 +268,33 @@ async function paging(t: Test, openWorld: OpenWorld): Promise<void> {
   t.equal(JSON.parse(stdout).items.length, 1006, 'every page is followed')
   const { stdout: table } = await pawl.run(['node', 'list'])
   t.equal(table.split('\n').length, 1 + 1006 + 1)
+}
+
+async function following(t: Test, openWorld: OpenWorld): Promise<void> {
+  const pawl = await openInstallation(t, openWorld)
+  const at = pawl.world.clock.now()
+  const event = {
+    kind: 'node-changed',
+    at,
+    node: 'n',
+    session: null,
+    actor: 'server',
+    source: null,
+    detail: {},
+  } as const
+  await pawl.world.context.storage.transaction(async (tx) => {
+    for (let index = 0; index < 2500; index += 1) await appendEvent(tx, event)
+  })
+  const seqs = async (...flags: string[]): Promise<number[]> => {
+    const { stdout } = await pawl.run(['event', 'list', '--node', 'n', '--json', ...flags])
+    return JSON.parse(stdout).items.map((item: { seq: number }) => item.seq)
+  }
+  const numbers = (from: number, to: number): number[] =>
+    Array.from({ length: to - from + 1 }, (_, i) => from + i)
+  t.same(await seqs(), numbers(2401, 2500), 'the newest, in order')
+  t.same(await seqs('--limit', '3'), [2498, 2499, 2500])
+  t.same(await seqs('--since', '1h'), numbers(1, 2500), 'every page since a time is followed')
+  t.same(await seqs('--since', '1h', '--limit', '1200'), numbers(1, 1200))
 }
 
 async function writing(t: Test, openWorld: OpenWorld): Promise<void> {

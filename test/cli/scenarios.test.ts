@@ -21,8 +21,9 @@ await forEachDatabase(t, async (t, openWorld) => {
     await t.test(file, async (t) => {
       const installation = await openInstallation(t, openWorld)
       const text = readFileSync(join(folder, file), 'utf8')
+      const learnt = new Map<string, string>()
       const went = await runScenario(
-        { installation, temporary: temporaryFolder(t), actions: actionsOf(installation) },
+        { installation, temporary: temporaryFolder(t), learnt, actions: actionsOf(installation, learnt) },
         text,
       )
       if (update) writeFileSync(join(folder, file), went)
@@ -32,11 +33,11 @@ await forEachDatabase(t, async (t, openWorld) => {
 })
 
 /** What can happen between commands. */
-function actionsOf(installation: Installation): Scenario['actions'] {
+function actionsOf(installation: Installation, learnt: Scenario['learnt']): Scenario['actions'] {
   const { world } = installation
   const { db } = world.context.storage
   let secret = ''
-  let learnt: Awaited<ReturnType<typeof boot>> | undefined
+  let booted: Awaited<ReturnType<typeof boot>> | undefined
   return {
     'the demo fleet is there': async () => {
       secret = await storeDemoFleet(world)
@@ -46,13 +47,14 @@ function actionsOf(installation: Installation): Scenario['actions'] {
       await storeNode(world, { name, addresses: [{ address: '192.0.2.10', prefixLength: 32 }] })
     },
     'node1 boots until': async (until) => {
-      learnt = await boot(world, machineOf(secret), until as Until) // the scenario names a step
+      booted = await boot(world, machineOf(secret), until as Until) // the scenario names a step
+      learnt.set('$SESSION', booted.session)
     },
     'node1 reports': async (message) => {
-      await report(world, machineOf(secret), learnt?.report, message)
+      await report(world, machineOf(secret), booted?.report, message)
     },
     'node1 reports at last': async (message) => {
-      await report(world, machineOf(secret), learnt?.report, message, { final: true })
+      await report(world, machineOf(secret), booted?.report, message, { final: true })
     },
     'a machine asks as node1 with a wrong secret': async () => {
       await askStage1(world, machineOf('wrong')).catch(() => {})
@@ -60,7 +62,8 @@ function actionsOf(installation: Installation): Scenario['actions'] {
     },
     'an unknown machine asks with serial': async (serial) => {
       const asked = { host: undefined, source: '192.0.2.77', request: 'enrol' }
-      await enrol(world.context, { ...asked, fields: { ...facts, serial } })
+      const script = await enrol(world.context, { ...asked, fields: { ...facts, serial } })
+      learnt.set('$CODE', /"code":"([^"]+)"/.exec(script)?.[1] ?? '')
       await world.context.refusals.flush()
     },
     'the label of node1 becomes': async (value) => {

@@ -1,11 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { artifactRoles, parseImageRef } from '../../domain/image.ts'
 import type { ImageView, Page } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatSize, formatTime } from '../format.ts'
-import { publishImage } from '../publish-image.ts'
 import { toned } from '../text.ts'
 import { argument } from '../values.ts'
 
@@ -41,6 +39,7 @@ function addPublish(image: Command, context: Context): void {
     .option('--min-memory <MiB>', 'the memory a machine must have', parseMebibytes)
     .action((ref: string, flags: PublishFlags) =>
       withApi(context, async (api) => {
+        const { publishImage } = await import('../publish-image.ts') // schemas take time to load: only who needs them waits
         const { kernel, initramfs, filesystem } = flags
         const published = await publishImage(api, context.io, {
           ref,
@@ -80,6 +79,7 @@ function addShow(image: Command, context: Context): void {
     .argument('<name@version>', 'the image')
     .action((text: string) =>
       withApi(context, async (api) => {
+        const { parseImageRef } = await import('../../domain/image.ts')
         const { name, version } = argument(text, parseImageRef)
         const found = await api.get<ImageView>(`/images${pathOf(name, version)}`)
         answer(context, found, () => show(context, found))
@@ -121,11 +121,10 @@ function show({ output }: Context, { ref, digest, manifest, createdAt, createdBy
       name: 'memory',
       value: manifest.minMemoryMiB === undefined ? 'any' : `at least ${manifest.minMemoryMiB} MiB`,
     },
-    ...artifactRoles.flatMap((role) =>
-      manifest.artifacts
-        .filter((artifact) => artifact.role === role)
-        .map((artifact) => ({ name: role, value: [artifact.digest, formatSize(artifact.size)] })),
-    ),
+    ...manifest.artifacts.map(({ role, digest: of, size }) => ({
+      name: role,
+      value: [of, formatSize(size)],
+    })),
     { name: 'published', value: `${formatTime(createdAt)} by ${createdBy.replace(/^operator:/, '')}` },
   ])
 }

@@ -5,9 +5,7 @@ import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge } from '../format.ts'
-import { readProfile } from '../profile-file.ts'
 import { argument } from '../values.ts'
-import { asciiYaml } from '../yaml-text.ts'
 
 /** Adds `pawl profile …`. */
 export function addProfileCommands(program: Command, context: Context): void {
@@ -26,6 +24,7 @@ function addApply(profile: Command, context: Context): void {
     .requiredOption('-f, --file <FILE>', 'the file; "-" reads stdin')
     .action(({ file }: { file: string }) =>
       withApi(context, async (api) => {
+        const { readProfile } = await import('../profile-file.ts') // schemas take time to load: only who needs them waits
         const written = await readProfile(file, context.io.stdin)
         const applied = await api.put<AppliedProfile>(`/profiles${pathOf(written.name)}`, written)
         answer(context, applied, () =>
@@ -61,6 +60,7 @@ function addShow(profile: Command, context: Context): void {
     .action((name: string) =>
       withApi(context, async (api) => {
         const found = await api.get<ProfileView>(`/profiles${pathOf(argument(name, parseName))}`)
+        const { asciiYaml } = await import('../yaml-text.ts')
         answer(context, found, () => {
           for (const line of asciiYaml(found.profile)) context.output.line(line)
         })

@@ -11,11 +11,13 @@ import type { Installation, Ran } from './installation.ts'
  *     @   how it is run from here on: `terminal 80`, `pipe`, `NAME=VALUE`, `NAME=`
  *     +   a file `PATH MODE` in $TMP, and its lines, each behind `|`
  *
- * $DATA, $TMP, $URL and $TOKEN stand for what differs from run to run. An escape character is written `^[`.
+ * $DATA, $TMP, $URL, $TOKEN, and what an action has learnt, stand for what differs from run to run; $SECRET and $HASH for any. An escape character is written `^[`.
  */
 export interface Scenario {
   readonly installation: Installation
   readonly temporary: string
+  /** Values that actions found out, by the name that stands for them: `$CODE`. */
+  readonly learnt: Map<string, string>
   /** What lines with `&` do, by their text. */
   readonly actions: Readonly<Record<string, (argument: string) => Promise<void>>>
 }
@@ -89,14 +91,9 @@ function writeFile({ temporary }: Scenario, line: string, content: readonly stri
   chmodSync(file, Number.parseInt(mode, 8))
 }
 
-function places({ installation, temporary }: Scenario): [string, string][] {
+function places({ installation, temporary, learnt }: Scenario): [string, string][] {
   const { dataDir, url, token } = installation
-  return [
-    ['$DATA', dataDir],
-    ['$TMP', temporary],
-    ['$URL', url],
-    ['$TOKEN', token],
-  ]
+  return [['$DATA', dataDir], ['$TMP', temporary], ['$URL', url], ['$TOKEN', token], ...learnt]
 }
 
 function expand(scenario: Scenario, text: string): string {
@@ -104,7 +101,10 @@ function expand(scenario: Scenario, text: string): string {
 }
 
 function contract(scenario: Scenario, text: string): string {
-  return places(scenario).reduce((contracted, [name, value]) => contracted.replaceAll(value, name), text)
+  return places(scenario)
+    .reduce((contracted, [name, value]) => contracted.replaceAll(value, name), text)
+    .replace(/(?<![\w-])[\w-]{44}(?![\w-])/g, '$SECRET')
+    .replace(/\b[0-9a-f]{64}\b/g, '$HASH')
 }
 
 function decoded(text: string): string {
