@@ -33,8 +33,9 @@ export function pathOf(...names: readonly string[]): string {
   return names.map((name) => `/${encodeURIComponent(name)}`).join('')
 }
 
-/** A silent connection is given up: publishing may keep the server reading for minutes before it answers. */
+/** A silent connection is given up, but where the server reads all of an image, or all events, before it answers. */
 const silenceMilliseconds = { quick: 60_000, long: 15 * 60_000 }
+const slowPaths: ReadonlySet<string> = new Set(['/images', '/events/verify'])
 const maxAnswerBytes = 64 * 2 ** 20
 
 interface Call {
@@ -90,7 +91,7 @@ async function send(connection: Connection, agent: Agent, call: Call): Promise<A
     agent,
     method: call.method,
     timeout:
-      body === undefined && call.path !== '/images' ? silenceMilliseconds.quick : silenceMilliseconds.long,
+      body === undefined && !slowPaths.has(call.path) ? silenceMilliseconds.quick : silenceMilliseconds.long,
     headers: {
       Accept: 'application/json, application/problem+json',
       Authorization: `Bearer ${connection.token}`,
