@@ -12,7 +12,10 @@ import type { ArtifactStore, OpenArtifact } from './artifacts.ts'
 /** An artifact in use by one reader, until `release`. */
 export interface ArtifactLease {
   readonly size: number
-  /** The bytes from `position` up to `end` or the slice's end, whichever is first. Not to be written to. */
+  /**
+   * The bytes from `position` up to `end` or the slice's end, whichever is first. Not to be written to; good until the
+   * next slice of this lease is asked for.
+   */
   slice(position: number, end: number): Buffer | Promise<Buffer>
   /** Call it exactly once, when no slice is asked for any more. */
   release(): void
@@ -113,9 +116,10 @@ export function openArtifactCache(store: ArtifactStore, options: CacheOptions = 
     },
     acquire: async (digest) => {
       const entry = await useEntry(digest)
+      const readAlone = openReader(entry.file)
       return {
         size: entry.file.size,
-        slice: (position, end) => sliceOf(entry, sliceBytes, position, end),
+        slice: (position, end) => sliceOf(entry, sliceBytes, position, end, readAlone),
         release: () => {
           entry.users -= 1
           if (entry.users === 0 && entry.buffer === undefined) void forget(entry)
@@ -125,20 +129,33 @@ export function openArtifactCache(store: ArtifactStore, options: CacheOptions = 
   }
 }
 
-function sliceOf(entry: Entry, sliceBytes: number, position: number, end: number): Buffer | Promise<Buffer> {
+type Reader = (position: number, stop: number) => Promise<Buffer>
+
+function sliceOf(
+  entry: Entry,
+  sliceBytes: number,
+  position: number,
+  end: number,
+  readAlone: Reader,
+): Buffer | Promise<Buffer> {
   const index = Math.floor(position / sliceBytes)
   const start = index * sliceBytes
   const stop = Math.min(end, start + sliceBytes, entry.file.size)
-  if (entry.buffer === undefined) return readAlone(entry.file, position, stop)
+  if (entry.buffer === undefined) return readAlone(position, stop)
   const slice = entry.slices[index] ?? fill(entry, entry.buffer, index, sliceBytes)
   if (slice instanceof Promise) return slice.then((filled) => filled.subarray(position - start, stop - start))
   return slice.subarray(position - start, stop - start)
 }
 
-async function readAlone(file: OpenArtifact, position: number, stop: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafeSlow(stop - position)
-  await file.read(bytes, position)
-  return bytes
+/** Reads for one reader into one buffer again and again: new memory for every read cost more than the read. */
+function openReader(file: OpenArtifact): Reader {
+  let buffer = Buffer.alloc(0)
+  return async (position, stop) => {
+    if (buffer.length < stop - position) buffer = Buffer.allocUnsafeSlow(stop - position)
+    const bytes = buffer.subarray(0, stop - position)
+    await file.read(bytes, position)
+    return bytes
+  }
 }
 
 /** Fills one slice for all who ask for it meanwhile. After a read error the next who asks tries again. */

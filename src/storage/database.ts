@@ -1,6 +1,15 @@
 import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import Sqlite from 'better-sqlite3'
-import { Kysely, PostgresDialect, SqliteDialect, type Transaction } from 'kysely'
+import {
+  type DatabaseConnection,
+  type Driver,
+  Kysely,
+  PostgresDialect,
+  SqliteDialect,
+  SqliteDriver,
+  type Transaction,
+} from 'kysely'
 import pg from 'pg'
 import { isPawlError, PawlError } from '../errors.ts'
 import { migrateToLatest } from './migrate.ts'
@@ -42,6 +51,12 @@ export async function openStorage(location: string): Promise<Storage> {
 }
 
 function openSqlite(file: string): Queries {
+  if (!existsSync(dirname(file))) {
+    throw unavailable(
+      `database ${file} cannot be opened: its folder does not exist`,
+      'run pawl init, or name another place',
+    )
+  }
   try {
     const existed = existsSync(file)
     const sqlite = new Sqlite(file)
@@ -52,9 +67,28 @@ function openSqlite(file: string): Queries {
     sqlite.pragma('busy_timeout = 5000')
     // A page that does not hold what it should is found now, not in the middle of a boot.
     if (existed) checkIntegrity(sqlite, file)
-    return new Kysely<Tables>({ dialect: new SqliteDialect({ database: sqlite }) })
+    return new Kysely<Tables>({ dialect: new OwnSqliteDialect(sqlite) })
   } catch (error) {
     throw explained(error, file)
+  }
+}
+
+/** SQLite itself rolls back on a full disk or an I/O error; Kysely's rollback would then hide that error by one of its own. */
+class OwnSqliteDialect extends SqliteDialect {
+  readonly #sqlite: Sqlite.Database
+
+  constructor(sqlite: Sqlite.Database) {
+    super({ database: sqlite })
+    this.#sqlite = sqlite
+  }
+
+  override createDriver(): Driver {
+    const sqlite = this.#sqlite
+    return new (class extends SqliteDriver {
+      override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+        if (sqlite.inTransaction) await super.rollbackTransaction(connection)
+      }
+    })({ database: sqlite })
   }
 }
 
@@ -98,7 +132,10 @@ const sqliteFaults: Readonly<Record<string, (file: string, cause: unknown) => Pa
 
 /** A driver's error as ours, where it says something about the database as a whole; others are passed on. */
 function explained(error: unknown, name: string): unknown {
-  if (isPawlError(error)) return error
+  if (isPawlError(error)) {
+    const under = error.cause === undefined ? undefined : explained(error.cause, name)
+    return isPawlError(under) ? under : error
+  }
   const code = (error as { code?: unknown } | null)?.code
   if (typeof code !== 'string') return error
   const known = Object.keys(sqliteFaults).find((fault) => code === fault || code.startsWith(`${fault}_`))
@@ -114,7 +151,7 @@ function explained(error: unknown, name: string): unknown {
   return error
 }
 
-function unavailable(message: string, hint: string, cause: unknown): PawlError {
+function unavailable(message: string, hint: string, cause?: unknown): PawlError {
   return new PawlError('storage-unavailable', message, { hint, cause })
 }
 

@@ -36,7 +36,7 @@ Sqlite.prototype.prepare = function (this: Sqlite.Database, sql: string) {
   if (point.at === 'after commit') {
     const run = statement.run.bind(statement)
     statement.run = (() => {
-      run()
+      run([])
       return die()
     }) as typeof statement.run // a commit has no parameters
   }

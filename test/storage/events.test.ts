@@ -1,0 +1,208 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { type EventFacts, unknownChain } from '../../src/domain/event.ts'
+import type { Queries } from '../../src/storage/database.ts'
+import { appendEvent, trimChain, verifyChains } from '../../src/storage/events.ts'
+import { forEachDatabase, type World, worldBegins } from '../helpers/world.ts'
+
+const facts = (n: number, node: string | null = 'node1'): EventFacts => ({
+  kind: 'refused',
+  at: new Date(worldBegins.getTime() + n * 1000),
+  node,
+  session: null,
+  actor: 'node',
+  source: '192.0.2.1',
+  detail: { n },
+})
+
+async function append(
+  world: World,
+  count: number,
+  node: string | null = 'node1',
+  chain?: string,
+): Promise<void> {
+  await world.context.storage.transaction(async (tx) => {
+    for (let n = 1; n <= count; n++) await appendEvent(tx, facts(n, node), chain)
+  })
+}
+
+await forEachDatabase(t, async (t, openWorld) => {
+  await t.test('finds every edit, removal, insertion and reordering', async (t) => {
+    const table: [string, (db: Queries) => Promise<unknown>, object][] = [
+      ...(['at', 'kind', 'node', 'session', 'actor', 'source', 'detail'] as const).map(
+        (column): [string, (db: Queries) => Promise<unknown>, object] => [
+          `${column} edited`,
+          (db) =>
+            db
+              .updateTable('events')
+              .set({ [column]: 'x' })
+              .where('seq', '=', 3)
+              .execute(),
+          { seq: 3, fault: 'edited' },
+        ],
+      ),
+      [
+        'a hash edited',
+        (db) => db.updateTable('events').set({ hash: 'x' }).where('seq', '=', 3).execute(),
+        { seq: 3, fault: 'edited' },
+      ],
+      [
+        'an event removed',
+        (db) => db.deleteFrom('events').where('seq', '=', 3).execute(),
+        { seq: 3, fault: 'missing' },
+      ],
+      [
+        'the first removed',
+        (db) => db.deleteFrom('events').where('seq', '=', 1).execute(),
+        { seq: 1, fault: 'missing' },
+      ],
+      [
+        'the last removed',
+        (db) => db.deleteFrom('events').where('seq', '=', 5).execute(),
+        { seq: 5, fault: 'cut off' },
+      ],
+      [
+        'two swapped',
+        async (db) => {
+          for (const [from, to] of [
+            [2, 99],
+            [3, 2],
+            [99, 3],
+          ] as const)
+            await db.updateTable('events').set({ seq: to }).where('seq', '=', from).execute()
+        },
+        { seq: 2, fault: 'edited' },
+      ],
+      ['the chain forgotten', (db) => db.deleteFrom('chains').execute(), { seq: 1, fault: 'out of order' }],
+      [
+        'the head moved back',
+        (db) => db.updateTable('chains').set({ head_seq: 4 }).execute(),
+        { seq: 6, fault: 'cut off' },
+      ],
+    ]
+    for (const [what, tamper, fault] of table) {
+      const world = await openWorld({ verify: false })
+      await append(world, 5)
+      t.same((await verifyChains(world.context.storage.db, 2)).faults, [], `${what}: sound before`)
+      await tamper(world.context.storage.db)
+      t.match(
+        (await verifyChains(world.context.storage.db, 2)).faults,
+        [{ chain: 'node/node1', ...fault }],
+        what,
+      )
+    }
+  })
+
+  await t.test('each chain has its own numbers, without gaps, whoever writes at once', async (t) => {
+    const world = await openWorld()
+    await Promise.all([
+      append(world, 20),
+      append(world, 20, 'node2'),
+      append(world, 20),
+      append(world, 5, null),
+    ])
+    const { chains, events, faults } = await verifyChains(world.context.storage.db)
+    t.same({ chains, events, faults }, { chains: 3, events: 65, faults: [] })
+    const rows = await world.context.storage.db
+      .selectFrom('events')
+      .select(['chain', 'seq'])
+      .where('chain', '=', 'node/node1')
+      .orderBy('seq')
+      .execute()
+    t.same(
+      rows.map((row) => row.seq),
+      Array.from({ length: 40 }, (_, i) => i + 1),
+    )
+  })
+
+  await t.test('a chain that was trimmed still verifies, and a gap is not trimmed away', async (t) => {
+    const world = await openWorld()
+    const { storage } = world.context
+    await append(world, 30, null, unknownChain)
+    await storage.transaction((tx) => trimChain(tx, unknownChain, 10))
+    t.match(await verifyChains(storage.db), { events: 10, faults: [] })
+    await append(world, 3, null, unknownChain)
+    t.match(await verifyChains(storage.db), { events: 13, faults: [] })
+  })
+
+  await t.test('rows that no state table knows cannot be stored', async (t) => {
+    const world = await openWorld()
+    const { db } = world.context.storage
+    const at = worldBegins.toISOString()
+    await db
+      .insertInto('profiles')
+      .values({ name: 'p', document: '{}', revision: 1, created_at: at, updated_at: at })
+      .execute()
+    const node = (changes: string): string =>
+      `insert into nodes (id, name, state, failure_cause, labels, reinstall, reinstall_attempts, reinstall_session, armed, secret_id, secret_hash, created_at, updated_at, profile) select ${changes}`
+    const table: [string, string][] = [
+      ['a state of its own', node(`'1', 'a', 'x', null, '{}', 'none', 0, null, 0, null, null, '', '', null`)],
+      [
+        'failed without a cause',
+        node(`'1', 'a', 'failed', null, '{}', 'none', 0, null, 0, null, null, '', '', null`),
+      ],
+      [
+        'a cause without failed',
+        node(`'1', 'a', 'ready', 'expired', '{}', 'none', 0, null, 0, null, null, '', '', null`),
+      ],
+      [
+        'serving without a session',
+        node(`'1', 'a', 'booting', null, '{}', 'serving', 0, null, 0, null, null, '', '', null`),
+      ],
+      [
+        'marked with a session',
+        node(`'1', 'a', 'booting', null, '{}', 'marked', 0, 's', 0, null, null, '', '', null`),
+      ],
+      ['half a secret', node(`'1', 'a', 'ready', null, '{}', 'none', 0, null, 0, 'x', null, '', '', null`)],
+      [
+        'negative attempts',
+        node(`'1', 'a', 'ready', null, '{}', 'none', -1, null, 0, null, null, '', '', null`),
+      ],
+      [
+        'a profile that is not there',
+        node(`'1', 'a', 'ready', null, '{}', 'none', 0, null, 0, null, null, '', '', 'q'`),
+      ],
+    ]
+    for (const [what, statement] of table) await t.rejects(sql.raw(statement).execute(db), what)
+    await sql
+      .raw(node(`'1', 'a', 'ready', null, '{}', 'none', 0, null, 0, null, null, '', '', 'p'`))
+      .execute(db)
+    const session = (changes: string): string =>
+      `insert into sessions (id, node, sequence, tokens, local, state, stage, pinned, facts, source, started_at, last_seen_at, expires_at, ended_at) select ${changes}`
+    const live = `'s1', '1', 'boot', 'native', 0, 'stage1', 'stage1', '{}', '{}', '', '', '', '', null`
+    await sql.raw(session(live)).execute(db)
+    const sessions: [string, string][] = [
+      ['a second live session', live.replace('s1', 's2')],
+      [
+        'ended without a time',
+        `'s2', '1', 'boot', 'native', 0, 'ready', 'report', '{}', '{}', '', '', '', '', null`,
+      ],
+      [
+        'a time without an end',
+        `'s2', '1', 'boot', 'native', 0, 'stage2', 'stage2', '{}', '{}', '', '', '', '', 'x'`,
+      ],
+      [
+        'a local session that goes on',
+        `'s2', '1', 'boot', 'native', 1, 'stage2', 'stage2', '{}', '{}', '', '', '', '', null`,
+      ],
+      [
+        'a sequence of its own',
+        `'s2', '1', 'x', 'native', 0, 'ready', 'report', '{}', '{}', '', '', '', '', 'x'`,
+      ],
+    ]
+    for (const [what, values] of sessions) await t.rejects(sql.raw(session(values)).execute(db), what)
+    const token = (values: string): string =>
+      `insert into tokens (id, session, kind, secret_hash, issued_at, expires_at, consumed_at, answer) select ${values}`
+    const hash = 'a'.repeat(64)
+    await sql.raw(token(`'t1', 's1', 'stage2', '${hash}', '', '', null, null`)).execute(db)
+    const tokens: [string, string][] = [
+      ['a second token of one kind', `'t2', 's1', 'stage2', '${hash}', '', '', null, null`],
+      ['a kind of its own', `'t2', 's1', 'x', '${hash}', '', '', null, null`],
+      ['a secret in clear', `'t2', 's1', 'stage3', 'secret', '', '', null, null`],
+      ['an answer before it was asked for', `'t2', 's1', 'stage3', '${hash}', '', '', null, 'x'`],
+      ['a capability that is used up', `'t2', 's1', 'download-stage2', '${hash}', '', '', 'x', null`],
+      ['a token of no session', `'t2', 'sx', 'stage3', '${hash}', '', '', null, null`],
+    ]
+    for (const [what, values] of tokens) await t.rejects(sql.raw(token(values)).execute(db), what)
+  })
+})
