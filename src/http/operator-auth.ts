@@ -95,7 +95,7 @@ function checkValid(row: OperatorRow, now: Date): void {
 
 function unauthenticated(message: string): PawlError {
   return new PawlError('unauthenticated', message, {
-    hint: 'send "Authorization: Bearer TOKEN" with a token of pawl operator token create',
+    hint: 'send "Authorization: Bearer TOKEN" with the token that pawl init made (DIR/admin.token)',
   })
 }
 

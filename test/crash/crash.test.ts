@@ -1,7 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -11,6 +10,7 @@ import { initPawl } from '../../src/init.ts'
 import { openStorage, type Storage } from '../../src/storage/database.ts'
 import { listEvents, verifyChains } from '../../src/storage/events.ts'
 import { demoProfile, manifestOf } from '../helpers/fleet.ts'
+import { freePort } from '../helpers/ports.ts'
 import { bootRobot } from '../helpers/robot.ts'
 import type { CrashPoint } from './server-child.ts'
 
@@ -85,16 +85,6 @@ async function startChild(port: number, point?: CrashPoint): Promise<ChildProces
     await Promise.race([once(child, 'message'), ended])
   }
   return child
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 t.test('killed at each step, the boot completes or begins again', async (t) => {
