@@ -1,7 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 
 /** What a run of tests came to. */
 export interface Counts {
@@ -10,40 +8,41 @@ export interface Counts {
   skipped: string[]
 }
 
-/** Runs test files under tap, shows failures as they come, and counts. Options are tap's own. */
+/** Runs test files under tap: a line for each file as it ends, each failure with its details, and the counts. */
 export async function runTap(files: readonly string[], options: readonly string[] = []): Promise<Counts> {
-  const folder = mkdtempSync(join(tmpdir(), 'pawl-tap-'))
-  const raw = join(folder, 'out.tap')
-  try {
-    const code = await run('tap', ['-Rterse', `--output-file=${raw}`, ...options, ...files])
-    return counted(readFileSync(raw, 'utf8'), code)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
-}
-
-/** Runs a command with our output; resolves to its exit code. */
-export function run(
-  command: string,
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = process.env,
-): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'], env })
+  const child = spawn('tap', ['-Rtap', ...options, ...files], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const closed = new Promise<number>((resolve, reject) => {
     child.on('error', reject)
     child.on('close', (code) => resolve(code ?? 1))
   })
+  const counts: Counts = { passed: 0, failed: 0, skipped: [] }
+  let totals = ''
+  let inDetails = false
+  for await (const line of createInterface(child.stdout)) {
+    if (/^# \{.*\}$/.test(line)) totals = line
+    const [, indent = '', not, name = ''] = /^( *)(not )?ok \d+ - (.*)$/.exec(line) ?? []
+    const skip = / # SKIP ?(.*)$/.exec(name)
+    if (skip !== null) counts.skipped.push(name.replace(' # SKIP', ':'))
+    const begins = not !== undefined
+    if (begins || inDetails || (name !== '' && indent === '')) process.stdout.write(`${line}\n`)
+    if (begins) inDetails = true
+    else if (/^ *\.\.\.$/.test(line) || name !== '') inDetails = false
+  }
+  const code = await closed
+  const number = (name: string): number => Number(new RegExp(`\\b${name}: (\\d+)`).exec(totals)?.[1] ?? 0)
+  counts.passed = number('pass')
+  // A run that ended badly has failed, whatever it counted.
+  counts.failed = code !== 0 && number('fail') === 0 ? 1 : number('fail')
+  return counts
 }
 
-/** Reads the totals from raw TAP. A run that ended badly has failed, whatever it counted. */
-function counted(tap: string, code: number): Counts {
-  const totals = tap.match(/^# \{[^}]*\}$/gm)?.at(-1) ?? ''
-  const number = (name: string): number => Number(new RegExp(`${name}: (\\d+)`).exec(totals)?.[1] ?? 0)
-  const failed = number('fail')
-  const skipped = [...tap.matchAll(/^ *ok \d+ - (.*?) # SKIP ?(.*)$/gm)].map(
-    ([, name, why]) => `${name}: ${why}`,
-  )
-  return { passed: number('pass'), failed: code !== 0 && failed === 0 ? 1 : failed, skipped }
+/** Runs a command with our output; resolves to its exit code. */
+export function run(command: string, args: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+    child.on('error', reject)
+    child.on('close', (code) => resolve(code ?? 1))
+  })
 }
 
 /** The one closing line, and the exit code that goes with it. */
