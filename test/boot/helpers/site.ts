@@ -22,6 +22,7 @@ export interface Site {
   /** The address of the operator listener. */
   readonly operatorUrl: () => string
   /** Runs a pawl command and returns what `--json` prints. Throws with what it said when it fails. */
+  // biome-ignore lint/suspicious/noExplicitAny: each answer has a shape of its own, which the test compares
   pawl(...args: string[]): Promise<any>
   /** Ends the server without a warning. */
   kill(): Promise<void>
@@ -30,14 +31,17 @@ export interface Site {
   /** Registers a node and returns its site script, secret included. */
   addNode(name: string, ...flags: string[]): Promise<string>
   /** Powers a machine on. */
-  powerOn(
-    name: string,
-    autoexec: string,
-    options?: Partial<MachineOptions> & { suite?: IpxeSuite },
-  ): Promise<Machine>
+  powerOn(name: string, autoexec: string, options?: PowerOnOptions): Promise<Machine>
   /** The server's log so far. */
   log(): string
   stop(): Promise<void>
+}
+
+/** How a machine differs from the usual one. */
+export type PowerOnOptions = Partial<MachineOptions> & {
+  readonly suite?: IpxeSuite
+  /** Its firmware does not know our root. */
+  readonly withoutCa?: boolean
 }
 
 /** What a site is started with. */
@@ -108,13 +112,13 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
       await site.pawl('node', 'secret', name, '--autoexec', script)
       return readFile(script, 'utf8')
     },
-    powerOn: (name, autoexec, { suite = 'trixie', ...more } = {}) =>
+    powerOn: (name, autoexec, { suite = 'trixie', withoutCa = false, ...more } = {}) =>
       startMachine({
         name,
         ...factsOf(name),
         autoexec,
         ipxe: artifacts.ipxe[suite],
-        caCert: site.ca,
+        ...(withoutCa ? {} : { caCert: site.ca }),
         ...more,
       }),
     log: () => log,
@@ -170,6 +174,18 @@ async function publish(site: Site): Promise<void> {
 /** Applies a profile from its text. */
 export async function applyProfile(site: Site, text: string): Promise<void> {
   await run(pawl, ['profile', 'apply', '-f', '-', '--data', site.dataDir, '--json'], text)
+}
+
+/** An event as `event list --json` shows it. */
+export interface ListedEvent {
+  readonly kind: string
+  // biome-ignore lint/suspicious/noExplicitAny: each kind has a detail of its own, which the test compares
+  readonly detail: any
+}
+
+/** The events that a filter matches, oldest first. */
+export async function eventsOf(site: Site, ...filter: string[]): Promise<ListedEvent[]> {
+  return (await site.pawl('event', 'list', ...filter)).items
 }
 
 /** MAC, UUID and serial of a machine, the same for the same name. */

@@ -1,0 +1,33 @@
+/**
+ * `npm run test:boot`: the tests that boot machines under QEMU. Installs the Debian packages they need when it is run as
+ * root; otherwise says which are missing and the line that installs them. `npm run test:boot -- FILE…` runs some.
+ */
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { close, runTap } from '../../.ci/tap.ts'
+import { ensureArtifacts } from './helpers/artifacts.ts'
+import { ensureBootTools, installLine, missingBootPackages } from './helpers/tools.ts'
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`)
+
+function allFiles(): string[] {
+  return readdirSync(import.meta.dirname)
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => join('test/boot', name))
+}
+
+async function main(): Promise<void> {
+  const missing = missingBootPackages()
+  if (missing.length > 0 && process.getuid?.() !== 0) {
+    say(`missing Debian packages: ${missing.join(' ')}\nrun: sudo ${installLine(missing)}`)
+    close({ passed: 0, failed: 1, skipped: [] })
+    return
+  }
+  ensureBootTools(say)
+  await ensureArtifacts(say)
+  const files = process.argv.slice(2)
+  // One file at a time: each boots up to two machines, and an emulated machine takes a core.
+  close(await runTap(files.length > 0 ? files : allFiles(), ['--jobs=1', '--timeout=900', '--exclude=']))
+}
+
+await main()
