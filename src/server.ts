@@ -39,111 +39,128 @@ export interface ServerOptions {
 export interface RunningServer {
   /** The ready line's content (CONTRACT). */
   readonly ready: { event: 'ready'; boot: string; operator: string; ca: string; publicUrl: string }
+  /** Does now all that happens by itself in time: sessions run out, counted refusals are written, certificates are renewed. */
+  maintain(): Promise<void>
   /** Stops accepting, lets what is under way finish within the grace, and closes the database. */
   close(): Promise<void>
 }
 
 /** A filesystem of 8 GiB over a link of 20 Mbit/s. */
 const uploadTimeoutSeconds = 3600
-const expireEveryMilliseconds = 30_000
-const flushEveryMilliseconds = 10_000
-const renewEveryMilliseconds = 12 * 3600_000
 
 /** Puts the parts together, by hand, and listens. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { config, clock, log } = options
-  const folder = config.dataDir
-  const authority = openAuthority(folder)
-  const storage = await openStorage(config.database)
+  const storage = await openStorage(options.config.database)
   try {
-    const settings = bootSettings(options)
-    const refusals = openRefusalLog({
-      storage,
-      clock,
-      hasRoom: () => hasRoom(storage, folder, config.refusalDiskReserveMiB),
-      onError: (error) => log.error({ err: error }, 'refusals could not be written'),
-    })
-    const context: BootContext = {
-      storage,
-      clock,
-      randomBytes,
-      templates: loadTemplates([join(folder, 'ipxe-templates'), options.templatesFolder]),
-      settings,
-      sealer: settingsSealer(settingsKey(folder)),
-      rootCertificate: () => authority.rootCertificate,
-      refusals,
-      transfers: openTransfers(),
-    }
-    const artifacts = await openArtifactStore(join(folder, 'artifacts'))
-    const tls = {
-      boot: await loadTls(authority, { kind: 'boot', names: namesOf(options), now: clock() }),
-      operator: await loadTls(authority, { kind: 'operator', names: namesOf(options), now: clock() }),
-    }
-    const boot = buildBootListener(context, {
-      tls: tls.boot.options(),
-      log,
-      trustedProxies: config.trustedProxies,
-      artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
-      limits: {
-        maxBodyBytes: config.maxBootBodyBytes,
-        requestTimeoutSeconds: config.requestTimeoutSeconds,
-        idleTimeoutSeconds: config.idleTimeoutSeconds,
-        maxConnections: config.maxConnections,
-      },
-    })
-    const operator = buildOperatorListener(context, {
-      tls: tls.operator.options(),
-      log,
-      artifacts,
-      trustedProxies: config.trustedProxies,
-      limits: {
-        maxBodyBytes: config.maxOperatorBodyBytes,
-        requestTimeoutSeconds: config.requestTimeoutSeconds,
-        uploadTimeoutSeconds,
-        idleTimeoutSeconds: config.idleTimeoutSeconds,
-        maxConnections: config.maxConnections,
-      },
-    })
-    const stopTimers = startTimers(context, log, [
-      [tls.boot, boot],
-      [tls.operator, operator],
-    ])
-    const close = (): Promise<void> =>
-      closeAll([boot, operator], storage, context, stopTimers, config.shutdownGraceSeconds)
-    try {
-      await listen(boot, config.bootListen)
-      // Nobody has been answered yet: the port that was picked is known before the first handshake can end.
-      if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${portOf(boot)}`
-      await listen(operator, config.operatorListen)
-    } catch (error) {
-      await close()
-      throw error
-    }
-    return await announce(options, settings, boot, operator, close)
+    return await serve(options, await assemble(options, storage))
   } catch (error) {
     await storage.close().catch(() => {}) // the first error is the one to tell
     throw error
   }
 }
 
-async function announce(
+/** The parts that run. */
+interface Parts {
+  readonly context: BootContext
+  readonly settings: Writable<BootSettings>
+  readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
+  readonly boot: FastifyInstance
+  readonly operator: FastifyInstance
+}
+
+async function assemble(options: ServerOptions, storage: Storage): Promise<Parts> {
+  const { config, clock, log } = options
+  const authority = openAuthority(config.dataDir)
+  const settings = bootSettings(options)
+  const context = openContext(options, storage, authority.rootCertificate, settings)
+  const artifacts = await openArtifactStore(join(config.dataDir, 'artifacts'))
+  const names = namesOf(options)
+  const bootTls = await loadTls(authority, { kind: 'boot', names, now: clock() })
+  const operatorTls = await loadTls(authority, { kind: 'operator', names, now: clock() })
+  const { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections, trustedProxies } = config
+  const limits = { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections }
+  const boot = buildBootListener(context, {
+    tls: bootTls.options(),
+    log,
+    trustedProxies,
+    artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
+    limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
+  })
+  const operator = buildOperatorListener(context, {
+    tls: operatorTls.options(),
+    log,
+    trustedProxies,
+    artifacts,
+    limits: { ...limits, maxBodyBytes: config.maxOperatorBodyBytes, uploadTimeoutSeconds },
+  })
+  const listeners = [
+    { app: boot, tls: bootTls },
+    { app: operator, tls: operatorTls },
+  ]
+  return { context, settings, listeners, boot, operator }
+}
+
+function openContext(
+  { config, clock, log, templatesFolder }: ServerOptions,
+  storage: Storage,
+  rootCertificate: string,
+  settings: BootSettings,
+): BootContext {
+  const folder = config.dataDir
+  const refusals = openRefusalLog({
+    storage,
+    clock,
+    hasRoom: () => hasRoom(storage, folder, config.refusalDiskReserveMiB),
+    onError: (error) => log.error({ err: error }, 'refusals could not be written'),
+  })
+  return {
+    storage,
+    clock,
+    randomBytes,
+    templates: loadTemplates([join(folder, 'ipxe-templates'), templatesFolder]),
+    settings,
+    sealer: settingsSealer(settingsKey(folder)),
+    rootCertificate: () => rootCertificate,
+    refusals,
+    transfers: openTransfers(),
+  }
+}
+
+async function serve(options: ServerOptions, parts: Parts): Promise<RunningServer> {
+  const { config, log } = options
+  const { boot, operator, settings } = parts
+  const byItself = chores(parts, log)
+  const stopTimers = startTimers(byItself, log)
+  const close = (): Promise<void> => closeAll(parts, stopTimers, config.shutdownGraceSeconds)
+  try {
+    await listen(boot, config.bootListen)
+    // Nobody has been answered yet: the port that was picked is known before the first handshake can end.
+    if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${portOf(boot)}`
+    await listen(operator, config.operatorListen)
+  } catch (error) {
+    await close()
+    throw error
+  }
+  const maintain = async (): Promise<void> => {
+    for (const { work } of byItself) await work()
+  }
+  return { ready: announce(options, settings, boot, operator), maintain, close }
+}
+
+/** Tells where it listens: the client commands on this data folder by a file, everyone else by the ready line. */
+function announce(
   { config, processId }: ServerOptions,
   settings: BootSettings,
   boot: FastifyInstance,
   operator: FastifyInstance,
-  close: () => Promise<void>,
-): Promise<RunningServer> {
+): RunningServer['ready'] {
   const urls = { boot: urlOf(boot, config.bootListen), operator: urlOf(operator, config.operatorListen) }
-  // Where the client commands find the server that runs on this data folder.
   writeFileDurably(
     join(config.dataDir, 'server.json'),
     `${JSON.stringify({ ...urls, pid: processId })}\n`,
     0o600,
   )
-  return {
-    ready: { event: 'ready', ...urls, ca: join(config.dataDir, 'ca.crt'), publicUrl: settings.publicUrl },
-    close,
-  }
+  return { event: 'ready', ...urls, ca: join(config.dataDir, 'ca.crt'), publicUrl: settings.publicUrl }
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
@@ -177,23 +194,33 @@ async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Pr
   return (bavail * bsize) / 2 ** 20 > reserveMiB
 }
 
-/** What happens by itself: sessions run out, counted refusals are written, certificates are renewed. */
-function startTimers(
-  context: BootContext,
-  log: Logger,
-  listeners: readonly [ServerTls, FastifyInstance][],
-): () => void {
-  const every = (milliseconds: number, what: string, work: () => Promise<unknown>): NodeJS.Timeout =>
+/** What happens by itself, each thing with how often. */
+function chores({ context, listeners }: Parts, log: Logger): readonly Chore[] {
+  return [
+    { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
+    { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
+    {
+      what: 'renewing certificates',
+      everyMilliseconds: 12 * 3600_000,
+      work: async () => {
+        for (const { tls, app } of listeners) await renew(tls, app, context.clock(), log)
+      },
+    },
+  ]
+}
+
+interface Chore {
+  readonly what: string
+  readonly everyMilliseconds: number
+  readonly work: () => Promise<unknown>
+}
+
+function startTimers(all: readonly Chore[], log: Logger): () => void {
+  const timers = all.map(({ what, everyMilliseconds, work }) =>
     setInterval(() => {
       work().catch((error: unknown) => log.error({ err: error }, `${what} failed`))
-    }, milliseconds).unref()
-  const timers = [
-    every(expireEveryMilliseconds, 'expiring sessions', () => expireSessions(context)),
-    every(flushEveryMilliseconds, 'writing refusals', () => context.refusals.flush()),
-    every(renewEveryMilliseconds, 'renewing certificates', async () => {
-      for (const [tls, app] of listeners) await renew(tls, app, context.clock(), log)
-    }),
-  ]
+    }, everyMilliseconds).unref(),
+  )
   return () => timers.forEach(clearInterval)
 }
 
@@ -230,18 +257,16 @@ function urlOf(app: FastifyInstance, { host }: ListenAddress): string {
 }
 
 async function closeAll(
-  apps: readonly FastifyInstance[],
-  storage: Storage,
-  context: BootContext,
+  { boot, operator, context }: Parts,
   stopTimers: () => void,
   graceSeconds: number,
 ): Promise<void> {
   stopTimers()
   const cut = setTimeout(() => {
-    for (const app of apps) app.server.closeAllConnections()
+    for (const app of [boot, operator]) app.server.closeAllConnections()
   }, graceSeconds * 1000)
-  await Promise.all(apps.map((app) => app.close()))
+  await Promise.all([boot.close(), operator.close()])
   clearTimeout(cut)
   await context.refusals.flush()
-  await storage.close()
+  await context.storage.close()
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -90,6 +90,7 @@ async function startChild(port: number, point?: CrashPoint): Promise<ChildProces
 t.test('killed at each step, the boot completes or begins again', async (t) => {
   const { ca, secret } = await install()
   const port = await freePort()
+  const secrets = [secret]
   for (const point of points) {
     const name = `${point.at} ${point.n}`
     await forgetSessions()
@@ -109,6 +110,7 @@ t.test('killed at each step, the boot completes or begins again', async (t) => {
     const ended = once(child, 'exit')
     child.kill('SIGKILL')
     await ended
+    secrets.push(...result.tokens)
     t.equal(crashes, 1, `${name}: the server was killed`)
     t.ok(result.stage1s <= 2, `${name}: at most one return to stage 1`)
     await withStorage(async (storage) => {
@@ -126,6 +128,16 @@ t.test('killed at each step, the boot completes or begins again', async (t) => {
       t.equal(new Set(redeemed).size, redeemed.length, `${name}: no token was used twice`)
     })
   }
+  t.ok(secrets.length > 6 * points.length, `${secrets.length} tokens were handed out`)
+  const files = ['pawl.db', 'pawl.db-wal']
+    .map((file) => join(dataDir, file))
+    .filter((file) => existsSync(file))
+  const bytes = Buffer.concat(files.map((file) => readFileSync(file)))
+  t.same(
+    secrets.filter((token) => bytes.includes(token.slice(12))),
+    [],
+    'none of them is in the database, not even in what it deleted',
+  )
 })
 
 /** The limit of stage 1s an hour is not what this is about. */
