@@ -40,7 +40,10 @@ export function serveStage1(context: BootContext, request: Stage1Request): Promi
     const facts = readRequestFacts(request.fields)
     const name = request.host === undefined ? await selectByFacts(context, facts) : nameOf(request.host)
     if (name === undefined) return undefined
-    return inTransaction(context, (work) => serve(work, request, name, facts))
+    const answer = await inTransaction(context, (work) => serve(work, request, name, facts))
+    // A client that takes JSON has no console to tell. Refused only now: that the node became held stays.
+    if (answer.held === true && request.format === 'json') throw new Refusal('held', { node: name })
+    return answer
   })
 }
 
@@ -98,7 +101,7 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
   await insertSession(tx, session)
   await updateNode(tx, node.id, nodeAfter(node, session, plan))
   const answer = local
-    ? answerLocal(work, node, plan.facts)
+    ? answerLocal(work, node, plan.facts, request.format)
     : await answerStage1(work, { node, session, pinned, facts: plan.facts, format: request.format })
   await work.event({
     kind: local ? 'booted-local' : 'session-opened',

@@ -20,6 +20,8 @@ export interface Stage1Answer {
   readonly format: Stage1Format
   /** Whether the script checks digests: iPXE before 2.0.0 cannot, and TLS is the only guard of its downloads. */
   readonly digestsChecked: boolean
+  /** Nothing was opened: the node is held. */
+  readonly held?: boolean
 }
 
 /** What an opened session answers with. */
@@ -89,12 +91,12 @@ async function document(work: Work, { node, session, pinned, facts }: Opened): P
 }
 
 /** Sends the node to its installed disk. */
-export function answerLocal(work: Work, node: NodeRecord, facts: Facts): Stage1Answer {
-  const body = work.context.templates.render('local-boot.ipxe', {
-    host: node.name,
-    uefi: facts.platform === 'efi',
-  })
-  return { body, format: 'ipxe', digestsChecked: false }
+export function answerLocal(work: Work, node: NodeRecord, facts: Facts, format: Stage1Format): Stage1Answer {
+  const body =
+    format === 'json'
+      ? JSON.stringify({ stage: 'local', host: node.name })
+      : work.context.templates.render('local-boot.ipxe', { host: node.name, uefi: facts.platform === 'efi' })
+  return { body, format, digestsChecked: false }
 }
 
 /** Tells a held node why, and to ask again. */
@@ -103,5 +105,5 @@ export function answerHeld(work: Work, node: NodeRecord): Stage1Answer {
     host: node.name,
     attempts: node.reinstall_attempts,
   })
-  return { body, format: 'ipxe', digestsChecked: false }
+  return { body, format: 'ipxe', digestsChecked: false, held: true }
 }

@@ -15,6 +15,7 @@ export const refusalCauses = {
   'facts-contradict': "the machine's UUID or serial number is not the one registered for the node",
   'facts-ambiguous': 'the facts fit more than one node',
   'two-machines': 'another machine is booting as this node now',
+  held: 'the node is held after failed reinstalls, and its client takes no script that says so',
   'not-armed': 'the node is ready and its profile wants an operator to arm each boot',
   malformed: 'the request is malformed',
   'no-token': 'no token was sent',

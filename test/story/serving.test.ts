@@ -264,6 +264,15 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.match(held, { template: 'held.ipxe', values: { attempts: 3 } })
       t.match(await nodeRow(world), { state: 'held', reinstall: 'marked', reinstall_attempts: 3 })
       t.equal((await askStage1(world, machine)).template, 'held.ipxe', 'and again')
+      const { host, source, fields } = machine
+      const json = serveStage1(world.context, {
+        host,
+        source,
+        request: 'stage1.json',
+        fields,
+        format: 'json',
+      })
+      t.equal(await causeOf(json), 'held', 'a client that takes no script is refused')
       t.same(await world.kinds({ kind: 'node-held' }), ['node-held'])
       t.equal(
         await causeOf(askStage1(world, machineOf('', { fields: facts }))),
