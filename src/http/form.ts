@@ -5,7 +5,7 @@ export type Fields = Readonly<Record<string, unknown>>
 
 /**
  * Reads a query string or urlencoded body. Never throws: bytes that are not UTF-8 become U+FFFD, which no field of ours
- * allows (iPXE sends `%FFFFFFC3` for bytes above 0x7f, see REAL-BOOT).
+ * allows (iPXE sign-extends bytes above 0x7f and sends `%FFFFFFC3`).
  */
 export function parseUrlEncoded(text: string): Fields {
   return collect(new URLSearchParams(text))

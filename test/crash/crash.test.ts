@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
-import { hashSecret, parseToken, tokenFromRandom } from '../../src/domain/token.ts'
+import { tokenFromRandom } from '../../src/domain/token.ts'
 import { initPawl } from '../../src/init.ts'
 import { openStorage, type Storage } from '../../src/storage/database.ts'
 import { listEvents, verifyChains } from '../../src/storage/events.ts'
-import { demoProfile, manifestOf } from '../helpers/fleet.ts'
+import { demoProfile, manifestOf, newNode } from '../helpers/fleet.ts'
 import { freePort } from '../helpers/ports.ts'
 import { bootRobot } from '../helpers/robot.ts'
 import type { CrashPoint } from './server-child.ts'
@@ -45,26 +45,7 @@ async function install(): Promise<{ ca: string; secret: string }> {
       .execute()
     await tx
       .insertInto('nodes')
-      .values({
-        id: 'n',
-        name: 'node1',
-        profile: 'demo',
-        state: 'registered',
-        failure_cause: null,
-        uuid: null,
-        serial: null,
-        labels: '{}',
-        reinstall: 'none',
-        reinstall_attempts: 0,
-        reinstall_session: null,
-        armed: 0,
-        secret_id: secret.id,
-        secret_hash: hashSecret(parseToken(secret.text)?.secret ?? ''),
-        last_facts: null,
-        session: null,
-        created_at: at,
-        updated_at: at,
-      })
+      .values(newNode('node1', secret, at))
       .execute()
   })
   await storage.close()

@@ -1,6 +1,6 @@
 import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
 import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
-import { hashSecret, parseToken, tokenFromRandom } from '../../src/domain/token.ts'
+import { type MintedToken, tokenFromRandom } from '../../src/domain/token.ts'
 import { setAddresses, setMacs } from '../../src/storage/nodes.ts'
 import type { ImageRow, NodeRow } from '../../src/storage/tables.ts'
 import type { World } from './world.ts'
@@ -87,13 +87,11 @@ export interface NodeWish extends Partial<NodeRow> {
   readonly macs?: readonly string[]
 }
 
-/** Stores a node; returns its enrolment secret. */
-export async function storeNode(world: World, wish: NodeWish): Promise<string> {
-  const { addresses = [], macs = [], ...columns } = wish
-  const token = tokenFromRandom(world.context.randomBytes(33))
-  const at = world.clock.now().toISOString()
-  const row: NodeRow = {
-    id: `id-${wish.name}`,
+/** The row of a registered node with an enrolment secret. */
+export function newNode(name: string, secret: MintedToken, at: string): NodeRow {
+  return {
+    id: `id-${name}`,
+    name,
     profile: 'demo',
     state: 'registered',
     failure_cause: null,
@@ -104,20 +102,26 @@ export async function storeNode(world: World, wish: NodeWish): Promise<string> {
     reinstall_attempts: 0,
     reinstall_session: null,
     armed: 0,
-    secret_id: token.id,
-    secret_hash: hashSecret(parseToken(token.text)?.secret ?? ''),
+    secret_id: secret.id,
+    secret_hash: secret.hash,
     last_facts: null,
     session: null,
     created_at: at,
     updated_at: at,
-    ...columns,
   }
+}
+
+/** Stores a node; returns its enrolment secret. */
+export async function storeNode(world: World, wish: NodeWish): Promise<string> {
+  const { addresses = [], macs = [], ...columns } = wish
+  const secret = tokenFromRandom(world.context.randomBytes(33))
+  const row = { ...newNode(wish.name, secret, world.clock.now().toISOString()), ...columns }
   await world.context.storage.transaction(async (tx) => {
     await tx.insertInto('nodes').values(row).execute()
     await setAddresses(tx, row.id, addresses)
     await setMacs(tx, row.id, macs)
   })
-  return token.text
+  return secret.text
 }
 
 /** A world with two images, the demo profile, and `node1` with its secret. */

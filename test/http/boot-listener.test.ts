@@ -274,6 +274,21 @@ await forEachDatabase(t, async (t, openWorld) => {
     )
   })
 
+  await t.test('with the disk nearly full refusals are no longer written, and boots still are', async (t) => {
+    let room = false
+    const world = await openWorld({ hasRoom: async () => room })
+    const secret = await storeDemoFleet(world)
+    const refused = machineOf('', { fields: facts })
+    await t.rejects(boot(world, refused, 'stage1'), { code: 'refused' })
+    await boot(world, machineOf(secret), 'ready')
+    t.same(await world.kinds({ kind: 'refused' }), [])
+    t.equal(world.context.refusals.dropped(), 1, 'what was not written is counted')
+    t.match(await nodeRow(world), { state: 'ready' })
+    room = true
+    await t.rejects(boot(world, refused, 'stage1'), { code: 'refused' })
+    t.same(await world.kinds({ kind: 'refused' }), ['refused'])
+  })
+
   await t.test('nothing that is logged holds a token or a secret', async (t) => {
     const { world, app, secret, lines } = await listen(t, openWorld)
     const script = await app.inject({

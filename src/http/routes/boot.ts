@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { BootContext } from '../../boot/context.ts'
-import { enrol } from '../../boot/enrol.ts'
+import { type EnrolRequest, enrol } from '../../boot/enrol.ts'
 import { redeemEpoxy } from '../../boot/epoxy.ts'
 import { type RedeemedStage, redeem } from '../../boot/redeem.ts'
 import { takeReport } from '../../boot/report.ts'
@@ -22,32 +22,21 @@ const json = 'application/json'
 export function bootRoutes(app: FastifyInstance, context: BootContext): void {
   app.get('/_ah/health', async (_request, reply) => reply.type('text/plain').send('ok'))
   app.get('/v1/boot/autoexec.ipxe', async (_request, reply) => reply.type(ipxe).send(siteScript(context, {})))
-  app.route({
-    method: ['GET', 'POST'],
-    url: '/v1/boot/stage1.ipxe',
-    handler: async (request, reply) => {
-      const asking = {
-        host: undefined,
-        source: request.ip,
-        request: 'stage1.ipxe',
-        fields: await fieldsOf(request),
-      }
-      const answer = await serveStage1(context, { ...asking, format: 'ipxe' })
-      return reply.type(ipxe).send(answer?.body ?? (await enrol(context, asking)))
-    },
-  })
-  app.route({
-    method: ['GET', 'POST'],
-    url: '/v1/enrol.ipxe',
-    handler: async (request, reply) => {
-      const asking = {
-        host: undefined,
-        source: request.ip,
-        request: 'enrol',
-        fields: await fieldsOf(request),
-      }
-      return reply.type(ipxe).send(await enrol(context, asking))
-    },
+  const hostless = (url: string, answer: (request: EnrolRequest) => Promise<string>): void => {
+    app.route({
+      method: ['GET', 'POST'],
+      url,
+      handler: async (request, reply) => {
+        const who = { host: undefined, source: request.ip, request: url }
+        const fields = await recordingRefusals(context, who, () => fieldsOf(request))
+        return reply.type(ipxe).send(await answer({ ...who, fields }))
+      },
+    })
+  }
+  hostless('/v1/enrol.ipxe', (request) => enrol(context, request))
+  hostless('/v1/boot/stage1.ipxe', async (request) => {
+    const answer = await serveStage1(context, { ...request, format: 'ipxe' })
+    return answer?.body ?? enrol(context, request)
   })
   const stage1 = (method: ('GET' | 'POST')[], format: Stage1Format): void => {
     app.route<Host>({
