@@ -121,7 +121,7 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
         return
       }
       await options.storage.transaction(async (tx) => {
-        for (const facts of batch) await appendEvent(tx, facts, chainOf(facts))
+        for (const facts of inLockOrder(batch)) await appendEvent(tx, facts, chainOf(facts))
         if (batch.some((facts) => facts.node === null)) await trimChain(tx, unknownChain, maxUnknownEvents)
       })
     } catch (error) {
@@ -131,6 +131,11 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
   }
 
   return { record, flush, dropped: () => dropped }
+}
+
+/** By chain, so that whoever locks several chains does so in one order; within a chain as they came. */
+function inLockOrder(batch: readonly EventFacts[]): EventFacts[] {
+  return batch.toSorted((a, b) => (chainOf(a) < chainOf(b) ? -1 : chainOf(a) > chainOf(b) ? 1 : 0))
 }
 
 function chainOf(facts: { node: string | null; kind: EventKind }): string {

@@ -20,16 +20,17 @@ export interface Work {
 /** Runs `work` in one transaction. */
 export async function inTransaction<T>(context: BootContext, work: (work: Work) => Promise<T>): Promise<T> {
   const now = context.clock()
-  const effects: (() => void)[] = []
-  const result = await context.storage.transaction((tx) =>
-    work({
+  let effects: (() => void)[] = []
+  const result = await context.storage.transaction((tx) => {
+    effects = [] // a run before this one was rolled back
+    return work({
       context,
       tx,
       now,
       event: (facts) => appendEvent(tx, { ...facts, at: now }),
       afterCommit: (effect) => effects.push(effect),
-    }),
-  )
+    })
+  })
   for (const effect of effects) effect()
   return result
 }

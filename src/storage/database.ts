@@ -24,7 +24,10 @@ export type Tx = Transaction<Tables>
 export interface Storage {
   readonly db: Queries
   readonly dialect: 'sqlite' | 'postgres'
-  /** Runs `work` in one transaction; durable when it resolves, without a trace when it throws. */
+  /**
+   * Runs `work` in one transaction; durable when it resolves, without a trace when it throws. PostgreSQL may end one of
+   * two that wait for each other: `work` is then run again, so it must keep nothing from a run before.
+   */
   transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>
   close(): Promise<void>
 }
@@ -45,8 +48,22 @@ export async function openStorage(location: string): Promise<Storage> {
   return {
     db,
     dialect: postgres ? 'postgres' : 'sqlite',
-    transaction: (work) => explain(() => db.transaction().execute(work)),
+    transaction: (work) => explain(() => withRetries(() => db.transaction().execute(work))),
     close: () => db.destroy(),
+  }
+}
+
+const maxTries = 5
+
+/** Runs a transaction again that PostgreSQL ended for the sake of another: 40001 serialization failure, 40P01 deadlock. */
+async function withRetries<T>(run: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await run()
+    } catch (error) {
+      const code = (error as { code?: unknown } | null)?.code
+      if ((code !== '40001' && code !== '40P01') || tries === maxTries) throw error
+    }
   }
 }
 

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
-import { openStorage } from '../../src/storage/database.ts'
+import { openStorage, type Tx } from '../../src/storage/database.ts'
+import { forEachDatabase } from '../helpers/world.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pawl-db-'))
 t.teardown(() => rmSync(folder, { recursive: true, force: true }))
@@ -105,4 +106,42 @@ t.test('a used token stays used after a power loss: every commit is synced', asy
   t.same((await read('foreign_keys')).rows, [{ foreign_keys: 1 }])
   await storage.close()
   chmodSync(file('sync.db'), 0o600)
+})
+
+await forEachDatabase(t, async (t, openWorld) => {
+  await t.test('two transactions that wait for each other both succeed', async (t) => {
+    const { storage } = (await openWorld()).context
+    const row = { base_seq: 0, base_hash: '', head_hash: '' }
+    await storage.db
+      .insertInto('chains')
+      .values(['a', 'b'].map((name) => ({ ...row, name, head_seq: 0 })))
+      .execute()
+    const runs: string[] = []
+    let met: () => void = () => {}
+    const bothBegan = new Promise<void>((resolve) => {
+      met = resolve
+    })
+    const add = (first: string, second: string): Promise<void> =>
+      storage.transaction(async (tx) => {
+        runs.push(first)
+        await count(tx, first)
+        // Only PostgreSQL lets two begin: there each now holds what the other wants.
+        if (runs.length >= 2 || storage.dialect === 'sqlite') met()
+        await bothBegan
+        await count(tx, second)
+      })
+    const count = (tx: Tx, name: string): Promise<unknown> =>
+      tx
+        .updateTable('chains')
+        .set((e) => ({ head_seq: e('head_seq', '+', 1) }))
+        .where('name', '=', name)
+        .execute()
+    await Promise.all([add('a', 'b'), add('b', 'a')])
+    t.same(
+      (await storage.db.selectFrom('chains').select('head_seq').execute()).map((r) => r.head_seq),
+      [2, 2],
+    )
+    t.equal(runs.length, storage.dialect === 'postgres' ? 3 : 2, 'on PostgreSQL one of them ran again')
+    await storage.db.deleteFrom('chains').execute()
+  })
 })
