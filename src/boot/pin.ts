@@ -1,7 +1,7 @@
 import type { Facts } from '../domain/facts.ts'
 import { type Artifact, type Manifest, parseImageRef, parseManifest } from '../domain/image.ts'
 import type { Join } from '../domain/join.ts'
-import { joinKernelArguments } from '../domain/kernel-args.ts'
+import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import type { Queries } from '../storage/database.ts'
@@ -71,7 +71,8 @@ async function pinImage(db: Queries, node: string, profile: Profile, ref: string
     ref,
     digest: row.digest,
     minMemoryMiB: manifest.minMemoryMiB ?? null,
-    arguments: joinKernelArguments(manifest.kernelArguments, profile.kernelArguments),
+    // Both images' are checked before any token is minted: the second's would else be found by kexec, in the middle.
+    arguments: checkCommandLine(joinKernelArguments(manifest.kernelArguments, profile.kernelArguments)),
     artifacts: Object.fromEntries(manifest.artifacts.map((artifact) => [artifact.role, artifact])),
   }
 }

@@ -8,6 +8,9 @@ import { quote } from './node.ts'
 /** x86 kernels take 2048 bytes with the final NUL (COMMAND_LINE_SIZE), and iPXE under BIOS cuts what is longer silently. */
 export const maxCommandLineBytes = 2047
 
+/** What stage 1's script and iPXE put before the arguments under UEFI: the image's name, and the name its initrds have. */
+export const ipxeCommandLineStart = 'kernel initrd=initrd.magic '
+
 /** What may not be in a word, and why: the first rule that fits is told. */
 const unfitWords: readonly (readonly [RegExp, string])[] = [
   [/[^!-~]/, 'holds characters that are not printable ASCII'],

@@ -2,7 +2,12 @@ import type { BootContext } from '../boot/context.ts'
 import { renderJoin } from '../boot/join-script.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { parseImageRef, parseManifest } from '../domain/image.ts'
-import { checkCommandLine, joinKernelArguments, reservedArguments } from '../domain/kernel-args.ts'
+import {
+  checkCommandLine,
+  ipxeCommandLineStart,
+  joinKernelArguments,
+  reservedArguments,
+} from '../domain/kernel-args.ts'
 import { type Profile, parseProfile, type SequenceName, writeProfile } from '../domain/profile.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
@@ -141,7 +146,9 @@ async function checkImages(db: Queries, profile: Profile): Promise<string[]> {
       continue
     }
     const manifest = parseManifest(JSON.parse(row.manifest))
-    checkCommandLine(joinKernelArguments(manifest.kernelArguments, profile.kernelArguments))
+    checkCommandLine(
+      ipxeCommandLineStart + joinKernelArguments(manifest.kernelArguments, profile.kernelArguments),
+    )
   }
   return warnings
 }

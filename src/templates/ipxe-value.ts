@@ -3,7 +3,7 @@
  * quoting, and expands `${…}` again and again, so nothing can be escaped: what does not fit is refused, with the field and
  * the character named. Values are never shown in the message: they may be secrets.
  */
-import { checkCommandLine, parseKernelArguments } from '../domain/kernel-args.ts'
+import { checkCommandLine, ipxeCommandLineStart, parseKernelArguments } from '../domain/kernel-args.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 
 type Rule = readonly [pattern: RegExp, why: string]
@@ -57,9 +57,6 @@ export function sha256Hex(value: string, name: string): string {
   return value
 }
 
-/** What stands before the arguments on the line that the kernel sees: under UEFI the image's name, and this argument. */
-const commandLineStart = 'kernel initrd=initrd.magic '
-
 /**
  * Checks kernel arguments, one word each, and the length of the whole line that the kernel will see (2047 bytes; iPXE under
  * BIOS cuts silently). Counted as under UEFI, so that the answer does not depend on the firmware.
@@ -68,7 +65,7 @@ export function kernelArguments(words: readonly string[], name: string): readonl
   for (const value of words) ipxeWord(value.replace(/^-+/, ''), name) // behind the URL iPXE reads no options
   try {
     parseKernelArguments(words.join(' '))
-    checkCommandLine(commandLineStart + words.join(' '))
+    checkCommandLine(ipxeCommandLineStart + words.join(' '))
     return words
   } catch (error) {
     if (!isPawlError(error, 'invalid')) throw error

@@ -60,3 +60,20 @@ t.test('a disabled node boots by itself once it is enabled', async (t) => {
     detail: { cause: 'node-disabled' },
   })
 })
+
+t.test('a token that was retired meanwhile opens nothing: the agent says so and begins again', async (t) => {
+  const autoexec = await site.addNode('late')
+  const machine = await site.powerOn('late', autoexec, { timeoutSeconds: 300 })
+  t.teardown(() => machine.powerOff())
+  await machine.waitFor('pawl: stage2: started', 200)
+  await site.pawl('node', 'disable', 'late')
+  const line = await machine.waitFor(/pawl: stage2: error: .*refused to open stage2/, 200)
+  t.match(line, /\(403\)/)
+  await machine.waitFor(/pawl: stage2: rebooting in \d+ s to begin again at stage 1/)
+  await machine.exited
+  t.notMatch(machine.console(), 'pawl: stage2: redeemed')
+  const causes = (await eventsOf(site, '--node', 'late', '--kind', 'refused')).map(
+    (event) => event.detail.cause,
+  )
+  t.ok(causes.includes('session-ended'), causes.join(', '))
+})
