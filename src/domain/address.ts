@@ -34,17 +34,33 @@ export function isSingle(range: AddressRange): boolean {
   return range.prefixLength === (range.address.includes(':') ? 128 : 32)
 }
 
-/** Whether `source` lies in `range`. */
+/** Whether `source` lies in `range`. What is no address lies nowhere. */
 export function contains(range: AddressRange, source: string): boolean {
-  const address = parse(source)
+  const address = parsed(source)
   const network = parse(range.address)
-  return address.kind() === network.kind() && address.match(network, range.prefixLength)
+  return (
+    address !== undefined && address.kind() === network.kind() && address.match(network, range.prefixLength)
+  )
 }
 
 /** The unit that refusals are counted by: one IPv4 address, or an IPv6 /64, since one machine has all of that. */
 export function countingUnit(source: string): string {
-  const address = parse(source)
+  const address = parsed(source)
+  if (address === undefined) return 'no address'
   return address.kind() === 'ipv4' ? address.toString() : `${networkOf(address, 64)}/64`
+}
+
+/** A client's address in its one spelling; `unknown` for what is none, as a proxy may forward. */
+export function sourceAddress(text: string | undefined): string {
+  return (text === undefined ? undefined : parsed(text))?.toString() ?? 'unknown'
+}
+
+function parsed(text: string): ipaddr.IPv4 | ipaddr.IPv6 | undefined {
+  try {
+    return parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function parse(text: string): ipaddr.IPv4 | ipaddr.IPv6 {

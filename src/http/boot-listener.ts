@@ -10,6 +10,7 @@ import Fastify, {
 import type { Logger } from 'pino'
 import type { BootContext } from '../boot/context.ts'
 import { recordRefusal } from '../boot/work.ts'
+import { sourceAddress } from '../domain/address.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
@@ -18,6 +19,7 @@ import { handshakeFault } from './handshake.ts'
 import { statusOf } from './problem.ts'
 import { bootRoutes } from './routes/boot.ts'
 import { downloadRoutes } from './routes/boot-downloads.ts'
+import { sourceOf } from './source.ts'
 
 /** Limits of the boot listener. Seconds and bytes. */
 export interface BootListenerLimits {
@@ -91,7 +93,7 @@ function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply): 
       ...(host === undefined ? {} : { host: host.slice(0, 253) }),
       status: reply.statusCode,
       milliseconds: Math.round(reply.elapsedTime),
-      source: request.ip,
+      source: sourceOf(request),
     },
     'answered',
   )
@@ -130,7 +132,7 @@ async function fromFastify(
   if (status < 400 || status > 499) return undefined
   const { host } = (request.params ?? {}) as { host?: string }
   if (host !== undefined) {
-    const asking = { host, source: request.ip, request: request.routeOptions.url ?? '' }
+    const asking = { host, source: sourceOf(request), request: request.routeOptions.url ?? '' }
     await recordRefusal(context, asking, new Refusal('malformed', { detail: { reason: error.message } }))
   }
   return status === 413
@@ -140,7 +142,7 @@ async function fromFastify(
 
 function noteHandshake(context: BootContext, error: Error, socket: TLSSocket): void {
   const { cause, reason } = handshakeFault(error)
-  const source = socket.remoteAddress ?? null
+  const source = sourceAddress(socket.remoteAddress)
   context.refusals.record({
     kind: 'handshake-failed',
     cause,

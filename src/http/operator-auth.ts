@@ -9,6 +9,7 @@ import { roleGrants } from '../fleet/operators.ts'
 import { findOperator } from '../storage/operators.ts'
 import type { OperatorRow, Role } from '../storage/tables.ts'
 import { bearer } from './routes/boot.ts'
+import { sourceOf } from './source.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -51,7 +52,7 @@ export function operatorAuth(context: BootContext): OperatorAuth {
       known.set(request, operator)
     } catch (error) {
       if (!(error instanceof PawlError) || error.code !== 'unauthenticated') throw error
-      failures.count(request.ip)
+      failures.count(sourceOf(request))
       reply.header('www-authenticate', 'Bearer realm="pawl"')
       throw error
     }
@@ -68,7 +69,7 @@ export function operatorAuth(context: BootContext): OperatorAuth {
     operatorOf,
     byOf: (request) => {
       const { name, role } = operatorOf(request)
-      return { actor: `operator:${name}`, source: request.ip, role }
+      return { actor: `operator:${name}`, source: sourceOf(request), role }
     },
   }
 }

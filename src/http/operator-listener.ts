@@ -20,6 +20,7 @@ import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
 import { artifactRoutes, imageRoutes } from './routes/operator-images.ts'
 import { nodeRoutes, pendingRoutes } from './routes/operator-nodes.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
+import { sourceOf } from './source.ts'
 
 /** Limits of the operator listener. Seconds and bytes. */
 export interface OperatorListenerLimits {
@@ -176,7 +177,7 @@ function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply): 
       method: request.method,
       status: reply.statusCode,
       milliseconds: Math.round(reply.elapsedTime),
-      source: request.ip,
+      source: sourceOf(request),
       requestId: request.id,
     },
     'answered',

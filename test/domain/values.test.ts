@@ -6,6 +6,7 @@ import {
   countingUnit,
   isSingle,
   parseAddressRange,
+  sourceAddress,
 } from '../../src/domain/address.ts'
 import { canonicalJson } from '../../src/domain/canonical-json.ts'
 import { canVerifyDigests, parseFacts, sameMachine } from '../../src/domain/facts.ts'
@@ -119,6 +120,9 @@ t.test('an address has one spelling, and no other form is taken', async (t) => {
   t.notOk(contains(parseAddressRange('192.0.2.0/24'), '2001:db8::1'))
   t.equal(countingUnit('2001:db8:0:0:1:2:3:4'), '2001:db8::/64')
   t.equal(countingUnit('192.0.2.9'), '192.0.2.9')
+  t.equal(countingUnit('nonsense'), 'no address')
+  t.notOk(contains(parseAddressRange('0.0.0.0/0'), 'nonsense'))
+  t.same(['::ffff:192.0.2.9', 'nonsense', undefined].map(sourceAddress), ['192.0.2.9', 'unknown', 'unknown'])
 })
 
 t.test('facts are bounded printable ASCII, or none is taken', async (t) => {

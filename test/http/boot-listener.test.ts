@@ -218,6 +218,29 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.same(await world.context.storage.db.selectFrom('tokens').select('id').execute(), [])
   })
 
+  await t.test(
+    'a source that is no address is refused like any other, and IPv4 has one spelling',
+    async (t) => {
+      const { world, app } = await listen(t, openWorld, { trustedProxies: ['127.0.0.1'] })
+      await storeProfile(world, { ...demoProfile, evidence: ['address'], acceptAddressOnly: true })
+      await storeNode(world, { name: 'placed', addresses: [{ address: '192.0.2.1', prefixLength: 32 }] })
+      for (const [forwarded, status, source] of [
+        ['nonsense', 403, 'unknown'],
+        ["1.2.3.4'; drop table nodes", 403, 'unknown'],
+        ['::ffff:192.0.2.1', 200, '192.0.2.1'],
+      ] as const) {
+        const headers = { 'x-forwarded-for': forwarded }
+        const answer = await app.inject({
+          method: 'GET',
+          url: '/v1/boot/placed/stage1.ipxe?platform=efi',
+          headers,
+        })
+        t.equal(answer.statusCode, status, forwarded)
+        t.equal((await world.events({ node: 'placed' })).at(-1)?.source, source)
+      }
+    },
+  )
+
   await t.test('a plus sign in a fact stays one: iPXE does not escape it', async (t) => {
     const { world, app, secret } = await listen(t, openWorld)
     await world.context.storage.db

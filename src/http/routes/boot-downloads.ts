@@ -8,6 +8,7 @@ import { PawlError } from '../../errors.ts'
 import type { ArtifactCache } from '../../images/cache.ts'
 import { type AnswerPlan, planAnswer } from '../../images/conditional.ts'
 import type { Fields } from '../form.ts'
+import { sourceOf } from '../source.ts'
 import { bearer } from './boot.ts'
 
 type HostRole = { Params: { host: string; role: string } }
@@ -65,7 +66,7 @@ function openFor(context: BootContext, request: FastifyRequest<HostRole>): Promi
   const { host, role } = request.params
   const { c } = request.query as Fields
   const capability = bearer(request) ?? (typeof c === 'string' ? c : undefined)
-  return openDownload(context, { host, source: request.ip, request: 'artifacts', role, capability })
+  return openDownload(context, { host, source: sourceOf(request), request: 'artifacts', role, capability })
 }
 
 function sendHead(

@@ -11,6 +11,7 @@ import type { Stage1Format } from '../../boot/stage1-answer.ts'
 import { recordingRefusals } from '../../boot/work.ts'
 import { PawlError } from '../../errors.ts'
 import { type Fields, parseBody } from '../form.ts'
+import { sourceOf } from '../source.ts'
 
 type Host = { Params: { host: string } }
 type HostToken = { Params: { host: string; token: string } }
@@ -27,7 +28,7 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
       method: ['GET', 'POST'],
       url,
       handler: async (request, reply) => {
-        const who = { host: undefined, source: request.ip, request: url }
+        const who = { host: undefined, source: sourceOf(request), request: url }
         const fields = await recordingRefusals(context, who, () => fieldsOf(request))
         return reply.type(ipxe).send(await answer({ ...who, fields }))
       },
@@ -96,7 +97,7 @@ function asking(
   request: FastifyRequest<Host>,
   name: string,
 ): { host: string; source: string; request: string } {
-  return { host: request.params.host, source: request.ip, request: name }
+  return { host: request.params.host, source: sourceOf(request), request: name }
 }
 
 /** Query and body together; a field in both is the body's. */
