@@ -47,7 +47,10 @@ export function run(command: string, args: readonly string[]): Promise<number> {
 
 /** The one closing line, and the exit code that goes with it. */
 export function close({ passed, failed, skipped }: Counts): void {
-  for (const what of skipped) process.stdout.write(`skipped: ${what}\n`)
+  for (const what of new Set(skipped)) {
+    const times = skipped.filter((other) => other === what).length
+    process.stdout.write(`skipped: ${what}${times > 1 ? ` (${times} times)` : ''}\n`)
+  }
   process.stdout.write(`${passed} passed, ${failed} failed, ${skipped.length} skipped\n`)
   process.exitCode = failed === 0 && passed > 0 ? 0 : 1
 }
