@@ -20,6 +20,8 @@ export interface MachineOptions {
   readonly caCert?: string
   /** The script iPXE finds beside itself. */
   readonly autoexec: string
+  /** A second disk, next in the firmware's order: an iPXE that runs this script stands for the installed system. */
+  readonly installedDisk?: string
   readonly mac: string
   readonly uuid: string
   readonly serial: string
@@ -80,12 +82,9 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 }
 
 async function prepare(dir: string, options: MachineOptions): Promise<string[]> {
-  const esp = join(dir, 'esp')
-  await mkdir(join(esp, 'EFI/BOOT'), { recursive: true })
-  await copyFile(options.ipxe, join(esp, 'EFI/BOOT/BOOTX64.EFI'))
-  // iPXE looks beside itself or at the root, depending on its version.
-  await writeFile(join(esp, 'EFI/BOOT/autoexec.ipxe'), options.autoexec)
-  await writeFile(join(esp, 'autoexec.ipxe'), options.autoexec)
+  const disks = await makeDisk(dir, 'esp', 1, options.ipxe, options.autoexec)
+  if (options.installedDisk !== undefined)
+    disks.push(...(await makeDisk(dir, 'installed', 2, options.ipxe, options.installedDisk)))
   await copyFile(`${firmwareFolder}/OVMF_VARS_4M.fd`, join(dir, 'vars.fd'))
   const trust: string[] = []
   if (options.caCert !== undefined) {
@@ -99,14 +98,33 @@ async function prepare(dir: string, options: MachineOptions): Promise<string[]> 
     ...['-drive', `if=pflash,format=raw,readonly=on,file=${firmwareFolder}/OVMF_CODE_4M.fd`],
     ...['-drive', `if=pflash,format=raw,file=${join(dir, 'vars.fd')}`],
     ...trust,
-    ...['-drive', `file=fat:${esp},format=raw,if=none,id=esp,readonly=on`],
-    ...['-device', 'virtio-blk-pci,drive=esp,bootindex=1'],
+    ...disks,
     ...['-netdev', 'user,id=net0,ipv6=off'],
     ...['-device', `virtio-net-pci,netdev=net0,romfile=,mac=${options.mac}`],
     ...(options.clock ? ['-rtc', `base=${options.clock.toISOString().slice(0, 19)}`] : []),
     // Saves 4 s of gathering entropy.
     ...['-device', 'virtio-rng-pci'],
     ...['-uuid', options.uuid, '-smbios', `type=1,serial=${options.serial}`],
+  ]
+}
+
+/** A disk from a folder with iPXE and its script, and the options that put it in this place of the boot order. */
+async function makeDisk(
+  dir: string,
+  name: string,
+  order: number,
+  ipxe: string,
+  script: string,
+): Promise<string[]> {
+  const files = join(dir, name)
+  await mkdir(join(files, 'EFI/BOOT'), { recursive: true })
+  await copyFile(ipxe, join(files, 'EFI/BOOT/BOOTX64.EFI'))
+  // iPXE looks beside itself or at the root, depending on its version.
+  await writeFile(join(files, 'EFI/BOOT/autoexec.ipxe'), script)
+  await writeFile(join(files, 'autoexec.ipxe'), script)
+  return [
+    ...['-drive', `file=fat:${files},format=raw,if=none,id=${name},readonly=on`],
+    ...['-device', `virtio-blk-pci,drive=${name},bootindex=${order}`],
   ]
 }
 

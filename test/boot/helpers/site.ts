@@ -5,6 +5,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import Database from 'better-sqlite3'
 import { type BootArtifacts, ensureArtifacts, type IpxeSuite } from './artifacts.ts'
 import { type Machine, type MachineOptions, startMachine } from './machine.ts'
 import { ensureBootTools } from './tools.ts'
@@ -179,6 +180,7 @@ export async function applyProfile(site: Site, text: string): Promise<void> {
 /** An event as `event list --json` shows it. */
 export interface ListedEvent {
   readonly kind: string
+  readonly node: string | null
   // biome-ignore lint/suspicious/noExplicitAny: each kind has a detail of its own, which the test compares
   readonly detail: any
 }
@@ -186,6 +188,29 @@ export interface ListedEvent {
 /** The events that a filter matches, oldest first. */
 export async function eventsOf(site: Site, ...filter: string[]): Promise<ListedEvent[]> {
   return (await site.pawl('event', 'list', ...filter)).items
+}
+
+/** The kinds of a session's tokens that still open something, from the server's own table. */
+export function openTokens(site: Site, session: string): string[] {
+  const db = new Database(join(site.dataDir, 'pawl.db'), { readonly: true })
+  try {
+    const query = 'select kind from tokens where session = ? and consumed_at is null and retired_at is null'
+    return db.prepare(query).pluck().all(session) as string[] // the column is text
+  } finally {
+    db.close()
+  }
+}
+
+/** A word that could be a token: 44 base64url characters, and not a part of a digest. */
+export const tokenLike = /(?<![A-Za-z0-9_-])(?![0-9a-f]{44})[A-Za-z0-9_-]{44}(?![A-Za-z0-9_-])/
+
+/** What the machine's console says in Pawl's words, for the log of the test. */
+export function pawlLines(machine: Machine): string {
+  return machine
+    .console()
+    .split('\n')
+    .filter((line) => /^(Pawl|pawl): /.test(line))
+    .join('\n')
 }
 
 /** MAC, UUID and serial of a machine, the same for the same name. */

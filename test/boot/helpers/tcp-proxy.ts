@@ -11,7 +11,12 @@ export interface TcpProxy {
    * Our agents open one connection for each request.
    */
   loseNextAnswer(cutAfterMs?: number): Promise<void>
-  /** Resets every open connection. New ones work. */
+  /**
+   * Passes on this many more bytes of the server's (a connection's last portion may be more), then none: what is open stands still
+   * until `cut`. Resolves then. How a test gets into the middle of a download, however fast that is.
+   */
+  holdAfter(bytes: number): Promise<void>
+  /** Resets every open connection, and ends a hold. New ones work. */
   cut(): void
   /** While true, every connection is reset, open or new: the server is away. */
   setAway(away: boolean): void
@@ -32,6 +37,7 @@ export async function startTcpProxy(targetPort: number, listenPort = 0): Promise
   const losses: Loss[] = []
   let away = false
   let bytes = 0
+  let hold: { readonly at: number; done(): void } | undefined
 
   const listener = createServer({ noDelay: true }, (client) => {
     if (away) {
@@ -65,7 +71,11 @@ export async function startTcpProxy(targetPort: number, listenPort = 0): Promise
     })
     server.on('data', (data: Buffer) => {
       bytes += data.length
-      if (!lossy && !client.write(data)) {
+      const full = !lossy && !client.write(data)
+      if (hold !== undefined && bytes >= hold.at) {
+        server.pause()
+        hold.done()
+      } else if (full) {
         server.pause()
         client.once('drain', () => server.resume())
       }
@@ -87,11 +97,16 @@ export async function startTcpProxy(targetPort: number, listenPort = 0): Promise
   const address = listener.address()
   if (address === null || typeof address === 'string') throw new Error('the proxy has no port')
   const cut = () => {
+    hold = undefined
     for (const end of [...open]) end()
   }
   return {
     port: address.port,
     loseNextAnswer: (cutAfterMs = 1000) => new Promise((done) => losses.push({ cutAfterMs, done })),
+    holdAfter: (more) =>
+      new Promise((done) => {
+        hold = { at: bytes + more, done }
+      }),
     cut,
     setAway(value) {
       away = value
