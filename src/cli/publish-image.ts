@@ -4,6 +4,7 @@ import {
   type ArtifactRole,
   artifactRoles,
   formatImageRef,
+  type ImageRef,
   type Manifest,
   manifestDigest,
   parseImageRef,
@@ -14,6 +15,7 @@ import { isPawlError, PawlError } from '../errors.ts'
 import type { ImageView, PublishedImage } from './answers.ts'
 import { type Api, pathOf } from './api.ts'
 import { formatSize } from './format.ts'
+import { type AboutFlags, aboutAsPublished, readAbout } from './image-about.ts'
 import { becameShorter, hashFile, type ImageFile, streamFile } from './image-files.ts'
 import type { Io } from './io.ts'
 import { type Progress, showProgress } from './progress.ts'
@@ -28,6 +30,7 @@ export interface PublishRequest {
   readonly kernelArguments: string
   readonly arch: string
   readonly minMemoryMiB: number | undefined
+  readonly about: AboutFlags
 }
 
 /**
@@ -38,9 +41,12 @@ export async function publishImage(api: Api, io: Io, request: PublishRequest): P
   const ref = argument(request.ref, parseImageRef)
   const kernelArguments = argument(request.kernelArguments, parseKernelArguments)
   const files = await hashFiles(io, request.files)
+  const known = await findPublished(api, ref)
+  const about = await readAbout(io, request.about)
   const manifest = parseManifest({
     schema: 'pawl.image/v1',
     ...ref,
+    ...(known === undefined ? about : aboutAsPublished(about, request.about, known.manifest)),
     arch: request.arch,
     kernelArguments,
     ...(request.minMemoryMiB === undefined ? {} : { minMemoryMiB: request.minMemoryMiB }),
@@ -51,7 +57,7 @@ export async function publishImage(api: Api, io: Io, request: PublishRequest): P
       mediaType: 'application/octet-stream',
     })),
   })
-  await refuseOther(api, manifest)
+  if (known !== undefined) refuseOther(known, manifest)
   for (const file of files) await send(api, io, file)
   return confirm(manifest, await api.post<PublishedImage>('/images', manifest))
 }
@@ -77,15 +83,18 @@ async function sizeOf(path: string): Promise<number> {
   )
 }
 
+async function findPublished(api: Api, { name, version }: ImageRef): Promise<ImageView | undefined> {
+  try {
+    return await api.get<ImageView>(`/images${pathOf(name, version)}`)
+  } catch (error) {
+    if (isPawlError(error, 'not-found')) return undefined
+    throw error
+  }
+}
+
 /** Gigabytes are not sent to find out at the end that the version is taken. */
-async function refuseOther(api: Api, manifest: Manifest): Promise<void> {
-  const known = await api
-    .get<ImageView>(`/images${pathOf(manifest.name, manifest.version)}`)
-    .catch((error: unknown) => {
-      if (isPawlError(error, 'not-found')) return undefined
-      throw error
-    })
-  if (known === undefined || known.digest === manifestDigest(manifest)) return
+function refuseOther(known: ImageView, manifest: Manifest): void {
+  if (known.digest === manifestDigest(manifest)) return
   throw new PawlError(
     'exists',
     `image ${formatImageRef(manifest)} is published with digest ${known.digest}`,

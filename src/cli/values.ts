@@ -25,13 +25,17 @@ export function nodePath(name: string): string {
 }
 
 /** Reads `KEY=VALUE` pairs; an empty value is null where `allowEmpty` says what that means. */
-export function parsePairs(pairs: readonly string[], allowEmpty: boolean): Record<string, string | null> {
+export function parsePairs(
+  pairs: readonly string[],
+  allowEmpty: boolean,
+  flag = '--label',
+): Record<string, string | null> {
   return Object.fromEntries(
     pairs.map((pair) => {
       const at = pair.indexOf('=')
       const value = pair.slice(at + 1)
       if (at < 1 || (value === '' && !allowEmpty)) {
-        throw new PawlError('usage', `--label "${pair}" is not of the form KEY=VALUE`)
+        throw new PawlError('usage', `${flag} "${pair}" is not of the form KEY=VALUE`)
       }
       return [pair.slice(0, at), value === '' ? null : value]
     }),

@@ -39,6 +39,15 @@ const artifactSchema = Type.Object(
   { additionalProperties: false },
 )
 
+/** The largest manifest, as canonical JSON: room for a bill of materials in its annotations. */
+export const maxManifestBytes = 256 * 1024
+const maxAnnotations = 64
+const annotationPattern = '^[a-z0-9][a-z0-9._/-]{0,127}$'
+
+function printable(maxLength: number) {
+  return Type.String({ minLength: 1, maxLength, pattern: '^[^\\p{Cc}\\p{Cf}\\p{Cs}]*$' })
+}
+
 /** A manifest as it is sent and stored. `schema` changes when a reader of this one would misread the next. */
 export const manifestSchema = Type.Object(
   {
@@ -48,6 +57,14 @@ export const manifestSchema = Type.Object(
     arch: Type.Literal('x86_64'),
     kernelArguments: Type.String({ maxLength: 2047 }),
     minMemoryMiB: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 26 })),
+    creator: Type.Optional(printable(256)),
+    createdAt: Type.Optional(
+      Type.String({ pattern: '^\\d{4}-[01]\\d-[0-3]\\dT[0-2]\\d:[0-5]\\d:[0-5]\\dZ$' }),
+    ),
+    sourceRevision: Type.Optional(printable(256)),
+    annotations: Type.Optional(
+      Type.Record(Type.String({ pattern: annotationPattern }), Type.String({ maxLength: maxManifestBytes })),
+    ),
     artifacts: Type.Array(artifactSchema, { minItems: 2, maxItems: artifactRoles.length }),
   },
   { additionalProperties: false, $id: 'Manifest' },
@@ -71,6 +88,14 @@ export interface Manifest {
   readonly kernelArguments: string
   /** What the node must have, in MiB, before it jumps into this image. */
   readonly minMemoryMiB?: number
+  /** Who built it, in words. */
+  readonly creator?: string
+  /** When it was built: UTC, to the second, `2026-11-21T09:30:00Z`. */
+  readonly createdAt?: string
+  /** What it was built from: a commit, a tag. */
+  readonly sourceRevision?: string
+  /** Whatever else its builder says of it; Pawl reads none of it. */
+  readonly annotations?: Readonly<Record<string, string>>
   readonly artifacts: readonly Artifact[]
 }
 
@@ -106,6 +131,7 @@ export function parseManifest(value: unknown): Manifest {
   parseImageName(value.name)
   parseImageVersion(value.version)
   checkRoles(value.artifacts)
+  checkAbout(value)
   if (parseKernelArguments(value.kernelArguments) !== value.kernelArguments) {
     throw new PawlError(
       'invalid',
@@ -142,6 +168,31 @@ function checkRoles(artifacts: Static<typeof manifestSchema>['artifacts']): void
     'invalid',
     `manifest: artifacts are ${roles}, not one kernel, one initramfs and at most one filesystem, in this order`,
   )
+}
+
+function checkAbout(manifest: Static<typeof manifestSchema>): void {
+  const { createdAt, annotations = {} } = manifest
+  // `Date` would make the 2nd of March of a 30th of February.
+  if (createdAt !== undefined && !isTime(createdAt))
+    throw new PawlError('invalid', `manifest: createdAt ${createdAt} is no time`)
+  const names = Object.keys(annotations)
+  const wrong = names.find((key) => !new RegExp(annotationPattern).test(key))
+  if (wrong !== undefined) {
+    throw new PawlError(
+      'invalid',
+      `manifest: annotation name ${quote(wrong)} is not 1–128 of a-z, 0-9 and . _ / -`,
+    )
+  }
+  if (names.length > maxAnnotations)
+    throw new PawlError('invalid', `manifest: ${names.length} annotations; ${maxAnnotations} are the limit`)
+  const bytes = Buffer.byteLength(canonicalJson(manifest))
+  if (bytes > maxManifestBytes)
+    throw new PawlError('too-large', `the manifest has ${bytes} bytes; ${maxManifestBytes} are the limit`)
+}
+
+function isTime(text: string): boolean {
+  const time = new Date(text)
+  return !Number.isNaN(time.getTime()) && time.toISOString() === text.replace('Z', '.000Z')
 }
 
 function firstFault(value: unknown): PawlError {

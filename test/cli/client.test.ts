@@ -224,6 +224,51 @@ async function publishing(t: Test, openWorld: OpenWorld): Promise<void> {
     t.match(again.stderr, /there already\nminimal@1 was published already, the same\n$/)
   })
 
+  await t.test('says how an image was made, and takes it again a day later as the same', async (t) => {
+    const sbom = file('annotations.json', '{"sbom.packages": "pkg:deb/debian/bash@5.2", "team": "a"}')
+    const argv = ['image', 'publish', 'made@1', '--kernel', kernel, '--initramfs', initramfs]
+    const more = ['--annotations', sbom, '--annotation', 'team=b', '--source-revision', 'c0ffee']
+    const first = await pawl.run([...argv, ...more], { env: { USER: 'ci' } })
+    t.equal(first.exit, 0, first.stderr)
+    const { manifest } = JSON.parse((await pawl.run(['image', 'show', 'made@1', '--json'])).stdout)
+    t.match(manifest, { creator: 'ci', sourceRevision: 'c0ffee', createdAt: /^\d{4}-\d\d-\d\dT[\d:]{8}Z$/ })
+    t.same(manifest.annotations, { 'sbom.packages': 'pkg:deb/debian/bash@5.2', team: 'b' })
+    pawl.world.clock.advance(86_400)
+    const again = await pawl.run([...argv, ...more], { env: { USER: 'another' } })
+    t.same([again.exit, again.stdout], [0, first.stdout])
+    const other = await pawl.run([...argv, ...more, '--creator', 'someone'])
+    t.match([other.exit, other.stderr], [1, /a version never changes/])
+  })
+
+  await t.test('refuses what it cannot say of an image', async (t) => {
+    for (const [more, why] of [
+      [['--annotation', 'team'], /--annotation "team" is not of the form KEY=VALUE/],
+      [['--annotations', join(folder, 'absent')], /cannot be read \(ENOENT\)/],
+      [['--annotations', file('list', '[]')], /is not one JSON object of texts/],
+      [['--annotations', file('text', '{')], /is not JSON/],
+      [['--annotations', file('large', ' '.repeat(262_145))], /larger than a manifest may be/],
+      [['--created', 'yesterday'], /createdAt/],
+    ] as const) {
+      const ran = await pawl.run([
+        'image',
+        'publish',
+        'said@1',
+        '--kernel',
+        kernel,
+        '--initramfs',
+        initramfs,
+        ...more,
+      ])
+      t.not(ran.exit, 0)
+      t.match(ran.stderr, why)
+    }
+    const env = { SOURCE_DATE_EPOCH: 'now' }
+    const ran = await pawl.run(['image', 'publish', 'said@1', '--kernel', kernel, '--initramfs', initramfs], {
+      env,
+    })
+    t.match(ran.stderr, /SOURCE_DATE_EPOCH is "now", not seconds since 1970/)
+  })
+
   await t.test('refuses other bytes under a published version before it sends any', async (t) => {
     const { exit, stderr } = await publish('--filesystem', file('other', 'other'))
     t.equal(exit, 1)
@@ -247,7 +292,7 @@ async function publishing(t: Test, openWorld: OpenWorld): Promise<void> {
   await t.test('lists and shows what is published', async (t) => {
     t.equal(
       (await pawl.run(['image', 'list'])).stdout.replaceAll(/[0-9a-f]{12}/g, 'DIGEST______'),
-      'IMAGE      DIGEST          SIZE  BY     AGO\nbig@1      DIGEST______  2.0 MB  admin  0 s\nminimal@1  DIGEST______  3.0 MB  admin  0 s\n',
+      'IMAGE      DIGEST          SIZE  BY     AGO\nbig@1      DIGEST______  2.0 MB  admin  0 s\nmade@1     DIGEST______  1.1 kB  admin  1 d\nminimal@1  DIGEST______  3.0 MB  admin  1 d\n',
     )
     t.match(
       (await pawl.run(['image', 'show', 'minimal@1'])).stdout,

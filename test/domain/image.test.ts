@@ -110,11 +110,35 @@ t.test('refuses a manifest, naming the field', async (t) => {
     ['no memory', manifest({ minMemoryMiB: 0 }), /minMemoryMiB/],
     ['arguments for a shell', manifest({ kernelArguments: 'a;b' }), /kernel argument "a;b"/],
     ['arguments over the limit', manifest({ kernelArguments: 'a'.repeat(2048) }), /kernelArguments/],
+    ['an empty creator', manifest({ creator: '' }), /creator/],
+    ['a creator of two lines', manifest({ creator: 'a\nb' }), /creator/],
+    ['a creator over the limit', manifest({ creator: 'a'.repeat(257) }), /creator/],
+    ['a revision with a terminal code', manifest({ sourceRevision: '\x1b[2J' }), /sourceRevision/],
+    ['a time with a zone', manifest({ createdAt: '2026-11-21T09:30:00+01:00' }), /createdAt/],
+    ['a time with fractions', manifest({ createdAt: '2026-11-21T09:30:00.5Z' }), /createdAt/],
+    ['a 30th of February', manifest({ createdAt: '2026-02-30T00:00:00Z' }), /is no time/],
+    ['an annotation named in capitals', manifest({ annotations: { SBOM: 'x' } }), /annotation name "SBOM"/],
+    ['an annotation that is no text', manifest({ annotations: { a: 1 } }), /annotations/],
+    [
+      'too many annotations',
+      manifest({ annotations: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`a${i}`, ''])) }),
+      /65 annotations; 64 are the limit/,
+    ],
     ['two spellings of the arguments', manifest({ kernelArguments: ' quiet' }), /one space/],
   ]
   for (const [name, value, message] of cases) {
     t.throws(() => parseManifest(value), { code: 'invalid', message }, name)
   }
+})
+
+t.test('refuses a manifest that is too large, and takes one just below', async (t) => {
+  const half = { a: 'x'.repeat(130_000), b: 'x'.repeat(130_000) }
+  t.ok(parseManifest(manifest({ annotations: half })))
+  const message = /^the manifest has \d+ bytes; 262144 are the limit/
+  t.throws(() => parseManifest(manifest({ annotations: { ...half, c: 'x'.repeat(2000) } })), {
+    code: 'too-large',
+    message,
+  })
 })
 
 t.test('refuses a digest in any other spelling', async (t) => {
@@ -158,6 +182,13 @@ t.test('reads a manifest with and without what is optional', async (t) => {
   t.equal(artifactOfRole(least, 'filesystem'), undefined)
   t.equal(artifactOfRole(least, 'initramfs')?.size, 20)
   t.equal(parseManifest(manifest({ minMemoryMiB: 512 })).minMemoryMiB, 512)
+  const about = {
+    creator: 'CI <ci@example.com>',
+    createdAt: '2026-11-21T09:30:00Z',
+    sourceRevision: 'c0ffee',
+    annotations: { 'sbom.packages': 'pkg:deb/debian/bash@5.2\npkg:deb/debian/curl@7.88', empty: '' },
+  }
+  t.strictSame(parseManifest(manifest(about)), manifest(about))
 })
 
 t.test('one image has one digest, however its JSON is written', async (t) => {

@@ -4,10 +4,11 @@ import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatSize, formatTime } from '../format.ts'
+import type { AboutFlags } from '../image-about.ts'
 import { toned } from '../text.ts'
-import { argument } from '../values.ts'
+import { argument, collect } from '../values.ts'
 
-interface PublishFlags {
+interface PublishFlags extends AboutFlags {
   readonly kernel: string
   readonly initramfs: string
   readonly filesystem?: string
@@ -37,6 +38,11 @@ function addPublish(image: Command, context: Context): void {
     .option('--args <STRING>', 'kernel arguments')
     .addOption(new Option('--arch <ARCH>', 'the architecture').choices(['x86_64']).default('x86_64'))
     .option('--min-memory <MiB>', 'the memory a machine must have', parseMebibytes)
+    .option('--creator <TEXT>', 'who built it; else what CI says, else $USER')
+    .option('--created <TIME>', 'when it was built, YYYY-MM-DDTHH:MM:SSZ; else SOURCE_DATE_EPOCH, else now')
+    .option('--source-revision <TEXT>', 'what it was built from; else what CI says')
+    .option('--annotation <K=V>', 'anything else to say of it; repeat it for several', collect)
+    .option('--annotations <FILE>', 'a JSON object of annotations, as the recipes in images/ write it')
     .action((ref: string, flags: PublishFlags) =>
       withApi(context, async (api) => {
         const { publishImage } = await import('../publish-image.ts') // schemas take time to load: only who needs them waits
@@ -47,6 +53,7 @@ function addPublish(image: Command, context: Context): void {
           kernelArguments: flags.args ?? '',
           arch: flags.arch,
           minMemoryMiB: flags.minMemory,
+          about: flags,
         })
         answer(context, published, () => context.output.line(published.digest))
         if (published.created === false)
@@ -125,9 +132,22 @@ function show({ output }: Context, { ref, digest, manifest, createdAt, createdBy
       name: role,
       value: [of, formatSize(size)],
     })),
+    ...(['creator', 'createdAt', 'sourceRevision'] as const).flatMap((name) => {
+      const value = manifest[name]
+      return value === undefined ? [] : [{ name: aboutWords[name], value }]
+    }),
+    ...Object.entries(manifest.annotations ?? {}).map(([name, value]) => ({
+      name,
+      value:
+        value.length > 120
+          ? `${value.slice(0, 120).replace(/\s+/g, ' ')}… (${formatSize(value.length)})`
+          : value,
+    })),
     { name: 'published', value: `${formatTime(createdAt)} by ${createdBy.replace(/^operator:/, '')}` },
   ])
 }
+
+const aboutWords = { creator: 'creator', createdAt: 'built', sourceRevision: 'source' } as const
 
 function parseMebibytes(text: string): number {
   if (/^[1-9]\d{0,7}$/.test(text)) return Number(text)
