@@ -77,5 +77,6 @@ function adminRow(id: TokenId, secret: string, now: Date): Parameters<typeof ins
     created_at: now.toISOString(),
     expires_at: null,
     revoked_at: null,
+    scope: null,
   }
 }

@@ -19,7 +19,8 @@ export interface Api {
   post<Answer>(path: string, body?: unknown): Promise<Answer>
   patch<Answer>(path: string, body: unknown): Promise<Answer>
   put<Answer>(path: string, body: unknown): Promise<Answer>
-  delete(path: string): Promise<void>
+  /** Resolves with the answer; undefined where it has no body. */
+  delete<Answer = void>(path: string): Promise<Answer>
   /** Whether there is something at the path. */
   has(path: string): Promise<boolean>
   /** Sends a body of a known length as it is read. */
@@ -62,8 +63,10 @@ export function openApi(connection: Connection): Api {
     post: (path, body) => json({ method: 'POST', path, json: body }),
     patch: (path, body) => json({ method: 'PATCH', path, json: body }),
     put: (path, body) => json({ method: 'PUT', path, json: body }),
-    delete: async (path) => {
-      refuseProblem(await call({ method: 'DELETE', path }))
+    delete: async <Answer>(path: string) => {
+      const answered = await call({ method: 'DELETE', path })
+      refuseProblem(answered)
+      return (answered.status === 204 ? undefined : readAnswer(answered)) as Answer // see Api
     },
     has: async (path) => {
       const answered = await call({ method: 'HEAD', path })

@@ -26,6 +26,9 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'handshake-failed': (detail) => `TLS handshake failed: ${text(detail.reason)}`,
   'node-changed': (detail) => `changed: ${list(Object.keys((detail.after as object | undefined) ?? {}))}`,
   'profile-applied': (detail) => `profile ${text(detail.profile)}, revision ${text(detail.revision)}`,
+  'operator-created': (detail) =>
+    `a token for ${text(detail.name)}, role ${text(detail.role)}${detail.scope == null ? '' : `, scope ${text(detail.scope)}`}`,
+  'operator-revoked': (detail) => `the token ${text(detail.id)} of ${text(detail.name)} was revoked`,
   'image-published': (detail) => `image ${text(detail.image)}`,
 }
 

@@ -3,6 +3,7 @@ import { addEventCommands } from './commands/event.ts'
 import { addImageCommands } from './commands/image.ts'
 import { addInitCommand } from './commands/init.ts'
 import { addNodeCommands } from './commands/node.ts'
+import { addOperatorCommands } from './commands/operator.ts'
 import { addProfileCommands } from './commands/profile.ts'
 import { addServerCommand } from './commands/server.ts'
 import type { Context } from './context.ts'
@@ -41,6 +42,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addImageCommands(program, context)
   addProfileCommands(program, context)
   addEventCommands(program, context)
+  addOperatorCommands(program, context)
   withExamples(program, [
     'pawl init --data ./pawl-data',
     'pawl server --data ./pawl-data',

@@ -180,7 +180,7 @@ function checkAbout(manifest: Static<typeof manifestSchema>): void {
   if (wrong !== undefined) {
     throw new PawlError(
       'invalid',
-      `manifest: annotation name ${quote(wrong)} is not 1–128 of a-z, 0-9 and . _ / -`,
+      `manifest: annotation name ${quote(wrong)} is not 1 to 128 of a-z, 0-9 and . _ / -`,
     )
   }
   if (names.length > maxAnnotations)

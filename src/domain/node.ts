@@ -49,7 +49,7 @@ export function parseSystemUuid(text: string): SystemUuid {
 /** Reads a serial number; throws `invalid`. */
 export function parseSerial(text: string): SerialNumber {
   if (!/^[!-~](?:[ -~]{0,126}[!-~])?$/.test(text)) {
-    throw new PawlError('invalid', `serial number ${quote(text)} is not 1–128 printable ASCII characters`)
+    throw new PawlError('invalid', `serial number ${quote(text)} is not 1 to 128 printable ASCII characters`)
   }
   return text as SerialNumber
 }
@@ -69,7 +69,7 @@ export function parseLabels(labels: Readonly<Record<string, string>>): Labels {
     if (!labelKey.test(key) || !labelValue.test(value)) {
       throw new PawlError(
         'invalid',
-        `label ${quote(`${key}=${value}`)} is not KEY=VALUE of 1–63 letters, digits, ".", "_" or "-"`,
+        `label ${quote(`${key}=${value}`)} is not KEY=VALUE of 1 to 63 letters, digits, ".", "_" or "-"`,
       )
     }
   }

@@ -15,6 +15,8 @@ export interface By {
   readonly actor: string
   readonly source: string | null
   readonly role: Role
+  /** The image names that a publisher's token is for; null or left out: every one. */
+  readonly scope?: string | null
 }
 
 /** A change under way: the transaction, and events that carry who makes it. */

@@ -2,13 +2,13 @@ import { quote } from '../domain/node.ts'
 import { PawlError } from '../errors.ts'
 
 /**
- * Reads a pattern of node names: `*` stands for any characters, `?` for one, dots are like any other; throws `invalid`.
+ * Reads a pattern of names: `*` stands for any characters, `?` for one, dots are like any other; throws `invalid`.
  * Matched by hand in linear steps: a regular expression of many `*` could keep the server busy for minutes.
  */
-export function parseGlob(pattern: string): (name: string) => boolean {
-  if (!/^[a-z0-9.*?-]{1,253}$/.test(pattern)) {
-    throw new PawlError('invalid', `${quote(pattern)} is not a pattern of node names`, {
-      hint: 'use letters, digits, ".", "-", "*" for any characters and "?" for one',
+export function parseGlob(pattern: string, what = 'node names'): (name: string) => boolean {
+  if (!/^[a-z0-9._*?-]{1,253}$/.test(pattern)) {
+    throw new PawlError('invalid', `${quote(pattern)} is not a pattern of ${what}`, {
+      hint: 'use letters, digits, ".", "_", "-", "*" for any characters and "?" for one',
     })
   }
   return (name) => matches(pattern, name)

@@ -2,10 +2,12 @@ import type { BootContext } from '../boot/context.ts'
 import { quote } from '../domain/node.ts'
 import { tokenFromRandom } from '../domain/token.ts'
 import { PawlError } from '../errors.ts'
+import type { Queries, Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
-import { insertOperator } from '../storage/operators.ts'
-import type { Role } from '../storage/tables.ts'
+import { insertOperator, listOperators, updateOperator } from '../storage/operators.ts'
+import type { OperatorRow, Role } from '../storage/tables.ts'
 import type { By } from './change.ts'
+import { parseGlob } from './glob.ts'
 
 /** What each role may do. A route names one; admin may do everything. */
 export const roleGrants: Readonly<Record<Role, readonly Role[]>> = {
@@ -22,6 +24,24 @@ export interface NewOperator {
   readonly role: Role
   /** Null: it does not expire. */
   readonly expiresAt: Date | null
+  /** For publishers: a pattern of the image names they may publish and point channels of at; null or left out: every one. */
+  readonly scope?: string | null
+}
+
+/** An operator token as operators see it: never its secret. */
+export interface OperatorView {
+  readonly id: string
+  readonly name: string
+  readonly role: Role
+  readonly scope: string | null
+  readonly createdAt: string
+  readonly expiresAt: string | null
+  readonly revokedAt: string | null
+}
+
+/** An operator token just made; `token` is shown this once. */
+export interface IssuedOperator extends OperatorView {
+  readonly token: string
 }
 
 /** The server itself: who makes the first token. */
@@ -36,44 +56,121 @@ export async function createOperator(
   asked: NewOperator,
   by = byServer,
 ): Promise<string> {
-  const name = parseOperatorName(asked.name)
+  return (await issueOperator(context, asked, by)).token
+}
+
+/** Makes an operator token, and shows it whole. */
+export async function issueOperator(
+  context: OperatorContext,
+  asked: NewOperator,
+  by: By,
+): Promise<IssuedOperator> {
   const now = context.clock()
-  const { role } = asked
-  if (asked.expiresAt !== null && asked.expiresAt <= now) {
-    throw new PawlError(
-      'invalid',
-      `the token would expire at ${asked.expiresAt.toISOString()}, which is over`,
-    )
-  }
   const token = tokenFromRandom(context.randomBytes(33))
-  const expiresAt = asked.expiresAt?.toISOString() ?? null
+  const row: OperatorRow = {
+    id: token.id,
+    name: parseOperatorName(asked.name),
+    role: asked.role,
+    secret_hash: token.hash,
+    created_at: now.toISOString(),
+    expires_at: parseExpiry(asked.expiresAt, now),
+    revoked_at: null,
+    scope: parseScope(asked),
+  }
   await context.storage.transaction(async (tx) => {
-    await insertOperator(tx, {
-      id: token.id,
-      name,
-      role,
-      secret_hash: token.hash,
-      created_at: now.toISOString(),
-      expires_at: expiresAt,
-      revoked_at: null,
-    })
-    await appendEvent(tx, {
-      kind: 'operator-created',
-      at: now,
-      node: null,
-      session: null,
-      actor: by.actor,
-      source: by.source,
-      detail: { id: token.id, name, role, expiresAt },
-    })
+    await insertOperator(tx, row)
+    const { id, name, role, expires_at: expiresAt, scope } = row
+    await note(tx, by, now, 'operator-created', { id, name, role, expiresAt, scope })
   })
-  return token.text
+  return { ...viewOf(row), token: token.text }
+}
+
+/** Shows every operator token, the newest first; revoked and expired ones too: events name them. */
+export async function showOperators(db: Queries): Promise<OperatorView[]> {
+  return (await listOperators(db)).map(viewOf)
+}
+
+/** Takes an operator token back, at once. Throws `not-found`, and `conflict` for the last admin that is left. */
+export async function revokeOperator(context: OperatorContext, by: By, id: string): Promise<OperatorView> {
+  return context.storage.transaction(async (tx) => {
+    const rows = await listOperators(tx)
+    const row = rows.find((other) => other.id === id)
+    if (row === undefined) {
+      throw new PawlError('not-found', `no operator token has the id ${quote(id)}`, {
+        hint: 'list them with pawl operator token list',
+      })
+    }
+    if (row.revoked_at !== null) return viewOf(row)
+    const now = context.clock()
+    if (row.role === 'admin') refuseLast(rows, row, now)
+    const revoked = { ...row, revoked_at: now.toISOString() }
+    await updateOperator(tx, id, { revoked_at: revoked.revoked_at })
+    await note(tx, by, now, 'operator-revoked', { id, name: row.name, role: row.role })
+    return viewOf(revoked)
+  })
+}
+
+/** Throws `forbidden` where a publisher's token is for other images. */
+export function checkScope(by: By, image: string): void {
+  if (by.scope === undefined || by.scope === null || parseGlob(by.scope)(image)) return
+  throw new PawlError('forbidden', `this token is for images named "${by.scope}", not for ${quote(image)}`)
+}
+
+/** Nobody could make another token. */
+function refuseLast(rows: readonly OperatorRow[], row: OperatorRow, now: Date): void {
+  const others = rows.some(
+    (other) =>
+      other.id !== row.id &&
+      other.role === 'admin' &&
+      other.revoked_at === null &&
+      (other.expires_at === null || Date.parse(other.expires_at) > now.getTime()),
+  )
+  if (others) return
+  throw new PawlError('conflict', `token ${row.id} of ${row.name} is the last admin's`, {
+    hint: 'make another admin first: pawl operator token create --name N --role admin',
+  })
+}
+
+function note(
+  tx: Tx,
+  by: By,
+  at: Date,
+  kind: 'operator-created' | 'operator-revoked',
+  detail: Record<string, unknown>,
+): Promise<void> {
+  return appendEvent(tx, { kind, at, node: null, session: null, actor: by.actor, source: by.source, detail })
+}
+
+function viewOf(row: OperatorRow): OperatorView {
+  const { id, name, role, scope } = row
+  return {
+    id,
+    name,
+    role,
+    scope,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    revokedAt: row.revoked_at,
+  }
+}
+
+function parseExpiry(expiresAt: Date | null, now: Date): string | null {
+  if (expiresAt === null || expiresAt > now) return expiresAt?.toISOString() ?? null
+  throw new PawlError('invalid', `the token would expire at ${expiresAt.toISOString()}, which is over`)
+}
+
+function parseScope({ role, scope = null }: NewOperator): string | null {
+  if (scope === null) return null
+  if (role !== 'publisher')
+    throw new PawlError('invalid', `a scope is for the role publisher, not for ${role}`)
+  parseGlob(scope, 'image names')
+  return scope
 }
 
 function parseOperatorName(text: string): string {
   if (/^[a-z0-9](?:[a-z0-9._@-]{0,61}[a-z0-9])?$/.test(text)) return text
   throw new PawlError(
     'invalid',
-    `operator name ${quote(text)} is not 1–63 lower-case letters, digits, ".", "_", "@" or "-"`,
+    `operator name ${quote(text)} is not 1 to 63 lower-case letters, digits, ".", "_", "@" or "-"`,
   )
 }

@@ -13,8 +13,8 @@ import { sourceOf } from './source.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The role that a route needs; `anyone` for the few that need no token. A route without it is not registered. */
-    role?: Role | 'anyone'
+    /** The role that a route needs, or several of which one is enough; `anyone` for the few that need no token. A route without it is not registered. */
+    role?: Role | readonly Role[] | 'anyone'
   }
 }
 
@@ -22,6 +22,7 @@ declare module 'fastify' {
 export interface Operator {
   readonly name: string
   readonly role: Role
+  readonly scope: string | null
 }
 
 /** The check of operator tokens, and what it found out about a request. */
@@ -46,8 +47,13 @@ export function operatorAuth(context: BootContext): OperatorAuth {
     if (role === 'anyone') return
     try {
       const operator = await authenticate(context, bearer(request))
-      if (!roleGrants[operator.role].includes(role)) {
-        throw new PawlError('forbidden', `this needs the role ${role}; ${operator.name} has ${operator.role}`)
+      const roles = typeof role === 'string' ? [role] : role
+      if (!roles.some((one) => roleGrants[operator.role].includes(one))) {
+        const needed = roles.join(' or ')
+        throw new PawlError(
+          'forbidden',
+          `this needs the role ${needed}; ${operator.name} has ${operator.role}`,
+        )
       }
       known.set(request, operator)
     } catch (error) {
@@ -68,8 +74,8 @@ export function operatorAuth(context: BootContext): OperatorAuth {
     check,
     operatorOf,
     byOf: (request) => {
-      const { name, role } = operatorOf(request)
-      return { actor: `operator:${name}`, source: sourceOf(request), role }
+      const { name, role, scope } = operatorOf(request)
+      return { actor: `operator:${name}`, source: sourceOf(request), role, scope }
     },
   }
 }
@@ -85,7 +91,7 @@ async function authenticate(context: BootContext, text: string | undefined): Pro
   if (row === undefined || !right) throw unauthenticated('no valid operator token was given')
   // From here on the holder has shown the secret: what is wrong with the token may be told.
   checkValid(row, context.clock())
-  return { name: row.name, role: row.role }
+  return { name: row.name, role: row.role, scope: row.scope }
 }
 
 function checkValid(row: OperatorRow, now: Date): void {

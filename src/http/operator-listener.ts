@@ -20,6 +20,7 @@ import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
 import { artifactRoutes, imageRoutes } from './routes/operator-images.ts'
 import { nodeRoutes, pendingRoutes } from './routes/operator-nodes.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
+import { operatorTokenRoutes } from './routes/operator-tokens.ts'
 import { sourceOf } from './source.ts'
 
 /** Limits of the operator listener. Seconds and bytes. */
@@ -92,6 +93,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     imageRoutes(api, parts)
     profileRoutes(api, parts)
     eventRoutes(api, parts)
+    operatorTokenRoutes(api, parts)
     api.register((uploads, _nested, ready) => {
       artifactRoutes(uploads as unknown as OperatorApp, parts)
       ready()

@@ -11,6 +11,16 @@ export function findOperator(db: Queries, id: string): Promise<OperatorRow | und
   return db.selectFrom('operators').selectAll().where('id', '=', id).executeTakeFirst()
 }
 
+/** Every operator token ever made, the newest first. */
+export function listOperators(db: Queries): Promise<OperatorRow[]> {
+  return db.selectFrom('operators').selectAll().orderBy('created_at', 'desc').orderBy('id').execute()
+}
+
+/** Changes columns of an operator token. */
+export async function updateOperator(tx: Tx, id: string, changes: Partial<OperatorRow>): Promise<void> {
+  await tx.updateTable('operators').set(changes).where('id', '=', id).execute()
+}
+
 /** How many operator tokens were ever made: none means a new installation. */
 export async function countOperators(db: Queries): Promise<number> {
   const { count } = await db

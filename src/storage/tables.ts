@@ -2,6 +2,16 @@ import type { Generated } from 'kysely'
 import type { EventKind } from '../domain/event.ts'
 import type { NodeState, ReinstallState, SessionState } from '../domain/state.ts'
 import type { TokenKind } from '../domain/token.ts'
+import type {
+  ArtifactRemovalRow,
+  ChannelMoveRow,
+  ChannelRow,
+  ImageArtifactRow,
+  ImageTestRow,
+  ProposalRow,
+  RolloutNodeRow,
+  RolloutRow,
+} from './image-tables.ts'
 
 /**
  * The rows, the same on SQLite and PostgreSQL: times are ISO 8601 UTC text with milliseconds (so that text order is
@@ -20,6 +30,14 @@ export interface Tables {
   chains: ChainRow
   events: EventRow
   operators: OperatorRow
+  image_artifacts: ImageArtifactRow
+  artifact_removals: ArtifactRemovalRow
+  image_tests: ImageTestRow
+  channels: ChannelRow
+  channel_moves: ChannelMoveRow
+  proposals: ProposalRow
+  rollouts: RolloutRow
+  rollout_nodes: RolloutNodeRow
 }
 
 export interface NodeRow {
@@ -165,4 +183,6 @@ export interface OperatorRow {
   created_at: string
   expires_at: string | null
   revoked_at: string | null
+  /** A pattern of image names, for publishers; null: every image. */
+  scope: string | null
 }

@@ -35,6 +35,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['publish', 'list', 'show'].map((name) => `image ${name}`),
       ...['apply', 'list', 'show'].map((name) => `profile ${name}`),
       ...['list', 'verify'].map((name) => `event ${name}`),
+      ...['create', 'list', 'revoke'].map((name) => `operator token ${name}`),
     ],
   )
   t.end()

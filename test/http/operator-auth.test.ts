@@ -8,7 +8,7 @@ import { forEachDatabase } from '../helpers/world.ts'
 const hex = 'a'.repeat(64)
 
 /** Every route, the role it needs, and what an entitled, empty-handed caller of an empty fleet is answered. */
-const routes: [string, string, Role, number][] = [
+const routes: [string, string, Role | readonly Role[], number][] = [
   ['GET', 'nodes', 'viewer', 200],
   ['POST', 'nodes', 'operator', 400],
   ['GET', 'nodes/n', 'viewer', 404],
@@ -35,6 +35,9 @@ const routes: [string, string, Role, number][] = [
   ['GET', 'events', 'viewer', 200],
   ['GET', 'events/verify', 'viewer', 200],
   ['GET', 'whoami', 'viewer', 200],
+  ['GET', 'operator-tokens', 'admin', 200],
+  ['POST', 'operator-tokens', 'admin', 400],
+  ['DELETE', 'operator-tokens/x', 'admin', 404],
 ]
 
 await forEachDatabase(t, async (t, openWorld) => {
@@ -71,10 +74,10 @@ await forEachDatabase(t, async (t, openWorld) => {
         }
         for (const role of roles) {
           const response = await ask(role, method, url)
-          const may = role === needed || role === 'admin' || needed === 'viewer'
+          const may = [needed].flat().includes(role) || role === 'admin' || needed === 'viewer'
           t.equal(response.statusCode, may ? entitled : 403, `${method} ${url} as ${role}`)
           if (may || method === 'HEAD') continue
-          const detail = `this needs the role ${needed}; the-${role} has ${role}`
+          const detail = `this needs the role ${[needed].flat().join(' or ')}; the-${role} has ${role}`
           t.match(response.json(), { code: 'forbidden', detail })
         }
       }

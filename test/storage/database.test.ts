@@ -117,6 +117,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       .values(['a', 'b'].map((name) => ({ ...row, name, head_seq: 0 })))
       .execute()
     const runs: string[] = []
+    let holding = 0
     let met: () => void = () => {}
     const bothBegan = new Promise<void>((resolve) => {
       met = resolve
@@ -125,8 +126,9 @@ await forEachDatabase(t, async (t, openWorld) => {
       storage.transaction(async (tx) => {
         runs.push(first)
         await count(tx, first)
+        holding += 1
         // Only PostgreSQL lets two begin: there each now holds what the other wants.
-        if (runs.length >= 2 || storage.dialect === 'sqlite') met()
+        if (holding >= 2 || storage.dialect === 'sqlite') met()
         await bothBegan
         await count(tx, second)
       })

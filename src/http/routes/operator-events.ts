@@ -3,7 +3,7 @@ import Type from 'typebox'
 import { PawlError } from '../../errors.ts'
 import { pageOfEvents, verifyEvents } from '../../fleet/event-view.ts'
 import { eventQuery, eventsAnswer, verificationAnswer } from '../schemas/event.ts'
-import { whoamiAnswer } from '../schemas/fleet.ts'
+import { whoamiAnswer } from '../schemas/operator.ts'
 import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const

@@ -4,13 +4,7 @@ import type { Manifest } from '../../domain/image.ts'
 import type { PendingMachine } from '../../fleet/enrolment.ts'
 import type { ImageView, PublishedImage } from '../../fleet/images.ts'
 import type { AppliedProfile, ProfileView } from '../../fleet/profiles.ts'
-import type { Role } from '../../storage/tables.ts'
-import { answers, anyObject, oneOf, type Page, word } from './answers.ts'
-
-const roles: readonly Role[] = ['viewer', 'operator', 'publisher', 'admin']
-
-/** Who a token belongs to. */
-export const whoamiAnswer = Type.Object({ name: Type.String(), role: oneOf(roles) })
+import { answers, anyObject, type Page, word } from './answers.ts'
 
 /** What an approved machine becomes. */
 export const approval = Type.Object(

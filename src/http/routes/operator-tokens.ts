@@ -1,0 +1,49 @@
+import { PawlError } from '../../errors.ts'
+import { issueOperator, revokeOperator, showOperators } from '../../fleet/operators.ts'
+import { nothing } from '../schemas/answers.ts'
+import {
+  issuedOperatorAnswer,
+  newOperator,
+  operatorAnswer,
+  operatorPath,
+  operatorsAnswer,
+} from '../schemas/operator.ts'
+import { bare, bodiless, type OperatorApp, type OperatorParts } from './operator-app.ts'
+
+const admin = { config: { role: 'admin' } } as const
+
+/** Operator tokens. Their secrets are in one answer only, the one that makes them. */
+export function operatorTokenRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  app.get(
+    '/operator-tokens',
+    { ...admin, schema: { ...bare, response: { 200: operatorsAnswer } } },
+    async () => ({ items: await showOperators(context.storage.db), next: null }),
+  )
+  app.post(
+    '/operator-tokens',
+    {
+      ...admin,
+      schema: { body: newOperator, querystring: nothing, response: { 201: issuedOperatorAnswer } },
+    },
+    async (request, reply) => {
+      const { expiresAt, ...asked } = request.body
+      const issued = await issueOperator(
+        context,
+        { ...asked, expiresAt: expiresAt === undefined ? null : timeOf(expiresAt) },
+        auth.byOf(request),
+      )
+      return reply.code(201).send(issued)
+    },
+  )
+  app.delete(
+    '/operator-tokens/:id',
+    { ...admin, schema: { ...bodiless, params: operatorPath, response: { 200: operatorAnswer } } },
+    (request) => revokeOperator(context, auth.byOf(request), request.params.id),
+  )
+}
+
+function timeOf(text: string): Date {
+  const time = new Date(text)
+  if (Number.isNaN(time.getTime())) throw new PawlError('invalid', `expiresAt ${text} is no time`)
+  return time
+}
