@@ -23,6 +23,7 @@ export const errorCodes = {
   'disk-full': 'there is no room left on a disk',
   'key-unreadable': 'a key or secret file cannot be read, or its permissions are too loose',
   'certificate-invalid': 'a certificate or key does not fit its purpose',
+  'signature-invalid': 'an image is not signed as it must be, or with a certificate that may not sign',
   unreachable: 'the server does not answer',
   internal: 'an error that should not happen; the log has its cause under the request id',
 } as const

@@ -19,6 +19,7 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   internal: 500,
   'key-unreadable': 500,
   'certificate-invalid': 500,
+  'signature-invalid': 422,
   unreachable: 502,
   overloaded: 503,
   'too-many-boots': 503,

@@ -13,6 +13,7 @@
 import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import type { PublisherName } from '../domain/publisher.ts'
 import { PawlError } from '../errors.ts'
 import { createFile, findPublicFile, readSecretFile } from './key-file.ts'
 import type { CertificateKind } from './profiles.ts'
@@ -20,7 +21,7 @@ import { generateKey, keyFits, keyLabel, makeCertificate } from './x509.ts'
 
 /** A listener's certificate to be issued. */
 export interface LeafRequest {
-  readonly kind: Exclude<CertificateKind, 'root' | 'issuing'>
+  readonly kind: Exclude<CertificateKind, 'root' | 'issuing' | 'code-signing'>
   readonly names: readonly string[]
   /** The private key it is for, PEM. */
   readonly key: string
@@ -40,6 +41,11 @@ export interface Authority {
   rootKeyIsHere(): boolean
   /** Makes a certificate, PEM. Throws `certificate-invalid` outside the issuing certificate's own lifetime. */
   issue(request: LeafRequest): Promise<string>
+  /**
+   * Makes a code-signing certificate for a publisher's key (PEM, private or public), and returns it with those it leads to,
+   * up to the root: an iPXE that knows only the root's fingerprint needs the root too.
+   */
+  issueCodeSigning(request: { publisher: PublisherName; key: string; now: Date }): Promise<string>
 }
 
 /** Where the CA's files are. */
@@ -105,6 +111,13 @@ export function openAuthority(dataDir: string): Authority {
     async issue(request) {
       checkLifetime(issuing, request.now)
       return makeCertificate({ ...request, commonName: request.names[0] ?? 'Pawl', issuer })
+    },
+    async issueCodeSigning({ publisher, key, now }) {
+      checkLifetime(issuing, now)
+      // No host has a space in its name: iPXE would take a certificate with a host's name for that host's.
+      const commonName = `Pawl publisher ${publisher}`.slice(0, 64)
+      const leaf = await makeCertificate({ kind: 'code-signing', commonName, names: [], key, now, issuer })
+      return leaf + issuingCertificate + rootCertificate
     },
   }
 }

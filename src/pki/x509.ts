@@ -10,6 +10,7 @@ import {
 import { isIP } from 'node:net'
 import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
+import { PawlError } from '../errors.ts'
 import { backdatedDays, type CertificateKind, certificateProfiles, rsaBits } from './profiles.ts'
 
 /** A certificate to be made. */
@@ -18,7 +19,7 @@ export interface CertificateRequest {
   readonly commonName: string
   /** DNS names and IP addresses for subjectAltName; none for a CA. */
   readonly names: readonly string[]
-  /** The subject's private key, PEM (PKCS#8). */
+  /** The subject's private key, PEM (PKCS#8); its public key is enough where an issuer signs. */
   readonly key: string
   readonly now: Date
   /** Who signs; left out, the certificate signs itself. */
@@ -30,8 +31,8 @@ const dayMilliseconds = 86_400_000
 const maxCommonNameLength = 64 // ub-common-name, RFC 5280 appendix A.1
 
 /** Makes an RSA private key, PEM (PKCS#8, not encrypted: its file's mode protects it). */
-export async function generateKey(): Promise<string> {
-  const { privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength: rsaBits })
+export async function generateKey(modulusLength = rsaBits): Promise<string> {
+  const { privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength })
   return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
 }
 
@@ -53,6 +54,31 @@ export async function makeCertificate(request: CertificateRequest): Promise<stri
     extensions: extensions(request, publicKey, issuer ? new Uint8Array(issuer.publicKey.rawData) : publicKey),
   })
   return `${made.toString('pem')}\n`
+}
+
+/** Makes a request for a certificate (PKCS#10, PEM), signed by the key it is for. */
+export async function makeSigningRequest(key: string, commonName: string): Promise<string> {
+  const [privateKey, publicKey] = await Promise.all([
+    createPrivateKey(key).toCryptoKey(algorithm, true, ['sign']),
+    createPublicKey(key).toCryptoKey(algorithm, true, ['verify']),
+  ])
+  const request = await x509.Pkcs10CertificateRequestGenerator.create({
+    name: subjectOf(commonName),
+    keys: { privateKey, publicKey },
+    signingAlgorithm: algorithm,
+  })
+  return `${request.toString('pem')}\n`
+}
+
+/** The public key (SPKI, PEM) of a request for a certificate, whose sender has shown to have the private one. Throws `signature-invalid`. */
+export async function keyOfRequest(pem: string): Promise<string> {
+  try {
+    const request = new x509.Pkcs10CertificateRequest(pem)
+    if (await request.verify()) return request.publicKey.toString('pem')
+  } catch (cause) {
+    throw new PawlError('signature-invalid', 'this is not a certificate request (PKCS#10, PEM)', { cause })
+  }
+  throw new PawlError('signature-invalid', 'the certificate request is not signed by its own key')
 }
 
 /** Whether private `key` (PEM) belongs to `certificate`. */
@@ -87,14 +113,14 @@ function extensions(
   subjectKey: Uint8Array,
   issuerKey: Uint8Array,
 ): x509.Extension[] {
-  const { pathLength, keyUsages, serverAuth } = certificateProfiles[request.kind]
+  const { pathLength, keyUsages, extendedKeyUsage: purpose } = certificateProfiles[request.kind]
   const usage = keyUsages.reduce((sum, name) => sum | x509.KeyUsageFlags[name], 0)
   return [
     new x509.BasicConstraintsExtension(pathLength !== undefined, pathLength, true),
     new x509.KeyUsagesExtension(usage, true),
     new x509.SubjectKeyIdentifierExtension(keyIdentifier(subjectKey)),
     new x509.AuthorityKeyIdentifierExtension(keyIdentifier(issuerKey)),
-    ...(serverAuth ? [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth])] : []),
+    ...(purpose ? [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage[purpose]])] : []),
     ...(request.names.length > 0
       ? [new x509.SubjectAlternativeNameExtension(request.names.map(alternativeName))]
       : []),

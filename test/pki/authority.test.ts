@@ -174,7 +174,13 @@ t.test('a name too long for a common name is in subjectAltName alone', async (t)
 })
 
 t.test('no profile is for clients', async (t) => {
-  t.same(Object.keys(certificateProfiles), ['root', 'issuing', 'boot-server', 'operator-server'])
+  t.same(Object.keys(certificateProfiles), [
+    'root',
+    'issuing',
+    'boot-server',
+    'operator-server',
+    'code-signing',
+  ])
 })
 
 t.test('openssl accepts the chain, strictly', needsOpenssl, async (t) => {

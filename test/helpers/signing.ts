@@ -1,0 +1,40 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { parsePublisherName } from '../../src/domain/publisher.ts'
+import { openSigningKey, type SigningKey } from '../../src/pki/code-signing.ts'
+import { makeCertificate } from '../../src/pki/x509.ts'
+import { worldBegins } from './world.ts'
+
+/** A private key and its certificates, PEM. */
+export interface KeyPair {
+  readonly key: string
+  readonly certificates: string
+}
+
+/** Makes an RSA key, PEM, PKCS#8. */
+export function rsaKey(modulusLength = 2048, publicExponent = 65_537): string {
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength, publicExponent })
+  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+}
+
+/** A key and a code-signing certificate of its own, as a builder has who uses no CA. Each call makes another. */
+export async function newSigner(name = 'builder', now = worldBegins): Promise<KeyPair> {
+  const key = rsaKey()
+  const commonName = `Test ${parsePublisherName(name)}`
+  return {
+    key,
+    certificates: await makeCertificate({ kind: 'code-signing', commonName, names: [], key, now }),
+  }
+}
+
+let publisher: Promise<KeyPair> | undefined
+
+/** The publisher that tests have when it does not matter which: one key for all suites of a process, never stored. */
+export function testPublisher(): Promise<KeyPair> {
+  publisher ??= newSigner()
+  return publisher
+}
+
+/** The key of a publisher, ready to sign. */
+export function signingKeyOf({ key, certificates }: KeyPair, now = worldBegins): SigningKey {
+  return openSigningKey({ key, certificates }, now)
+}
