@@ -1,30 +1,53 @@
 #!/bin/sh
-# Downloads what the images and the boot tests need from Debian: a kernel, and iPXE as Debian built it.
-# Nothing is installed and no root is needed: apt runs with a configuration of its own in a temporary folder, and the
-# packages are only unpacked. apt checks Debian's signatures as always.
+# Downloads what the images and the boot tests need from Debian: kernels, firmware, packages, and iPXE as Debian built it.
+# Nothing is installed and no root is needed.
 #
-#   images/fetch.sh [--refresh] CACHE_DIR [PART...]      PART: kernel ipxe-trixie ipxe-sid (default: all)
+#   images/fetch.sh [--refresh] [--packages FILE] CACHE_DIR [PART...]      (default: kernel ipxe-trixie ipxe-sid)
 #
-# CACHE_DIR/kernel        boot/vmlinuz-*, lib/modules/*, version
-# CACHE_DIR/ipxe-trixie   ipxe-amd64.efi, snponly.efi, undionly.kpxe, ipxe.lkrn, version   (iPXE 1.21.1)
-# CACHE_DIR/ipxe-sid      the same of iPXE 2.0.0
+# CACHE_DIR/kernel          boot/vmlinuz-*, lib/modules/*: Debian's cloud kernel, with drivers for virtual machines only
+# CACHE_DIR/kernel-generic  the same of linux-image-amd64, with drivers for real servers
+# CACHE_DIR/firmware        lib/firmware/*: what network adapters load, from non-free-firmware
+# CACHE_DIR/debian          debs/*.deb: every package of the Debian stage 3 (the list is debian/packages)
+# CACHE_DIR/ipxe-trixie     ipxe-amd64.efi, snponly.efi, undionly.kpxe, ipxe.lkrn   (iPXE 1.21.1)
+# CACHE_DIR/ipxe-sid        the same of iPXE 2.0.0
 #
-# A part that is there already is kept; --refresh asks Debian again. A part appears only when it is complete.
+# Each has a file "version", and packages.txt: a line NAME=VERSION ARCHITECTURE SHA256 for each package. A part that is there
+# already is kept; --refresh asks Debian again. A part appears only when it is complete.
+# --packages FILE fetches exactly what such a list names, as the build of an image leaves one beside it. An ordinary mirror has the
+# newest versions only: for older ones name a mirror of that day.
 #
 # Settings (environment): PAWL_DEBIAN_MIRROR and PAWL_SECURITY_MIRROR (else read from this machine's apt sources),
-# PAWL_KERNEL_PACKAGE (linux-image-cloud-amd64; linux-image-amd64 has drivers for real hardware),
-# PAWL_KERNEL_SUITE (bookworm).
+# PAWL_KERNEL_PACKAGE (linux-image-cloud-amd64), PAWL_DEBIAN_SUITE (bookworm).
 set -eu
 umask 022
 export LC_ALL=C
 
-KERNEL_PACKAGE=${PAWL_KERNEL_PACKAGE:-linux-image-cloud-amd64}
-KERNEL_SUITE=${PAWL_KERNEL_SUITE:-bookworm}
+recipes=$(cd "$(dirname "$0")" && pwd)
+suite=${PAWL_DEBIAN_SUITE:-bookworm}
+parts='kernel kernel-generic firmware debian ipxe-trixie ipxe-sid'
+# Those of network adapters that a server has. What no driver of the kernel names is left out of the images. Not firmware-netronome:
+# for few machines it would be more than all the others together.
+firmware='firmware-bnx2 firmware-bnx2x firmware-cavium firmware-misc-nonfree firmware-myricom firmware-netxen firmware-qlogic
+  firmware-realtek'
+
+# shellcheck source-path=SCRIPTDIR source=recipe.sh
+. "$recipes/recipe.sh"
+# shellcheck source-path=SCRIPTDIR source=archive.sh
+. "$recipes/archive.sh"
 
 main() {
-  refresh=
-  [ "${1-}" != --refresh ] || { refresh=yes; shift; }
-  [ $# -ge 1 ] || stop 'usage: images/fetch.sh [--refresh] CACHE_DIR [kernel|ipxe-trixie|ipxe-sid ...]'
+  refresh='' pins=''
+  while :; do
+    case ${1-} in
+      --refresh) refresh=yes && shift ;;
+      --packages)
+        [ -r "${2-}" ] || stop "cannot read the list of packages \"${2-}\""
+        pins=$2 && shift 2
+        ;;
+      *) break ;;
+    esac
+  done
+  [ $# -ge 1 ] || stop "usage: images/fetch.sh [--refresh] [--packages FILE] CACHE_DIR [$(echo "$parts" | tr ' ' '|') ...]"
   mkdir -p "$1"
   cache=$(cd "$1" && pwd)
   shift
@@ -33,36 +56,87 @@ main() {
     command -v "$tool" >/dev/null || stop "fetching needs $tool: this recipe runs on Debian"
   done
   for part in "$@"; do
-    if [ -z "$refresh" ] && [ -e "$cache/$part/version" ]; then continue; fi
-    work=$(mktemp -d "$cache/.fetch.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
-    trap 'exit 1' HUP INT TERM
+    ! is_kept || continue
+    replacing=
+    [ ! -e "$cache/$part" ] || replacing=yes
+    make_work "$cache/.fetch.XXXXXX"
     # apt's download user must be able to enter, or apt warns and downloads as root.
     chmod 755 "$work"
     case $part in
-      kernel) fetch_kernel ;;
+      kernel) fetch_kernel "${PAWL_KERNEL_PACKAGE:-linux-image-cloud-amd64}" ;;
+      kernel-generic) fetch_kernel linux-image-amd64 ;;
+      firmware) fetch_firmware ;;
+      debian) fetch_debian ;;
       ipxe-trixie) fetch_ipxe trixie ;;
       ipxe-sid) fetch_ipxe sid ;;
-      *) stop "unknown part \"$part\": kernel, ipxe-trixie or ipxe-sid" ;;
+      *) stop "unknown part \"$part\": one of $parts" ;;
     esac
-    publish "$part"
+    publish
     rm -rf "$work"
-    trap - EXIT
   done
 }
 
+# Whether a part is there as it is wanted.
+is_kept() {
+  [ -z "$refresh" ] && [ -e "$cache/$part/version" ] || return 1
+  case $part in ipxe-*) return 0 ;; esac
+  [ -e "$cache/$part/packages.txt" ] || return 1
+  if [ -n "$pins" ]; then
+    [ -z "$(unlisted_in "$cache/$part/packages.txt")" ]
+  else
+    [ "$part" != debian ] || cmp -s "$recipes/debian/packages" "$cache/debian/wanted"
+  fi
+}
+
 fetch_kernel() {
-  isolate_apt "$KERNEL_SUITE" with-security
-  # The meta package only names the package of the newest build.
-  package=$(apt-cache depends "$KERNEL_PACKAGE" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
-  [ -n "$package" ] || stop "Debian $KERNEL_SUITE has no kernel package $KERNEL_PACKAGE"
-  download "$package" "$KERNEL_SUITE"
+  isolate_apt "$suite" main with-security
+  # The meta package only names the package of the newest build. A list names the build.
+  package=
+  [ -z "$pins" ] || package=$(sed -n 's/^\(linux-image-[0-9][^=]*\)=.*/\1/p' "$pins" | head -n 1)
+  [ -n "$package" ] ||
+    package=$(apt-cache depends "$1" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
+  [ -n "$package" ] || stop "Debian $suite has no kernel package $1"
+  download "$package" "$suite"
   mkdir "$work/part"
   mv "$work/unpacked/boot" "$work/unpacked/lib" "$work/part/" 2>/dev/null ||
     { mkdir "$work/part/lib" && mv "$work/unpacked/boot" "$work/part/" && mv "$work/unpacked/usr/lib/modules" "$work/part/lib/"; }
 }
 
+fetch_firmware() {
+  isolate_apt "$suite" non-free-firmware with-security
+  for name in $firmware; do download "$name" "$suite"; done
+  mkdir -p "$work/part/lib"
+  mv "$work/unpacked/lib/firmware" "$work/part/lib/" 2>/dev/null || mv "$work/unpacked/usr/lib/firmware" "$work/part/lib/"
+  package='firmware of network adapters'
+}
+
+# All packages of the Debian stage 3 and all they need, as if for an empty machine.
+fetch_debian() {
+  isolate_apt "$suite" main with-security
+  wanted='?essential'
+  for name in $(words_of "$recipes/debian/packages"); do wanted="$wanted $(pinned "$name")"; done
+  [ -z "$pins" ] || wanted=$(sed -e '/^linux-image-/d' -e '/^firmware-/d' -e 's/ .*//' "$pins")
+  # shellcheck disable=SC2086  # a list of words
+  set -- install -qq --yes --no-install-recommends -o Debug::NoLocking=yes $wanted
+  apt-get "$@" --print-uris 2>"$work/log" | awk '{ print $2 }' >"$work/files"
+  [ -s "$work/files" ] || stop "the packages of the Debian stage 3 cannot be found: $(first_error)"
+  # What is there from before is not downloaded again; apt compares its digest.
+  while read -r file; do
+    [ ! -e "$cache/debian/debs/$file" ] || cp "$cache/debian/debs/$file" "$apt/cache/archives/"
+  done <"$work/files"
+  apt-get "$@" --download-only >"$work/log" 2>&1 ||
+    stop "the packages of the Debian stage 3 cannot be downloaded: $(first_error)"
+  mkdir -p "$work/part/debs"
+  while read -r file; do
+    mv "$apt/cache/archives/$file" "$work/part/debs/"
+    describe_deb "$work/part/debs/$file" >>"$work/packages.txt"
+  done <"$work/files"
+  cp "$recipes/debian/packages" "$work/part/wanted"
+  package="Debian $suite" version="$(wc -l <"$work/files") packages"
+}
+
 fetch_ipxe() {
+  pins='' # the images have nothing of it
   isolate_apt "$1"
   download ipxe "$1"
   mkdir "$work/part"
@@ -73,94 +147,16 @@ fetch_ipxe() {
 
 # Moves the finished part into place by one rename. Another process may have been first: then its copy stays.
 publish() {
-  printf '%s %s\n' "$package" "$version" >"$work/part/version"
-  if [ -n "$refresh" ] && [ -e "$cache/$1" ]; then mv -T "$cache/$1" "$work/old"; fi
-  mv -T "$work/part" "$cache/$1" 2>/dev/null || [ -e "$cache/$1/version" ] || stop "cannot write $cache/$1"
-  printf 'fetched %s: %s %s\n' "$1" "$package" "$version" >&2
-}
-
-# isolate_apt SUITE [with-security]: from here on apt knows only this suite of Debian.
-isolate_apt() {
-  apt=$work/apt
-  mkdir -p "$apt/etc" "$apt/lists/partial" "$apt/cache/archives/partial"
-  keyring=
-  for file in /usr/share/keyrings/debian-archive-keyring.gpg /usr/share/keyrings/debian-archive-keyring.pgp; do
-    [ ! -e "$file" ] || keyring=$file
-  done
-  [ -n "$keyring" ] || stop 'Debian archive keys are missing: apt-get install debian-archive-keyring'
-  mirror=${PAWL_DEBIAN_MIRROR:-$(machine_mirror '')}
-  [ -n "$mirror" ] || stop 'no Debian mirror in the apt sources of this machine: set PAWL_DEBIAN_MIRROR=https://HOST/debian'
-  write_source "$mirror" "$1" >"$apt/etc/suite.sources"
-  if [ -n "${2-}" ]; then
-    security=${PAWL_SECURITY_MIRROR:-$(machine_mirror -security)}
-    [ -z "$security" ] || write_source "$security" "$1-security" >"$apt/etc/security.sources"
+  sort -o "$work/packages.txt" "$work/packages.txt"
+  if [ -n "$pins" ] && [ -n "$(unlisted_in "$work/packages.txt")" ]; then
+    stop "the list of packages has no $(unlisted_in "$work/packages.txt")"
   fi
-  {
-    echo 'Dir::Etc::SourceList "/dev/null";'
-    echo "Dir::Etc::SourceParts \"$apt/etc\";"
-    echo "Dir::State::Lists \"$apt/lists\";"
-    echo "Dir::Cache \"$apt/cache\";"
-    echo 'Acquire::Languages "none";'
-    echo 'Acquire::Retries "3";'
-  } >"$apt/apt.conf"
-  export APT_CONFIG="$apt/apt.conf"
-  apt-get update -qq >"$work/log" 2>&1 || stop "cannot read Debian $1 from $mirror: $(first_error)"
-  # apt-get update ends with 0 when a mirror did not answer at all.
-  ! grep -q '^[WE]: Failed to fetch' "$work/log" || stop "cannot read Debian $1 from $mirror: $(first_error)"
-}
-
-write_source() {
-  printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nTargets: Packages\nSigned-By: %s\n' "$1" "$2" "$keyring"
-}
-
-# download PACKAGE SUITE: into $work/unpacked; sets $package and $version.
-download() {
-  package=$1
-  (cd "$work" && apt-get download -qq "$package") >"$work/log" 2>&1 ||
-    stop "package $package of Debian $2 cannot be downloaded: $(first_error)"
-  for deb in "$work"/*.deb; do
-    version=$(dpkg-deb -f "$deb" Version) || stop "package $package of Debian $2 is damaged"
-    dpkg-deb -x "$deb" "$work/unpacked" || stop "package $package of Debian $2 is damaged"
-    rm "$deb"
-  done
-}
-
-# machine_mirror SUFFIX: the URI from which this machine takes its own suite (SUFFIX is empty, or -security).
-machine_mirror() {
-  # shellcheck source=/dev/null
-  codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
-  for file in /etc/apt/sources.list.d/*.sources /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-    [ -r "$file" ] || continue
-    case $file in
-      *.sources)
-        awk -v suite="$codename$1" 'BEGIN { RS = "" } {
-          uri = ""; ours = 0; main = 0; count = split($0, lines, "\n")
-          for (i = 1; i <= count; i++) {
-            fields = split(lines[i], word, /[ \t]+/)
-            if (tolower(word[1]) == "uris:") uri = word[2]
-            for (f = 2; f <= fields; f++) {
-              if (tolower(word[1]) == "suites:" && word[f] == suite) ours = 1
-              if (tolower(word[1]) == "components:" && word[f] == "main") main = 1
-            }
-          }
-          if (uri != "" && ours && main) print uri
-        }' "$file"
-        ;;
-      *)
-        sed 's/\[[^]]*\]//' "$file" | awk -v suite="$codename$1" '$1 == "deb" && $3 == suite && $4 == "main" { print $2 }'
-        ;;
-    esac
-  done | head -n 1
-}
-
-first_error() {
-  line=$(grep -m 1 '^E:' "$work/log" || grep -m 1 '^W: Failed' "$work/log" || tail -n 1 "$work/log")
-  echo "$line"
-}
-
-stop() {
-  printf 'error: %s\n' "$1" >&2
-  exit 1
+  mv "$work/packages.txt" "$work/part/"
+  echo "$suite" >"$work/part/suite"
+  printf '%s %s\n' "$package" "$version" >"$work/part/version"
+  [ -z "$replacing" ] || mv -T "$cache/$part" "$work/old"
+  mv -T "$work/part" "$cache/$part" 2>/dev/null || [ -e "$cache/$part/version" ] || stop "cannot write $cache/$part"
+  printf 'fetched %s: %s %s\n' "$part" "$package" "$version" >&2
 }
 
 main "$@"

@@ -1,15 +1,14 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import t from 'tap'
-import { cacheFolder, ensureArtifacts } from './helpers/artifacts.ts'
+import { dirname, join } from 'node:path'
+import t, { type Test } from 'tap'
+import { cacheFolder, ensureArtifacts, ensureGenericImages } from './helpers/artifacts.ts'
 import { run } from './helpers/site.ts'
 import { ensureBootTools } from './helpers/tools.ts'
 
 ensureBootTools()
-await ensureArtifacts()
-const build = join(import.meta.dirname, '../../images/build.sh')
+const recipes = join(import.meta.dirname, '../../images')
 
 function digests(folder: string): Record<string, string> {
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
@@ -25,24 +24,40 @@ function digests(folder: string): Record<string, string> {
   )
 }
 
-t.test('the images are the same bytes, whoever builds them where and when', async (t) => {
+/** Builds again, in another folder, with another umask and at another place of the world, and compares with what is in the cache. */
+async function comparesWith(
+  t: Test,
+  built: string,
+  ...recipe: [string, ...string[]]
+): Promise<Record<string, string>> {
   const folder = mkdtempSync(join(tmpdir(), 'pawl-images-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   mkdirSync(join(folder, 'somewhere else'))
-  const one = join(folder, 'one')
-  const two = join(folder, 'somewhere else/two')
-  await run('sh', ['-c', `umask 022; TZ=UTC "${build}" --cache "${cacheFolder()}" --out "${one}"`])
-  await run('sh', [
-    '-c',
-    `umask 077; TZ=Asia/Tokyo LC_ALL=C "${build}" --cache "${cacheFolder()}" --out "${two}"`,
-  ])
-  const first = digests(one)
-  t.same(Object.keys(first), [
+  const out = join(folder, 'somewhere else/out')
+  const [script, ...args] = recipe
+  const command = [join(recipes, script), '--cache', cacheFolder(), '--out', out, ...args]
+  await run('sh', ['-c', 'umask 077; TZ=Asia/Tokyo exec "$@"', 'sh', ...command])
+  const again = digests(out)
+  t.same(again, digests(built))
+  return again
+}
+
+t.test('the small images are the same bytes, whoever builds them where and when', async (t) => {
+  const built = dirname(dirname((await ensureArtifacts()).stage2.kernel))
+  t.same(Object.keys(await comparesWith(t, built, 'build.sh')), [
+    'stage2/annotations.json',
     'stage2/initramfs',
+    'stage2/packages.txt',
     'stage2/vmlinuz',
+    'stage3/annotations.json',
     'stage3/filesystem.squashfs',
     'stage3/initramfs',
+    'stage3/packages.txt',
     'stage3/vmlinuz',
   ])
-  t.same(digests(two), first)
+})
+
+t.test('so are those for real servers', async (t) => {
+  const built = dirname(dirname((await ensureGenericImages()).stage2.kernel))
+  await comparesWith(t, built, 'build.sh', '--kernel', 'generic')
 })

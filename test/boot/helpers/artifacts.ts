@@ -16,6 +16,8 @@ export type IpxeSuite = 'trixie' | 'sid'
 export interface ImageFiles {
   readonly kernel: string
   readonly initramfs: string
+  /** What the manifest says about it: a JSON object of words. */
+  readonly annotations: string
 }
 
 /** What a boot needs beside the server. All are absolute paths below the cache folder. */
@@ -39,23 +41,12 @@ export function cacheFolder(): string {
  */
 export async function ensureArtifacts(say: (line: string) => void = () => undefined): Promise<BootArtifacts> {
   const cache = cacheFolder()
-  await mkdir(cache, { recursive: true })
-  await recipe('fetch.sh', [cache], say)
-  const key = await buildKey(cache)
-  const built = join(cache, `images-${key}`)
-  if (!(await exists(built))) {
-    say('building the stage-2 and stage-3 images')
-    await build(cache, built, say)
-  }
-  await removeOldBuilds(cache, built)
+  const { built, key } = await ensureBuilt('images', ['kernel'], ['build.sh'], say)
+  await recipe('fetch.sh', [cache, 'ipxe-trixie', 'ipxe-sid'], say)
   return {
     key,
-    stage2: { kernel: join(built, 'stage2/vmlinuz'), initramfs: join(built, 'stage2/initramfs') },
-    stage3: {
-      kernel: join(built, 'stage3/vmlinuz'),
-      initramfs: join(built, 'stage3/initramfs'),
-      filesystem: join(built, 'stage3/filesystem.squashfs'),
-    },
+    stage2: filesOf(join(built, 'stage2')),
+    stage3: withFilesystem(join(built, 'stage3')),
     ipxe: {
       trixie: join(cache, 'ipxe-trixie/ipxe-amd64.efi'),
       sid: join(cache, 'ipxe-sid/ipxe-amd64.efi'),
@@ -63,10 +54,60 @@ export async function ensureArtifacts(say: (line: string) => void = () => undefi
   }
 }
 
-async function build(cache: string, built: string, say: (line: string) => void): Promise<void> {
+/** The small images with the kernel, the drivers and the firmware for real servers. Two minutes the first time. */
+export async function ensureGenericImages(
+  say: (line: string) => void = () => undefined,
+): Promise<Pick<BootArtifacts, 'stage2' | 'stage3'>> {
+  const parts = ['kernel-generic', 'firmware']
+  const { built } = await ensureBuilt('generic', parts, ['build.sh', '--kernel', 'generic'], say)
+  return { stage2: filesOf(join(built, 'stage2')), stage3: withFilesystem(join(built, 'stage3')) }
+}
+
+function filesOf(folder: string): ImageFiles {
+  return {
+    kernel: join(folder, 'vmlinuz'),
+    initramfs: join(folder, 'initramfs'),
+    annotations: join(folder, 'annotations.json'),
+  }
+}
+
+function withFilesystem(folder: string): ImageFiles & { readonly filesystem: string } {
+  return { ...filesOf(folder), filesystem: join(folder, 'filesystem.squashfs') }
+}
+
+/**
+ * Builds once what a recipe makes, in a folder of the cache that is named for all that can change its bytes.
+ * @param parts what fetch.sh must have fetched; the first is a kernel
+ * @returns the folder, and its key
+ */
+async function ensureBuilt(
+  name: string,
+  parts: readonly string[],
+  [script, ...args]: readonly [string, ...string[]],
+  say: (line: string) => void,
+): Promise<{ built: string; key: string }> {
+  const cache = cacheFolder()
+  await mkdir(cache, { recursive: true })
+  await recipe('fetch.sh', [cache, ...parts], say)
+  const key = await buildKey(cache, parts)
+  const built = join(cache, `${name}-${key}`)
+  if (!(await exists(built))) {
+    say(`building ${name}`)
+    await build(cache, built, [script, ...args], say)
+  }
+  await removeOldBuilds(cache, name, built)
+  return { built, key }
+}
+
+async function build(
+  cache: string,
+  built: string,
+  [script, ...args]: readonly [string, ...string[]],
+  say: (line: string) => void,
+): Promise<void> {
   const folder = await mkdtemp(join(cache, '.build-'))
   try {
-    await recipe('build.sh', ['--cache', cache, '--out', join(folder, 'out')], say)
+    await recipe(script, ['--cache', cache, '--out', join(folder, 'out'), ...args], say)
     await rename(join(folder, 'out'), built).catch(async (error: unknown) => {
       // Another process was first: its bytes are the same, as the recipes are reproducible.
       if (!(await exists(built))) throw error
@@ -76,8 +117,8 @@ async function build(cache: string, built: string, say: (line: string) => void):
   }
 }
 
-/** Recipes, kernel version and the installed versions of the programs that go into the images. */
-async function buildKey(cache: string): Promise<string> {
+/** Recipes, what was fetched, and the installed versions of the programs that go into the images. */
+async function buildKey(cache: string, parts: readonly string[]): Promise<string> {
   const hash = createHash('sha256')
   for (const file of await filesBelow(recipes)) {
     if (file.endsWith('.md')) continue
@@ -87,7 +128,7 @@ async function buildKey(cache: string): Promise<string> {
       .update(await readFile(file))
       .update('\0')
   }
-  hash.update(await readFile(join(cache, 'kernel/version')))
+  for (const part of parts) hash.update(await readFile(join(cache, part, 'packages.txt')))
   const names = [
     'busybox-static',
     'curl',
@@ -98,6 +139,7 @@ async function buildKey(cache: string): Promise<string> {
     'jq',
     'nftables',
     'squashfs-tools',
+    'zstd',
   ]
   const query = ['-W', '-f', '${Package} ${Version}\n', ...names]
   // dpkg-query ends with 1 when it does not know one of the names, as on another Debian release: the others count.
@@ -118,13 +160,13 @@ async function filesBelow(folder: string): Promise<string[]> {
     .sort()
 }
 
-/** Keeps the three newest builds: a checkout that goes back and forth must not fill the disk. */
-async function removeOldBuilds(cache: string, used: string): Promise<void> {
+/** Keeps the newest builds: a checkout that goes back and forth must not fill the disk. */
+async function removeOldBuilds(cache: string, name: string, used: string): Promise<void> {
   const now = new Date()
   await utimes(used, now, now)
   const { stdout } = await run('ls', ['-t', cache])
-  const builds = stdout.split('\n').filter((name) => name.startsWith('images-'))
-  for (const name of builds.slice(3)) await rm(join(cache, name), { recursive: true, force: true })
+  const builds = stdout.split('\n').filter((other) => other.startsWith(`${name}-`))
+  for (const old of builds.slice(3)) await rm(join(cache, old), { recursive: true, force: true })
 }
 
 async function recipe(script: string, args: string[], say: (line: string) => void): Promise<void> {

@@ -25,6 +25,10 @@ export interface MachineOptions {
   readonly mac: string
   readonly uuid: string
   readonly serial: string
+  /** QEMU's name of the network adapter. Default: virtio-net-pci. */
+  readonly nic?: string
+  /** A port of this machine's loopback that leads to the machine's SSH port. */
+  readonly sshPort?: number
   /** Default 768. */
   readonly memoryMiB?: number
   /** The hardware clock at power-on. Default: now. */
@@ -91,6 +95,7 @@ async function prepare(dir: string, options: MachineOptions): Promise<string[]> 
     await writeFile(join(dir, 'cacerts.esl'), efiSignatureList(options.caCert))
     trust.push('-fw_cfg', `name=etc/edk2/https/cacerts,file=${join(dir, 'cacerts.esl')}`)
   }
+  const forward = options.sshPort === undefined ? '' : `,hostfwd=tcp:127.0.0.1:${options.sshPort}-:22`
   return [
     // Never KVM: nested, it hangs or aborts on many machines that have /dev/kvm.
     ...['-machine', 'q35,accel=tcg', '-smp', '1', '-m', String(options.memoryMiB ?? 768)],
@@ -99,8 +104,8 @@ async function prepare(dir: string, options: MachineOptions): Promise<string[]> 
     ...['-drive', `if=pflash,format=raw,file=${join(dir, 'vars.fd')}`],
     ...trust,
     ...disks,
-    ...['-netdev', 'user,id=net0,ipv6=off'],
-    ...['-device', `virtio-net-pci,netdev=net0,romfile=,mac=${options.mac}`],
+    ...['-netdev', `user,id=net0,ipv6=off${forward}`],
+    ...['-device', `${options.nic ?? 'virtio-net-pci'},netdev=net0,romfile=,mac=${options.mac}`],
     ...(options.clock ? ['-rtc', `base=${options.clock.toISOString().slice(0, 19)}`] : []),
     // Saves 4 s of gathering entropy.
     ...['-device', 'virtio-rng-pci'],

@@ -13,11 +13,18 @@ export const bootPackages = {
   nftables: '/usr/sbin/nft',
   'squashfs-tools': '/usr/bin/mksquashfs',
   'xz-utils': '/usr/bin/xz',
+  zstd: '/usr/bin/zstd',
 } as const
 
-/** The packages of `bootPackages` that this machine does not have. */
-export function missingBootPackages(): string[] {
-  return Object.entries(bootPackages)
+/** What the Debian stage 3 and its test need beside them. */
+export const debianPackages = {
+  mmdebstrap: '/usr/bin/mmdebstrap',
+  'openssh-client': '/usr/bin/ssh-keyscan',
+} as const
+
+/** The packages of `bootPackages`, or of another such table, that this machine does not have. */
+export function missingBootPackages(packages: Readonly<Record<string, string>> = bootPackages): string[] {
+  return Object.entries(packages)
     .filter(([, file]) => !isThere(file))
     .map(([name]) => name)
 }
@@ -31,15 +38,18 @@ export function installLine(packages: readonly string[]): string {
  * Makes sure that all boot packages are there. Installs them when running as root; else throws an error that names the one line to
  * run. Never asks a question.
  */
-export function ensureBootTools(say: (line: string) => void = () => undefined): void {
-  const missing = missingBootPackages()
+export function ensureBootTools(
+  say: (line: string) => void = () => undefined,
+  packages: Readonly<Record<string, string>> = bootPackages,
+): void {
+  const missing = missingBootPackages(packages)
   if (missing.length === 0) return
   const line = installLine(missing)
   if (process.getuid?.() !== 0) throw new Error(`missing packages; run: sudo ${line}`)
   say(`installing ${missing.join(' ')}`)
   apt(['update', '-qq'])
   apt(line.split(' ').slice(1))
-  const still = missingBootPackages()
+  const still = missingBootPackages(packages)
   if (still.length > 0) throw new Error(`installed, but not found: ${still.join(' ')}`)
 }
 

@@ -1,0 +1,166 @@
+# shellcheck shell=dash
+# What every full system does at its start, after its own preparations. Sourced by the agents, never run.
+# firewall -> redeem stage 3 -> configuration -> redeem join -> run the join script -> report -> forget the secrets.
+# Needs curl, jq, nft, ip, nc, su and the user nobody.
+
+JOIN_TIMEOUT_SECONDS=1800
+
+# A file with this system's public SSH host keys, one a line: they go to the server with the report of success.
+SSH_HOST_KEYS=
+
+join_cluster() {
+  find_boot_listener
+  protect_boot_listener
+  redeem stage3 "$TOKEN_STAGE3" "$RUN/stage3.json"
+  say 'redeemed'
+  read_stage3
+  say "configuration: $CONFIGURATION"
+  redeem join "$TOKEN_JOIN" "$RUN/join.json"
+  # shellcheck disable=SC2034  # read by say
+  STAGE='join'
+  run_join_script
+  report_success
+  forget_secrets
+  trap - EXIT
+  echo 'pawl: ready'
+}
+
+# --- only root may reach the boot listener --------------------------------------------------------------------------
+
+# This machine's address is part of its identity, and every local user and container has that address. So the boot listener is
+# closed for all of them before the first token is used.
+protect_boot_listener() {
+  modprobe -a -q nf_tables nft_reject_inet
+  # One transaction: the old rules go when the new ones are there, never before.
+  boot_listener_rules >"$RUN/boot-listener.nft"
+  nft -f "$RUN/boot-listener.nft" 2>"$RUN/nft.error" ||
+    fail "the boot listener cannot be closed for other users: $(head -n 1 "$RUN/nft.error")" 'does this kernel have nf_tables and nft_reject_inet?'
+  check_boot_listener
+}
+
+boot_listener_rules() {
+  local v4 v6
+  v4=$(echo "$LISTENER_ADDRESSES" | tr ' ' '\n' | grep -F . | tr '\n' ',')
+  v6=$(echo "$LISTENER_ADDRESSES" | tr ' ' '\n' | grep -F : | tr '\n' ',')
+  echo 'table inet pawl'
+  echo 'delete table inet pawl'
+  echo 'table inet pawl {'
+  echo '  chain closed { meta l4proto tcp reject with tcp reset; drop; }'
+  # Processes of this machine, but for root's.
+  echo '  chain output { type filter hook output priority 0; policy accept;'
+  listener_rule "$v4" "$v6" "tcp dport $LISTENER_PORT meta skuid != 0 goto closed"
+  echo '  }'
+  # Containers and guests, whose packets this machine only passes on.
+  echo '  chain forward { type filter hook forward priority 0; policy accept;'
+  listener_rule "$v4" "$v6" "tcp dport $LISTENER_PORT goto closed"
+  echo '  }'
+  echo '}'
+}
+
+# listener_rule V4 V6 REST: as long as no address is known (BASE has a name, stage 3 is not answered) the port counts alone.
+listener_rule() {
+  [ -z "$1" ] || echo "    ip daddr { $1 } $3"
+  [ -z "$2" ] || echo "    ip6 daddr { $2 } $3"
+  [ -n "$1$2" ] || echo "    $3"
+}
+
+# Sets LISTENER_PORT and LISTENER_ADDRESSES from BASE, whose host may be a name: then there is no address yet.
+find_boot_listener() {
+  local authority host port=443
+  authority=${BASE#https://}
+  authority=${authority%%/*}
+  case $authority in
+    \[*\]:*) host=${authority%\]:*} host=${host#\[} port=${authority##*\]:} ;;
+    \[*\]) host=${authority#\[} host=${host%\]} ;;
+    *:*) host=${authority%:*} port=${authority##*:} ;;
+    *) host=$authority ;;
+  esac
+  LISTENER_PORT=$port
+  case $host in
+    *:*) LISTENER_ADDRESSES=$host ;;
+    *[!0-9.]*) LISTENER_ADDRESSES='' ;;
+    *) LISTENER_ADDRESSES=$host ;;
+  esac
+}
+
+# Sets CONFIGURATION and TOKEN_JOIN. The answer names all addresses of the boot listener, not only the one this machine used: where
+# that is news, the firewall is made anew before anything else.
+read_stage3() {
+  local values before="$LISTENER_ADDRESSES $LISTENER_PORT"
+  values=$(jq -er --arg known "$LISTENER_ADDRESSES" --arg port "$LISTENER_PORT" "$JQ_WORD"'
+    def is_address: test("^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$|^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$");
+    "CONFIGURATION=\(.configuration | tojson | word) TOKEN_JOIN=\(.tokens.join | word)",
+    "LISTENER_PORT=\(.bootListener.port // $port | tonumber | word)",
+    "LISTENER_ADDRESSES=\([$known, (.bootListener.addresses // [])[]] | map(select(is_address)) | unique | join(" ") | word)"
+  ' "$RUN/stage3.json" 2>/dev/null) || fail 'the answer of stage 3 is not one this image can read' 'use images as new as the server'
+  eval "$values"
+  [ "$LISTENER_ADDRESSES $LISTENER_PORT" = "$before" ] || protect_boot_listener
+}
+
+# The proof, at each boot: a process that is not root really cannot connect. It tells who it is, so that a check that could not
+# run is not taken for a closed door.
+check_boot_listener() {
+  local address seen
+  for address in $LISTENER_ADDRESSES; do
+    seen=$(su -s /bin/sh nobody -c "id -u; command -v nc >/dev/null || exit; nc -w 5 $address $LISTENER_PORT </dev/null >/dev/null 2>&1 && echo open || echo closed" | tr '\n' ' ')
+    case $seen in
+      '65534 closed ') ;;
+      *open*) fail "a user other than root can reach the boot listener at $address" 'the firewall of this image does not work: do not use it' ;;
+      *) fail "it cannot be tried whether the boot listener is closed for other users: $seen" 'does this system have the user nobody?' ;;
+    esac
+  done
+  # With a name in BASE and no answer yet there is no address to try: the port is closed, the proof comes after stage 3.
+  [ -z "$LISTENER_ADDRESSES" ] || say 'unprivileged access to the boot listener is blocked'
+}
+
+# --- join -----------------------------------------------------------------------------------------------------------
+
+# Its output goes to the console as it comes; the last line is what a report can say.
+run_join_script() {
+  local code values KIND SCRIPT
+  values=$(jq -er "$JQ_WORD"'"KIND=\(.kind | word) SCRIPT=\(.script | word)"' "$RUN/join.json" 2>/dev/null) ||
+    fail 'the answer to join is not one this image can read' 'use images as new as the server'
+  eval "$values"
+  say "redeemed: $KIND"
+  printf '%s\n' "$SCRIPT" >"$RUN/join.sh"
+  chmod 700 "$RUN/join.sh"
+  {
+    umask 022
+    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+      timeout -k 10 "$JOIN_TIMEOUT_SECONDS" "$RUN/join.sh" </dev/null 2>&1
+    echo $? >"$RUN/join.code"
+  } | tee "$RUN/join.log"
+  code=$(cat "$RUN/join.code")
+  [ "$code" = 0 ] || fail "join script exited $code: $(tail -n 1 "$RUN/join.log")" 'its output is above'
+  say 'script done'
+}
+
+send_success() {
+  [ -n "$SSH_HOST_KEYS" ] || { send_report "$RUN/message" false "$RUN/success.headers"; return; }
+  request "$RUN/success.headers" /dev/null "$BASE/report" --max-time 20 --data-urlencode "message@$RUN/message" \
+    --data-urlencode "ssh_host_keys@$SSH_HOST_KEYS"
+  [ "$HTTP_STATUS" = 204 ] || [ "$HTTP_STATUS" = 200 ]
+}
+
+# A success that does not arrive would leave this node "joining" for ever: repeated with the same key until it does.
+report_success() {
+  local start wait=1
+  start=$(uptime_seconds)
+  write_headers "$RUN/success.headers" "$TOKEN_REPORT"
+  echo "Idempotency-Key: $(new_idempotency_key)" >>"$RUN/success.headers"
+  printf success >"$RUN/message"
+  while ! send_success; do
+    [ "$HTTP_STATUS" != 403 ] || fail 'the server refused the report of success (403)' \
+      'this boot session was ended or replaced by a newer one; the server has the cause: pawl event list'
+    [ $(($(uptime_seconds) - start)) -lt "$RETRY_SECONDS" ] || fail "the report of success does not arrive: $REQUEST_ERROR"
+    say "the report of success did not arrive ($REQUEST_ERROR)"
+    pause "$wait"
+    wait=$NEXT_WAIT
+  done
+}
+
+# They are spent by now. They go all the same: what is not there cannot be misread as a way in.
+forget_secrets() {
+  unset TOKEN_STAGE2 TOKEN_STAGE3 TOKEN_JOIN TOKEN_REPORT TOKEN_FILESYSTEM
+  rm -f "$HANDOVER" "$RUN"/*.json "$RUN"/*.headers "$RUN/join.sh" "$RUN/message"
+}
