@@ -1,5 +1,4 @@
 import { stat } from 'node:fs/promises'
-import { type Readable, Transform } from 'node:stream'
 import {
   type ArtifactRole,
   artifactRoles,
@@ -14,11 +13,11 @@ import { parseKernelArguments } from '../domain/kernel-args.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ImageView, PublishedImage } from './answers.ts'
 import { type Api, pathOf } from './api.ts'
-import { formatSize } from './format.ts'
 import { type AboutFlags, aboutAsPublished, readAbout } from './image-about.ts'
-import { becameShorter, hashFile, type ImageFile, streamFile } from './image-files.ts'
+import { hashFile, type ImageFile } from './image-files.ts'
 import type { Io } from './io.ts'
-import { type Progress, showProgress } from './progress.ts'
+import { showProgress } from './progress.ts'
+import { clearing, sendArtifact } from './send-artifact.ts'
 import { argument } from './values.ts'
 
 /** What to publish. */
@@ -58,7 +57,7 @@ export async function publishImage(api: Api, io: Io, request: PublishRequest): P
     })),
   })
   if (known !== undefined) refuseOther(known, manifest)
-  for (const file of files) await send(api, io, file)
+  for (const file of files) await sendArtifact(api, io, file)
   return confirm(manifest, await api.post<PublishedImage>('/images', manifest))
 }
 
@@ -102,45 +101,6 @@ function refuseOther(known: ImageView, manifest: Manifest): void {
       hint: 'a version never changes: publish this one under another version',
     },
   )
-}
-
-async function send(api: Api, io: Io, file: ImageFile): Promise<void> {
-  const path = `/artifacts/sha256/${file.digest}`
-  const progress = showProgress(io, file.role, file.size)
-  await clearing(progress, async () => {
-    if (await api.has(path)) {
-      progress.done(`${formatSize(file.size)}, there already`)
-      return
-    }
-    await api.upload(path, counted(await streamFile(file), file, progress), file.size)
-    progress.done(`${formatSize(file.size)}, sent`)
-  })
-}
-
-/** Counts what passes. A file that ends early would leave the server waiting for the rest: that is an error here. */
-function counted(source: Readable, file: ImageFile, progress: Progress): Transform {
-  let missing = file.size
-  const counter = new Transform({
-    transform(chunk: Buffer, _encoding, callback) {
-      missing -= chunk.length
-      progress.add(chunk.length)
-      callback(null, chunk)
-    },
-    flush: (callback) => callback(missing === 0 ? null : becameShorter(file)),
-  })
-  source.once('error', (error) => counter.destroy(error))
-  // A server that stops reading ends the counter; the file must not stay open behind it.
-  counter.once('close', () => source.destroy())
-  return source.pipe(counter)
-}
-
-async function clearing<T>(progress: Progress, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    progress.clear()
-    throw error
-  }
 }
 
 /** Server and client compute the digest each for itself: it is the image's identity, and goes into other records. */
