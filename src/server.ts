@@ -13,6 +13,7 @@ import { openTransfers } from './boot/transfers.ts'
 import type { Config, ListenAddress } from './config.ts'
 import type { Clock } from './domain/clock.ts'
 import { PawlError } from './errors.ts'
+import { pauseOverdueRollouts } from './fleet/rollouts.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import { openArtifactStore } from './images/artifacts.ts'
@@ -21,6 +22,7 @@ import { openAuthority } from './pki/authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
 import { settingsKey } from './pki/settings-key.ts'
 import { loadTls, type ServerTls } from './pki/tls.ts'
+import { keyOfRequest } from './pki/x509.ts'
 import { openStorage, type Storage } from './storage/database.ts'
 import { loadTemplates } from './templates/load.ts'
 
@@ -91,6 +93,8 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     log,
     trustedProxies,
     artifacts,
+    issueCodeSigning: async ({ publisher, request, now }) =>
+      authority.issueCodeSigning({ publisher, key: await keyOfRequest(request), now }),
     limits: { ...limits, maxBodyBytes: config.maxOperatorBodyBytes, uploadTimeoutSeconds },
   })
   const listeners = [
@@ -198,6 +202,11 @@ async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Pr
 function chores({ context, listeners }: Parts, log: Logger): readonly Chore[] {
   return [
     { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
+    {
+      what: 'pausing rollouts',
+      everyMilliseconds: 30_000,
+      work: () => pauseOverdueRollouts(context),
+    },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {
       what: 'renewing certificates',

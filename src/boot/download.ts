@@ -1,8 +1,12 @@
+import { type ImageSource, parseImageSource } from '../domain/channel.ts'
 import { type Artifact, parseManifest } from '../domain/image.ts'
+import { sourcesOf } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { hashesEqual, hashSecret, parseToken, type SecretHash, type TokenKind } from '../domain/token.ts'
+import { hasServed } from '../storage/channels.ts'
 import type { Queries } from '../storage/database.ts'
-import { listProfiles, readProfile } from '../storage/fleet.ts'
+import { findImage, listProfiles, readProfile } from '../storage/fleet.ts'
+import { listHolders } from '../storage/images.ts'
 import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
 import type { StageName } from '../storage/tables.ts'
 import { findToken } from '../storage/tokens.ts'
@@ -80,22 +84,36 @@ export async function renewDownload(context: BootContext, download: Download): P
 
 /**
  * Finds an artifact that some profile with `downloads: digest` lets anyone fetch; undefined where none does. Only what
- * such a profile names is open: the images of the other profiles stay private to their sessions.
+ * such a profile names is open, itself or through a channel: all other images stay private to their sessions.
  */
 export async function findOpenArtifact(db: Queries, digest: string): Promise<Artifact | undefined> {
-  const profiles = await listProfiles(db)
-  const refs = new Set<string>()
-  for (const row of profiles) {
-    const profile = readProfile(row)
-    if (profile.downloads !== 'digest') continue
-    for (const sequence of [profile.boot, profile.reinstall]) {
-      if (typeof sequence === 'object' && 'stage2' in sequence) refs.add(sequence.stage2).add(sequence.stage3)
-    }
+  const holders = await listHolders(db, digest)
+  if (holders.length === 0) return undefined
+  const open = await openSources(db)
+  for (const { name, version, role } of holders) {
+    if (!(await isOpen(db, open, name, version))) continue
+    const row = await findImage(db, name, version)
+    const { artifacts } = parseManifest(JSON.parse(row?.manifest ?? 'null'))
+    return artifacts.find((artifact) => artifact.role === role)
   }
-  if (refs.size === 0) return undefined
-  const images = await db.selectFrom('images').select(['name', 'version', 'manifest']).execute()
-  return images
-    .filter((image) => refs.has(`${image.name}@${image.version}`))
-    .flatMap((image) => parseManifest(JSON.parse(image.manifest)).artifacts)
-    .find((artifact) => artifact.digest === digest)
+  return undefined
+}
+
+async function openSources(db: Queries): Promise<ImageSource[]> {
+  const open = (await listProfiles(db)).map(readProfile).filter((profile) => profile.downloads === 'digest')
+  return open.flatMap(sourcesOf).map(parseImageSource)
+}
+
+async function isOpen(
+  db: Queries,
+  open: readonly ImageSource[],
+  name: string,
+  version: string,
+): Promise<boolean> {
+  for (const source of open) {
+    if (source.name !== name) continue
+    if (source.kind === 'version' ? source.version === version : await hasServed(db, source, version))
+      return true
+  }
+  return false
 }

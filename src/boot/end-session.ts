@@ -10,6 +10,7 @@ import { type NodeRecord, updateNode } from '../storage/nodes.ts'
 import * as sessions from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { retireTokens } from '../storage/tokens.ts'
+import { noteRolloutEnd } from './rollout-outcome.ts'
 import type { Work } from './work.ts'
 
 /** How a session ends before it is ready. */
@@ -55,6 +56,9 @@ export async function endSession(
       ...(ending.repeat === true ? { repeat: true } : {}),
     },
   })
+  // A repeated stage 1, or an operator who disables a node, says nothing about the image.
+  const neutral = ending.repeat === true || ending.actor.startsWith('operator:')
+  await noteRolloutEnd(work, session, neutral ? 'waiting' : 'failed')
   return changeNode(work, node, session, ending)
 }
 

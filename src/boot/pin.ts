@@ -1,17 +1,19 @@
 import type { Facts } from '../domain/facts.ts'
-import { type Artifact, type Manifest, parseImageRef, parseManifest } from '../domain/image.ts'
+import { type Artifact, formatImageRef, type Manifest, parseManifest } from '../domain/image.ts'
 import type { Join } from '../domain/join.ts'
 import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
-import { Refusal } from '../domain/refusal.ts'
-import type { Queries } from '../storage/database.ts'
-import { findImage } from '../storage/fleet.ts'
+import type { Tx } from '../storage/database.ts'
+import type { NodeRecord } from '../storage/nodes.ts'
+import { resolveImage, type Via } from './resolve-image.ts'
 
 /** An image as a session uses it: the version and every digest are fixed now. */
 export interface PinnedImage {
   readonly ref: string
   /** The manifest's digest: the image's identity. */
   readonly digest: string
+  /** Through which channel and rollout; left out where the profile names the version itself. */
+  readonly via?: Via
   readonly minMemoryMiB: number | null
   /** The image's kernel arguments, then the profile's. */
   readonly arguments: string
@@ -31,14 +33,14 @@ export interface Pinned {
 
 /** Pins a sequence of images. Refuses when one is not published. */
 export async function pinImages(
-  db: Queries,
-  node: string,
+  tx: Tx,
+  node: NodeRecord,
   profile: Profile,
   name: SequenceName,
   sequence: ImageSequence,
 ): Promise<Pinned> {
-  const stage2 = await pinImage(db, node, profile, sequence.stage2)
-  const stage3 = await pinImage(db, node, profile, sequence.stage3)
+  const stage2 = await pinImage(tx, node, profile, sequence.stage2)
+  const stage3 = await pinImage(tx, node, profile, sequence.stage3)
   return { ...pinBasics(profile, name), images: { stage2, stage3 }, join: sequence.join }
 }
 
@@ -62,14 +64,13 @@ export function readFacts(text: string): Facts {
   return JSON.parse(text) as Facts // our own row
 }
 
-async function pinImage(db: Queries, node: string, profile: Profile, ref: string): Promise<PinnedImage> {
-  const { name, version } = parseImageRef(ref)
-  const row = await findImage(db, name, version)
-  if (row === undefined) throw new Refusal('image-missing', { node, detail: { image: ref } })
+async function pinImage(tx: Tx, node: NodeRecord, profile: Profile, written: string): Promise<PinnedImage> {
+  const { ref, row, via } = await resolveImage(tx, node, written)
   const manifest: Manifest = parseManifest(JSON.parse(row.manifest))
   return {
-    ref,
+    ref: formatImageRef(ref),
     digest: row.digest,
+    ...(via === undefined ? {} : { via }),
     minMemoryMiB: manifest.minMemoryMiB ?? null,
     // Both images' are checked before any token is minted: the second's would else be found by kexec, in the middle.
     arguments: checkCommandLine(joinKernelArguments(manifest.kernelArguments, profile.kernelArguments)),

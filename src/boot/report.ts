@@ -7,6 +7,7 @@ import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
 import type { BootContext } from './context.ts'
 import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
+import { noteRolloutEnd } from './rollout-outcome.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
@@ -71,6 +72,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     reinstall_attempts: cleared.reinstall_attempts,
     updated_at: now.toISOString(),
   })
+  await noteRolloutEnd(work, session, 'succeeded')
   await note(work, opened, report, 'session-ready', {
     sequence: session.sequence,
     reinstalled: cleared !== node,

@@ -13,6 +13,7 @@ import { authenticate } from './authenticate.ts'
 import type { BootContext } from './context.ts'
 import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type Pinned, pinBasics, pinChain, pinImages, readFacts } from './pin.ts'
+import { noteRolloutBoot } from './rollout-outcome.ts'
 import {
   answerHeld,
   answerLocal,
@@ -99,6 +100,7 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
     ended_at: local ? now.toISOString() : null,
   }
   await insertSession(tx, session)
+  await noteRolloutBoot(work, session, pinned)
   await updateNode(tx, node.id, nodeAfter(node, session, plan))
   const answer = local
     ? answerLocal(work, node, plan.facts, request.format)
@@ -114,7 +116,11 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
       profile: plan.profile.name,
       ...(pinned.images === undefined
         ? {}
-        : { stage2: pinned.images.stage2.digest, stage3: pinned.images.stage3.digest }),
+        : {
+            stage2: pinned.images.stage2.digest,
+            stage3: pinned.images.stage3.digest,
+            ...viaOf(pinned.images),
+          }),
       ...(pinned.chain === undefined ? {} : { imagesVersion: pinned.chain.imagesVersion }),
       ...(local ? {} : { digestsCheckedByFirmware: answer.digestsChecked }),
       facts: plan.facts,
@@ -123,11 +129,18 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
   return answer
 }
 
+/** Which version the node got through a channel, and why that one: decided now, for this session. */
+function viaOf(images: NonNullable<Pinned['images']>): Record<string, unknown> {
+  const moving = Object.entries(images).filter(([, image]) => image.via !== undefined)
+  if (moving.length === 0) return {}
+  return { via: Object.fromEntries(moving.map(([stage, { ref, via }]) => [stage, { image: ref, ...via }])) }
+}
+
 function pin(work: Work, node: NodeRecord, plan: Plan): Promise<Pinned> {
   const { profile, sequence, sequenceName } = plan
   if (sequence === 'local') return Promise.resolve(pinBasics(profile, sequenceName))
   if ('chain' in sequence) return Promise.resolve(pinChain(profile, sequenceName, sequence))
-  return pinImages(work.tx, node.name, profile, sequenceName, sequence)
+  return pinImages(work.tx, node, profile, sequenceName, sequence)
 }
 
 function nodeAfter(node: NodeRecord, session: SessionRow, plan: Plan): Partial<NodeRecord> {

@@ -29,6 +29,24 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'operator-created': (detail) =>
     `a token for ${text(detail.name)}, role ${text(detail.role)}${detail.scope == null ? '' : `, scope ${text(detail.scope)}`}`,
   'operator-revoked': (detail) => `the token ${text(detail.id)} of ${text(detail.name)} was revoked`,
+  'channel-moved': (detail) =>
+    `channel ${text(detail.channel)} ${detail.how === 'rollback' ? 'was rolled back' : 'moved'} from ${text(detail.before ?? 'none')} to ${text(detail.version)}${because(detail.why)}`,
+  'channel-protected': (detail) => `the rules of channel ${text(detail.channel)} were changed`,
+  'change-proposed': (detail) => `proposal ${text(detail.id)}: ${text(detail.kind)} ${text(detail.subject)}`,
+  'change-approved': (detail) =>
+    `proposal ${text(detail.id)} of ${text(detail.proposedBy).replace(/^operator:/, '')} was approved`,
+  'change-rejected': (detail) => `proposal ${text(detail.id)} was turned down`,
+  'rollout-started': (detail) =>
+    `rollout of ${text(detail.version)} on ${text(detail.channel)} began${because(detail.why)}`,
+  'rollout-advanced': (detail) =>
+    `rollout on ${text(detail.channel)}: wave ${text(detail.wave)}, ${count(Number(detail.nodes), 'node')}`,
+  'rollout-halted': (detail) =>
+    `rollout on ${text(detail.channel)} halted, ${text(detail.servedAgain)} is served again: ${text(detail.cause)}`,
+  'rollout-paused': (detail) => `rollout on ${text(detail.channel)} paused${because(detail.cause)}`,
+  'rollout-resumed': (detail) => `rollout on ${text(detail.channel)} goes on`,
+  'rollout-aborted': (detail) => `rollout of ${text(detail.version)} on ${text(detail.channel)} was ended`,
+  'rollout-completed': (detail) =>
+    `rollout done: channel ${text(detail.channel)} is at ${text(detail.version)}`,
   'image-published': (detail) => `image ${text(detail.image)}`,
 }
 
@@ -53,6 +71,10 @@ export const problemKinds: ReadonlySet<string> = new Set([
 export function describeEvent(event: EventView): string {
   const said = Object.hasOwn(words, event.kind) ? words[event.kind]?.(event.detail) : undefined
   return `${said ?? meaningOf(event)}${origin(event)}`
+}
+
+function because(why: unknown): string {
+  return typeof why === 'string' && why !== '' ? `: ${why}` : ''
 }
 
 function meaningOf({ kind }: EventView): string {

@@ -1,10 +1,14 @@
 import { Command, type Option } from 'commander'
+import { addChannelCommands } from './commands/channel.ts'
 import { addEventCommands } from './commands/event.ts'
 import { addImageCommands } from './commands/image.ts'
 import { addInitCommand } from './commands/init.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { addOperatorCommands } from './commands/operator.ts'
 import { addProfileCommands } from './commands/profile.ts'
+import { addProposalCommands } from './commands/proposal.ts'
+import { addPublisherCommands } from './commands/publisher.ts'
+import { addRolloutCommands } from './commands/rollout.ts'
 import { addServerCommand } from './commands/server.ts'
 import type { Context } from './context.ts'
 import { withExamples } from './examples.ts'
@@ -40,8 +44,12 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addServerCommand(program, context)
   addNodeCommands(program, context)
   addImageCommands(program, context)
+  addPublisherCommands(program, context)
   addProfileCommands(program, context)
   addEventCommands(program, context)
+  addChannelCommands(program, context)
+  addRolloutCommands(program, context)
+  addProposalCommands(program, context)
   addOperatorCommands(program, context)
   withExamples(program, [
     'pawl init --data ./pawl-data',

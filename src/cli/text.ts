@@ -65,3 +65,8 @@ function cut(text: string, width: number): string {
   if (text.length <= width) return text
   return width < 2 ? text.slice(0, width) : `${text.slice(0, width - 1)}…`
 }
+
+/** `ann` of `operator:ann`; other actors as they are. */
+export function operatorName(actor: string): string {
+  return actor.replace(/^operator:/, '')
+}

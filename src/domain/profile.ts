@@ -2,7 +2,7 @@ import Type, { type Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
 import type { Branded } from './brand.ts'
-import { parseImageRef } from './image.ts'
+import { parseImageSource } from './channel.ts'
 import { handsOutCredential, type Join, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
@@ -137,10 +137,26 @@ function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence)
     )
   }
   if (chained) return
-  parseImageRef(sequence.stage2)
-  parseImageRef(sequence.stage3)
+  parseImageSource(sequence.stage2)
+  parseImageSource(sequence.stage3)
   if (addressOnly && handsOutCredential(sequence.join))
     refuseAddressOnly(profile, `hand out ${sequence.join.kind} credentials`)
+}
+
+/** Every image that a profile's sequences name, as they are written, each once. */
+export function sourcesOf(profile: Profile): string[] {
+  const all = [profile.boot, profile.reinstall].flatMap((sequence) =>
+    typeof sequence === 'object' && 'stage2' in sequence ? [sequence.stage2, sequence.stage3] : [],
+  )
+  return [...new Set(all)]
+}
+
+/** Whether a profile's sequences boot an image of this name as their stage 2. */
+export function usesAsStage2(profile: Profile, name: string): boolean {
+  return [profile.boot, profile.reinstall].some(
+    (sequence) =>
+      typeof sequence === 'object' && 'stage2' in sequence && parseImageSource(sequence.stage2).name === name,
+  )
 }
 
 /** Whether a sequence is a chain of the user's own URLs. */

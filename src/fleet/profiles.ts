@@ -1,15 +1,17 @@
 import type { BootContext } from '../boot/context.ts'
 import { renderJoin } from '../boot/join-script.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
-import { parseImageRef, parseManifest } from '../domain/image.ts'
+import { parseImageSource } from '../domain/channel.ts'
+import { type Manifest, parseManifest } from '../domain/image.ts'
 import {
   checkCommandLine,
   ipxeCommandLineStart,
   joinKernelArguments,
   reservedArguments,
 } from '../domain/kernel-args.ts'
-import { type Profile, parseProfile, type SequenceName, writeProfile } from '../domain/profile.ts'
+import { type Profile, parseProfile, type SequenceName, sourcesOf, writeProfile } from '../domain/profile.ts'
 import { isPawlError, PawlError } from '../errors.ts'
+import { findChannel } from '../storage/channels.ts'
 import type { Queries } from '../storage/database.ts'
 import {
   findImage,
@@ -19,7 +21,7 @@ import {
   putProfile,
   readProfile,
 } from '../storage/fleet.ts'
-import type { ProfileRow } from '../storage/tables.ts'
+import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
 import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
 
@@ -135,30 +137,34 @@ function tryJoins(context: BootContext, sealed: Profile): void {
   }
 }
 
-/** An image that is not published yet is a warning; a command line that no kernel would take whole is refused. */
+/** What is not published yet is a warning; a command line that no kernel would take whole is refused. */
 async function checkImages(db: Queries, profile: Profile): Promise<string[]> {
   const warnings: string[] = []
-  for (const ref of imagesOf(profile)) {
-    const { name, version } = parseImageRef(ref)
-    const row = await findImage(db, name, version)
-    if (row === undefined) {
-      warnings.push(`image ${ref} is not published yet: boots that need it are refused until it is`)
-      continue
-    }
-    const manifest = parseManifest(JSON.parse(row.manifest))
-    checkCommandLine(
-      ipxeCommandLineStart + joinKernelArguments(manifest.kernelArguments, profile.kernelArguments),
-    )
+  for (const written of sourcesOf(profile)) {
+    const row = await findSource(db, written)
+    if (row === undefined) warnings.push(missing(written))
+    else checkFits(profile, parseManifest(JSON.parse(row.manifest)))
   }
   return warnings
 }
 
-function imagesOf(profile: Profile): string[] {
-  const refs = sequences.flatMap((name) => {
-    const sequence = profile[name]
-    return typeof sequence === 'object' && 'stage2' in sequence ? [sequence.stage2, sequence.stage3] : []
-  })
-  return [...new Set(refs)]
+function missing(written: string): string {
+  return written.includes('/')
+    ? `channel ${written} points at nothing yet: boots that need it are refused until it does`
+    : `image ${written} is not published yet: boots that need it are refused until it is`
+}
+
+async function findSource(db: Queries, written: string): Promise<ImageRow | undefined> {
+  const source = parseImageSource(written)
+  const version = source.kind === 'version' ? source.version : (await findChannel(db, source))?.version
+  return version == null ? undefined : findImage(db, source.name, version)
+}
+
+/** Throws `invalid` where an image's kernel arguments and a profile's are more than a kernel takes. */
+export function checkFits(profile: Profile, manifest: Manifest): void {
+  checkCommandLine(
+    ipxeCommandLineStart + joinKernelArguments(manifest.kernelArguments, profile.kernelArguments),
+  )
 }
 
 /**

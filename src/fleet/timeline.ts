@@ -1,5 +1,6 @@
 import type { BootContext } from '../boot/context.ts'
 import { readFacts, readPinned } from '../boot/pin.ts'
+import type { Via } from '../boot/resolve-image.ts'
 import type { Facts } from '../domain/facts.ts'
 import { quote } from '../domain/node.ts'
 import { PawlError } from '../errors.ts'
@@ -29,6 +30,8 @@ export interface TimelineSession {
     readonly stage: 'stage2' | 'stage3'
     readonly ref: string
     readonly digest: string
+    /** Through which channel and rollout the node came to this version; null where its profile names it. */
+    readonly via: Via | null
   }[]
   readonly facts: Facts
 }
@@ -108,6 +111,7 @@ function sessionView(session: SessionRow): TimelineSession {
             stage,
             ref: images[stage].ref,
             digest: images[stage].digest,
+            via: images[stage].via ?? null,
           })),
     facts: readFacts(session.facts),
   }

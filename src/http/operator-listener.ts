@@ -12,15 +12,18 @@ import type { Logger } from 'pino'
 import type { BootContext } from '../boot/context.ts'
 import { quote } from '../domain/node.ts'
 import { PawlError } from '../errors.ts'
+import type { CodeSigningIssuer } from '../fleet/publishers.ts'
 import type { ArtifactStore } from '../images/artifacts.ts'
 import { operatorAuth } from './operator-auth.ts'
 import { asPawlError, problemOf } from './problem.ts'
 import { artifactRoutes } from './routes/artifacts.ts'
 import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
+import { channelRoutes, proposalRoutes, rolloutRoutes } from './routes/operator-channels.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
 import { imageRoutes } from './routes/operator-images.ts'
 import { nodeRoutes, pendingRoutes } from './routes/operator-nodes.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
+import { publisherRoutes } from './routes/operator-publishers.ts'
 import { operatorTokenRoutes } from './routes/operator-tokens.ts'
 import { sourceOf } from './source.ts'
 
@@ -44,6 +47,8 @@ export interface OperatorListenerOptions {
   readonly limits: OperatorListenerLimits
   readonly trustedProxies?: readonly string[]
   readonly artifacts: ArtifactStore
+  /** Makes code-signing certificates. */
+  readonly issueCodeSigning: CodeSigningIssuer
 }
 
 /** A connection that moves no byte for this long is over. */
@@ -67,7 +72,8 @@ export function buildOperatorListener(
   const app = open(options)
   const auth = operatorAuth(context)
   const longTimeoutSeconds = options.limits.uploadTimeoutSeconds
-  const parts = { context, auth, artifacts: options.artifacts, longTimeoutSeconds }
+  const { artifacts, issueCodeSigning } = options
+  const parts = { context, auth, artifacts, issueCodeSigning, longTimeoutSeconds }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
@@ -92,9 +98,13 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     nodeRoutes(api, parts)
     pendingRoutes(api, parts)
     imageRoutes(api, parts)
+    publisherRoutes(api, parts)
     profileRoutes(api, parts)
     eventRoutes(api, parts)
     operatorTokenRoutes(api, parts)
+    channelRoutes(api, parts)
+    proposalRoutes(api, parts)
+    rolloutRoutes(api, parts)
     api.register((uploads, _nested, ready) => {
       artifactRoutes(uploads as unknown as OperatorApp, parts)
       ready()

@@ -83,6 +83,20 @@ export function listNodeNames(db: Queries): Promise<{ name: string; labels: stri
   return db.selectFrom('nodes').select(['name', 'labels']).orderBy('name').execute()
 }
 
+/** Nodes of these profiles that may boot: all but disabled ones. */
+export function listMembers(
+  db: Queries,
+  profiles: readonly string[],
+): Promise<{ id: string; name: string; labels: string }[]> {
+  if (profiles.length === 0) return Promise.resolve([])
+  return db
+    .selectFrom('nodes')
+    .select(['id', 'name', 'labels'])
+    .where('profile', 'in', profiles)
+    .where('state', '<>', 'disabled')
+    .execute()
+}
+
 /** Finds nodes and keeps other transactions from changing them. Always in order of name, so that no two lock each other out. */
 export async function lockNodes(
   tx: Tx,

@@ -1,4 +1,6 @@
+import type { Manifest } from '../domain/image.ts'
 import type { Queries, Tx } from './database.ts'
+import type { ImageArtifactRow } from './image-tables.ts'
 import type { ImageRow } from './tables.ts'
 
 /** Every published image version, by name, the newest of each first. */
@@ -19,5 +21,17 @@ export async function insertImage(tx: Tx, row: ImageRow): Promise<boolean> {
     .values(row)
     .onConflict((c) => c.doNothing())
     .executeTakeFirst()
-  return result.numInsertedOrUpdatedRows === 1n
+  if (result.numInsertedOrUpdatedRows !== 1n) return false
+  const { name, version } = row
+  const { artifacts } = JSON.parse(row.manifest) as Pick<Manifest, 'artifacts'> // checked where it was published
+  await tx
+    .insertInto('image_artifacts')
+    .values(artifacts.map(({ role, digest, size }) => ({ name, version, role, digest, size })))
+    .execute()
+  return true
+}
+
+/** Which image versions hold an artifact, and as what. */
+export function listHolders(db: Queries, digest: string): Promise<ImageArtifactRow[]> {
+  return db.selectFrom('image_artifacts').selectAll().where('digest', '=', digest).execute()
 }

@@ -35,6 +35,9 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['publish', 'list', 'show'].map((name) => `image ${name}`),
       ...['apply', 'list', 'show'].map((name) => `profile ${name}`),
       ...['list', 'verify'].map((name) => `event ${name}`),
+      ...['set', 'rollback', 'list', 'history', 'protect'].map((name) => `channel ${name}`),
+      ...['start', 'status', 'list', 'pause', 'resume', 'abort'].map((name) => `rollout ${name}`),
+      ...['list', 'show', 'approve', 'reject'].map((name) => `proposal ${name}`),
       ...['create', 'list', 'revoke'].map((name) => `operator token ${name}`),
     ],
   )

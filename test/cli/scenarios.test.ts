@@ -42,6 +42,8 @@ function actionsOf(installation: Installation, learnt: Scenario['learnt']): Scen
     'the demo fleet is there': async () => {
       secret = await storeDemoFleet(world)
     },
+    'the demo profile follows full/stable': () =>
+      storeProfile(world, { ...demoProfile, boot: { stage2: 'small@1', stage3: 'full/stable' } }),
     'the demo profile is there': () => storeProfile(world, demoProfile),
     'a node is there': async (name) => {
       await storeNode(world, { name, addresses: [{ address: '192.0.2.10', prefixLength: 32 }] })

@@ -1,8 +1,12 @@
 import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
 import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
+import { parseChain } from '../../src/domain/publisher.ts'
 import { type MintedToken, tokenFromRandom } from '../../src/domain/token.ts'
+import { insertImage } from '../../src/storage/images.ts'
 import { setAddresses, setMacs } from '../../src/storage/nodes.ts'
+import type { PublisherRow } from '../../src/storage/publisher-tables.ts'
 import type { ImageRow, NodeRow } from '../../src/storage/tables.ts'
+import { testPublisher } from './signing.ts'
 import type { World } from './world.ts'
 
 /** The digest of an artifact that exists only in manifests. */
@@ -48,7 +52,27 @@ export async function publishImage(
   withFilesystem = true,
 ): Promise<void> {
   const row = manifestOf(ref, letter, world.clock.now().toISOString(), withFilesystem)
-  await world.context.storage.db.insertInto('images').values(row).execute()
+  await world.context.storage.transaction((tx) => insertImage(tx, row))
+}
+
+/** Registers the publisher of the tests, as if it had always been there: without an event. */
+export async function storeTestPublisher(world: World, name = 'builder'): Promise<void> {
+  const { leaf, fingerprint } = parseChain((await testPublisher()).certificates)
+  const row: PublisherRow = {
+    name,
+    fingerprint,
+    certificates: leaf.toString(),
+    created_at: world.clock.now().toISOString(),
+    created_by: 'operator:test',
+    revoked_at: null,
+    revoked_by: null,
+  }
+  const { db } = world.context.storage
+  await db
+    .insertInto('publishers')
+    .values(row)
+    .onConflict((c) => c.doNothing())
+    .execute()
 }
 
 /** Stores a profile as it is written. */

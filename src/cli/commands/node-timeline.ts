@@ -50,7 +50,7 @@ function showSession(
       name: 'session',
       value: `${id}, ${sequence}${local ? ' from the local disk' : ''}, profile ${profile}`,
     },
-    { name: 'images', value: images.length === 0 ? 'none' : images.map((image) => image.ref) },
+    { name: 'images', value: images.length === 0 ? 'none' : images.map(imageOf) },
     { name: 'from', value: source },
     { name: 'began', value: formatTime(startedAt) },
     {
@@ -82,6 +82,15 @@ function showSession(
       toned(tones[outcome] ?? 'plain', outcome),
     ]),
   )
+}
+
+/** `worker@2, by channel worker/stable, rollout 6fkH0cTn3JvS wave 1`. */
+function imageOf({ ref, via }: NonNullable<Timeline['session']>['images'][number]): string {
+  if (via === null) return ref
+  const { channel, rollout, wave, gets } = via
+  if (rollout === undefined) return `${ref}, by channel ${channel}`
+  const turn = gets === 'new' ? `wave ${wave}` : 'not its turn yet'
+  return `${ref}, by channel ${channel}, rollout ${rollout}: ${turn}`
 }
 
 function showProblems(output: Output, { events }: Timeline): void {

@@ -63,6 +63,13 @@ export const verificationAnswer = answers<VerificationView>()(
 /** Which session's timeline. */
 export const timelineQuery = Type.Object({ session: Type.Optional(word) }, { additionalProperties: false })
 
+const via = Type.Object({
+  channel: Type.String(),
+  rollout: Type.Optional(Type.String()),
+  wave: Type.Optional(Type.Integer()),
+  gets: Type.Optional(oneOf(['new', 'before'])),
+})
+
 const timelineSession = answers<TimelineSession>()(
   Type.Object({
     id: Type.String(),
@@ -78,7 +85,12 @@ const timelineSession = answers<TimelineSession>()(
     source: Type.String(),
     profile: Type.String(),
     images: Type.Array(
-      Type.Object({ stage: oneOf(['stage2', 'stage3']), ref: Type.String(), digest: Type.String() }),
+      Type.Object({
+        stage: oneOf(['stage2', 'stage3']),
+        ref: Type.String(),
+        digest: Type.String(),
+        via: Type.Union([via, Type.Null()]),
+      }),
     ),
     facts: Type.Unsafe<TimelineSession['facts']>(Type.Record(Type.String(), Type.String())),
   }),

@@ -1,0 +1,61 @@
+import type { BootContext } from '../boot/context.ts'
+import { parseChannelRef } from '../domain/channel.ts'
+import type { ProposalKind } from '../domain/proposal.ts'
+import { PawlError } from '../errors.ts'
+import { findChannel } from '../storage/channels.ts'
+import { type By, type Change, change } from './change.ts'
+import { moveIn } from './channels.ts'
+import { type Approval, approveIn, type ProposalView, showProposal } from './proposals.ts'
+import { type NewRollout, startIn } from './rollouts.ts'
+
+/** Carries out what a proposal holds, in the transaction that approves it. */
+type Applier = (change: Change, proposal: ProposalView, approval: Approval) => Promise<unknown>
+
+/**
+ * Approves a proposal: what it holds is done now, under the approver's role and scope, or the approval is undone with it.
+ * Throws what the change itself would, `forbidden` for one's own proposal, `conflict` where it does not wait any more.
+ */
+export async function approveProposal(context: BootContext, by: By, id: string): Promise<ProposalView> {
+  const proposal = await showProposal(context.storage.db, id)
+  await change(context, by, async (change) => {
+    const approval = await approveIn(change, id)
+    await appliers[proposal.kind](change, proposal, approval)
+  })
+  return showProposal(context.storage.db, id)
+}
+
+const appliers: Readonly<Record<ProposalKind, Applier>> = {
+  async channel(change, { document, why }, approval) {
+    const { channel, version, before, how } = document as unknown as ChannelDocument // written by moveIn
+    const ref = parseChannelRef(channel)
+    const now = (await findChannel(change.tx, ref))?.version ?? null
+    if (now !== before) {
+      throw new PawlError(
+        'conflict',
+        `channel ${channel} is at ${now} by now, it was at ${before} when this was proposed`,
+        {
+          hint: 'reject the proposal, and propose the move anew',
+        },
+      )
+    }
+    return moveIn(change, ref, { how, version, why }, approval)
+  },
+  rollout(change, { document }, approval) {
+    const { channel, asked } = document as unknown as RolloutDocument // written by startIn
+    return startIn(change, parseChannelRef(channel), asked, { dryRun: false, approval })
+  },
+  image: () => Promise.reject(new PawlError('internal', 'images are not proposed yet')),
+  publisher: () => Promise.reject(new PawlError('internal', 'publishers are not proposed yet')),
+}
+
+interface ChannelDocument {
+  readonly channel: string
+  readonly version: string
+  readonly before: string | null
+  readonly how: 'set' | 'rollback'
+}
+
+interface RolloutDocument {
+  readonly channel: string
+  readonly asked: NewRollout
+}

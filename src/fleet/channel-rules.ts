@@ -1,0 +1,74 @@
+import { type ChannelRef, formatChannelRef } from '../domain/channel.ts'
+import { type Manifest, parseManifest } from '../domain/image.ts'
+import { type Profile, sourcesOf, usesAsStage2 } from '../domain/profile.ts'
+import { isPawlError, PawlError } from '../errors.ts'
+import type { Queries } from '../storage/database.ts'
+import { findImage, listProfiles, readProfile } from '../storage/fleet.ts'
+import type { ChannelRow } from '../storage/image-tables.ts'
+import { findLastTest } from '../storage/image-tests.ts'
+import type { Change } from './change.ts'
+import { checkScope } from './operators.ts'
+import { checkFits } from './profiles.ts'
+
+/** Whether some profile boots images of this name as its stage 2: these check all that follows, and change less easily. */
+export async function isStage2Image(db: Queries, name: string): Promise<boolean> {
+  return (await profilesOf(db)).some((profile) => usesAsStage2(profile, name))
+}
+
+/** Whether a change of this channel needs a second person: its own rule, or the stage-2 image of some profile. */
+export async function needsSecondPerson(change: Change, row: ChannelRow): Promise<boolean> {
+  if (row.two_person === 1) return true
+  return change.by.role !== 'admin' && (await isStage2Image(change.tx, row.name))
+}
+
+/**
+ * Checks that a channel may point at a version: it is published, tested where the channel wants that, within the token's
+ * scope, and every profile that follows the channel can boot it.
+ */
+export async function checkMayServe(
+  change: Change,
+  ref: ChannelRef,
+  row: ChannelRow,
+  version: string,
+): Promise<void> {
+  checkScope(change.by, ref.name)
+  const image = await findImage(change.tx, ref.name, version)
+  if (image === undefined) {
+    throw new PawlError('not-found', `image "${ref.name}@${version}" is not published`, {
+      hint: 'list them with pawl image list',
+    })
+  }
+  if (row.require_test === 1) await checkTested(change, ref, version)
+  const manifest = parseManifest(JSON.parse(image.manifest))
+  const written = formatChannelRef(ref)
+  for (const profile of await profilesOf(change.tx)) {
+    if (sourcesOf(profile).includes(written)) checkBoots(profile, manifest, version)
+  }
+}
+
+async function checkTested(change: Change, ref: ChannelRef, version: string): Promise<void> {
+  const last = await findLastTest(change.tx, ref.name, version)
+  if (last?.passed === 1) return
+  const image = `${ref.name}@${version}`
+  throw new PawlError(
+    'conflict',
+    `channel ${formatChannelRef(ref)} takes tested versions only, and ${image} ${last === undefined ? 'has no test' : 'failed its last one'}`,
+    { hint: `test it with pawl image test ${image}` },
+  )
+}
+
+function checkBoots(profile: Profile, manifest: Manifest, version: string): void {
+  try {
+    checkFits(profile, manifest)
+  } catch (error) {
+    if (!isPawlError(error, 'invalid')) throw error
+    throw new PawlError(
+      'conflict',
+      `profile "${profile.name}" cannot boot ${manifest.name}@${version}: ${error.message}`,
+    )
+  }
+}
+
+async function profilesOf(db: Queries): Promise<Profile[]> {
+  return (await listProfiles(db)).map(readProfile)
+}

@@ -1,0 +1,152 @@
+import { type ChannelRef, parseChannelRef, parseVersionFor } from '../../domain/channel.ts'
+import { approveProposal } from '../../fleet/approvals.ts'
+import { listChannels, move, protectChannel, showChannel } from '../../fleet/channels.ts'
+import { rejectProposal, showProposal, showProposals } from '../../fleet/proposals.ts'
+import { listRollouts, showRollout } from '../../fleet/rollout-view.ts'
+import { abortRollout, pauseRollout, resumeRollout, startRollout } from '../../fleet/rollouts.ts'
+import { nothing } from '../schemas/answers.ts'
+import {
+  changedChannelAnswer,
+  channelAnswer,
+  channelHistoryAnswer,
+  channelMove,
+  channelPath,
+  channelRollback,
+  channelRules,
+  channelsAnswer,
+  identified,
+  newRollout,
+  plannedRolloutAnswer,
+  proposalAnswer,
+  proposalQuery,
+  proposalsAnswer,
+  rolloutAnswer,
+  rolloutsAnswer,
+} from '../schemas/channel.ts'
+import { bare, bodiless, type OperatorApp, type OperatorParts } from './operator-app.ts'
+
+const viewer = { config: { role: 'viewer' } } as const
+/** Publishers bring images out; operators must be able to take them back. */
+const mover = { config: { role: ['operator', 'publisher'] } } as const
+const admin = { config: { role: 'admin' } } as const
+
+/** Channels: a change that needs a second person is answered 202 with its proposal, one that is made 200. */
+export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  const { db } = context.storage
+  app.get('/channels', { ...viewer, schema: { ...bare, response: { 200: channelsAnswer } } }, async () => ({
+    items: await listChannels(db),
+    next: null,
+  }))
+  app.get(
+    '/channels/:name/:channel',
+    { ...viewer, schema: { ...bare, params: channelPath, response: { 200: channelHistoryAnswer } } },
+    (request) => showChannel(db, refOf(request.params)),
+  )
+  const changed = { querystring: nothing, response: { 200: changedChannelAnswer, 202: changedChannelAnswer } }
+  app.put(
+    '/channels/:name/:channel',
+    { ...mover, schema: { params: channelPath, body: channelMove, ...changed } },
+    async (request, reply) => {
+      const ref = refOf(request.params)
+      const version = parseVersionFor(ref, request.body.version)
+      const why = request.body.why ?? null
+      const answer = await move(context, auth.byOf(request), ref, { how: 'set', version, why })
+      return reply.code(answer.proposal === null ? 200 : 202).send(answer)
+    },
+  )
+  app.post(
+    '/channels/:name/:channel/rollback',
+    { ...mover, schema: { params: channelPath, body: channelRollback, ...changed } },
+    async (request, reply) => {
+      const why = request.body.why ?? null
+      const answer = await move(context, auth.byOf(request), refOf(request.params), { how: 'rollback', why })
+      return reply.code(answer.proposal === null ? 200 : 202).send(answer)
+    },
+  )
+  app.put(
+    '/channels/:name/:channel/rules',
+    {
+      ...admin,
+      schema: {
+        params: channelPath,
+        body: channelRules,
+        querystring: nothing,
+        response: { 200: channelAnswer },
+      },
+    },
+    (request) => protectChannel(context, auth.byOf(request), refOf(request.params), request.body),
+  )
+}
+
+/** Changes that wait for a second person. */
+export function proposalRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  const params = identified
+  app.get(
+    '/proposals',
+    { ...viewer, schema: { querystring: proposalQuery, response: { 200: proposalsAnswer } } },
+    async (request) => ({ items: await showProposals(context, request.query.all === true), next: null }),
+  )
+  app.get(
+    '/proposals/:id',
+    { ...viewer, schema: { ...bare, params, response: { 200: proposalAnswer } } },
+    (request) => showProposal(context.storage.db, request.params.id),
+  )
+  for (const [verb, decide] of [
+    ['approve', approveProposal],
+    ['reject', rejectProposal],
+  ] as const) {
+    app.post(
+      `/proposals/:id/${verb}`,
+      { ...mover, schema: { ...bodiless, params, response: { 200: proposalAnswer } } },
+      (request) => decide(context, auth.byOf(request), request.params.id),
+    )
+  }
+}
+
+/** Rollouts. */
+export function rolloutRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  const { db } = context.storage
+  const params = identified
+  app.get('/rollouts', { ...viewer, schema: { ...bare, response: { 200: rolloutsAnswer } } }, async () => ({
+    items: await listRollouts(db),
+    next: null,
+  }))
+  app.get(
+    '/rollouts/:id',
+    { ...viewer, schema: { ...bare, params, response: { 200: rolloutAnswer } } },
+    (request) => showRollout(db, request.params.id),
+  )
+  app.post(
+    '/rollouts',
+    {
+      ...mover,
+      schema: {
+        body: newRollout,
+        querystring: nothing,
+        response: { 200: plannedRolloutAnswer, 201: plannedRolloutAnswer, 202: plannedRolloutAnswer },
+      },
+    },
+    async (request, reply) => {
+      const { channel, dryRun = false, ...asked } = request.body
+      const ref = parseChannelRef(channel)
+      const version = parseVersionFor(ref, asked.version)
+      const planned = await startRollout(context, auth.byOf(request), ref, { ...asked, version }, { dryRun })
+      return reply.code(dryRun ? 200 : planned.proposal === null ? 201 : 202).send(planned)
+    },
+  )
+  for (const [verb, decide] of [
+    ['pause', pauseRollout],
+    ['resume', resumeRollout],
+    ['abort', abortRollout],
+  ] as const) {
+    app.post(
+      `/rollouts/:id/${verb}`,
+      { ...mover, schema: { ...bodiless, params, response: { 200: rolloutAnswer } } },
+      (request) => decide(context, auth.byOf(request), request.params.id),
+    )
+  }
+}
+
+function refOf({ name, channel }: { name: string; channel: string }): ChannelRef {
+  return parseChannelRef(`${name}/${channel}`)
+}

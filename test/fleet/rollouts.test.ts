@@ -1,0 +1,375 @@
+import t, { type Test } from 'tap'
+import { readPinned } from '../../src/boot/pin.ts'
+import type { ImageName } from '../../src/domain/image.ts'
+import { approveProposal } from '../../src/fleet/approvals.ts'
+import type { By } from '../../src/fleet/change.ts'
+import { move, protectChannel, showChannel } from '../../src/fleet/channels.ts'
+import { disableNode, enableNode } from '../../src/fleet/nodes.ts'
+import { showRollout } from '../../src/fleet/rollout-view.ts'
+import {
+  abortRollout,
+  pauseOverdueRollouts,
+  pauseRollout,
+  resumeRollout,
+  startRollout,
+} from '../../src/fleet/rollouts.ts'
+import { timelineOf } from '../../src/fleet/timeline.ts'
+import { publishImage, storeNode, storeProfile } from '../helpers/fleet.ts'
+import {
+  askHandover,
+  askStage,
+  boot,
+  type Learnt,
+  type Machine,
+  machineOf,
+  report,
+  type Until,
+} from '../helpers/machine.ts'
+import { errorOf, root } from '../helpers/operators.ts'
+import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
+
+const stable = { name: 'full' as ImageName, channel: 'stable' }
+const pat: By = { actor: 'operator:pat', source: null, role: 'publisher' }
+
+/** A fleet that follows full/stable, which is at version 1. */
+class Fleet {
+  readonly world: World
+  readonly names: readonly string[]
+  readonly #secrets = new Map<string, string>()
+
+  constructor(world: World, size: number) {
+    this.world = world
+    this.names = Array.from({ length: size }, (_, i) => `node${String(i).padStart(4, '0')}`)
+  }
+
+  async store(labels: (index: number) => object = () => ({})): Promise<this> {
+    const { world } = this
+    for (const [ref, letter] of [
+      ['small@1', 'a'],
+      ['full@1', 'b'],
+      ['full@2', 'c'],
+    ] as const)
+      await publishImage(world, ref, letter, ref !== 'small@1')
+    await storeProfile(world, { name: 'demo', boot: { stage2: 'small@1', stage3: 'full/stable' } })
+    for (const [index, name] of this.names.entries())
+      this.#secrets.set(name, await storeNode(world, { name, labels: JSON.stringify(labels(index)) }))
+    await move(world.context, pat, stable, { how: 'set', version: '1', why: null })
+    return this
+  }
+
+  /** Boots a node up to a step; says which version it got. */
+  async boot(name: string, until: Until = 'ready'): Promise<Learnt & { image: string }> {
+    const learnt = await boot(this.world, this.machineOf(name), until)
+    return { ...learnt, image: await this.imageOf(name) }
+  }
+
+  /** Boots a node whose system fails with version 2: it ends in an error that is final. */
+  async bootBad(name: string): Promise<string> {
+    const learnt = await this.boot(name, 'join')
+    await this.report(name, learnt, learnt.image === 'full@2' ? 'error: no NIC' : 'success')
+    return learnt.image
+  }
+
+  /** Goes on from stage 1 to ready. */
+  async finish(name: string, learnt: Learnt): Promise<void> {
+    const machine = this.machineOf(name)
+    Object.assign(learnt, await askHandover(this.world, machine, learnt.handoverToken))
+    const { token: stage3 } = await askStage(this.world, machine, 'stage2', learnt.stage2)
+    const { token: join } = await askStage(this.world, machine, 'stage3', stage3)
+    await askStage(this.world, machine, 'join', join)
+    await this.report(name, learnt, 'success')
+  }
+
+  report(name: string, learnt: Learnt, message: string): Promise<void> {
+    const final = message !== 'success'
+    return report(this.world, this.machineOf(name), learnt.report, message, { final })
+  }
+
+  machineOf(name: string): Machine {
+    return machineOf(this.#secrets.get(name) ?? '', { host: name })
+  }
+
+  /** The stage-3 image of a node's last session. */
+  async imageOf(name: string): Promise<string> {
+    const { pinned } = await this.world.context.storage.db
+      .selectFrom('sessions')
+      .innerJoin('nodes', 'nodes.session', 'sessions.id')
+      .select('pinned')
+      .where('nodes.name', '=', name)
+      .executeTakeFirstOrThrow()
+    return readPinned(pinned).images?.stage3.ref ?? ''
+  }
+}
+
+async function openFleet(openWorld: OpenWorld, size: number): Promise<Fleet> {
+  return new Fleet(await openWorld(), size).store()
+}
+
+const waves = ['1', '50%', '100%']
+
+await forEachDatabase(t, async (t, openWorld) => {
+  await t.test('refuses a rollout that cannot be', (t) => refusals(t, openWorld))
+  await t.test('waves go on when their boots succeed, then the channel moves', (t) => goesOn(t, openWorld))
+  await t.test('a failure in the first wave halts it, and the version before is served', (t) =>
+    halts(t, openWorld),
+  )
+  await t.test('pause, resume and abort', (t) => pausing(t, openWorld))
+  await t.test('what says nothing about the image is no failure', (t) => neutral(t, openWorld))
+  await t.test('a wave that nobody boots in pauses the rollout', (t) => timesOut(t, openWorld))
+  await t.test('labels, nodes that join later, and two persons', (t) => cohorts(t, openWorld))
+  await t.test('a thousand nodes, a bad image: the first wave sees it, and nobody else', (t) =>
+    simulate(t, openWorld),
+  )
+})
+
+async function refusals(t: Test, openWorld: OpenWorld): Promise<void> {
+  const { world } = await openFleet(openWorld, 3)
+  const { context } = world
+  const ask = { version: '2', waves }
+  const cases: [string, () => Promise<unknown>, string, RegExp][] = [
+    [
+      'no channel',
+      () => startRollout(context, pat, { ...stable, channel: 'x' }, ask),
+      'not-found',
+      /"full\/x"/,
+    ],
+    ['no version', () => startRollout(context, pat, stable, { ...ask, version: '9' }), 'not-found', /full@9/],
+    [
+      'the same version',
+      () => startRollout(context, pat, stable, { ...ask, version: '1' }),
+      'conflict',
+      /at 1 already/,
+    ],
+    [
+      'bad waves',
+      () => startRollout(context, pat, stable, { ...ask, waves: ['2', '1'] }),
+      'invalid',
+      /smaller/,
+    ],
+    [
+      'nobody',
+      () => startRollout(context, pat, stable, { ...ask, label: 'a=b' }),
+      'conflict',
+      /no node with label a=b/,
+    ],
+    [
+      'another scope',
+      () => startRollout(context, { ...pat, scope: 'x' }, stable, ask),
+      'forbidden',
+      /images named "x"/,
+    ],
+    ['pause of none', () => pauseRollout(context, pat, 'x'), 'not-found', /no rollout "x"/],
+  ]
+  for (const [what, work, code, message] of cases) {
+    const error = await errorOf(work())
+    t.match([error.code, error.message], [code, message], what)
+  }
+  const dry = await startRollout(context, pat, stable, ask, { dryRun: true })
+  t.match(dry, {
+    before: '1',
+    outside: 0,
+    rollout: null,
+    plan: { waves: [{ nodes: 1 }, { nodes: 2 }, { nodes: 3 }] },
+  })
+  const { rollout } = await startRollout(context, pat, stable, ask)
+  const again = await errorOf(startRollout(context, pat, stable, ask))
+  t.match([again.code, again.message], ['conflict', /is under rollout/])
+  const moved = await errorOf(move(context, pat, stable, { how: 'set', version: '2', why: null }))
+  t.match([moved.code, moved.hint], ['conflict', `end it first: pawl rollout abort ${rollout?.id}`])
+  t.equal((await errorOf(abortRollout(context, { ...pat, scope: 'x' }, rollout?.id ?? ''))).code, 'forbidden')
+}
+
+async function goesOn(t: Test, openWorld: OpenWorld): Promise<void> {
+  const fleet = await openFleet(openWorld, 4)
+  const { context } = fleet.world
+  const { db } = context.storage
+  const { rollout } = await startRollout(context, pat, stable, { version: '2', waves, why: 'kernel 6.12' })
+  const id = rollout?.id ?? ''
+  const got = new Map<string, string>()
+  for (const name of fleet.names) got.set(name, (await fleet.boot(name)).image)
+  // One node is in wave 1, one more in wave 2, two in wave 3; which, the rollout's id decides.
+  const first = [...got].filter(([, image]) => image === 'full@2').map(([name]) => name)
+  t.ok(first.length >= 1 && first.length < 4, `${first}`)
+  for (let round = 0; (await showRollout(db, id)).state === 'running' && round < 4; round++) {
+    fleet.world.clock.advance(60)
+    for (const name of fleet.names) await fleet.boot(name)
+  }
+  t.match(await showRollout(db, id), { state: 'completed', wave: 3, failed: [] })
+  t.match((await showChannel(db, stable)).moves[0], {
+    version: '2',
+    before: '1',
+    how: 'rollout',
+    why: 'kernel 6.12',
+    by: 'operator:pat',
+  })
+  for (const name of fleet.names) t.equal((await fleet.boot(name)).image, 'full@2')
+  const shown = (await timelineOf(context, first[0] ?? '')).session?.images[1]?.via
+  t.same(shown, { channel: 'full/stable' }, 'the timeline shows how the node came to it')
+  const kinds = (await fleet.world.kinds()).filter((kind) => kind.startsWith('rollout'))
+  t.same(kinds, ['rollout-started', 'rollout-advanced', 'rollout-advanced', 'rollout-completed'])
+  const [opened] = await fleet.world.events({ kind: 'session-opened', node: first[0] ?? '' })
+  t.match(opened?.detail.via, {
+    stage3: { image: 'full@2', channel: 'full/stable', rollout: id, gets: 'new' },
+  })
+}
+
+async function halts(t: Test, openWorld: OpenWorld): Promise<void> {
+  const fleet = await openFleet(openWorld, 10)
+  const { context } = fleet.world
+  const { rollout } = await startRollout(context, pat, stable, { version: '2', waves })
+  const id = rollout?.id ?? ''
+  const victims: string[] = []
+  for (const name of fleet.names) if ((await fleet.bootBad(name)) === 'full@2') victims.push(name)
+  t.equal(victims.length, 1)
+  const view = await showRollout(context.storage.db, id)
+  t.match(view, { state: 'halted', wave: 1, failed: victims, cause: '1 of 1 nodes failed, of which 0 may' })
+  const [halted] = await fleet.world.events({ kind: 'rollout-halted' })
+  t.match(halted?.detail, { version: '2', servedAgain: '1', failed: victims, channel: 'full/stable' })
+  for (const name of fleet.names) t.equal((await fleet.boot(name)).image, 'full@1')
+  t.equal((await errorOf(resumeRollout(context, pat, id))).code, 'conflict', 'what is over does not go on')
+  t.equal(
+    (await move(context, pat, stable, { how: 'set', version: '2', why: null })).version,
+    '2',
+    'it is free again',
+  )
+}
+
+async function pausing(t: Test, openWorld: OpenWorld): Promise<void> {
+  const fleet = await openFleet(openWorld, 6)
+  const { context } = fleet.world
+  const { rollout } = await startRollout(context, pat, stable, {
+    version: '2',
+    waves: ['2', '100%'],
+    minBoots: 2,
+  })
+  const id = rollout?.id ?? ''
+  const images = async (): Promise<string[]> => {
+    const all: string[] = []
+    for (const name of fleet.names) all.push((await fleet.boot(name, 'stage1')).image)
+    return all
+  }
+  const before = await images()
+  t.equal(before.filter((image) => image === 'full@2').length, 2)
+  fleet.world.clock.advance(60)
+  t.match(await pauseRollout(context, pat, id), { state: 'paused', cause: 'by pat' })
+  t.match(await pauseRollout(context, pat, id), { state: 'paused' }, 'again: no change')
+  t.same(await images(), before, 'who has it keeps it')
+  t.match(await resumeRollout(context, pat, id), { state: 'running', cause: null })
+  t.match(await resumeRollout(context, pat, id), { state: 'running' })
+  t.match(await abortRollout(context, pat, id), { state: 'aborted' })
+  t.same(new Set(await images()), new Set(['full@1']))
+  t.equal((await showChannel(context.storage.db, stable)).version, '1')
+}
+
+async function neutral(t: Test, openWorld: OpenWorld): Promise<void> {
+  const fleet = await openFleet(openWorld, 1)
+  const { context, clock } = fleet.world
+  const { rollout } = await startRollout(context, pat, stable, { version: '2', waves: ['1'] })
+  const id = rollout?.id ?? ''
+  const [only = ''] = fleet.names
+  const counts = async (): Promise<unknown> => (await showRollout(context.storage.db, id)).waves[0]?.counts
+  const none = { waiting: 0, booting: 0, succeeded: 0, failed: 0 }
+  t.same(await counts(), { ...none, waiting: 1 })
+  await fleet.boot(only, 'stage1')
+  clock.advance(5)
+  await fleet.boot(only, 'stage1')
+  t.same(await counts(), { ...none, booting: 1 }, 'stage 1 was asked again at once')
+  await disableNode(context, pat, only)
+  t.same(await counts(), { ...none, waiting: 1 }, 'an operator disabled it')
+  await enableNode(context, pat, only)
+  await fleet.boot(only, 'stage2')
+  clock.advance(600)
+  t.equal((await fleet.boot(only, 'stage1')).image, 'full@1', 'a power cycle in the middle is a failed boot')
+  t.match(await showRollout(context.storage.db, id), { state: 'halted', failed: [only] })
+}
+
+async function timesOut(t: Test, openWorld: OpenWorld): Promise<void> {
+  const fleet = await openFleet(openWorld, 2)
+  const { context, clock } = fleet.world
+  const ask = { version: '2', waves: ['1', '100%'], waveTimeoutSeconds: 3600 }
+  const id = (await startRollout(context, pat, stable, ask)).rollout?.id ?? ''
+  clock.advance(3599)
+  await pauseOverdueRollouts(context)
+  t.equal((await showRollout(context.storage.db, id)).state, 'running')
+  clock.advance(1)
+  await pauseOverdueRollouts(context)
+  t.match(await showRollout(context.storage.db, id), {
+    state: 'paused',
+    cause: 'wave 1 did not pass within 3600 s',
+  })
+  await resumeRollout(context, pat, id)
+  await pauseOverdueRollouts(context)
+  t.equal((await showRollout(context.storage.db, id)).state, 'running', 'its time begins anew')
+}
+
+async function cohorts(t: Test, openWorld: OpenWorld): Promise<void> {
+  const fleet = await new Fleet(await openWorld(), 6).store((index) => (index < 2 ? { site: 'lga' } : {}))
+  const { context } = fleet.world
+  const ask = { version: '2', waves: ['1', '100%'], label: 'site=lga' }
+  t.match(await startRollout(context, pat, stable, ask, { dryRun: true }), { outside: 4 })
+  await protectChannel(context, root, stable, { twoPerson: true })
+  const { proposal, rollout } = await startRollout(context, pat, stable, ask)
+  t.match([rollout, proposal?.kind], [null, 'rollout'])
+  await approveProposal(context, { ...pat, actor: 'operator:paul' }, proposal?.id ?? '')
+  const secret = await storeNode(fleet.world, { name: 'late', labels: '{"site":"lga"}' })
+  await boot(fleet.world, machineOf(secret, { host: 'late' }))
+  t.equal(await fleet.imageOf('late'), 'full@1', 'a node that joined later is in no wave')
+  for (const name of fleet.names.slice(2)) t.equal((await fleet.boot(name)).image, 'full@1')
+  for (let round = 0; round < 3; round++) {
+    fleet.world.clock.advance(60)
+    for (const name of fleet.names.slice(0, 2)) await fleet.boot(name)
+  }
+  t.match((await showChannel(context.storage.db, stable)).moves[0], {
+    version: '2',
+    by: 'operator:pat',
+    approvedBy: 'operator:paul',
+  })
+  for (const name of fleet.names) t.equal((await fleet.boot(name)).image, 'full@2')
+}
+
+async function simulate(t: Test, openWorld: OpenWorld): Promise<void> {
+  const size = t.fullname.includes('PostgreSQL') ? 200 : 1000 // the same statements there, five times as long
+  const fleet = await openFleet(openWorld, size)
+  const { context } = fleet.world
+  const ask = { version: '2', waves: ['1%', '10%', '50%', '100%'] }
+  const bad = (await startRollout(context, pat, stable, ask)).rollout?.id ?? ''
+  // All at once, the worst case: every stage 1 comes before the first failure is known.
+  const seen: [string, Learnt][] = []
+  for (const name of fleet.names) {
+    const learnt = await fleet.boot(name, 'handover')
+    if (learnt.image === 'full@2') seen.push([name, learnt])
+  }
+  t.equal(seen.length, size / 100, 'the first wave, whole, and nobody else')
+  for (const [name, learnt] of seen) await fleet.report(name, learnt, 'error: no NIC')
+  const view = await showRollout(context.storage.db, bad)
+  t.match([view.state, view.wave, view.cause], ['halted', 1, /^1 of \d+ nodes failed, of which 0 may$/])
+  fleet.world.clock.advance(3600)
+  for (const name of fleet.names) {
+    const { image } = await fleet.boot(name, 'stage1')
+    if (image !== 'full@1') t.fail(`${name} got ${image} after the rollout was halted`)
+  }
+  const good = (await startRollout(context, pat, stable, ask)).rollout?.id ?? ''
+  const boots = await bootUntilDone(fleet, good)
+  t.match(await showRollout(context.storage.db, good), { state: 'completed', wave: 4, failed: [] })
+  t.comment(
+    `of ${size} nodes ${seen.length} saw the bad version; a good one was out after ${boots} boots of it`,
+  )
+}
+
+/** Boots every node an hour, those of the new version to ready, until the rollout is over. */
+async function bootUntilDone(fleet: Fleet, id: string): Promise<number> {
+  const running = async (): Promise<boolean> =>
+    (await showRollout(fleet.world.context.storage.db, id)).state === 'running'
+  let boots = 0
+  for (let hour = 0; hour < 10 && (await running()); hour++) {
+    fleet.world.clock.advance(3600)
+    for (const [index, name] of fleet.names.entries()) {
+      const learnt = await fleet.boot(name, 'stage1')
+      if (learnt.image !== 'full@2') continue
+      boots += 1
+      await fleet.finish(name, learnt)
+      if (index % 25 === 0 && !(await running())) break
+    }
+  }
+  return boots
+}
