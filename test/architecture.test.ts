@@ -32,7 +32,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   boot: ['templates', 'images', 'storage'],
   fleet: ['boot', 'templates', 'images', 'storage'],
   http: ['boot', 'fleet', 'images', 'storage'],
-  cli: ['config-table.ts', 'config-values.ts', 'config.ts'],
+  cli: ['config-table.ts', 'config-values.ts', 'config.ts', 'pki'],
   'init.ts': ['pki', 'storage'],
   'server.ts': [
     'boot',

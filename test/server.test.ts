@@ -1,5 +1,6 @@
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,6 +13,7 @@ import { initPawl } from '../src/init.ts'
 import { type RunningServer, startServer } from '../src/server.ts'
 import { openStorage } from '../src/storage/database.ts'
 import { findOperator } from '../src/storage/operators.ts'
+import { listPublishers } from '../src/storage/publishers.ts'
 import { freePort } from './helpers/ports.ts'
 import { send } from './helpers/robot.ts'
 
@@ -58,6 +60,9 @@ t.test('init run twice changes nothing, and a token whose hash was not stored ye
   const database = join(dataDir, 'pawl.db')
   const again = await initPawl({ dataDir, database, publicUrl: undefined, names: [], now: began })
   t.same(again.created, [])
+  const publisher = new X509Certificate(readFileSync(join(dataDir, 'publisher.crt')))
+  t.equal(publisher.subject, 'CN=Pawl publisher local')
+  t.equal(statSync(join(dataDir, 'publisher.key')).mode & 0o777, 0o600)
   t.equal(readFileSync(join(dataDir, 'admin.token'), 'utf8'), token)
   for (const suffix of ['', '-wal', '-shm']) rmSync(database + suffix, { force: true })
   await initPawl({ dataDir, database, publicUrl: undefined, names: [], now: began })
@@ -67,8 +72,28 @@ t.test('init run twice changes nothing, and a token whose hash was not stored ye
     { role: 'admin' },
     'killed between file and database, the next run goes on',
   )
+  t.match(await listPublishers(storage.db), [{ name: 'local', created_by: 'operator:init' }])
   await storage.close()
 })
+
+t.test(
+  'init adds the publisher that an older folder lacks, and makes no key where one was moved away',
+  async (t) => {
+    const dataDir = await install(t)
+    const database = join(dataDir, 'pawl.db')
+    const init = () => initPawl({ dataDir, database, publicUrl: undefined, names: [], now: began })
+    rmSync(join(dataDir, 'publisher.key'))
+    t.same((await init()).created, [], 'the key is where images are built')
+    rmSync(join(dataDir, 'publisher.crt'))
+    t.same((await init()).created, ['publisher.key', 'publisher.crt'])
+    rmSync(join(dataDir, 'publisher.crt'))
+    t.same((await init()).created, ['publisher.crt'], 'killed between key and certificate')
+    const storage = await openStorage(database)
+    const names = (await listPublishers(storage.db)).map(({ name }) => name.replace(/-[0-9a-f]{8}$/, '-…'))
+    t.same(names, ['local', 'local-…', 'local-…'])
+    await storage.close()
+  },
+)
 
 t.test('refuses to start with what it cannot use, and names it', async (t) => {
   const dataDir = await install(t)

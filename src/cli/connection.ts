@@ -37,6 +37,14 @@ export async function findConnection(env: Io['env'], dataDir: string | undefined
   })
 }
 
+/** The data folder that `findConnection` finds the server by; undefined where the server is named in another way. */
+export function dataFolderOf(env: Io['env'], dataDir: string | undefined): string | undefined {
+  if (dataDir !== undefined) return dataDir
+  return environmentNames.some((name) => isSet(env[name])) || !isSet(env.PAWL_DATA)
+    ? undefined
+    : env.PAWL_DATA
+}
+
 async function fromFolder(dataDir: string): Promise<Connection> {
   const token = await readToken(join(dataDir, 'admin.token'), dataDir)
   const ca = await readText(join(dataDir, 'ca.crt'), { hint: `make it with pawl init --data ${dataDir}` })

@@ -10,6 +10,7 @@ import {
   parseManifest,
 } from '../domain/image.ts'
 import { parseKernelArguments } from '../domain/kernel-args.ts'
+import type { ImageSignature } from '../domain/signature.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ImageView, PublishedImage } from './answers.ts'
 import { type Api, pathOf } from './api.ts'
@@ -30,6 +31,8 @@ export interface PublishRequest {
   readonly arch: string
   readonly minMemoryMiB: number | undefined
   readonly about: AboutFlags
+  /** Signs the manifest; undefined: it is published unsigned. */
+  readonly sign: ((manifest: Manifest) => ImageSignature) | undefined
 }
 
 /**
@@ -58,7 +61,8 @@ export async function publishImage(api: Api, io: Io, request: PublishRequest): P
   })
   if (known !== undefined) refuseOther(known, manifest)
   for (const file of files) await sendArtifact(api, io, file)
-  return confirm(manifest, await api.post<PublishedImage>('/images', manifest))
+  const signature = request.sign?.(manifest)
+  return confirm(manifest, await api.post<PublishedImage>('/images', { manifest, signature }))
 }
 
 async function hashFiles(io: Io, paths: PublishRequest['files']): Promise<ImageFile[]> {

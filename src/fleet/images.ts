@@ -8,8 +8,17 @@ import { checkPublishable } from '../images/publish.ts'
 import type { Queries } from '../storage/database.ts'
 import { findImage } from '../storage/fleet.ts'
 import { insertImage, listImages as listRows } from '../storage/images.ts'
+import { listSignatures, listSigners, type StoredSignature } from '../storage/publishers.ts'
 import type { ImageRow } from '../storage/tables.ts'
-import { type By, change } from './change.ts'
+import { type By, type Change, change } from './change.ts'
+import {
+  readSignature,
+  type SignatureView,
+  type SignerView,
+  showSignatures,
+  signerOf,
+  storeSignature,
+} from './signatures.ts'
 
 /** An image version as operators see it. */
 export interface ImageView {
@@ -20,6 +29,7 @@ export interface ImageView {
   readonly manifest: Manifest
   readonly createdAt: string
   readonly createdBy: string
+  readonly signatures: readonly SignerView[]
 }
 
 /** An image version as published; `created` is false where the same bytes were there before. */
@@ -27,65 +37,136 @@ export interface PublishedImage {
   readonly ref: string
   readonly digest: string
   readonly created: boolean
+  /** Whose signature came with it; null: it came unsigned. */
+  readonly signedBy: string | null
+  readonly warnings: readonly string[]
+}
+
+/** An image as it is sent to be published. */
+export interface Publication {
+  readonly manifest: unknown
+  readonly signature?: unknown
+}
+
+/** By what an image can be checked anew, without believing the server. */
+export interface ImageEvidence {
+  readonly ref: string
+  /** The manifest as it is stored and signed: canonical JSON. */
+  readonly manifest: string
+  readonly signatures: readonly SignatureView[]
+}
+
+/** An image whose every byte was read back and has its digest. */
+export interface RereadImage {
+  readonly ref: string
+  readonly digest: string
+  readonly bytes: number
 }
 
 /**
- * Makes an image version visible, once all its artifacts are stored and read back right. Throws `exists` where the
- * version is published with other bytes: a version never changes.
+ * Makes an image version visible, once all its artifacts are stored and read back right, with its signature where it has
+ * one: a bad signature publishes nothing. Throws `exists` where the version is published with other bytes: a version never
+ * changes. The same bytes again may bring a signature that was not there.
  */
 export async function publishImage(
   context: BootContext,
   by: By,
   store: ArtifactStore,
-  document: unknown,
+  publication: Publication,
 ): Promise<PublishedImage> {
-  const manifest = parseManifest(document)
+  const manifest = parseManifest(publication.manifest)
   checkReserved(by, manifest)
+  const { db } = context.storage
   const published = { ref: formatImageRef(manifest), digest: manifestDigest(manifest) }
-  const known = await findImage(context.storage.db, manifest.name, manifest.version)
-  if (known !== undefined) return unchanged(known, published)
-  await checkPublishable(manifest, store) // reads every byte: outside the transaction
-  return change(context, by, async ({ tx, now, note }) => {
-    const added = await insertImage(tx, {
-      name: manifest.name,
-      version: manifest.version,
-      manifest: canonicalJson(manifest),
-      digest: published.digest,
-      created_at: now.toISOString(),
-      created_by: by.actor,
-    })
-    if (!added) {
-      // Someone published this version while we were reading.
-      const first = await findImage(tx, manifest.name, manifest.version)
-      if (first !== undefined) return unchanged(first, published)
-    }
-    await note('image-published', null, { image: published.ref, digest: published.digest })
-    return { ...published, created: true }
+  const known = await findImage(db, manifest.name, manifest.version)
+  if (known !== undefined) refuseOther(known, published)
+  const { signature } = publication
+  const signed =
+    signature === undefined ? undefined : await readSignature(db, signature, manifest, context.clock())
+  if (known === undefined) await checkPublishable(manifest, store) // reads every byte: outside the transaction
+  return change(context, by, async (change) => {
+    const created = known === undefined && (await insertOnce(change, manifest, published))
+    if (signed !== undefined) await storeSignature(change, manifest, signed)
+    return { ...published, created, signedBy: signed?.publisher.name ?? null, warnings: [] }
   })
+}
+
+/** Adds the image where nobody published this version while we were reading. */
+async function insertOnce(
+  { tx, now, by, note }: Change,
+  manifest: Manifest,
+  published: { readonly ref: string; readonly digest: string },
+): Promise<boolean> {
+  const added = await insertImage(tx, {
+    name: manifest.name,
+    version: manifest.version,
+    manifest: canonicalJson(manifest),
+    digest: published.digest,
+    created_at: now.toISOString(),
+    created_by: by.actor,
+  })
+  if (added) {
+    await note('image-published', null, { image: published.ref, digest: published.digest })
+    return true
+  }
+  const first = await findImage(tx, manifest.name, manifest.version)
+  if (first !== undefined) refuseOther(first, published)
+  return false
 }
 
 /** Shows an image version; throws `not-found`. */
 export async function showImage(db: Queries, name: string, version: string): Promise<ImageView> {
+  return viewOf(await needImage(db, name, version), await listSignatures(db, name, version))
+}
+
+/** Shows every image version, by name, the newest of each first. */
+export async function listImages(db: Queries): Promise<ImageView[]> {
+  const signers = Map.groupBy(await listSigners(db), ({ name, version }) => `${name}@${version}`)
+  return (await listRows(db)).map((row) => viewOf(row, signers.get(`${row.name}@${row.version}`) ?? []))
+}
+
+/** Shows by what an image can be checked anew; throws `not-found`. */
+export async function showEvidence(db: Queries, name: string, version: string): Promise<ImageEvidence> {
+  const { manifest } = await needImage(db, name, version)
+  return { ref: `${name}@${version}`, manifest, signatures: await showSignatures(db, name, version) }
+}
+
+/** Reads every byte of an image back from the store. Throws `digest-mismatch` naming what is not as it was published. */
+export async function rereadImage(
+  db: Queries,
+  store: ArtifactStore,
+  name: string,
+  version: string,
+): Promise<RereadImage> {
+  const row = await needImage(db, name, version)
+  const manifest = parseManifest(JSON.parse(row.manifest))
+  const digest = manifestDigest(manifest)
+  if (digest !== row.digest) {
+    throw new PawlError('digest-mismatch', `the manifest of ${name}@${version} has digest ${digest}`, {
+      hint: `it was published with ${row.digest}: someone changed the database`,
+    })
+  }
+  await checkPublishable(manifest, store)
+  const bytes = manifest.artifacts.reduce((total, { size }) => total + size, 0)
+  return { ref: formatImageRef(manifest), digest, bytes }
+}
+
+async function needImage(db: Queries, name: string, version: string): Promise<ImageRow> {
   const row = await findImage(db, name, version)
-  if (row !== undefined) return viewOf(row)
+  if (row !== undefined) return row
   throw new PawlError('not-found', `image "${name}@${version}" is not published`, {
     hint: 'list them with pawl image list',
   })
 }
 
-/** Shows every image version, by name, the newest of each first. */
-export async function listImages(db: Queries): Promise<ImageView[]> {
-  return (await listRows(db)).map(viewOf)
-}
-
-function unchanged(row: ImageRow, published: Omit<PublishedImage, 'created'>): PublishedImage {
-  if (row.digest === published.digest) return { ...published, created: false }
+function refuseOther(row: ImageRow, published: { readonly ref: string; readonly digest: string }): void {
+  if (row.digest === published.digest) return
   throw new PawlError('exists', `image ${published.ref} is published with digest ${row.digest}`, {
     hint: 'a version never changes: publish this one under another version',
   })
 }
 
-function viewOf(row: ImageRow): ImageView {
+function viewOf(row: ImageRow, signatures: readonly Omit<StoredSignature, 'document'>[]): ImageView {
   const manifest = parseManifest(JSON.parse(row.manifest))
   return {
     ref: formatImageRef(manifest),
@@ -93,6 +174,7 @@ function viewOf(row: ImageRow): ImageView {
     manifest,
     createdAt: row.created_at,
     createdBy: row.created_by,
+    signatures: signatures.map(signerOf),
   }
 }
 

@@ -12,6 +12,7 @@ import type {
   RolloutNodeRow,
   RolloutRow,
 } from './image-tables.ts'
+import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 
 /**
  * The rows, the same on SQLite and PostgreSQL: times are ISO 8601 UTC text with milliseconds (so that text order is
@@ -38,6 +39,8 @@ export interface Tables {
   proposals: ProposalRow
   rollouts: RolloutRow
   rollout_nodes: RolloutNodeRow
+  publishers: PublisherRow
+  image_signatures: ImageSignatureRow
 }
 
 export interface NodeRow {

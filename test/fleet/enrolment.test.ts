@@ -134,35 +134,35 @@ await forEachDatabase(t, async (t, openWorld) => {
     const store = await openStore(t)
     const [kernel, initramfs] = [smallKernel(), smallFile('initramfs')]
     const manifest = smallManifest(kernel, initramfs)
-    t.match(await errorOf(publishImage(context, ann, store, { ...manifest, colour: 'red' })), {
+    t.match(await errorOf(publishImage(context, ann, store, { manifest: { ...manifest, colour: 'red' } })), {
       code: 'invalid',
       message: /colour/,
     })
-    t.match(await errorOf(publishImage(context, ann, store, manifest)), {
+    t.match(await errorOf(publishImage(context, ann, store, { manifest })), {
       code: 'conflict',
       hint: /send every artifact/,
     })
     for (const { digest, bytes } of [kernel, initramfs])
       await store.put(digest, Readable.from([bytes]), { maxBytes })
     const reserved = { ...manifest, kernelArguments: 'init=/bin/sh' }
-    t.match(await errorOf(publishImage(context, ann, store, reserved)), {
+    t.match(await errorOf(publishImage(context, ann, store, { manifest: reserved })), {
       code: 'forbidden',
       message: /role admin/,
     })
     t.same(await listImages(context.storage.db), [])
-    const racing = await Promise.all([1, 2, 3].map(() => publishImage(context, ann, store, manifest)))
+    const racing = await Promise.all([1, 2, 3].map(() => publishImage(context, ann, store, { manifest })))
     t.equal(racing.filter((published) => published.created).length, 1)
-    t.match(await publishImage(context, ann, store, manifest), {
+    t.match(await publishImage(context, ann, store, { manifest }), {
       ref: 'small@1',
       digest: racing[0]?.digest,
       created: false,
     })
     const other = { ...manifest, kernelArguments: 'loud' }
-    t.match(await errorOf(publishImage(context, ann, store, other)), {
+    t.match(await errorOf(publishImage(context, ann, store, { manifest: other })), {
       code: 'exists',
       hint: /another version/,
     })
-    await publishImage(context, root, store, { ...reserved, version: '2' })
+    await publishImage(context, root, store, { manifest: { ...reserved, version: '2' } })
     t.match(await showImage(context.storage.db, 'small', '1'), {
       ref: 'small@1',
       manifest,

@@ -9,6 +9,7 @@ import { createOperator, roleGrants } from '../../src/fleet/operators.ts'
 import { buildOperatorListener } from '../../src/http/operator-listener.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
 import type { Role } from '../../src/storage/tables.ts'
+import { testIssuer } from './signing.ts'
 import { servedTemplates, type World, type WorldOptions } from './world.ts'
 
 const limits = {
@@ -54,6 +55,7 @@ export async function listen(t: Test, openWorld: Open): Promise<Listener> {
     log: pino({ level: 'info' }, into),
     limits,
     artifacts: await openArtifactStore(folder),
+    issueCodeSigning: testIssuer,
   })
   t.teardown(async () => {
     await app.close()

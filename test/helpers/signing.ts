@@ -1,7 +1,12 @@
 import { generateKeyPairSync } from 'node:crypto'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parsePublisherName } from '../../src/domain/publisher.ts'
+import type { CodeSigningIssuer } from '../../src/fleet/publishers.ts'
+import { type Authority, createAuthority, openAuthority } from '../../src/pki/authority.ts'
 import { openSigningKey, type SigningKey } from '../../src/pki/code-signing.ts'
-import { makeCertificate } from '../../src/pki/x509.ts'
+import { keyOfRequest, makeCertificate } from '../../src/pki/x509.ts'
 import { worldBegins } from './world.ts'
 
 /** A private key and its certificates, PEM. */
@@ -37,4 +42,20 @@ export function testPublisher(): Promise<KeyPair> {
 /** The key of a publisher, ready to sign. */
 export function signingKeyOf({ key, certificates }: KeyPair, now = worldBegins): SigningKey {
   return openSigningKey({ key, certificates }, now)
+}
+
+let authority: Promise<Authority> | undefined
+
+/** What makes code-signing certificates in tests: a CA of the process, made when it is first asked. */
+export const testIssuer: CodeSigningIssuer = async ({ publisher, request, now }) => {
+  authority ??= makeAuthority()
+  return (await authority).issueCodeSigning({ publisher, key: await keyOfRequest(request), now })
+}
+
+async function makeAuthority(): Promise<Authority> {
+  const folder = mkdtempSync(join(tmpdir(), 'pawl-signing-ca-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  mkdirSync(join(folder, 'pki'))
+  await createAuthority(folder, worldBegins)
+  return openAuthority(folder)
 }

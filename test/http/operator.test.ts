@@ -45,7 +45,14 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['POST', 'pending/x/approve', { name: 'a' }, 400, /profile/],
       ['PUT', 'profiles/p', { name: 'q', boot: 'local' }, 400, /named "q", and was sent as "p"/],
       ['PUT', 'profiles/p', { name: 'p', boot: 'local', x: 1 }, 400, 'profile: unknown field "x"'],
-      ['POST', 'images', { schema: 'x' }, 400, /manifest/],
+      ['POST', 'images', { schema: 'x' }, 400, 'body: unknown field "schema"'],
+      ['POST', 'images', { manifest: { schema: 'x' } }, 400, /manifest/],
+      ['POST', 'images', { manifest: {}, sign: 1 }, 400, /sign/],
+      ['POST', 'publishers', { name: 'A', certificates: '' }, 400, /name/],
+      ['POST', 'publishers', { name: 'a', certificates: 'x' }, 422, /there is no certificate/],
+      ['POST', 'publishers/issue', { name: 'a', request: 'x' }, 422, /not a certificate request/],
+      ['POST', 'publishers/issue', { name: 'a', request: 'x'.repeat(40_000) }, 400, /request/],
+      ['GET', 'publishers/A', undefined, 400, /name/],
       ['PUT', 'artifacts/sha256/abc', 'x', 400, /hex/],
       ['GET', 'events?since=yesterday', undefined, 400, /since/],
       ['GET', 'events?since=2026-99-99T00:00:00Z', undefined, 400, /not a time/],
@@ -212,7 +219,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       })
     const [kernel, initramfs] = [smallKernel(), smallFile('i'.repeat(100_000))]
     const manifest = smallManifest(kernel, initramfs)
-    t.match((await ask('publisher', 'POST', 'images', manifest)).json(), {
+    t.match((await ask('publisher', 'POST', 'images', { manifest })).json(), {
       status: 409,
       hint: /send every artifact/,
     })
@@ -227,13 +234,14 @@ await forEachDatabase(t, async (t, openWorld) => {
     )
     const head = await ask('publisher', 'HEAD', `artifacts/sha256/${kernel.digest}`)
     t.match([head.statusCode, head.headers['content-length']], [200, '1056'])
-    const published = await ask('publisher', 'POST', 'images', manifest)
+    const published = await ask('publisher', 'POST', 'images', { manifest })
     t.match(
       [published.statusCode, published.json()],
-      [201, { ref: 'small@1', digest: /^[0-9a-f]{64}$/, created: true }],
+      [201, { ref: 'small@1', digest: /^[0-9a-f]{64}$/, created: true, signedBy: null }],
     )
-    t.equal((await ask('publisher', 'POST', 'images', manifest)).statusCode, 200)
-    t.match((await ask('publisher', 'POST', 'images', { ...manifest, kernelArguments: 'x' })).json(), {
+    t.equal((await ask('publisher', 'POST', 'images', { manifest })).statusCode, 200)
+    const other = { manifest: { ...manifest, kernelArguments: 'x' } }
+    t.match((await ask('publisher', 'POST', 'images', other)).json(), {
       status: 409,
       code: 'exists',
     })

@@ -1,14 +1,16 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { ImageView, Page } from '../answers.ts'
+import type { ImageView, Page, SignerView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatSize, formatTime } from '../format.ts'
 import type { AboutFlags } from '../image-about.ts'
+import type { SigningFlags } from '../signing-key.ts'
 import { toned } from '../text.ts'
 import { argument, collect } from '../values.ts'
+import { addSignCommand, withSigningFlags } from './image-sign.ts'
 
-interface PublishFlags extends AboutFlags {
+interface PublishFlags extends AboutFlags, SigningFlags {
   readonly kernel: string
   readonly initramfs: string
   readonly filesystem?: string
@@ -19,8 +21,9 @@ interface PublishFlags extends AboutFlags {
 
 /** Adds `pawl image …`. */
 export function addImageCommands(program: Command, context: Context): void {
-  const image = program.command('image').description('What machines boot: publish and look.')
+  const image = program.command('image').description('What machines boot: publish, sign and look.')
   addPublish(image, context)
+  addSignCommand(image, context)
   addList(image, context)
   addShow(image, context)
 }
@@ -45,6 +48,8 @@ function addPublish(image: Command, context: Context): void {
     .option('--annotations <FILE>', 'a JSON object of annotations, as the recipes in images/ write it')
     .action((ref: string, flags: PublishFlags) =>
       withApi(context, async (api) => {
+        const { findSigner } = await import('../signing-key.ts')
+        const signer = await findSigner(context, api, flags)
         const { publishImage } = await import('../publish-image.ts') // schemas take time to load: only who needs them waits
         const { kernel, initramfs, filesystem } = flags
         const published = await publishImage(api, context.io, {
@@ -54,12 +59,19 @@ function addPublish(image: Command, context: Context): void {
           arch: flags.arch,
           minMemoryMiB: flags.minMemory,
           about: flags,
+          sign: signer?.sign,
         })
         answer(context, published, () => context.output.line(published.digest))
         if (published.created === false)
           context.output.note(`${published.ref} was published already, the same`)
+        if (signer === undefined)
+          context.output.note(
+            'without a signature: sign it with pawl image sign, or only profiles that accept it will boot it',
+          )
+        for (const warning of published.warnings) context.output.warning(warning)
       }),
     )
+  withSigningFlags(command)
   withExamples(command, [
     'pawl image publish minimal@1 --kernel vmlinuz --initramfs initrd',
     'pawl image publish worker@2 --kernel vmlinuz --initramfs initrd \\\n      --filesystem root.squashfs --args console=ttyS0 --min-memory 2048',
@@ -118,7 +130,10 @@ function showList({ output, io }: Context, images: readonly ImageView[]): void {
   )
 }
 
-function show({ output }: Context, { ref, digest, manifest, createdAt, createdBy }: ImageView): void {
+function show(
+  { output }: Context,
+  { ref, digest, manifest, createdAt, createdBy, signatures }: ImageView,
+): void {
   output.fields([
     { name: 'image', value: toned('strong', ref) },
     { name: 'digest', value: digest },
@@ -143,8 +158,17 @@ function show({ output }: Context, { ref, digest, manifest, createdAt, createdBy
           ? `${value.slice(0, 120).replace(/\s+/g, ' ')}… (${formatSize(value.length)})`
           : value,
     })),
+    ...signatures.map(signedBy),
     { name: 'published', value: `${formatTime(createdAt)} by ${createdBy.replace(/^operator:/, '')}` },
   ])
+}
+
+function signedBy({ publisher, signedAt, revokedAt }: SignerView) {
+  const value = `by ${publisher}, ${formatTime(signedAt)}`
+  return {
+    name: 'signed',
+    value: revokedAt === null ? value : [value, toned('bad', `revoked ${formatTime(revokedAt)}`)],
+  }
 }
 
 const aboutWords = { creator: 'creator', createdAt: 'built', sourceRevision: 'source' } as const

@@ -4,6 +4,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import type { BootContext } from '../../boot/context.ts'
+import type { CodeSigningIssuer } from '../../fleet/publishers.ts'
 import type { ArtifactStore } from '../../images/artifacts.ts'
 import type { OperatorAuth } from '../operator-auth.ts'
 import { noBody, nothing, word } from '../schemas/answers.ts'
@@ -22,6 +23,7 @@ export interface OperatorParts {
   readonly context: BootContext
   readonly auth: OperatorAuth
   readonly artifacts: ArtifactStore
+  readonly issueCodeSigning: CodeSigningIssuer
   /** For routes that move or read gigabytes. */
   readonly longTimeoutSeconds: number
 }

@@ -1,7 +1,18 @@
 import Type from 'typebox'
-import { listImages, publishImage, showImage } from '../../fleet/images.ts'
-import { nothing } from '../schemas/answers.ts'
-import { imageAnswer, imagePath, imagesAnswer, publishedAnswer } from '../schemas/fleet.ts'
+import { parseImageName, parseImageVersion } from '../../domain/image.ts'
+import { listImages, publishImage, rereadImage, showEvidence, showImage } from '../../fleet/images.ts'
+import { signImage } from '../../fleet/signatures.ts'
+import { noBody, nothing } from '../schemas/answers.ts'
+import {
+  imageAnswer,
+  imagePath,
+  imagesAnswer,
+  publication,
+  publishedAnswer,
+  rereadAnswer,
+  signaturesAnswer,
+  signedAnswer,
+} from '../schemas/fleet.ts'
 import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
@@ -26,7 +37,7 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
       ...publisher,
       ...long(parts), // every byte is read back
       schema: {
-        body: Type.Unknown(),
+        body: publication,
         querystring: nothing,
         response: { 200: publishedAnswer, 201: publishedAnswer },
       },
@@ -35,5 +46,37 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
       const published = await publishImage(context, auth.byOf(request), artifacts, request.body)
       return reply.code(published.created ? 201 : 200).send(published)
     },
+  )
+  app.get(
+    '/images/:name/:version/signatures',
+    { ...viewer, schema: { ...bare, params: imagePath, response: { 200: signaturesAnswer } } },
+    (request) => showEvidence(db, request.params.name, request.params.version),
+  )
+  app.post(
+    '/images/:name/:version/signatures',
+    {
+      ...publisher,
+      schema: {
+        body: Type.Unknown(),
+        querystring: nothing,
+        params: imagePath,
+        response: { 200: signedAnswer, 201: signedAnswer },
+      },
+    },
+    async (request, reply) => {
+      const { params, body } = request
+      const ref = { name: parseImageName(params.name), version: parseImageVersion(params.version) }
+      const signed = await signImage(context, auth.byOf(request), ref, body)
+      return reply.code(signed.added ? 201 : 200).send(signed)
+    },
+  )
+  app.post(
+    '/images/:name/:version/reread',
+    {
+      config: { role: ['operator', 'publisher'] },
+      ...long(parts),
+      schema: { body: noBody, querystring: nothing, params: imagePath, response: { 200: rereadAnswer } },
+    },
+    (request) => rereadImage(db, artifacts, request.params.name, request.params.version),
   )
 }

@@ -1,10 +1,12 @@
 import Type from 'typebox'
 import { digestPattern } from '../../domain/digest.ts'
 import type { Manifest } from '../../domain/image.ts'
+import type { ImageSignature } from '../../domain/signature.ts'
 import type { PendingMachine } from '../../fleet/enrolment.ts'
-import type { ImageView, PublishedImage } from '../../fleet/images.ts'
+import type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../../fleet/images.ts'
 import type { AppliedProfile, ProfileView } from '../../fleet/profiles.ts'
-import { answers, anyObject, type Page, word } from './answers.ts'
+import type { SignatureView, SignedImage, SignerView } from '../../fleet/signatures.ts'
+import { answers, anyObject, type Page, textOrNull, word } from './answers.ts'
 
 /** What an approved machine becomes. */
 export const approval = Type.Object(
@@ -40,6 +42,15 @@ export const imagePath = Type.Object({ name: word, version: word })
 /** Checked and described by domain/image.ts: a manifest is one document, whole. */
 const manifest = Type.Unsafe<Manifest>(anyObject)
 
+const signerFields = {
+  publisher: Type.String(),
+  fingerprint: Type.String(),
+  signedAt: Type.String(),
+  signedBy: Type.String(),
+  revokedAt: textOrNull,
+}
+const signer = answers<SignerView>()(Type.Object(signerFields))
+
 /** An image version. */
 export const imageAnswer = answers<ImageView>()(
   Type.Object({
@@ -48,6 +59,7 @@ export const imageAnswer = answers<ImageView>()(
     manifest,
     createdAt: Type.String(),
     createdBy: Type.String(),
+    signatures: Type.Array(signer),
   }),
 )
 
@@ -58,7 +70,42 @@ export const imagesAnswer = answers<Page<ImageView, never>>()(
 
 /** An image version as published. */
 export const publishedAnswer = answers<PublishedImage>()(
-  Type.Object({ ref: Type.String(), digest: Type.String(), created: Type.Boolean() }),
+  Type.Object({
+    ref: Type.String(),
+    digest: Type.String(),
+    created: Type.Boolean(),
+    signedBy: textOrNull,
+    warnings: Type.Array(Type.String()),
+  }),
+)
+
+/** An image to publish: the manifest, and its signature where it is signed. */
+export const publication = Type.Object(
+  { manifest: Type.Unknown(), signature: Type.Optional(Type.Unknown()) },
+  { additionalProperties: false },
+)
+
+/** An image version as signed. */
+export const signedAnswer = answers<SignedImage>()(
+  Type.Object({ ref: Type.String(), publisher: Type.String(), added: Type.Boolean() }),
+)
+
+/** Everything by which an image can be checked anew: the manifest, byte for byte as it was signed, and its signatures. */
+export const signaturesAnswer = answers<ImageEvidence>()(
+  Type.Object({
+    ref: Type.String(),
+    manifest: Type.String(),
+    signatures: Type.Array(
+      answers<SignatureView>()(
+        Type.Object({ ...signerFields, signature: Type.Unsafe<ImageSignature>(anyObject) }),
+      ),
+    ),
+  }),
+)
+
+/** An image whose every byte was read back. */
+export const rereadAnswer = answers<RereadImage>()(
+  Type.Object({ ref: Type.String(), digest: Type.String(), bytes: Type.Integer() }),
 )
 
 const profileFields = {

@@ -14,6 +14,8 @@ import { openArtifactStore } from '../../../src/images/artifacts.ts'
 import { openAuthority } from '../../../src/pki/authority.ts'
 import { initData } from '../../../src/pki/data-folder.ts'
 import { loadTls } from '../../../src/pki/tls.ts'
+import { storeTestPublisher } from '../../helpers/fleet.ts'
+import { testIssuer, testPublisher } from '../../helpers/signing.ts'
 import { type OpenWorld, type World, worldBegins } from '../../helpers/world.ts'
 
 /** How a command is run. */
@@ -68,6 +70,9 @@ async function prepare(): Promise<{ folder: string; tls: Record<string, unknown>
     names: ['127.0.0.1', 'localhost'],
     now,
   })
+  const { key, certificates } = await testPublisher()
+  writeFileSync(join(dataDir, 'publisher.key'), key, { mode: 0o600 })
+  writeFileSync(join(dataDir, 'publisher.crt'), certificates)
   return { folder: dataDir, tls: { ...tls.options() } }
 }
 
@@ -77,12 +82,14 @@ export async function openInstallation(t: Test, openWorld: OpenWorld): Promise<I
   const world = await openWorld({ verify: false })
   const dataDir = join(temporaryFolder(t), 'data')
   cpSync(folder, dataDir, { recursive: true, mode: 0 })
+  await storeTestPublisher(world, 'local')
   const token = await createOperator(world.context, { name: 'admin', role: 'admin', expiresAt: null })
   writeFileSync(join(dataDir, 'admin.token'), `${token}\n`, { mode: 0o600 })
   const app = buildOperatorListener(world.context, {
     tls,
     log: pino({ level: 'silent' }),
     artifacts: await openArtifactStore(join(dataDir, 'artifacts')),
+    issueCodeSigning: testIssuer,
     limits: {
       maxBodyBytes: 1024 * 1024,
       requestTimeoutSeconds: 15,

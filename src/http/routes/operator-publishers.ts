@@ -1,0 +1,61 @@
+import {
+  issuePublisher,
+  registerPublisher,
+  revokePublisher,
+  showPublisher,
+  showPublishers,
+} from '../../fleet/publishers.ts'
+import { nothing } from '../schemas/answers.ts'
+import {
+  newPublisher,
+  publisherAnswer,
+  publisherPath,
+  publishersAnswer,
+  publisherToIssue,
+  revokedPublisherAnswer,
+} from '../schemas/publisher.ts'
+import { bare, bodiless, type OperatorApp, type OperatorParts } from './operator-app.ts'
+
+const viewer = { config: { role: 'viewer' } } as const
+const admin = { config: { role: 'admin' } } as const
+
+/** Who may sign images. Their certificates are no secrets; their keys never come here. */
+export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth, issueCodeSigning } = parts
+  const { db } = context.storage
+  app.get(
+    '/publishers',
+    { ...viewer, schema: { ...bare, response: { 200: publishersAnswer } } },
+    async () => ({ items: await showPublishers(db), next: null }),
+  )
+  app.get(
+    '/publishers/:name',
+    { ...viewer, schema: { ...bare, params: publisherPath, response: { 200: publisherAnswer } } },
+    (request) => showPublisher(db, request.params.name),
+  )
+  app.post(
+    '/publishers',
+    { ...admin, schema: { body: newPublisher, querystring: nothing, response: { 201: publisherAnswer } } },
+    async (request, reply) =>
+      reply.code(201).send(await registerPublisher(context, auth.byOf(request), request.body)),
+  )
+  app.post(
+    '/publishers/issue',
+    {
+      ...admin,
+      schema: { body: publisherToIssue, querystring: nothing, response: { 201: publisherAnswer } },
+    },
+    async (request, reply) => {
+      const made = await issuePublisher(context, auth.byOf(request), request.body, issueCodeSigning)
+      return reply.code(201).send(made)
+    },
+  )
+  app.delete(
+    '/publishers/:name',
+    {
+      ...admin,
+      schema: { ...bodiless, params: publisherPath, response: { 200: revokedPublisherAnswer } },
+    },
+    (request) => revokePublisher(context, auth.byOf(request), request.params.name),
+  )
+}

@@ -1,0 +1,41 @@
+import Type from 'typebox'
+import { publisherNamePattern } from '../../domain/publisher.ts'
+import type { PublisherView, RevokedPublisher } from '../../fleet/publishers.ts'
+import { answers, type Page, textOrNull } from './answers.ts'
+
+const name = Type.String({ pattern: publisherNamePattern })
+const pem = Type.String({ maxLength: 32 * 1024 })
+
+/** A publisher to register, with certificates of its own. */
+export const newPublisher = Type.Object({ name, certificates: pem }, { additionalProperties: false })
+
+/** A publisher to make a certificate for. */
+export const publisherToIssue = Type.Object({ name, request: pem }, { additionalProperties: false })
+
+/** A publisher's path. */
+export const publisherPath = Type.Object({ name })
+
+const fields = {
+  name: Type.String(),
+  fingerprint: Type.String(),
+  subject: Type.String(),
+  expiresAt: Type.String(),
+  certificates: Type.String(),
+  createdAt: Type.String(),
+  createdBy: Type.String(),
+  revokedAt: textOrNull,
+  revokedBy: textOrNull,
+}
+
+/** A publisher. */
+export const publisherAnswer = answers<PublisherView>()(Type.Object(fields))
+
+/** Every publisher. */
+export const publishersAnswer = answers<Page<PublisherView, never>>()(
+  Type.Object({ items: Type.Array(publisherAnswer), next: Type.Null() }),
+)
+
+/** A publisher as revoked. */
+export const revokedPublisherAnswer = answers<RevokedPublisher>()(
+  Type.Object({ ...fields, onlySigned: Type.Array(Type.String()) }),
+)

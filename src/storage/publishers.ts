@@ -1,0 +1,73 @@
+import type { Queries, Tx } from './database.ts'
+import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
+
+/** A signature as stored, and whether its publisher is trusted still. */
+export type StoredSignature = ImageSignatureRow & Pick<PublisherRow, 'fingerprint' | 'revoked_at'>
+
+/** Every publisher, by name; revoked ones too. */
+export function listPublishers(db: Queries): Promise<PublisherRow[]> {
+  return db.selectFrom('publishers').selectAll().orderBy('name').execute()
+}
+
+/** Finds a publisher by name; revoked ones too. */
+export function findPublisher(db: Queries, name: string): Promise<PublisherRow | undefined> {
+  return db.selectFrom('publishers').selectAll().where('name', '=', name).executeTakeFirst()
+}
+
+/** Finds the publisher with this leaf certificate; revoked ones too. */
+export function findPublisherByFingerprint(
+  db: Queries,
+  fingerprint: string,
+): Promise<PublisherRow | undefined> {
+  return db.selectFrom('publishers').selectAll().where('fingerprint', '=', fingerprint).executeTakeFirst()
+}
+
+/** Adds a publisher; names and fingerprints are unique for ever. */
+export async function insertPublisher(tx: Tx, row: PublisherRow): Promise<void> {
+  await tx.insertInto('publishers').values(row).execute()
+}
+
+/** Marks a publisher as revoked. */
+export async function markRevoked(tx: Tx, name: string, at: string, by: string): Promise<void> {
+  await tx
+    .updateTable('publishers')
+    .set({ revoked_at: at, revoked_by: by })
+    .where('name', '=', name)
+    .execute()
+}
+
+/** Adds a signature where its publisher has not signed the image yet; says whether it did. */
+export async function insertSignature(tx: Tx, row: ImageSignatureRow): Promise<boolean> {
+  const result = await tx
+    .insertInto('image_signatures')
+    .values(row)
+    .onConflict((c) => c.doNothing())
+    .executeTakeFirst()
+  return result.numInsertedOrUpdatedRows === 1n
+}
+
+/** An image's signatures, the oldest first; those of revoked publishers too. */
+export function listSignatures(db: Queries, name: string, version: string): Promise<StoredSignature[]> {
+  return db
+    .selectFrom('image_signatures as s')
+    .innerJoin('publishers as p', 'p.name', 's.publisher')
+    .selectAll('s')
+    .select(['p.fingerprint', 'p.revoked_at'])
+    .where('s.name', '=', name)
+    .where('s.version', '=', version)
+    .orderBy('s.signed_at')
+    .orderBy('s.publisher')
+    .execute()
+}
+
+/** Who signed which image, without the signatures themselves. */
+export function listSigners(db: Queries): Promise<Omit<StoredSignature, 'document'>[]> {
+  return db
+    .selectFrom('image_signatures as s')
+    .innerJoin('publishers as p', 'p.name', 's.publisher')
+    .select(['s.name', 's.version', 's.publisher', 's.signed_at', 's.signed_by'])
+    .select(['p.fingerprint', 'p.revoked_at'])
+    .orderBy('s.signed_at')
+    .orderBy('s.publisher')
+    .execute()
+}
