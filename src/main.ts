@@ -23,7 +23,16 @@ const io: Io = {
   columns: process.stdout.columns,
 }
 
+const templatesFolder = join(import.meta.dirname, '..', 'ipxe-templates')
+
 const local: LocalCommands = {
+  recipesFolder: join(import.meta.dirname, '..', 'images'),
+
+  async scratch() {
+    const { startScratch } = await import('./scratch.ts')
+    return startScratch({ clock: io.now, processId: process.pid, templatesFolder })
+  },
+
   async init(flags) {
     const { initPawl } = await import('./init.ts')
     const config = configOf(flags, undefined)
@@ -42,7 +51,7 @@ const local: LocalCommands = {
       log,
       hostName: hostname(),
       processId: process.pid,
-      templatesFolder: join(import.meta.dirname, '..', 'ipxe-templates'),
+      templatesFolder,
     })
     process.stdout.write(`${JSON.stringify(server.ready)}\n`)
     await stopped(server.close, config, log)

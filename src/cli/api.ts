@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { Agent, request as httpsRequest } from 'node:https'
 import type { Readable } from 'node:stream'
@@ -25,6 +26,8 @@ export interface Api {
   has(path: string): Promise<boolean>
   /** Sends a body of a known length as it is read. */
   upload(path: string, body: Readable, size: number): Promise<void>
+  /** Opens a body to read as it comes; `onBytes` is told how much has. It ends in an error where it is cut short. */
+  download(path: string, onBytes: (bytes: number) => void): Promise<Readable>
   /** Closes what is kept open between requests. */
   close(): void
 }
@@ -77,8 +80,33 @@ export function openApi(connection: Connection): Api {
     upload: async (path, stream, size) => {
       refuseProblem(await call({ method: 'PUT', path, body: { stream, size } }))
     },
+    download: (path, onBytes) => download(connection, agent, path, onBytes),
     close: () => agent.destroy(),
   }
+}
+
+async function download(
+  connection: Connection,
+  agent: Agent,
+  path: string,
+  onBytes: (bytes: number) => void,
+): Promise<Readable> {
+  const message = httpsRequest(urlOf(connection, { method: 'GET', path }), {
+    agent,
+    timeout: silenceMilliseconds.quick,
+    headers: { Authorization: `Bearer ${connection.token}` },
+  })
+  message.on('timeout', () => message.destroy(Object.assign(new Error('timeout'), { code: 'ETIMEDOUT' })))
+  const answered = once(message, 'response') as Promise<[IncomingMessage]>
+  message.end()
+  const [response] = await answered.catch((error: unknown) => Promise.reject(unreachable(connection, error)))
+  if (response.statusCode !== 200) {
+    const type = (response.headers['content-type'] ?? '').split(';')[0] ?? ''
+    const problem = { status: response.statusCode ?? 0, type, text: await readBody(response) }
+    refuseProblem(problem)
+    throw notPawl(problem)
+  }
+  return response.on('data', (chunk: Buffer) => onBytes(chunk.length)).pause()
 }
 
 interface Answered {

@@ -31,9 +31,19 @@ export interface InitResult {
   readonly created: readonly string[]
 }
 
-/** The two commands that are no clients: they work on the data folder itself, and are handed in. */
+/** A server of its own in a temporary folder; `close` removes it. */
+export interface Scratch {
+  readonly dataDir: string
+  close(): Promise<void>
+}
+
+/** What is no client's work: commands on the data folder itself, and a server to try things on. It is handed in. */
 export interface LocalCommands {
   init(flags: SettingFlags, io: Io): Promise<InitResult>
   /** Serves until it is told to stop; prints the ready line itself. */
   server(flags: SettingFlags, io: Io): Promise<void>
+  /** Starts a Pawl on loopback that emulated machines can reach. */
+  scratch(): Promise<Scratch>
+  /** The folder of the image recipes. */
+  readonly recipesFolder: string
 }

@@ -1,5 +1,4 @@
 import type { BootContext } from '../boot/context.ts'
-import { canonicalJson } from '../domain/canonical-json.ts'
 import { PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
 import { findImage } from '../storage/fleet.ts'
@@ -34,7 +33,7 @@ export function recordImageTest(
   test: NewImageTest,
 ): Promise<ImageTestView> {
   checkScope(by, name)
-  const detail = canonicalJson(test.detail)
+  const detail = JSON.stringify(test.detail)
   if (detail.length > maxDetailBytes)
     throw new PawlError('too-large', `the result has ${detail.length} bytes; ${maxDetailBytes} are the limit`)
   return change(context, by, async ({ tx, now, note }) => {

@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { Machine } from './helpers/machine.ts'
+import type { Machine } from '../../src/cli/image-test/machine.ts'
 import { run, type Site, startSite } from './helpers/site.ts'
 
 const started = Date.now()

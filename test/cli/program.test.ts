@@ -32,7 +32,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
       'server',
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
       ...['reinstall', 'secret', 'timeline', 'pending', 'approve', 'reject'].map((name) => `node ${name}`),
-      ...['publish', 'sign', 'list', 'show'].map((name) => `image ${name}`),
+      ...['publish', 'sign', 'list', 'show', 'test'].map((name) => `image ${name}`),
       ...['create', 'add', 'list', 'show', 'revoke'].map((name) => `publisher ${name}`),
       ...['apply', 'list', 'show'].map((name) => `profile ${name}`),
       ...['list', 'verify'].map((name) => `event ${name}`),
@@ -62,16 +62,21 @@ await t.test('every help has examples and fits 80 columns', async (t) => {
   }
 })
 
+/** What these tests have no use for. */
+const unused = {
+  recipesFolder: '',
+  init: () => Promise.reject(new Error('not asked')),
+  server: () => Promise.reject(new Error('not asked')),
+  scratch: () => Promise.reject(new Error('not asked')),
+}
+
 await t.test('a reader that goes away ends the output, not the command', async (t) => {
   const stdout = new PassThrough()
   stdout.destroy(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }))
   const [stderr, stdin] = [new PassThrough(), new PassThrough()]
   const isTTY = { stdout: false, stderr: false }
   const io = { argv: ['init', '--data', '/d'], env: {}, stdin, stdout, stderr, now: () => new Date(0), isTTY }
-  const local = {
-    init: async () => ({ ca: 'a', adminToken: 'b', created: ['c'] }),
-    server: async () => {},
-  }
+  const local = { ...unused, init: async () => ({ ca: 'a', adminToken: 'b', created: ['c'] }) }
   t.equal(await runCli(io, local), 0)
 })
 
@@ -79,10 +84,7 @@ await t.test('a fault of our own is told as one', async (t) => {
   const [stdout, stderr, stdin] = [new PassThrough(), new PassThrough(), new PassThrough()]
   const isTTY = { stdout: false, stderr: false }
   const io = { argv: ['server'], env: {}, stdin, stdout, stderr, now: () => new Date(0), isTTY }
-  const local = {
-    init: () => Promise.reject(new Error('not asked')),
-    server: () => Promise.reject(new TypeError('x is not a function')),
-  }
+  const local = { ...unused, server: () => Promise.reject(new TypeError('x is not a function')) }
   t.equal(await runCli(io, local), 1)
   t.match(
     String(stderr.end().read()),

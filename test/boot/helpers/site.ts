@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import Database from 'better-sqlite3'
+import { type Machine, type MachineOptions, startMachine } from '../../../src/cli/image-test/machine.ts'
 import { type BootArtifacts, ensureArtifacts, type IpxeSuite } from './artifacts.ts'
-import { type Machine, type MachineOptions, startMachine } from './machine.ts'
 import { ensureBootTools } from './tools.ts'
 
 const pawl = join(import.meta.dirname, '../../../bin/pawl')

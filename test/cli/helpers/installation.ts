@@ -116,6 +116,8 @@ export async function openInstallation(t: Test, openWorld: OpenWorld): Promise<I
 
 /** Init and server are main's: here they only show what they were told. */
 const local: LocalCommands = {
+  recipesFolder: join(import.meta.dirname, '../../../images'),
+  scratch: () => Promise.reject(new Error('test/boot tries this')),
   async init(flags) {
     const dir = String(flags.data)
     return { ca: `${dir}/ca.crt`, adminToken: `${dir}/admin.token`, created: [JSON.stringify(flags)] }

@@ -4,7 +4,7 @@ import { createWriteStream } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { efiSignatureList } from './esl.ts'
+import { efiSignatureList } from './efi-signature-list.ts'
 
 const firmwareFolder = '/usr/share/OVMF'
 

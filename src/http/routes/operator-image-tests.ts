@@ -1,0 +1,66 @@
+import { Readable } from 'node:stream'
+import { parseDigest } from '../../domain/digest.ts'
+import { parseImageName, parseImageVersion } from '../../domain/image.ts'
+import { listImageTests, recordImageTest } from '../../fleet/image-tests.ts'
+import type { OpenArtifact } from '../../images/artifacts.ts'
+import { nothing } from '../schemas/answers.ts'
+import { artifactPath, imagePath } from '../schemas/fleet.ts'
+import { imageTestAnswer, imageTestsAnswer, newImageTest } from '../schemas/image-test.ts'
+import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
+
+const viewer = { config: { role: 'viewer' } } as const
+const publisher = { config: { role: 'publisher' } } as const
+
+/** Tests of images, and the bytes that whoever tests or copies an image needs. */
+export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth, artifacts } = parts
+  const params = imagePath
+  app.get(
+    '/images/:name/:version/tests',
+    { ...viewer, schema: { ...bare, params, response: { 200: imageTestsAnswer } } },
+    async (request) => ({
+      items: await listImageTests(context.storage.db, request.params.name, request.params.version),
+      next: null,
+    }),
+  )
+  app.post(
+    '/images/:name/:version/tests',
+    {
+      ...publisher,
+      schema: { params, body: newImageTest, querystring: nothing, response: { 201: imageTestAnswer } },
+    },
+    async (request, reply) => {
+      const ref = {
+        name: parseImageName(request.params.name),
+        version: parseImageVersion(request.params.version),
+      }
+      return reply.code(201).send(await recordImageTest(context, auth.byOf(request), ref, request.body))
+    },
+  )
+  app.get(
+    '/artifacts/sha256/:hex',
+    { ...publisher, ...long(parts), schema: { ...bare, params: artifactPath } },
+    async (request, reply) => {
+      const artifact = await artifacts.open(parseDigest(request.params.hex))
+      return reply
+        .header('content-length', artifact.size)
+        .header('cache-control', 'no-store')
+        .type('application/octet-stream')
+        .send(Readable.from(bytesOf(artifact), { objectMode: false }))
+    },
+  )
+}
+
+const sliceBytes = 1 << 20
+
+async function* bytesOf(artifact: OpenArtifact): AsyncGenerator<Buffer> {
+  try {
+    for (let position = 0; position < artifact.size; position += sliceBytes) {
+      const slice = Buffer.allocUnsafe(Math.min(sliceBytes, artifact.size - position))
+      await artifact.read(slice, position)
+      yield slice
+    }
+  } finally {
+    await artifact.close()
+  }
+}

@@ -1,0 +1,45 @@
+import { randomBytes } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { eventsOf, startSite } from './helpers/site.ts'
+
+/** The gate before a channel: a candidate boots in a machine of its own, and what is written down is what happened. */
+const site = await startSite()
+t.teardown(() => site.stop())
+
+t.test('a candidate that boots passes its test, and the channel takes it', async (t) => {
+  await site.pawl('channel', 'protect', 'pawl-stage3/stable', '--require-test')
+  await t.rejects(
+    site.pawl('channel', 'set', 'pawl-stage3/stable', '1'),
+    /takes tested versions only, and pawl-stage3@1 has no test/,
+  )
+  const passed = await site.pawl('image', 'test', 'pawl-stage3@1')
+  t.match(passed, { passed: true, detail: { failure: null, as: 'stage3', with: 'pawl-stage2@1' } })
+  t.same(
+    passed.detail.stages.map((one: { stage: string }) => one.stage),
+    ['stage1', 'stage2', 'stage3', 'join', 'report'],
+  )
+  t.comment(`the test boot took ${passed.detail.seconds} s`)
+  t.match(await site.pawl('channel', 'set', 'pawl-stage3/stable', '1'), { version: '1', changed: true })
+})
+
+t.test('one that does not boot fails it, with its own words, and the channel stays', async (t) => {
+  const { kernel, initramfs } = site.artifacts.stage3
+  const filesystem = join(site.dataDir, 'not-a-filesystem')
+  await writeFile(filesystem, randomBytes(1_000_000))
+  const files = ['--kernel', kernel, '--initramfs', initramfs, '--filesystem', filesystem]
+  await site.pawl('image', 'publish', 'pawl-stage3@bad', ...files)
+  await t.rejects(
+    site.pawl('image', 'test', 'pawl-stage3@bad'),
+    /pawl-stage3@bad failed its test: .*filesystem/,
+  )
+  const [last] = (await eventsOf(site, '--kind', 'image-tested')).slice(-1)
+  t.match(last?.detail, { image: 'pawl-stage3@bad', passed: false })
+  await t.rejects(
+    site.pawl('channel', 'set', 'pawl-stage3/stable', 'bad'),
+    /takes tested versions only, and pawl-stage3@bad failed its last one/,
+  )
+  const history = await site.pawl('channel', 'history', 'pawl-stage3/stable')
+  t.match(history, { version: '1', moves: { length: 1 } })
+})
