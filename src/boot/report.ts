@@ -1,4 +1,5 @@
 import { Refusal } from '../domain/refusal.ts'
+import type { SshHostKey } from '../domain/ssh-host-key.ts'
 import { advance, next, nodeTransitions, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { parseIdempotencyKey } from '../domain/token.ts'
 import { updateNode } from '../storage/nodes.ts'
@@ -19,6 +20,8 @@ export interface Report extends Asking {
   readonly message: string
   /** An error that the node will not try to get over. */
   readonly final: boolean
+  /** The public SSH host keys that the system has made for itself; kept with a success. */
+  readonly sshHostKeys?: readonly SshHostKey[]
 }
 
 const maxMessage = 2048
@@ -76,6 +79,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
   await note(work, opened, report, 'session-ready', {
     sequence: session.sequence,
     reinstalled: cleared !== node,
+    ...(report.sshHostKeys === undefined ? {} : { sshHostKeys: report.sshHostKeys }),
   })
 }
 

@@ -1,5 +1,5 @@
 import { type RedeemedStage, redeem } from '../../src/boot/redeem.ts'
-import { takeReport } from '../../src/boot/report.ts'
+import { type Report, takeReport } from '../../src/boot/report.ts'
 import { serveHandover } from '../../src/boot/serve-handover.ts'
 import { serveStage1 } from '../../src/boot/serve-stage1.ts'
 import type { World } from './world.ts'
@@ -87,7 +87,7 @@ export function report(
   machine: Machine,
   token: string | undefined,
   message: string,
-  more: { key?: string; final?: boolean } = {},
+  more: Partial<Pick<Report, 'key' | 'final' | 'sshHostKeys'>> = {},
 ): Promise<void> {
   return takeReport(world.context, {
     ...asking(machine, 'report'),
@@ -95,6 +95,7 @@ export function report(
     message,
     key: more.key,
     final: more.final ?? false,
+    ...(more.sshHostKeys === undefined ? {} : { sshHostKeys: more.sshHostKeys }),
   })
 }
 

@@ -182,6 +182,16 @@ await forEachDatabase(t, async (t, openWorld) => {
         { method: 'POST', url: '/v1/boot/node1/report', headers: bearer('A'.repeat(44)) },
         400,
       ],
+      [
+        'a report with an SSH host key that is none',
+        {
+          method: 'POST',
+          url: '/v1/boot/node1/report',
+          headers: { ...form, ...bearer('A'.repeat(44)) },
+          payload: 'message=success&ssh_host_keys=ssh-rsa%20AAAA',
+        },
+        400,
+      ],
       ['a path that is none', { method: 'GET', url: '/v1/boot/node1/stage4' }, 404],
       ['a path with a bad escape', { method: 'GET', url: '/v1/boot/%zz/stage1.ipxe' }, 400],
       [

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { expireSessions } from '../../src/boot/expire-sessions.ts'
 import { Refusal } from '../../src/domain/refusal.ts'
+import { parseSshHostKeys } from '../../src/domain/ssh-host-key.ts'
 import { nodeRow, storeDemoFleet, storeNode } from '../helpers/fleet.ts'
 import {
   askHandover,
@@ -138,6 +139,17 @@ await forEachDatabase(t, async (t, openWorld) => {
     const learnt = await boot(world, machine, 'handover')
     await askStage(world, machine, 'stage2', learnt.stage2)
     t.equal(await causeOf(world, askStage(world, machine, 'stage2', learnt.stage2, key)), 'spent-token')
+  })
+
+  await t.test('the SSH host keys of a success are kept in its event', async (t) => {
+    const { world, secret } = await open()
+    const machine = machineOf(secret)
+    const learnt = await boot(world, machine, 'join')
+    const sshHostKeys = parseSshHostKeys(`ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI${'A'.repeat(43)}`)
+    await report(world, machine, learnt.report, 'error: first', { sshHostKeys })
+    t.notOk((await world.events({ kind: 'attempt-failed' }))[0]?.detail.sshHostKeys)
+    await report(world, machine, learnt.report, 'success', { sshHostKeys })
+    t.same((await world.events({ kind: 'session-ready' }))[0]?.detail.sshHostKeys, sshHostKeys)
   })
 
   await t.test('a success report may be repeated under its key, and under no other', async (t) => {

@@ -3,12 +3,13 @@ import type { BootContext } from '../../boot/context.ts'
 import { type EnrolRequest, enrol } from '../../boot/enrol.ts'
 import { redeemEpoxy } from '../../boot/epoxy.ts'
 import { type RedeemedStage, redeem } from '../../boot/redeem.ts'
-import { takeReport } from '../../boot/report.ts'
+import { type Report, takeReport } from '../../boot/report.ts'
 import { serveHandover } from '../../boot/serve-handover.ts'
 import { serveStage1 } from '../../boot/serve-stage1.ts'
 import { siteScript } from '../../boot/site-script.ts'
 import type { Stage1Format } from '../../boot/stage1-answer.ts'
 import { recordingRefusals } from '../../boot/work.ts'
+import { parseSshHostKeys } from '../../domain/ssh-host-key.ts'
 import { PawlError } from '../../errors.ts'
 import { type Fields, parseBody } from '../form.ts'
 import { sourceOf } from '../source.ts'
@@ -82,14 +83,8 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
 
   async function report(request: FastifyRequest<Host>, token: string | undefined): Promise<void> {
     const who = asking(request, 'report')
-    const { fields, message } = await recordingRefusals(context, who, async () => {
-      const fields = await fieldsOf(request)
-      const message = text(fields.message)
-      if (message !== undefined && message !== '') return { fields, message }
-      throw new PawlError('invalid', 'a report needs a message: "success", or "error: …"')
-    })
-    const final = fields.final === 'true' || fields.final === true
-    await takeReport(context, { ...who, token, key: keyOf(request), message, final })
+    const told = await recordingRefusals(context, who, async () => reportOf(await fieldsOf(request)))
+    await takeReport(context, { ...who, ...told, token, key: keyOf(request) })
   }
 }
 
@@ -98,6 +93,15 @@ function asking(
   name: string,
 ): { host: string; source: string; request: string } {
   return { host: request.params.host, source: sourceOf(request), request: name }
+}
+
+function reportOf(fields: Fields): Pick<Report, 'message' | 'final' | 'sshHostKeys'> {
+  const message = text(fields.message)
+  if (message === undefined || message === '')
+    throw new PawlError('invalid', 'a report needs a message: "success", or "error: …"')
+  const final = fields.final === 'true' || fields.final === true
+  if (fields.ssh_host_keys === undefined) return { message, final }
+  return { message, final, sshHostKeys: parseSshHostKeys(text(fields.ssh_host_keys) ?? 'given twice') }
 }
 
 /** Query and body together; a field in both is the body's. */
