@@ -2,10 +2,14 @@ import type { BootContext } from '../boot/context.ts'
 import { parseChannelRef } from '../domain/channel.ts'
 import type { ProposalKind } from '../domain/proposal.ts'
 import { PawlError } from '../errors.ts'
+import type { ArtifactStore } from '../images/artifacts.ts'
+import { checkPublishable } from '../images/publish.ts'
 import { findChannel } from '../storage/channels.ts'
 import { type By, type Change, change } from './change.ts'
 import { moveIn } from './channels.ts'
+import { type ProposedImage, publishProposed } from './images.ts'
 import { type Approval, approveIn, type ProposalView, showProposal } from './proposals.ts'
+import { type NewPublisher, registerPublisherIn } from './publishers.ts'
 import { type NewRollout, startIn } from './rollouts.ts'
 
 /** Carries out what a proposal holds, in the transaction that approves it. */
@@ -15,8 +19,17 @@ type Applier = (change: Change, proposal: ProposalView, approval: Approval) => P
  * Approves a proposal: what it holds is done now, under the approver's role and scope, or the approval is undone with it.
  * Throws what the change itself would, `forbidden` for one's own proposal, `conflict` where it does not wait any more.
  */
-export async function approveProposal(context: BootContext, by: By, id: string): Promise<ProposalView> {
+export async function approveProposal(
+  context: BootContext,
+  by: By,
+  store: ArtifactStore,
+  id: string,
+): Promise<ProposalView> {
   const proposal = await showProposal(context.storage.db, id)
+  checkMayApprove(by, proposal)
+  // An image's bytes are read back anew: that takes time, and no transaction waits for it.
+  if (proposal.kind === 'image' && proposal.state === 'waiting')
+    await checkPublishable(imageOf(proposal).manifest, store)
   await change(context, by, async (change) => {
     const approval = await approveIn(change, id)
     await appliers[proposal.kind](change, proposal, approval)
@@ -44,8 +57,21 @@ const appliers: Readonly<Record<ProposalKind, Applier>> = {
     const { channel, asked } = document as unknown as RolloutDocument // written by startIn
     return startIn(change, parseChannelRef(channel), asked, { dryRun: false, approval })
   },
-  image: () => Promise.reject(new PawlError('internal', 'images are not proposed yet')),
-  publisher: () => Promise.reject(new PawlError('internal', 'publishers are not proposed yet')),
+  image: (change, proposal) => publishProposed(change, imageOf(proposal)),
+  publisher: (change, { document }) => registerPublisherIn(change, document as unknown as NewPublisher), // written by registerPublisher
+}
+
+/** Images and those who sign them are publishers' business; channels and rollouts are operators' too. */
+function checkMayApprove(by: By, { kind, subject }: ProposalView): void {
+  if (kind === 'publisher' && by.scope != null)
+    throw new PawlError('forbidden', `a token for images named "${by.scope}" only cannot let anyone sign`)
+  const operators = kind === 'channel' || kind === 'rollout'
+  if (operators || by.role === 'publisher' || by.role === 'admin') return
+  throw new PawlError('forbidden', `to approve ${kind} ${subject} needs the role publisher or admin`)
+}
+
+function imageOf({ document }: ProposalView): ProposedImage {
+  return document as unknown as ProposedImage // written by publishImage
 }
 
 interface ChannelDocument {

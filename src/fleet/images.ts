@@ -11,6 +11,9 @@ import { insertImage, listImages as listRows } from '../storage/images.ts'
 import { listSignatures, listSigners, type StoredSignature } from '../storage/publishers.ts'
 import type { ImageRow } from '../storage/tables.ts'
 import { type By, type Change, change } from './change.ts'
+import { isStage2Image } from './channel-rules.ts'
+import { checkScope } from './operators.ts'
+import { type ProposalView, propose } from './proposals.ts'
 import {
   readSignature,
   type SignatureView,
@@ -19,6 +22,7 @@ import {
   signerOf,
   storeSignature,
 } from './signatures.ts'
+import { trustWarnings } from './trust-warnings.ts'
 
 /** An image version as operators see it. */
 export interface ImageView {
@@ -40,6 +44,8 @@ export interface PublishedImage {
   /** Whose signature came with it; null: it came unsigned. */
   readonly signedBy: string | null
   readonly warnings: readonly string[]
+  /** The publication, where it waits for a second person: nothing is visible until then. */
+  readonly proposal: ProposalView | null
 }
 
 /** An image as it is sent to be published. */
@@ -75,6 +81,7 @@ export async function publishImage(
   publication: Publication,
 ): Promise<PublishedImage> {
   const manifest = parseManifest(publication.manifest)
+  checkScope(by, manifest.name)
   checkReserved(by, manifest)
   const { db } = context.storage
   const published = { ref: formatImageRef(manifest), digest: manifestDigest(manifest) }
@@ -85,10 +92,38 @@ export async function publishImage(
     signature === undefined ? undefined : await readSignature(db, signature, manifest, context.clock())
   if (known === undefined) await checkPublishable(manifest, store) // reads every byte: outside the transaction
   return change(context, by, async (change) => {
+    const answer = { ...published, signedBy: signed?.publisher.name ?? null, warnings: [], proposal: null }
+    if (known === undefined && by.role !== 'admin' && (await isStage2Image(change.tx, manifest.name)))
+      return { ...answer, created: false, proposal: await proposeImage(change, manifest, signature) }
     const created = known === undefined && (await insertOnce(change, manifest, published))
     if (signed !== undefined) await storeSignature(change, manifest, signed)
-    return { ...published, created, signedBy: signed?.publisher.name ?? null, warnings: [] }
+    return { ...answer, created, warnings: await trustWarnings(change.tx, manifest) }
   })
+}
+
+/** An image that waits for a second person. Its artifacts are stored; nothing boots it. */
+export interface ProposedImage {
+  readonly digest: string
+  readonly manifest: Manifest
+  readonly signature?: unknown
+}
+
+function proposeImage(change: Change, manifest: Manifest, signature: unknown): Promise<ProposalView> {
+  const document = {
+    digest: manifestDigest(manifest),
+    manifest,
+    ...(signature === undefined ? {} : { signature }),
+  }
+  return propose(change, { kind: 'image', subject: formatImageRef(manifest), document, why: null })
+}
+
+/** Publishes a proposed image, in the transaction that approves it. Its bytes have been read back before. */
+export async function publishProposed(change: Change, { manifest, signature }: ProposedImage): Promise<void> {
+  checkScope(change.by, manifest.name)
+  const published = { ref: formatImageRef(manifest), digest: manifestDigest(manifest) }
+  await insertOnce(change, manifest, published)
+  if (signature === undefined) return
+  await storeSignature(change, manifest, await readSignature(change.tx, signature, manifest, change.now))
 }
 
 /** Adds the image where nobody published this version while we were reading. */

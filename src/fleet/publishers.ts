@@ -20,6 +20,7 @@ import {
   markRevoked,
 } from '../storage/publishers.ts'
 import { type By, type Change, change } from './change.ts'
+import { type ProposalView, propose } from './proposals.ts'
 
 /** A publisher as operators see it. */
 export interface PublisherView {
@@ -57,9 +58,33 @@ export type CodeSigningIssuer = (asked: {
   now: Date
 }) => Promise<string>
 
-/** Lets the holder of a certificate sign images. Throws `signature-invalid` for a certificate that may not, `exists`. */
-export function registerPublisher(context: BootContext, by: By, asked: NewPublisher): Promise<PublisherView> {
-  return change(context, by, (change) => registerPublisherIn(change, asked))
+/** A publisher as registered, or the proposal of who may not register one alone. */
+export type RegisteredPublisher =
+  | { readonly publisher: PublisherView; readonly proposal: null }
+  | { readonly publisher: null; readonly proposal: ProposalView }
+
+/**
+ * Lets the holder of a certificate sign images; what another than an admin asks for is proposed. Throws
+ * `signature-invalid` for a certificate that may not, `exists`.
+ */
+export function registerPublisher(
+  context: BootContext,
+  by: By,
+  asked: NewPublisher,
+): Promise<RegisteredPublisher> {
+  return change(context, by, async (change) => {
+    if (by.role === 'admin') return { publisher: await registerPublisherIn(change, asked), proposal: null }
+    return { publisher: null, proposal: await proposePublisher(change, asked) }
+  })
+}
+
+async function proposePublisher(change: Change, asked: NewPublisher): Promise<ProposalView> {
+  const name = parsePublisherName(asked.name)
+  const chain = parseChain(asked.certificates)
+  checkMaySign(chain, change.now)
+  await refuseTaken(change.tx, name, chain.fingerprint)
+  const document = { name, fingerprint: chain.fingerprint, certificates: writeChain(chain) }
+  return propose(change, { kind: 'publisher', subject: name, document, why: null })
 }
 
 /** The same, as a part of another change: for those that a second person approves. */
@@ -98,7 +123,7 @@ export async function issuePublisher(
   // Asked again in the transaction; here it saves a certificate that nobody would register.
   await refuseTaken(context.storage.db, publisher, undefined)
   const certificates = await issue({ publisher, request: asked.request, now: context.clock() })
-  return registerPublisher(context, by, { name: publisher, certificates })
+  return change(context, by, (change) => registerPublisherIn(change, { name: publisher, certificates }))
 }
 
 /** Takes back that a publisher may sign, at once and for ever. Again it changes nothing. Throws `not-found`. */

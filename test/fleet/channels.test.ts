@@ -8,7 +8,9 @@ import { rejectProposal, showProposals } from '../../src/fleet/proposals.ts'
 import { publishImage, storeProfile } from '../helpers/fleet.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
+import { memoryStore } from '../images/memory-store.ts'
 
+const { store } = memoryStore()
 const stable = { name: 'full' as ImageName, channel: 'stable' }
 const minimal = { name: 'small' as ImageName, channel: 'stable' }
 const pat: By = { actor: 'operator:pat', source: '198.51.100.9', role: 'publisher' }
@@ -161,26 +163,29 @@ async function twoPersons(t: Test, openWorld: OpenWorld): Promise<void> {
     id,
     'asked again: the same proposal',
   )
-  t.match(await errorOf(approveProposal(context, root, id)), { code: 'forbidden', message: /is your own/ })
-  t.match(await errorOf(approveProposal(context, { ...paul, scope: 'x' }, id)), { code: 'forbidden' })
-  t.equal((await errorOf(approveProposal(context, paul, 'nobody'))).code, 'not-found')
+  t.match(await errorOf(approveProposal(context, root, store, id)), {
+    code: 'forbidden',
+    message: /is your own/,
+  })
+  t.match(await errorOf(approveProposal(context, { ...paul, scope: 'x' }, store, id)), { code: 'forbidden' })
+  t.equal((await errorOf(approveProposal(context, paul, store, 'nobody'))).code, 'not-found')
   t.equal((await showChannel(db, stable)).version, '1')
-  t.match(await approveProposal(context, paul, id), { state: 'approved', decidedBy: 'operator:paul' })
+  t.match(await approveProposal(context, paul, store, id), { state: 'approved', decidedBy: 'operator:paul' })
   t.match((await showChannel(db, stable)).moves[0], {
     version: '2',
     by: 'operator:root',
     approvedBy: 'operator:paul',
     why: 'better',
   })
-  t.match(await errorOf(approveProposal(context, paul, id)), {
+  t.match(await errorOf(approveProposal(context, paul, store, id)), {
     code: 'conflict',
     message: /is approved already/,
   })
 
   const stale = (await move(context, pat, stable, to('3'))).proposal?.id ?? ''
   const rival = (await move(context, paul, stable, to('1'))).proposal?.id ?? ''
-  await approveProposal(context, pat, rival)
-  t.match(await errorOf(approveProposal(context, paul, stale)), {
+  await approveProposal(context, pat, store, rival)
+  t.match(await errorOf(approveProposal(context, paul, store, stale)), {
     code: 'conflict',
     message: 'channel full/stable is at 1 by now, it was at 2 when this was proposed',
   })
@@ -188,7 +193,10 @@ async function twoPersons(t: Test, openWorld: OpenWorld): Promise<void> {
 
   const late = (await move(context, pat, stable, to('3'))).proposal?.id ?? ''
   clock.advance(7 * 86_400)
-  t.match(await errorOf(approveProposal(context, paul, late)), { code: 'conflict', message: /expired at/ })
+  t.match(await errorOf(approveProposal(context, paul, store, late)), {
+    code: 'conflict',
+    message: /expired at/,
+  })
   t.same(await showProposals(context, false), [])
   t.same((await showProposals(context, true)).length, 4)
   t.same(await world.kinds({ kind: 'change-approved' }), ['change-approved', 'change-approved'])
@@ -199,7 +207,7 @@ async function stage2(t: Test, openWorld: OpenWorld): Promise<void> {
   const { context } = world
   const proposed = await move(context, pat, minimal, to('1'))
   t.match(proposed, { version: null, changed: false, proposal: { subject: 'small/stable' } })
-  await approveProposal(context, paul, proposed.proposal?.id ?? '')
+  await approveProposal(context, paul, store, proposed.proposal?.id ?? '')
   t.equal((await move(context, root, minimal, to('2'))).changed, true, 'an admin alone')
   t.ok((await move(context, ann, minimal, back)).proposal, 'back too')
   t.equal(

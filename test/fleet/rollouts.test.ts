@@ -27,7 +27,9 @@ import {
 } from '../helpers/machine.ts'
 import { errorOf, root } from '../helpers/operators.ts'
 import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
+import { memoryStore } from '../images/memory-store.ts'
 
+const { store } = memoryStore()
 const stable = { name: 'full' as ImageName, channel: 'stable' }
 const pat: By = { actor: 'operator:pat', source: null, role: 'publisher' }
 
@@ -310,7 +312,7 @@ async function cohorts(t: Test, openWorld: OpenWorld): Promise<void> {
   await protectChannel(context, root, stable, { twoPerson: true })
   const { proposal, rollout } = await startRollout(context, pat, stable, ask)
   t.match([rollout, proposal?.kind], [null, 'rollout'])
-  await approveProposal(context, { ...pat, actor: 'operator:paul' }, proposal?.id ?? '')
+  await approveProposal(context, { ...pat, actor: 'operator:paul' }, store, proposal?.id ?? '')
   const secret = await storeNode(fleet.world, { name: 'late', labels: '{"site":"lga"}' })
   await boot(fleet.world, machineOf(secret, { host: 'late' }))
   t.equal(await fleet.imageOf('late'), 'full@1', 'a node that joined later is in no wave')

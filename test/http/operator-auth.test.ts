@@ -34,7 +34,7 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['POST', 'images/n/1/reread', ['operator', 'publisher'], 404],
   ['GET', 'publishers', 'viewer', 200],
   ['GET', 'publishers/n', 'viewer', 404],
-  ['POST', 'publishers', 'admin', 400],
+  ['POST', 'publishers', 'publisher', 400],
   ['POST', 'publishers/issue', 'admin', 400],
   ['DELETE', 'publishers/n', 'admin', 404],
   ['GET', 'profiles', 'viewer', 200],

@@ -5,10 +5,12 @@ import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatSize, formatTime } from '../format.ts'
 import type { AboutFlags } from '../image-about.ts'
+import { showProposed } from '../proposed.ts'
 import type { SigningFlags } from '../signing-key.ts'
 import { toned } from '../text.ts'
 import { argument, collect } from '../values.ts'
 import { addSignCommand, withSigningFlags } from './image-sign.ts'
+import { addImageTestCommand } from './image-test.ts'
 
 interface PublishFlags extends AboutFlags, SigningFlags {
   readonly kernel: string
@@ -26,6 +28,7 @@ export function addImageCommands(program: Command, context: Context): void {
   addSignCommand(image, context)
   addList(image, context)
   addShow(image, context)
+  addImageTestCommand(image, context)
 }
 
 function addPublish(image: Command, context: Context): void {
@@ -62,7 +65,8 @@ function addPublish(image: Command, context: Context): void {
           sign: signer?.sign,
         })
         answer(context, published, () => context.output.line(published.digest))
-        if (published.created === false)
+        if (published.proposal !== null) showProposed(context.output, published.proposal)
+        else if (published.created === false)
           context.output.note(`${published.ref} was published already, the same`)
         if (signer === undefined)
           context.output.note(

@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { parsePublisherName } from '../../domain/publisher.ts'
 import { PawlError } from '../../errors.ts'
-import type { Page, PublisherView, RevokedPublisher } from '../answers.ts'
+import type { Page, PublisherView, RegisteredPublisher, RevokedPublisher } from '../answers.ts'
 import { type Api, pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { showProposed } from '../proposed.ts'
 import { readCertificates } from '../signing-key.ts'
 import { type Piece, toned } from '../text.ts'
 import { argument } from '../values.ts'
@@ -73,13 +74,17 @@ function addAdd(publisher: Command, context: Context): void {
     .action((text: string, { cert }: { cert: string }) =>
       withApi(context, async (api) => {
         const name = argument(text, parsePublisherName)
-        const added = await api.post<PublisherView>('/publishers', {
+        const added = await api.post<RegisteredPublisher>('/publishers', {
           name,
           certificates: readCertificates(cert),
         })
-        answer(context, added, () =>
-          context.output.line(`publisher "${added.name}" may sign until ${formatTime(added.expiresAt)}`),
-        )
+        answer(context, added, () => {
+          const { publisher, proposal } = added
+          if (proposal !== null) return showProposed(context.output, proposal)
+          context.output.line(
+            `publisher "${publisher.name}" may sign until ${formatTime(publisher.expiresAt)}`,
+          )
+        })
       }),
     )
   withExamples(command, ['pawl publisher add build-farm --cert farm.crt'])

@@ -23,7 +23,7 @@ import {
   rolloutAnswer,
   rolloutsAnswer,
 } from '../schemas/channel.ts'
-import { bare, bodiless, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, bodiless, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 /** Publishers bring images out; operators must be able to take them back. */
@@ -79,7 +79,8 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
 }
 
 /** Changes that wait for a second person. */
-export function proposalRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+export function proposalRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth, artifacts } = parts
   const params = identified
   app.get(
     '/proposals',
@@ -91,16 +92,13 @@ export function proposalRoutes(app: OperatorApp, { context, auth }: OperatorPart
     { ...viewer, schema: { ...bare, params, response: { 200: proposalAnswer } } },
     (request) => showProposal(context.storage.db, request.params.id),
   )
-  for (const [verb, decide] of [
-    ['approve', approveProposal],
-    ['reject', rejectProposal],
-  ] as const) {
-    app.post(
-      `/proposals/:id/${verb}`,
-      { ...mover, schema: { ...bodiless, params, response: { 200: proposalAnswer } } },
-      (request) => decide(context, auth.byOf(request), request.params.id),
-    )
-  }
+  const schema = { ...bodiless, params, response: { 200: proposalAnswer } }
+  app.post('/proposals/:id/approve', { ...mover, ...long(parts), schema }, (request) =>
+    approveProposal(context, auth.byOf(request), artifacts, request.params.id),
+  )
+  app.post('/proposals/:id/reject', { ...mover, schema }, (request) =>
+    rejectProposal(context, auth.byOf(request), request.params.id),
+  )
 }
 
 /** Rollouts. */

@@ -39,12 +39,12 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
       schema: {
         body: publication,
         querystring: nothing,
-        response: { 200: publishedAnswer, 201: publishedAnswer },
+        response: { 200: publishedAnswer, 201: publishedAnswer, 202: publishedAnswer },
       },
     },
     async (request, reply) => {
       const published = await publishImage(context, auth.byOf(request), artifacts, request.body)
-      return reply.code(published.created ? 201 : 200).send(published)
+      return reply.code(published.proposal !== null ? 202 : published.created ? 201 : 200).send(published)
     },
   )
   app.get(

@@ -12,6 +12,7 @@ import {
   publisherPath,
   publishersAnswer,
   publisherToIssue,
+  registeredAnswer,
   revokedPublisherAnswer,
 } from '../schemas/publisher.ts'
 import { bare, bodiless, type OperatorApp, type OperatorParts } from './operator-app.ts'
@@ -35,9 +36,18 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
   )
   app.post(
     '/publishers',
-    { ...admin, schema: { body: newPublisher, querystring: nothing, response: { 201: publisherAnswer } } },
-    async (request, reply) =>
-      reply.code(201).send(await registerPublisher(context, auth.byOf(request), request.body)),
+    {
+      config: { role: 'publisher' },
+      schema: {
+        body: newPublisher,
+        querystring: nothing,
+        response: { 201: registeredAnswer, 202: registeredAnswer },
+      },
+    },
+    async (request, reply) => {
+      const registered = await registerPublisher(context, auth.byOf(request), request.body)
+      return reply.code(registered.proposal === null ? 201 : 202).send(registered)
+    },
   )
   app.post(
     '/publishers/issue',

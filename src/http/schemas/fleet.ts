@@ -7,6 +7,7 @@ import type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../.
 import type { AppliedProfile, ProfileView } from '../../fleet/profiles.ts'
 import type { SignatureView, SignedImage, SignerView } from '../../fleet/signatures.ts'
 import { answers, anyObject, type Page, textOrNull, word } from './answers.ts'
+import { proposalAnswer } from './channel.ts'
 
 /** What an approved machine becomes. */
 export const approval = Type.Object(
@@ -76,6 +77,7 @@ export const publishedAnswer = answers<PublishedImage>()(
     created: Type.Boolean(),
     signedBy: textOrNull,
     warnings: Type.Array(Type.String()),
+    proposal: Type.Union([proposalAnswer, Type.Null()]),
   }),
 )
 

@@ -1,7 +1,8 @@
 import Type from 'typebox'
 import { publisherNamePattern } from '../../domain/publisher.ts'
-import type { PublisherView, RevokedPublisher } from '../../fleet/publishers.ts'
+import type { PublisherView, RegisteredPublisher, RevokedPublisher } from '../../fleet/publishers.ts'
 import { answers, type Page, textOrNull } from './answers.ts'
+import { proposalAnswer } from './channel.ts'
 
 const name = Type.String({ pattern: publisherNamePattern })
 const pem = Type.String({ maxLength: 32 * 1024 })
@@ -29,6 +30,16 @@ const fields = {
 
 /** A publisher. */
 export const publisherAnswer = answers<PublisherView>()(Type.Object(fields))
+
+/** A publisher as registered, or as proposed. */
+export const registeredAnswer = answers<RegisteredPublisher>()(
+  Type.Unsafe<RegisteredPublisher>(
+    Type.Object({
+      publisher: Type.Union([publisherAnswer, Type.Null()]),
+      proposal: Type.Union([proposalAnswer, Type.Null()]),
+    }),
+  ),
+)
 
 /** Every publisher. */
 export const publishersAnswer = answers<Page<PublisherView, never>>()(
