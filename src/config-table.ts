@@ -172,6 +172,12 @@ export const settings = {
     meaning: 'The largest artifact that can be published.',
     parse: wholeNumber(mebibyte, 1024 * gibibyte),
   },
+  maxUploadsMiB: {
+    ...named('max-uploads-mib', 'MiB', '65536'),
+    meaning:
+      'Disk space for uploads that are not done, of all publishers. They leave `refusalDiskReserveMiB` free, too.',
+    parse: wholeNumber(1, 16 * 1024 * 1024),
+  },
   requestTimeoutSeconds: {
     ...named('request-timeout-seconds', 'seconds', '15'),
     meaning: 'A request must have arrived whole by then. Answers may take as long as they need.',

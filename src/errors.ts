@@ -20,6 +20,8 @@ export const errorCodes = {
   'digest-mismatch': 'the bytes do not have the digest they were announced with',
   'render-failed': 'a script cannot be rendered with these values',
   'storage-unavailable': 'the database cannot be used now (locked, full, corrupt or unreachable)',
+  'store-unavailable':
+    'the artifact store cannot be used now (object storage that is unreachable, or refuses)',
   'disk-full': 'there is no room left on a disk',
   'key-unreadable': 'a key or secret file cannot be read, or its permissions are too loose',
   'certificate-invalid': 'a certificate or key does not fit its purpose',

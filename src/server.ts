@@ -16,7 +16,7 @@ import { PawlError } from './errors.ts'
 import { pauseOverdueRollouts } from './fleet/rollouts.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
-import { openArtifactStore } from './images/artifacts.ts'
+import { type ArtifactStore, openArtifactStore } from './images/artifacts.ts'
 import { openArtifactCache } from './images/cache.ts'
 import { openAuthority } from './pki/authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
@@ -65,6 +65,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 interface Parts {
   readonly context: BootContext
   readonly settings: Writable<BootSettings>
+  readonly artifacts: ArtifactStore
   readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
   readonly boot: FastifyInstance
   readonly operator: FastifyInstance
@@ -75,7 +76,7 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
   const authority = openAuthority(config.dataDir)
   const settings = bootSettings(options)
   const context = openContext(options, storage, authority.rootCertificate, settings)
-  const artifacts = await openArtifactStore(join(config.dataDir, 'artifacts'))
+  const artifacts = await openArtifacts(options)
   const names = namesOf(options)
   const bootTls = await loadTls(authority, { kind: 'boot', names, now: clock() })
   const operatorTls = await loadTls(authority, { kind: 'operator', names, now: clock() })
@@ -101,7 +102,19 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     { app: boot, tls: bootTls },
     { app: operator, tls: operatorTls },
   ]
-  return { context, settings, listeners, boot, operator }
+  return { context, settings, artifacts, listeners, boot, operator }
+}
+
+async function openArtifacts({ config, clock }: ServerOptions): Promise<ArtifactStore> {
+  const artifacts = await openArtifactStore(join(config.dataDir, 'artifacts'), {
+    limits: {
+      artifactBytes: config.maxArtifactBytes,
+      spoolBytes: config.maxUploadsMiB * 2 ** 20,
+      reserveBytes: config.refusalDiskReserveMiB * 2 ** 20,
+    },
+  })
+  await artifacts.tidy(clock())
+  return artifacts
 }
 
 function openContext(
@@ -199,7 +212,7 @@ async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Pr
 }
 
 /** What happens by itself, each thing with how often. */
-function chores({ context, listeners }: Parts, log: Logger): readonly Chore[] {
+function chores({ context, artifacts, listeners }: Parts, log: Logger): readonly Chore[] {
   return [
     { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
     {
@@ -208,6 +221,11 @@ function chores({ context, listeners }: Parts, log: Logger): readonly Chore[] {
       work: () => pauseOverdueRollouts(context),
     },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
+    {
+      what: 'removing old uploads',
+      everyMilliseconds: 3600_000,
+      work: () => artifacts.tidy(context.clock()),
+    },
     {
       what: 'renewing certificates',
       everyMilliseconds: 12 * 3600_000,

@@ -157,6 +157,7 @@ t.test('without any setting the defaults hold', async (t) => {
     maxBootBodyBytes: 65_536,
     maxOperatorBodyBytes: 1_048_576,
     maxArtifactBytes: 8_589_934_592,
+    maxUploadsMiB: 65_536,
     requestTimeoutSeconds: 15,
     idleTimeoutSeconds: 15,
     maxConnections: 20_000,

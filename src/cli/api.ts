@@ -22,14 +22,27 @@ export interface Api {
   put<Answer>(path: string, body: unknown): Promise<Answer>
   /** Resolves with the answer; undefined where it has no body. */
   delete<Answer = void>(path: string): Promise<Answer>
-  /** Whether there is something at the path. */
-  has(path: string): Promise<boolean>
-  /** Sends a body of a known length as it is read. */
-  upload(path: string, body: Readable, size: number): Promise<void>
+  /** How much of an upload the server has. */
+  sent(path: string): Promise<Sent>
+  /** Sends what is missing of an upload, as it is read. */
+  upload(path: string, body: Readable, part: UploadPart): Promise<void>
   /** Opens a body to read as it comes; `onBytes` is told how much has. It ends in an error where it is cut short. */
   download(path: string, onBytes: (bytes: number) => void): Promise<Readable>
   /** Closes what is kept open between requests. */
   close(): void
+}
+
+/** How much of an upload arrived. */
+export interface Sent {
+  readonly whole: boolean
+  /** Bytes. */
+  readonly bytes: number
+}
+
+/** The part of an upload from `offset` up to its end, `size` bytes from its beginning. */
+export interface UploadPart {
+  readonly offset: number
+  readonly size: number
 }
 
 /** Joins a path of names: each is encoded, so that none of them is another part of the path. */
@@ -37,7 +50,7 @@ export function pathOf(...names: readonly string[]): string {
   return names.map((name) => `/${encodeURIComponent(name)}`).join('')
 }
 
-/** A silent connection is given up, but where the server reads all of an image, or all events, before it answers. */
+/** A silent connection is given up, but where the server reads or stores all of an image, or reads all events, before it answers. */
 const silenceMilliseconds = { quick: 60_000, long: 15 * 60_000 }
 const slowPaths: ReadonlySet<string> = new Set(['/images', '/events/verify'])
 const maxAnswerBytes = 64 * 2 ** 20
@@ -47,7 +60,7 @@ interface Call {
   readonly path: string
   readonly query?: Query
   readonly json?: unknown
-  readonly body?: { readonly stream: Readable; readonly size: number }
+  readonly body?: UploadPart & { readonly stream: Readable }
 }
 
 /** Opens the API of one server; nothing is sent yet. */
@@ -71,14 +84,13 @@ export function openApi(connection: Connection): Api {
       refuseProblem(answered)
       return (answered.status === 204 ? undefined : readAnswer(answered)) as Answer // see Api
     },
-    has: async (path) => {
+    sent: async (path) => {
       const answered = await call({ method: 'HEAD', path })
-      if (answered.status === 404) return false
-      refuseProblem(answered)
-      return true
+      if (answered.status !== 404) refuseProblem(answered)
+      return { whole: answered.status !== 404, bytes: answered.uploadOffset ?? 0 }
     },
-    upload: async (path, stream, size) => {
-      refuseProblem(await call({ method: 'PUT', path, body: { stream, size } }))
+    upload: async (path, stream, part) => {
+      refuseProblem(await call({ method: 'PUT', path, body: { ...part, stream } }))
     },
     download: (path, onBytes) => download(connection, agent, path, onBytes),
     close: () => agent.destroy(),
@@ -113,6 +125,8 @@ interface Answered {
   readonly status: number
   readonly type: string
   readonly text: string
+  /** Upload-Offset; 0 where there is none. */
+  readonly uploadOffset?: number
 }
 
 async function send(connection: Connection, agent: Agent, call: Call): Promise<Answered> {
@@ -121,22 +135,32 @@ async function send(connection: Connection, agent: Agent, call: Call): Promise<A
   const message = httpsRequest(urlOf(connection, call), {
     agent,
     method: call.method,
-    timeout:
-      body === undefined && !slowPaths.has(call.path) ? silenceMilliseconds.quick : silenceMilliseconds.long,
+    timeout: slowPaths.has(call.path) ? silenceMilliseconds.long : silenceMilliseconds.quick,
     headers: {
       Accept: 'application/json, application/problem+json',
       Authorization: `Bearer ${connection.token}`,
       ...(json === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': json.length }),
       ...(body === undefined
         ? {}
-        : { 'Content-Type': 'application/octet-stream', 'Content-Length': body.size }),
+        : {
+            'Content-Type': 'application/octet-stream',
+            'Content-Length': body.size - body.offset,
+            'Upload-Offset': body.offset,
+            'Upload-Length': body.size,
+            'Upload-Complete': '?1',
+          }),
     },
   })
   message.on('timeout', () => message.destroy(Object.assign(new Error('timeout'), { code: 'ETIMEDOUT' })))
   const answered = answerTo(message)
   if (body === undefined) message.end(json)
   // Where sending fails, so does the request, or it is answered: a server that refuses an upload answers before it is whole.
-  else pipeline(body.stream, message).catch(() => {})
+  else {
+    pipeline(body.stream, message).then(
+      () => message.setTimeout(silenceMilliseconds.long), // the server checks and stores it now
+      () => {},
+    )
+  }
   try {
     return await answered
   } catch (error) {
@@ -164,6 +188,7 @@ function answerTo(message: ReturnType<typeof httpsRequest>): Promise<Answered> {
             status: response.statusCode ?? 0,
             type: (response.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase() ?? '',
             text,
+            uploadOffset: Number(response.headers['upload-offset'] ?? 0),
           }),
         reject,
       )

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type FileHandle, open } from 'node:fs/promises'
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { type Digest, parseDigest } from '../domain/digest.ts'
 import { type ArtifactRole, maxArtifactBytes } from '../domain/image.ts'
 import { PawlError } from '../errors.ts'
@@ -41,17 +41,21 @@ export async function hashFile(
 }
 
 /**
- * Opens a hashed file to send it: exactly as many bytes as were hashed. One that has changed since has another digest,
- * which the server finds.
+ * Opens a hashed file to send it from a byte on: exactly as many bytes as were hashed. One that has changed since has another
+ * digest, which the server finds.
  */
-export async function streamFile(file: ImageFile): Promise<Readable> {
+export async function streamFile(file: ImageFile, offset: number): Promise<Readable> {
   const handle = await openFile(file.role, file.path)
   const { size } = await handle.stat()
   if (size < file.size) {
     await handle.close()
     throw becameShorter(file)
   }
-  return handle.createReadStream({ end: file.size - 1, highWaterMark: chunkBytes })
+  if (offset === file.size) {
+    await handle.close()
+    return Readable.from([]) // all is there already, and only waits to be stored
+  }
+  return handle.createReadStream({ start: offset, end: file.size - 1, highWaterMark: chunkBytes })
 }
 
 /** The error for a file that has fewer bytes than were hashed. */

@@ -5,6 +5,10 @@ import { printable } from './text.ts'
 /** How far a long step is. */
 export interface Progress {
   add(bytes: number): void
+  /** Says how far the step is altogether: it goes on from there. */
+  set(bytes: number): void
+  /** A line on the way; the step goes on behind it. */
+  note(text: string): void
   /** Ends the step; what it says stays. */
   done(text: string): void
   /** Takes the bar away before an error is told. */
@@ -20,10 +24,15 @@ export function showProgress(io: Io, label: string, totalBytes: number): Progres
     io.stderr.write(text)
   }
   if (!io.isTTY.stderr) {
-    return { add: () => {}, done: (text) => write(`${printable(`${label}: ${text}`)}\n`), clear: () => {} }
+    const line = (text: string): void => write(`${printable(`${label}: ${text}`)}\n`)
+    return { add: () => {}, set: () => {}, note: line, done: line, clear: () => {} }
   }
   const width = io.columns ?? 80
   const show = (text: string): void => write(`\r\u001b[K${printable(text).slice(0, width - 1)}`)
+  const keep = (text: string): void => {
+    show(`${label}: ${text}`)
+    write('\n')
+  }
   let bytes = 0
   let drawnAt = Number.NEGATIVE_INFINITY
   return {
@@ -36,10 +45,11 @@ export function showProgress(io: Io, label: string, totalBytes: number): Progres
         `${label.padEnd(20)} ${barOf(bytes / totalBytes)} ${formatSize(bytes)} of ${formatSize(totalBytes)}`,
       )
     },
-    done(text) {
-      show(`${label}: ${text}`)
-      write('\n')
+    set(all) {
+      bytes = all
     },
+    note: keep,
+    done: keep,
     clear: () => write('\r\u001b[K'),
   }
 }

@@ -24,6 +24,7 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   overloaded: 503,
   'too-many-boots': 503,
   'storage-unavailable': 503,
+  'store-unavailable': 503,
   'disk-full': 507,
 }
 

@@ -34,6 +34,14 @@ export function memoryStore(): MemoryStore {
     store: {
       has: async (digest) => contents.get(digest)?.length,
       put: async () => 0,
+      received: async () => 0,
+      tidy: async () => undefined,
+      remove: async (digest) => {
+        contents.delete(digest)
+      },
+      list: async function* () {
+        for (const [digest, { length }] of contents) yield { digest, size: length, modifiedAt: new Date(0) }
+      },
       verify: async (digest) => find(digest).length,
       open: async (digest) => {
         const content = find(digest)

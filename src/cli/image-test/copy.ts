@@ -14,9 +14,9 @@ export async function copyImage(from: Api, to: Api, io: Io, ref: ImageRef): Prom
   const manifest = parseManifest(JSON.parse(evidence.manifest))
   for (const { role, digest, size } of manifest.artifacts) {
     const path = `/artifacts/sha256/${digest}`
-    if (await to.has(path)) continue
+    if ((await to.sent(path)).whole) continue
     const progress = showProgress(io, `${formatImageRef(ref)} ${role}`, size)
-    await to.upload(path, await from.download(path, progress.add), size)
+    await to.upload(path, await from.download(path, progress.add), { offset: 0, size })
     progress.clear()
   }
   const signatures = evidence.signatures.filter(({ revokedAt }) => revokedAt === null)

@@ -1,9 +1,11 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import { Readable } from 'node:stream'
-import { parseDigest } from '../../domain/digest.ts'
-import { maxArtifactBytes } from '../../domain/image.ts'
+import type { FastifyRequest } from 'fastify'
+import { type Digest, parseDigest } from '../../domain/digest.ts'
 import { PawlError } from '../../errors.ts'
+import type { PutOptions } from '../../images/artifacts.ts'
 import { nothing } from '../schemas/answers.ts'
-import { artifactAnswer, artifactPath } from '../schemas/fleet.ts'
+import { artifactAnswer, artifactPath, partialArtifactAnswer } from '../schemas/fleet.ts'
 import { long, type OperatorApp, type OperatorParts } from './operator-app.ts'
 
 const publisher = { config: { role: 'publisher' } } as const
@@ -11,34 +13,89 @@ const publisher = { config: { role: 'publisher' } } as const
 /**
  * Artifacts, by digest: their bodies are streamed to the disk as they come and may take hours, so this is registered
  * apart, with no reading of bodies ahead.
+ *
+ * Uploads go on where they broke off, with the fields of draft-ietf-httpbis-resumable-upload: `Upload-Offset`,
+ * `Upload-Length`, `Upload-Complete`. What differs: the artifact's own URL, which its digest makes, is the upload's too, so
+ * nothing is created first and no 104 tells a place; an upload that is not whole is a 404 there; PUT appends.
  */
 export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
-  const { artifacts } = parts
+  const { artifacts, auth } = parts
+  const received = (request: FastifyRequest, digest: Digest): Promise<number> =>
+    artifacts.received(digest, auth.operatorOf(request).name)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
   const path = { params: artifactPath, querystring: nothing }
   app.head('/artifacts/sha256/:hex', { ...publisher, schema: path }, async (request, reply) => {
-    const size = await artifacts.has(parseDigest(request.params.hex))
-    if (size === undefined) throw new PawlError('not-found', `no artifact ${request.params.hex} is stored`)
-    return reply.header('content-length', size).type('application/octet-stream').send()
+    const digest = parseDigest(request.params.hex)
+    const size = await artifacts.has(digest)
+    if (size === undefined) {
+      reply.headers(progressFields(await received(request, digest), false))
+      throw new PawlError('not-found', `no artifact ${digest} is stored`)
+    }
+    reply.headers({ ...progressFields(size, true), 'content-length': size })
+    return reply.type('application/octet-stream').send()
   })
   app.put(
     '/artifacts/sha256/:hex',
     {
       ...publisher,
       ...long(parts),
-      schema: { ...path, response: { 200: artifactAnswer, 201: artifactAnswer } },
+      schema: {
+        ...path,
+        response: { 200: artifactAnswer, 201: artifactAnswer, 202: partialArtifactAnswer },
+      },
     },
     async (request, reply) => {
       const digest = parseDigest(request.params.hex)
+      const upload = readUpload(request.headers)
       const before = await artifacts.has(digest)
-      const announced = request.headers['content-length']
       const body = request.body instanceof Readable ? request.body : Readable.from([])
-      const size = await artifacts.put(digest, body, {
-        maxBytes: maxArtifactBytes,
-        ...(announced === undefined ? {} : { size: Number(announced) }),
-      })
-      return reply.code(before === undefined ? 201 : 200).send({ digest, size })
+      const sender = auth.operatorOf(request).name
+      try {
+        const size = await artifacts.put(digest, body, { sender, ...upload })
+        const whole = upload.size === undefined || size === upload.size
+        reply.headers(progressFields(size, whole))
+        if (!whole) return reply.code(202).send({ digest, received: size })
+        return reply.code(before === undefined ? 201 : 200).send({ digest, size })
+      } catch (error) {
+        reply.headers(progressFields(await received(request, digest), false))
+        throw error
+      }
     },
   )
+}
+
+function progressFields(offset: number, complete: boolean): Record<string, string> {
+  return { 'upload-offset': String(offset), 'upload-complete': complete ? '?1' : '?0' }
+}
+
+/** What the fields of an upload say; a request without them sends the whole artifact. */
+function readUpload(headers: IncomingHttpHeaders): Pick<PutOptions, 'offset' | 'size'> {
+  const offset = readBytes(headers, 'upload-offset') ?? 0
+  const length = readBytes(headers, 'content-length')
+  const complete = headers['upload-complete'] ?? '?1'
+  if (complete !== '?0' && complete !== '?1')
+    throw new PawlError('invalid', 'Upload-Complete is ?1 where the upload ends with this request, else ?0')
+  const announced = readBytes(headers, 'upload-length')
+  if (announced === undefined && complete === '?0')
+    throw new PawlError('invalid', 'an upload in parts says how large it becomes: Upload-Length')
+  const end = length === undefined ? undefined : offset + length
+  if (announced !== undefined && end !== undefined && end > announced)
+    throw new PawlError(
+      'invalid',
+      `the ${length} bytes of this request end behind Upload-Length ${announced}`,
+    )
+  if (announced !== undefined && end !== undefined && end < announced && headers['upload-complete'] === '?1')
+    throw new PawlError('invalid', `this request ends at byte ${end} of ${announced}, and says that is all`)
+  const size = announced ?? end
+  return { offset, ...(size === undefined ? {} : { size }) }
+}
+
+/** A count of bytes: an Integer of RFC 9651, which has 15 digits at most. */
+function readBytes(headers: IncomingHttpHeaders, name: string): number | undefined {
+  const text = headers[name]
+  if (text === undefined) return undefined
+  if (typeof text !== 'string' || !/^\d{1,15}$/.test(text))
+    throw new PawlError('invalid', `${name} is not a whole number of bytes`)
+  return Number(text)
 }

@@ -37,6 +37,9 @@ export const artifactPath = Type.Object({ hex: Type.String({ pattern: digestPatt
 /** An artifact behind its upload. */
 export const artifactAnswer = Type.Object({ digest: Type.String(), size: Type.Integer() })
 
+/** An artifact of which more is to come. */
+export const partialArtifactAnswer = Type.Object({ digest: Type.String(), received: Type.Integer() })
+
 /** An image's path. */
 export const imagePath = Type.Object({ name: word, version: word })
 
