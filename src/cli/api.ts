@@ -52,7 +52,7 @@ export function pathOf(...names: readonly string[]): string {
 
 /** A silent connection is given up, but where the server reads or stores all of an image, or reads all events, before it answers. */
 const silenceMilliseconds = { quick: 60_000, long: 15 * 60_000 }
-const slowPaths: ReadonlySet<string> = new Set(['/images', '/events/verify'])
+const slowPaths = /^\/(images|events\/verify|prune|proposals\/.*\/approve|images\/.*\/reread)$/
 const maxAnswerBytes = 64 * 2 ** 20
 
 interface Call {
@@ -135,7 +135,7 @@ async function send(connection: Connection, agent: Agent, call: Call): Promise<A
   const message = httpsRequest(urlOf(connection, call), {
     agent,
     method: call.method,
-    timeout: slowPaths.has(call.path) ? silenceMilliseconds.long : silenceMilliseconds.quick,
+    timeout: slowPaths.test(call.path) ? silenceMilliseconds.long : silenceMilliseconds.quick,
     headers: {
       Accept: 'application/json, application/problem+json',
       Authorization: `Bearer ${connection.token}`,

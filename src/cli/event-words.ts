@@ -47,6 +47,9 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'rollout-aborted': (detail) => `rollout of ${text(detail.version)} on ${text(detail.channel)} was ended`,
   'rollout-completed': (detail) =>
     `rollout done: channel ${text(detail.channel)} is at ${text(detail.version)}`,
+  'images-pruned': (detail) => `${count(Number(detail.count), 'image version')} removed`,
+  'image-tested': (detail) =>
+    `${text(detail.image)} ${detail.passed === true ? 'passed' : 'failed'} its test`,
   'image-published': (detail) => `image ${text(detail.image)}`,
 }
 

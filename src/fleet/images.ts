@@ -14,6 +14,7 @@ import { type By, type Change, change } from './change.ts'
 import { isStage2Image } from './channel-rules.ts'
 import { checkScope } from './operators.ts'
 import { type ProposalView, propose } from './proposals.ts'
+import { refuseRemoved } from './prune.ts'
 import {
   readSignature,
   type SignatureView,
@@ -128,10 +129,15 @@ export async function publishProposed(change: Change, { manifest, signature }: P
 
 /** Adds the image where nobody published this version while we were reading. */
 async function insertOnce(
-  { tx, now, by, note }: Change,
+  change: Change,
   manifest: Manifest,
   published: { readonly ref: string; readonly digest: string },
 ): Promise<boolean> {
+  const { tx, now, by, note } = change
+  await refuseRemoved(
+    change,
+    manifest.artifacts.map(({ digest }) => digest),
+  )
   const added = await insertImage(tx, {
     name: manifest.name,
     version: manifest.version,

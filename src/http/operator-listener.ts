@@ -20,7 +20,7 @@ import { artifactRoutes } from './routes/artifacts.ts'
 import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
 import { channelRoutes, proposalRoutes, rolloutRoutes } from './routes/operator-channels.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
-import { imageTestRoutes } from './routes/operator-image-tests.ts'
+import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
 import { imageRoutes } from './routes/operator-images.ts'
 import { nodeRoutes, pendingRoutes } from './routes/operator-nodes.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
@@ -100,6 +100,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     pendingRoutes(api, parts)
     imageRoutes(api, parts)
     imageTestRoutes(api, parts)
+    pruneRoutes(api, parts)
     publisherRoutes(api, parts)
     profileRoutes(api, parts)
     eventRoutes(api, parts)

@@ -10,10 +10,12 @@ export interface ImageArtifactRow {
   size: number
 }
 
-/** An artifact that is being removed: nothing that is published may name it meanwhile. */
+/** An artifact that is being removed, or was: nothing may be published that names it until it is sent again. */
 export interface ArtifactRemovalRow {
   digest: string
   started_at: string
+  /** Null while its bytes may still be there. */
+  removed_at: string | null
 }
 
 /** A test boot of an image version. */

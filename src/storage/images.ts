@@ -35,3 +35,8 @@ export async function insertImage(tx: Tx, row: ImageRow): Promise<boolean> {
 export function listHolders(db: Queries, digest: string): Promise<ImageArtifactRow[]> {
   return db.selectFrom('image_artifacts').selectAll().where('digest', '=', digest).execute()
 }
+
+/** Removes an image version, with its signatures and tests; its artifacts stay in the store. */
+export async function deleteImage(tx: Tx, name: string, version: string): Promise<void> {
+  await tx.deleteFrom('images').where('name', '=', name).where('version', '=', version).execute()
+}

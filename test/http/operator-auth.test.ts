@@ -46,6 +46,7 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['GET', 'images/n/1/tests', 'viewer', 200],
   ['POST', 'images/n/1/tests', 'publisher', 400],
   ['GET', `artifacts/sha256/${hex}`, 'publisher', 404],
+  ['POST', 'prune', 'admin', 400],
   ['GET', 'channels', 'viewer', 200],
   ['GET', 'channels/n/c', 'viewer', 404],
   ['PUT', 'channels/n/c', ['operator', 'publisher'], 400],

@@ -9,6 +9,7 @@ import { showProposed } from '../proposed.ts'
 import type { SigningFlags } from '../signing-key.ts'
 import { toned } from '../text.ts'
 import { argument, collect } from '../values.ts'
+import { addPruneCommand } from './image-prune.ts'
 import { addSignCommand, withSigningFlags } from './image-sign.ts'
 import { addImageTestCommand } from './image-test.ts'
 
@@ -29,6 +30,7 @@ export function addImageCommands(program: Command, context: Context): void {
   addList(image, context)
   addShow(image, context)
   addImageTestCommand(image, context)
+  addPruneCommand(image, context)
 }
 
 function addPublish(image: Command, context: Context): void {

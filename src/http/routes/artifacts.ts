@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyRequest } from 'fastify'
 import { type Digest, parseDigest } from '../../domain/digest.ts'
 import { PawlError } from '../../errors.ts'
+import { noteStored, refuseWhileRemoved } from '../../fleet/prune.ts'
 import type { PutOptions } from '../../images/artifacts.ts'
 import { nothing } from '../schemas/answers.ts'
 import { artifactAnswer, artifactPath, partialArtifactAnswer } from '../schemas/fleet.ts'
@@ -19,7 +20,7 @@ const publisher = { config: { role: 'publisher' } } as const
  * nothing is created first and no 104 tells a place; an upload that is not whole is a 404 there; PUT appends.
  */
 export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
-  const { artifacts, auth } = parts
+  const { artifacts, auth, context } = parts
   const received = (request: FastifyRequest, digest: Digest): Promise<number> =>
     artifacts.received(digest, auth.operatorOf(request).name)
   app.removeAllContentTypeParsers()
@@ -48,6 +49,7 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
     async (request, reply) => {
       const digest = parseDigest(request.params.hex)
       const upload = readUpload(request.headers)
+      await refuseWhileRemoved(context, digest)
       const before = await artifacts.has(digest)
       const body = request.body instanceof Readable ? request.body : Readable.from([])
       const sender = auth.operatorOf(request).name
@@ -55,6 +57,7 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
         const size = await artifacts.put(digest, body, { sender, ...upload })
         const whole = upload.size === undefined || size === upload.size
         reply.headers(progressFields(size, whole))
+        if (whole) await noteStored(context, digest)
         if (!whole) return reply.code(202).send({ digest, received: size })
         return reply.code(before === undefined ? 201 : 200).send({ digest, size })
       } catch (error) {

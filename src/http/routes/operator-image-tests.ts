@@ -2,10 +2,17 @@ import { Readable } from 'node:stream'
 import { parseDigest } from '../../domain/digest.ts'
 import { parseImageName, parseImageVersion } from '../../domain/image.ts'
 import { listImageTests, recordImageTest } from '../../fleet/image-tests.ts'
+import { prune } from '../../fleet/prune.ts'
 import type { OpenArtifact } from '../../images/artifacts.ts'
 import { nothing } from '../schemas/answers.ts'
 import { artifactPath, imagePath } from '../schemas/fleet.ts'
-import { imageTestAnswer, imageTestsAnswer, newImageTest } from '../schemas/image-test.ts'
+import {
+  imageTestAnswer,
+  imageTestsAnswer,
+  newImageTest,
+  pruneAnswer,
+  pruneRequest,
+} from '../schemas/image-test.ts'
 import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
@@ -47,6 +54,23 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
         .header('cache-control', 'no-store')
         .type('application/octet-stream')
         .send(Readable.from(bytesOf(artifact), { objectMode: false }))
+    },
+  )
+}
+
+/** Removing what nothing uses. */
+export function pruneRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth, artifacts } = parts
+  app.post(
+    '/prune',
+    {
+      config: { role: 'admin' },
+      ...long(parts),
+      schema: { body: pruneRequest, querystring: nothing, response: { 200: pruneAnswer } },
+    },
+    (request) => {
+      const { keep = 5, olderThanSeconds = 30 * 86_400, dryRun = false } = request.body
+      return prune(context, auth.byOf(request), artifacts, { keep, olderThanSeconds }, { dryRun })
     },
   )
 }

@@ -35,6 +35,7 @@ async function createArtifacts(db: Kysely<unknown>): Promise<void> {
     .createTable('artifact_removals')
     .addColumn('digest', 'text', (c) => c.primaryKey())
     .addColumn('started_at', 'text', (c) => c.notNull())
+    .addColumn('removed_at', 'text')
     .execute()
   await db.schema
     .createTable('image_tests')
@@ -137,9 +138,6 @@ async function createRollouts(db: Kysely<unknown>): Promise<void> {
     .addColumn('started_at', 'text', (c) => c.notNull())
     .addColumn('ended_at', 'text')
     .addForeignKeyConstraint('rollouts_channel', ['name', 'channel'], 'channels', ['name', 'channel'])
-    .addForeignKeyConstraint('rollouts_image', ['name', 'version'], 'images', ['name', 'version'], (c) =>
-      c.onDelete('cascade'),
-    )
     .addCheckConstraint('rollouts_ended', sql`(state in ('running', 'paused')) = (ended_at is null)`)
     .execute()
   // One at a time: two rollouts of one channel would each judge the other's boots.
