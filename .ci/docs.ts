@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { eventKinds } from '../src/domain/event.ts'
+import { manifestSchema } from '../src/domain/image.ts'
 import { refusalCauses } from '../src/domain/refusal.ts'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../src/domain/state.ts'
 import { errorCodes } from '../src/errors.ts'
@@ -20,6 +21,15 @@ function list(rows: Words, head: string): string {
   return [`| ${head} | |`, '|---|---|', ...lines].join('\n')
 }
 
+/** A JSON Schema of an object, a property a line. */
+function jsonSchema(schema: { required: readonly string[]; properties: object }): string {
+  const lines = Object.entries(schema.properties).map(
+    ([name, value]) => `    "${name}": ${JSON.stringify(value)}`,
+  )
+  const head = `{ "type": "object", "additionalProperties": false,\n  "required": ${JSON.stringify(schema.required)},`
+  return ['```json', head, '  "properties": {', lines.join(',\n'), '  } }', '```'].join('\n')
+}
+
 /** Each generated part: its document, the mark before it, its text. */
 export const generated: readonly { readonly file: string; readonly part: string; readonly text: string }[] = [
   { file: 'docs/boot-lifecycle.md', part: 'states:session', text: diagram(sessionTransitions) },
@@ -27,6 +37,7 @@ export const generated: readonly { readonly file: string; readonly part: string;
   { file: 'docs/boot-lifecycle.md', part: 'states:reinstall', text: diagram(reinstallTransitions) },
   { file: 'docs/boot-lifecycle.md', part: 'refusals', text: list(refusalCauses, 'cause') },
   { file: 'docs/errors.md', part: 'codes', text: list(errorCodes, 'code') },
+  { file: 'docs/images.md', part: 'manifest', text: jsonSchema(manifestSchema) },
   { file: 'docs/errors.md', part: 'events', text: list(eventKinds, 'event') },
 ]
 
