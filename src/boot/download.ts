@@ -12,7 +12,7 @@ import type { StageName } from '../storage/tables.ts'
 import { findToken } from '../storage/tokens.ts'
 import type { BootContext } from './context.ts'
 import { isOverdue } from './end-session.ts'
-import { readPinned } from './pin.ts'
+import { type PinnedImage, readPinned } from './pin.ts'
 import { type Asking, recordingRefusals } from './work.ts'
 
 /** A download as it is asked for. */
@@ -27,6 +27,8 @@ export interface Download {
   /** The stage that the bytes are counted for. */
   readonly stage: StageName
   readonly artifact: Artifact
+  /** The image that it is of. */
+  readonly image: PinnedImage
 }
 
 /** Each capability's image, and the stage during which it is good. */
@@ -62,12 +64,12 @@ async function open(context: BootContext, { host, role, capability }: DownloadRe
     throw new Refusal('session-expired', subject)
   const image = readPinned(session.pinned).images?.[opens.image]
   const artifact = Object.values(image?.artifacts ?? {}).find((candidate) => candidate.role === role)
-  if (artifact === undefined)
+  if (image === undefined || artifact === undefined)
     throw new Refusal('no-such-artifact', {
       ...subject,
       detail: { image: image?.ref, role: role.slice(0, 32) },
     })
-  return { session: session.id, stage: opens.stage, artifact }
+  return { session: session.id, stage: opens.stage, artifact, image }
 }
 
 /** Counts what a transfer sent. Not worth a boot when it fails: the bytes are already at the node. */

@@ -5,6 +5,7 @@ import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
 import type { Tx } from '../storage/database.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
+import { checkSigned } from './check-signature.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
 
 /** An image as a session uses it: the version and every digest are fixed now. */
@@ -12,6 +13,8 @@ export interface PinnedImage {
   readonly ref: string
   /** The manifest's digest: the image's identity. */
   readonly digest: string
+  /** The publishers that made it good for the profile; sessions opened by a Pawl of before have no such list. */
+  readonly signedBy?: readonly string[]
   /** Through which channel and rollout; left out where the profile names the version itself. */
   readonly via?: Via
   readonly minMemoryMiB: number | null
@@ -25,6 +28,8 @@ export interface Pinned {
   readonly profile: string
   readonly evidence: readonly EvidenceName[]
   readonly downloads: 'session' | 'digest'
+  /** Whether iPXE is to check signatures. */
+  readonly imgverify?: boolean
   readonly images?: { readonly stage2: PinnedImage; readonly stage3: PinnedImage }
   /** Its secret settings are sealed. */
   readonly join?: Join
@@ -51,7 +56,8 @@ export function pinChain(profile: Profile, name: SequenceName, chain: ChainSeque
 
 /** Pins what every sequence has. */
 export function pinBasics(profile: Profile, name: SequenceName): Pinned {
-  return { profile: profile.name, evidence: profile.evidence[name], downloads: profile.downloads }
+  const { downloads, imgverify } = profile
+  return { profile: profile.name, evidence: profile.evidence[name], downloads, imgverify }
 }
 
 /** Reads what `JSON.stringify` of a session's pinned values has stored. */
@@ -70,6 +76,7 @@ async function pinImage(tx: Tx, node: NodeRecord, profile: Profile, written: str
   return {
     ref: formatImageRef(ref),
     digest: row.digest,
+    signedBy: await checkSigned(tx, node.name, profile, ref),
     ...(via === undefined ? {} : { via }),
     minMemoryMiB: manifest.minMemoryMiB ?? null,
     // Both images' are checked before any token is minted: the second's would else be found by kexec, in the middle.

@@ -14,6 +14,7 @@ import { mint } from './mint.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { readFacts } from './pin.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
+import { signedManifest } from './signed-manifest.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
 /** The stages that an agent opens with a token of the native kind. */
@@ -134,6 +135,7 @@ async function answerStage2(
     stage: 'stage2',
     session: session.id,
     ...described(work, node.name, pinned, image),
+    ...(await signedManifest(work.tx, node.name, image)),
     capability,
     handover: await nextHandover(work, subject, pinned, image, capability),
   }

@@ -71,6 +71,9 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
     kernelSha256: kernel.digest,
     initramfsSha256: initramfs.digest,
     verifyDigests: digestsChecked,
+    verifySignatures: pinned.imgverify ?? false,
+    signaturesUrl: `${bootBase(work.context.settings, node.name)}/artifacts`,
+    signatureCapability: capability,
     uefi: facts.platform === 'efi',
   })
   return { body, format: 'ipxe', digestsChecked }

@@ -6,6 +6,7 @@ import { parseImageSource } from './channel.ts'
 import { handsOutCredential, type Join, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
+import { publisherNamePattern } from './publisher.ts'
 
 /** A profile's name. */
 export type ProfileName = Branded<string, 'ProfileName'>
@@ -53,6 +54,15 @@ export const profileSchema = Type.Object(
     downloads: Type.Optional(Type.Union([Type.Literal('session'), Type.Literal('digest')])),
     whenServerAbsent: Type.Optional(Type.Union([Type.Literal('retry'), Type.Literal('local')])),
     kernelArguments: Type.Optional(Type.String({ maxLength: 1024 })),
+    acceptUnsigned: Type.Optional(Type.Boolean()),
+    publishers: Type.Optional(
+      Type.Array(Type.String({ pattern: publisherNamePattern }), {
+        minItems: 1,
+        maxItems: 32,
+        uniqueItems: true,
+      }),
+    ),
+    imgverify: Type.Optional(Type.Boolean()),
     boot: sequence,
     reinstall: Type.Optional(sequence),
   },
@@ -76,6 +86,12 @@ export interface Profile {
   readonly downloads: 'session' | 'digest'
   readonly whenServerAbsent: 'retry' | 'local'
   readonly kernelArguments: string
+  /** Whether images that no trusted publisher signed are booted too. */
+  readonly acceptUnsigned: boolean
+  /** Whose signatures count; undefined: every registered publisher's. */
+  readonly publishers: readonly string[] | undefined
+  /** Whether iPXE is to check the signatures of kernel and initramfs, for builds of it that can. */
+  readonly imgverify: boolean
   readonly boot: Sequence
   readonly reinstall: Sequence | undefined
 }
@@ -93,13 +109,19 @@ export function parseProfile(value: unknown): Profile {
   if (profile.reinstall === 'local')
     throw wrong(profile, 'reinstall', 'cannot be "local": there is nothing to install from')
   parseKernelArguments(profile.kernelArguments)
+  if (profile.acceptUnsigned && profile.publishers !== undefined)
+    throw wrong(profile, 'publishers', 'names who must sign, and acceptUnsigned says that nobody need')
   return profile
 }
 
 /** The profile as it is written, for storing and showing: `parseProfile` reads it back to the same. */
 export function writeProfile(profile: Profile): Record<string, unknown> {
-  const { reinstall, ...rest } = profile
-  return reinstall === undefined ? rest : { ...rest, reinstall }
+  const { reinstall, publishers, ...rest } = profile
+  return {
+    ...rest,
+    ...(publishers === undefined ? {} : { publishers }),
+    ...(reinstall === undefined ? {} : { reinstall }),
+  }
 }
 
 function withDefaults(written: Written): Profile {
@@ -113,6 +135,9 @@ function withDefaults(written: Written): Profile {
     downloads: written.downloads ?? 'session',
     whenServerAbsent: written.whenServerAbsent ?? 'retry',
     kernelArguments: written.kernelArguments ?? '',
+    acceptUnsigned: written.acceptUnsigned ?? false,
+    publishers: written.publishers,
+    imgverify: written.imgverify ?? false,
     boot: sequenceWithDefaults(written.boot),
     reinstall: written.reinstall === undefined ? undefined : sequenceWithDefaults(written.reinstall),
   }

@@ -7,6 +7,9 @@ export const refusalCauses = {
   'no-profile': 'the node has no profile',
   'no-sequence': "the node's profile does not have the sequence this boot needs",
   'image-missing': 'an image that the profile names is not published',
+  'image-unsigned': 'an image is not signed, and the profile accepts signed ones only',
+  'publisher-not-trusted':
+    'an image is signed only by publishers that the profile does not name, or that were revoked',
   'channel-empty': 'a channel that the profile names points at nothing yet',
   'wrong-address': "the request came from an address that is not in the node's list",
   'address-proves-nothing': 'the address is a prefix, or another node has it too: it is a place, not a proof',

@@ -24,6 +24,7 @@ import {
 import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
 import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
+import { trustWarning } from './trust-warnings.ts'
 
 /** A profile as operators see it: its secret settings are `***`. */
 export interface ProfileView {
@@ -142,8 +143,13 @@ async function checkImages(db: Queries, profile: Profile): Promise<string[]> {
   const warnings: string[] = []
   for (const written of sourcesOf(profile)) {
     const row = await findSource(db, written)
-    if (row === undefined) warnings.push(missing(written))
-    else checkFits(profile, parseManifest(JSON.parse(row.manifest)))
+    if (row === undefined) {
+      warnings.push(missing(written))
+      continue
+    }
+    checkFits(profile, parseManifest(JSON.parse(row.manifest)))
+    const warning = await trustWarning(db, profile, row)
+    if (warning !== undefined) warnings.push(warning)
   }
   return warnings
 }

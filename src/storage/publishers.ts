@@ -60,6 +60,23 @@ export function listSignatures(db: Queries, name: string, version: string): Prom
     .execute()
 }
 
+/** Who signed an image, the earliest first, without the signatures themselves. */
+export function listSignersOf(
+  db: Queries,
+  name: string,
+  version: string,
+): Promise<{ publisher: string; revoked_at: string | null }[]> {
+  return db
+    .selectFrom('image_signatures as s')
+    .innerJoin('publishers as p', 'p.name', 's.publisher')
+    .select(['s.publisher', 'p.revoked_at'])
+    .where('s.name', '=', name)
+    .where('s.version', '=', version)
+    .orderBy('s.signed_at')
+    .orderBy('s.publisher')
+    .execute()
+}
+
 /** Who signed which image, without the signatures themselves. */
 export function listSigners(db: Queries): Promise<Omit<StoredSignature, 'document'>[]> {
   return db

@@ -31,6 +31,14 @@ t.test('refuses what is no profile, and names the field', async (t) => {
     [{ ...base, name: undefined }, /name/],
     [{ ...base, bots: 1 }, /unknown field "bots"/],
     [{ ...base, tokens: 'x' }, /tokens/],
+    [{ ...base, publishers: [] }, /publishers/],
+    [{ ...base, publishers: ['a', 'a'] }, /publishers/],
+    [{ ...base, publishers: ['A'] }, /publishers/],
+    [
+      { ...base, publishers: ['a'], acceptUnsigned: true },
+      /publishers names who must sign, and acceptUnsigned/,
+    ],
+    [{ ...base, acceptUnsigned: 'yes' }, /acceptUnsigned/],
     [{ ...base, evidence: [] }, /evidence/],
     [{ ...base, evidence: ['tpm'] }, /evidence/],
     [{ ...base, evidence: ['secret', 'secret'] }, /evidence/],
@@ -84,6 +92,9 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     downloads: 'session',
     whenServerAbsent: 'retry',
     kernelArguments: '',
+    acceptUnsigned: false,
+    publishers: undefined,
+    imgverify: false,
     boot: { ...images, join: { kind: 'none' } },
     reinstall: undefined,
   })
@@ -91,6 +102,8 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     { name: 'p', boot: images },
     { name: 'p', boot: 'local', reinstall: { ...images, join: kubeadm } },
     { name: 'e', tokens: 'epoxy', boot: chain },
+    { name: 'p', boot: images, publishers: ['ci', 'local'], imgverify: true },
+    { name: 'p', boot: images, acceptUnsigned: true },
   ]) {
     const parsed = parseProfile(written)
     t.same(parseProfile(JSON.parse(JSON.stringify(writeProfile(parsed)))), parsed)

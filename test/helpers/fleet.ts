@@ -1,12 +1,14 @@
+import { canonicalJson } from '../../src/domain/canonical-json.ts'
 import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
 import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
 import { parseChain } from '../../src/domain/publisher.ts'
 import { type MintedToken, tokenFromRandom } from '../../src/domain/token.ts'
+import { signImage } from '../../src/pki/code-signing.ts'
 import { insertImage } from '../../src/storage/images.ts'
 import { setAddresses, setMacs } from '../../src/storage/nodes.ts'
 import type { PublisherRow } from '../../src/storage/publisher-tables.ts'
 import type { ImageRow, NodeRow } from '../../src/storage/tables.ts'
-import { testPublisher } from './signing.ts'
+import { signingKeyOf, testPublisher } from './signing.ts'
 import type { World } from './world.ts'
 
 /** The digest of an artifact that exists only in manifests. */
@@ -37,7 +39,7 @@ export function manifestOf(ref: string, letter: string, at: string, withFilesyst
   return {
     name: manifest.name,
     version: manifest.version,
-    manifest: JSON.stringify(manifest),
+    manifest: canonicalJson(manifest),
     digest: manifestDigest(manifest),
     created_at: at,
     created_by: 'test',
@@ -53,10 +55,11 @@ export async function publishImage(
 ): Promise<void> {
   const row = manifestOf(ref, letter, world.clock.now().toISOString(), withFilesystem)
   await world.context.storage.transaction((tx) => insertImage(tx, row))
+  await storeTestSignature(world, row)
 }
 
-/** Registers the publisher of the tests, as if it had always been there: without an event. */
-export async function storeTestPublisher(world: World, name = 'builder'): Promise<void> {
+/** Registers the publisher of the tests unless it is, as if it had always been there: without an event. Returns its name. */
+export async function storeTestPublisher(world: World, name = 'builder'): Promise<string> {
   const { leaf, fingerprint } = parseChain((await testPublisher()).certificates)
   const row: PublisherRow = {
     name,
@@ -73,6 +76,31 @@ export async function storeTestPublisher(world: World, name = 'builder'): Promis
     .values(row)
     .onConflict((c) => c.doNothing())
     .execute()
+  const known = await db
+    .selectFrom('publishers')
+    .select('name')
+    .where('fingerprint', '=', fingerprint)
+    .executeTakeFirstOrThrow()
+  return known.name
+}
+
+/** Signs a stored image as the publisher of the tests. */
+export async function storeTestSignature(
+  world: World,
+  { name, version, manifest }: Pick<ImageRow, 'name' | 'version' | 'manifest'>,
+): Promise<void> {
+  const publisher = await storeTestPublisher(world)
+  const signature = signImage(signingKeyOf(await testPublisher()), parseManifest(JSON.parse(manifest)))
+  const at = world.clock.now().toISOString()
+  const row = {
+    name,
+    version,
+    publisher,
+    document: JSON.stringify(signature),
+    signed_at: at,
+    signed_by: 'operator:test',
+  }
+  await world.context.storage.db.insertInto('image_signatures').values(row).execute()
 }
 
 /** Stores a profile as it is written. */

@@ -13,16 +13,20 @@ import pino from 'pino'
 import t, { type Test } from 'tap'
 import { openDownload } from '../../src/boot/download.ts'
 import { runTransfer } from '../../src/boot/transfer.ts'
+import { canonicalJson } from '../../src/domain/canonical-json.ts'
 import { type Digest, digestOf } from '../../src/domain/digest.ts'
 import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
+import { checkCms } from '../../src/domain/signature.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
 import { openArtifactCache } from '../../src/images/cache.ts'
 import { createAuthority, openAuthority } from '../../src/pki/authority.ts'
 import { loadTls } from '../../src/pki/tls.ts'
+import { insertImage } from '../../src/storage/images.ts'
 import { findSession, listStages } from '../../src/storage/sessions.ts'
-import { demoProfile, storeNode, storeProfile } from '../helpers/fleet.ts'
+import { demoProfile, storeNode, storeProfile, storeTestSignature } from '../helpers/fleet.ts'
 import { boot, machineOf } from '../helpers/machine.ts'
+import { signingKeyOf, testPublisher } from '../helpers/signing.ts'
 import { smallKernel } from '../helpers/small-image.ts'
 import { forEachDatabase, type OpenWorld, type World, worldBegins } from '../helpers/world.ts'
 
@@ -117,17 +121,16 @@ async function publish(world: World, ref: string, roles: Role[]): Promise<void> 
       mediaType: 'application/octet-stream',
     })),
   })
-  await world.context.storage.db
-    .insertInto('images')
-    .values({
-      name: manifest.name,
-      version: manifest.version,
-      manifest: JSON.stringify(manifest),
-      digest: manifestDigest(manifest),
-      created_at: world.clock.now().toISOString(),
-      created_by: 'test',
-    })
-    .execute()
+  const row = {
+    name: manifest.name,
+    version: manifest.version,
+    manifest: canonicalJson(manifest),
+    digest: manifestDigest(manifest),
+    created_at: world.clock.now().toISOString(),
+    created_by: 'test',
+  }
+  await world.context.storage.transaction((tx) => insertImage(tx, row))
+  await storeTestSignature(world, row)
 }
 
 /** Sends a request over TLS; the body is read only when asked for. */
@@ -170,6 +173,9 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['the stage-2 token', `${base}/kernel`, bearer(first.stage2)],
       ['the report token', `${base}/kernel?c=${first.report}`, {}],
       ['a role the image has not', `${base}/filesystem`, bearer(first.capability)],
+      ['no capability for a signature', `${base}/kernel.sig`, {}],
+      ['a signature of a role the image has not', `${base}/filesystem.sig`, bearer(first.capability)],
+      ['a signature of a signature', `${base}/kernel.sig.sig`, bearer(first.capability)],
       ['a path for a role', `${base}/..%2f..%2fetc%2fpasswd`, bearer(first.capability)],
       ['a wrong header beside a good query', `${base}/kernel?c=${first.capability}`, bearer(other)],
     ]
@@ -188,6 +194,22 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.equal((await ask(`${base}/kernel?c=${first.capability}`)).status, 403, 'its session is superseded')
     t.equal(site.opened(), 0)
     t.strictSame(await bytesOf(site, first.session), { stage1: 0 })
+  })
+
+  await t.test('serves the signature of an artifact to whoever may load the artifact', async (t) => {
+    const { world, secret, url } = await openSite(t, openWorld)
+    const { capability } = await boot(world, machineOf(secret), 'stage1')
+    const target = `${url}/v1/boot/node1/artifacts/kernel.sig?c=${capability}`
+    const { status, headers, body } = await ask(target)
+    t.match(
+      [status, headers['content-type'], headers['cache-control']],
+      [200, 'application/pkcs7-signature', 'no-store'],
+    )
+    const der = await body()
+    t.equal(headers['content-length'], String(der.length))
+    checkCms(der, 'kernel', digests.kernel, signingKeyOf(await testPublisher()).chain)
+    const head = await ask(target, 'HEAD')
+    t.match([head.status, head.headers['content-length']], [200, String(der.length)])
   })
 
   await t.test('a capability ends when the next stage is redeemed', async (t) => {

@@ -15,6 +15,9 @@ export const stage1: TemplateVariables['stage1.ipxe'] = {
   kernelSha256: '11'.repeat(32),
   initramfsSha256: '22'.repeat(32),
   verifyDigests: true,
+  verifySignatures: false,
+  signaturesUrl: `${base}/artifacts`,
+  signatureCapability: 'cccccccccccc-CAPABILITY-cccccccccccccccccccc',
   uefi: true,
 }
 
@@ -32,6 +35,10 @@ export const golden: Readonly<Record<string, Golden>> = {
       verifyDigests: false,
       uefi: false,
     },
+  },
+  'stage1-uefi-imgverify.ipxe': {
+    name: 'stage1.ipxe',
+    variables: { ...stage1, verifyDigests: false, verifySignatures: true },
   },
   'held.ipxe': { name: 'held.ipxe', variables: { host: 'node1', attempts: 3 } },
   'local-boot-uefi.ipxe': { name: 'local-boot.ipxe', variables: { host: 'node1', uefi: true } },

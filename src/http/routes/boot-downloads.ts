@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { BootContext } from '../../boot/context.ts'
-import { type Download, findOpenArtifact, openDownload } from '../../boot/download.ts'
+import { type Download, type DownloadRequest, findOpenArtifact, openDownload } from '../../boot/download.ts'
 import { prepareDownload } from '../../boot/download-body.ts'
+import { openSignature } from '../../boot/signed-manifest.ts'
 import { runTransfer } from '../../boot/transfer.ts'
 import type { Artifact } from '../../domain/image.ts'
 import { PawlError } from '../../errors.ts'
@@ -13,11 +14,13 @@ import { bearer } from './boot.ts'
 
 type HostRole = { Params: { host: string; role: string } }
 type ByDigest = { Params: { digest: string } }
+const signatureEnding = '.sig'
 type Visibility = 'session' | 'open'
 
 /** The routes of images. HEAD is decided from what is recorded about an artifact: it needs what GET needs, and reads no file. */
 export function downloadRoutes(app: FastifyInstance, context: BootContext, artifacts: ArtifactCache): void {
   app.get<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
+    if (isSignature(request)) return sendSignature(request, reply)
     const download = await openFor(context, request)
     await runTransfer(context, download, {
       send: (onProgress) => sendBytes(request, reply, download.artifact, 'session', onProgress),
@@ -28,6 +31,7 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
     return reply
   })
   app.head<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
+    if (isSignature(request)) return sendSignature(request, reply)
     const { artifact } = await openFor(context, request)
     return sendHead(request, reply, artifact, 'session')
   })
@@ -41,6 +45,19 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
     const artifact = await findOpenArtifact(context.storage.db, request.params.digest)
     return artifact === undefined ? sendNotFound(reply) : sendHead(request, reply, artifact, 'open')
   })
+
+  /** Sends the detached signature of an artifact; its few bytes count for nothing. */
+  async function sendSignature(
+    request: FastifyRequest<HostRole>,
+    reply: FastifyReply,
+  ): Promise<FastifyReply> {
+    const { role } = request.params
+    const cms = await openSignature(context, {
+      ...asked(request),
+      role: role.slice(0, -signatureEnding.length),
+    })
+    return reply.header('cache-control', 'no-store').type('application/pkcs7-signature').send(cms)
+  }
 
   /** Sends an artifact past Fastify, which has nothing to add to its bytes; resolves to how many were sent. */
   async function sendBytes(
@@ -63,10 +80,18 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
 
 /** Checks the capability: from a header where the client can send one, else from the query. */
 function openFor(context: BootContext, request: FastifyRequest<HostRole>): Promise<Download> {
+  return openDownload(context, asked(request))
+}
+
+function asked(request: FastifyRequest<HostRole>): DownloadRequest {
   const { host, role } = request.params
   const { c } = request.query as Fields
   const capability = bearer(request) ?? (typeof c === 'string' ? c : undefined)
-  return openDownload(context, { host, source: sourceOf(request), request: 'artifacts', role, capability })
+  return { host, source: sourceOf(request), request: 'artifacts', role, capability }
+}
+
+function isSignature(request: FastifyRequest<HostRole>): boolean {
+  return request.params.role.endsWith(signatureEnding)
 }
 
 function sendHead(

@@ -1,0 +1,48 @@
+import { parseImageRef } from '../domain/image.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { cmsOf, parseSignature, type SignedPart } from '../domain/signature.ts'
+import type { Queries } from '../storage/database.ts'
+import { findImage } from '../storage/fleet.ts'
+import { listSignatures } from '../storage/publishers.ts'
+import type { BootContext } from './context.ts'
+import { type DownloadRequest, openDownload } from './download.ts'
+import type { PinnedImage } from './pin.ts'
+import { recordRefusal } from './work.ts'
+
+/** What an agent checks by its own keys before it believes anything else about an image. */
+export interface SignedManifest {
+  /** The manifest, byte for byte as it is signed. */
+  readonly manifest: string
+  /** Detached CMS over those bytes, DER, in base64. */
+  readonly signatures: readonly string[]
+}
+
+/** The manifest of a pinned image, with the signatures that made it good at stage 1, but for those revoked since. */
+export async function signedManifest(db: Queries, node: string, image: PinnedImage): Promise<SignedManifest> {
+  const { name, version } = parseImageRef(image.ref)
+  const row = await findImage(db, name, version)
+  if (row === undefined) throw new Refusal('image-missing', { node, detail: { image: image.ref } })
+  const signatures = await signaturesOf(db, image, 'manifest')
+  return { manifest: row.manifest, signatures: signatures.map((cms) => cms.toString('base64')) }
+}
+
+/**
+ * Opens the signature of an artifact, as `imgverify` fetches it, by the capability that opens the artifact. Throws a
+ * Refusal; where several publishers signed it, the earliest of them is the one.
+ */
+export async function openSignature(context: BootContext, request: DownloadRequest): Promise<Buffer> {
+  const { artifact, image, session } = await openDownload(context, request)
+  const [cms] = await signaturesOf(context.storage.db, image, artifact.role)
+  if (cms !== undefined) return cms
+  const refusal = new Refusal('image-unsigned', { session, detail: { image: image.ref } })
+  await recordRefusal(context, request, refusal)
+  throw refusal
+}
+
+async function signaturesOf(db: Queries, image: PinnedImage, part: SignedPart): Promise<Buffer[]> {
+  const { name, version } = parseImageRef(image.ref)
+  const rows = await listSignatures(db, name, version)
+  return rows
+    .filter(({ publisher, revoked_at }) => revoked_at === null && image.signedBy?.includes(publisher))
+    .flatMap(({ document }) => cmsOf(parseSignature(JSON.parse(document)), part) ?? [])
+}
