@@ -7,6 +7,8 @@ import type { ArtifactStore } from '../images/artifacts.ts'
 import { checkPublishable } from '../images/publish.ts'
 import type { Queries } from '../storage/database.ts'
 import { findImage } from '../storage/fleet.ts'
+import type { ImageTestRow } from '../storage/image-tables.ts'
+import { findLastTest, listLastTests } from '../storage/image-tests.ts'
 import { insertImage, listImages as listRows } from '../storage/images.ts'
 import { listSignatures, listSigners, type StoredSignature } from '../storage/publishers.ts'
 import type { ImageRow } from '../storage/tables.ts'
@@ -35,6 +37,8 @@ export interface ImageView {
   readonly createdAt: string
   readonly createdBy: string
   readonly signatures: readonly SignerView[]
+  /** Its last test boot, if it had one. */
+  readonly test: { readonly passed: boolean; readonly by: string; readonly at: string } | null
 }
 
 /** An image version as published; `created` is false where the same bytes were there before. */
@@ -157,13 +161,21 @@ async function insertOnce(
 
 /** Shows an image version; throws `not-found`. */
 export async function showImage(db: Queries, name: string, version: string): Promise<ImageView> {
-  return viewOf(await needImage(db, name, version), await listSignatures(db, name, version))
+  return viewOf(
+    await needImage(db, name, version),
+    await listSignatures(db, name, version),
+    await findLastTest(db, name, version),
+  )
 }
 
 /** Shows every image version, by name, the newest of each first. */
 export async function listImages(db: Queries): Promise<ImageView[]> {
   const signers = Map.groupBy(await listSigners(db), ({ name, version }) => `${name}@${version}`)
-  return (await listRows(db)).map((row) => viewOf(row, signers.get(`${row.name}@${row.version}`) ?? []))
+  const tests = await listLastTests(db)
+  return (await listRows(db)).map((row) => {
+    const ref = `${row.name}@${row.version}`
+    return viewOf(row, signers.get(ref) ?? [], tests.get(ref))
+  })
 }
 
 /** Shows by what an image can be checked anew; throws `not-found`. */
@@ -207,7 +219,11 @@ function refuseOther(row: ImageRow, published: { readonly ref: string; readonly 
   })
 }
 
-function viewOf(row: ImageRow, signatures: readonly Omit<StoredSignature, 'document'>[]): ImageView {
+function viewOf(
+  row: ImageRow,
+  signatures: readonly Omit<StoredSignature, 'document'>[],
+  test: ImageTestRow | undefined,
+): ImageView {
   const manifest = parseManifest(JSON.parse(row.manifest))
   return {
     ref: formatImageRef(manifest),
@@ -216,6 +232,7 @@ function viewOf(row: ImageRow, signatures: readonly Omit<StoredSignature, 'docum
     createdAt: row.created_at,
     createdBy: row.created_by,
     signatures: signatures.map(signerOf),
+    test: test === undefined ? null : { passed: test.passed === 1, by: test.tested_by, at: test.tested_at },
   }
 }
 

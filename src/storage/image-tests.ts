@@ -33,3 +33,14 @@ export async function findLastTest(
 ): Promise<ImageTestRow | undefined> {
   return (await listImageTests(db, name, version, 1))[0]
 }
+
+/** The latest test of every image version that has one, by `name@version`. */
+export async function listLastTests(db: Queries): Promise<Map<string, ImageTestRow>> {
+  const rows = await db
+    .selectFrom('image_tests')
+    .selectAll()
+    .orderBy('tested_at')
+    .orderBy('passed', 'desc')
+    .execute()
+  return new Map(rows.map((row) => [`${row.name}@${row.version}`, row])) // the last of several stays
+}

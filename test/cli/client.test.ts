@@ -292,7 +292,7 @@ async function publishing(t: Test, openWorld: OpenWorld): Promise<void> {
   await t.test('lists and shows what is published', async (t) => {
     t.equal(
       (await pawl.run(['image', 'list'])).stdout.replaceAll(/[0-9a-f]{12}/g, 'DIGEST______'),
-      'IMAGE      DIGEST          SIZE  BY      AGO\nbig@1      DIGEST______  2.0 MB  admin   0 s\nmade@1     DIGEST______  1.1 kB  admin  24 h\nminimal@1  DIGEST______  3.0 MB  admin  24 h\n',
+      'IMAGE      DIGEST          SIZE  SIGNED  TEST  BY      AGO\nbig@1      DIGEST______  2.0 MB  local   none  admin   0 s\nmade@1     DIGEST______  1.1 kB  local   none  admin  24 h\nminimal@1  DIGEST______  3.0 MB  local   none  admin  24 h\n',
     )
     t.match(
       (await pawl.run(['image', 'show', 'minimal@1'])).stdout,

@@ -7,7 +7,7 @@ import { formatAge, formatSize, formatTime } from '../format.ts'
 import type { AboutFlags } from '../image-about.ts'
 import { showProposed } from '../proposed.ts'
 import type { SigningFlags } from '../signing-key.ts'
-import { toned } from '../text.ts'
+import { operatorName, type Piece, toned } from '../text.ts'
 import { argument, collect } from '../values.ts'
 import { addPruneCommand } from './image-prune.ts'
 import { addSignCommand, withSigningFlags } from './image-sign.ts'
@@ -123,13 +123,17 @@ function showList({ output, io }: Context, images: readonly ImageView[]): void {
       { title: 'IMAGE', min: 16 },
       { title: 'DIGEST', min: 12 },
       { title: 'SIZE', align: 'right', min: 8 },
+      { title: 'SIGNED', min: 6 },
+      { title: 'TEST', min: 6 },
       { title: 'BY', min: 8 },
       { title: 'AGO', align: 'right', min: 6 },
     ],
-    images.map(({ ref, digest, manifest, createdAt, createdBy }) => [
+    images.map(({ ref, digest, manifest, createdAt, createdBy, signatures, test }) => [
       ref,
       digest.slice(0, 12),
       formatSize(manifest.artifacts.reduce((total, { size }) => total + size, 0)),
+      signersOf(signatures),
+      testOf(test),
       createdBy.replace(/^operator:/, ''),
       formatAge(createdAt, io.now()),
     ]),
@@ -138,7 +142,7 @@ function showList({ output, io }: Context, images: readonly ImageView[]): void {
 
 function show(
   { output }: Context,
-  { ref, digest, manifest, createdAt, createdBy, signatures }: ImageView,
+  { ref, digest, manifest, createdAt, createdBy, signatures, test }: ImageView,
 ): void {
   output.fields([
     { name: 'image', value: toned('strong', ref) },
@@ -165,8 +169,22 @@ function show(
           : value,
     })),
     ...signatures.map(signedBy),
+    ...(test === null
+      ? []
+      : [{ name: 'test', value: [testOf(test), `${formatTime(test.at)} by ${operatorName(test.by)}`] }]),
     { name: 'published', value: `${formatTime(createdAt)} by ${createdBy.replace(/^operator:/, '')}` },
   ])
+}
+
+/** Who signed and is trusted still. */
+function signersOf(signatures: readonly SignerView[]): Piece {
+  const good = signatures.filter(({ revokedAt }) => revokedAt === null).map(({ publisher }) => publisher)
+  return good.length === 0 ? toned('warn', 'no') : good.join(', ')
+}
+
+function testOf(test: ImageView['test']): Piece {
+  if (test === null) return 'none'
+  return test.passed ? toned('good', 'passed') : toned('bad', 'failed')
 }
 
 function signedBy({ publisher, signedAt, revokedAt }: SignerView) {

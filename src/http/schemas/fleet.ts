@@ -64,6 +64,10 @@ export const imageAnswer = answers<ImageView>()(
     createdAt: Type.String(),
     createdBy: Type.String(),
     signatures: Type.Array(signer),
+    test: Type.Union([
+      Type.Object({ passed: Type.Boolean(), by: Type.String(), at: Type.String() }),
+      Type.Null(),
+    ]),
   }),
 )
 
