@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import closeWithGrace from 'close-with-grace'
@@ -30,7 +31,12 @@ const local: LocalCommands = {
 
   async scratch() {
     const { startScratch } = await import('./scratch.ts')
-    return startScratch({ clock: io.now, processId: process.pid, templatesFolder })
+    // By itself a signal ends the process without 'exit', and with it nothing that cleans up.
+    process.once('SIGINT', () => process.exit(130))
+    process.once('SIGTERM', () => process.exit(143))
+    const scratch = await startScratch({ clock: io.now, processId: process.pid, templatesFolder })
+    process.once('exit', () => rmSync(scratch.folder, { recursive: true, force: true }))
+    return scratch
   },
 
   async init(flags) {

@@ -13,6 +13,8 @@ import { startServer } from './server.ts'
 /** A whole Pawl of its own in a temporary folder, on loopback, for as long as something is tried on it. */
 export interface ScratchServer {
   readonly dataDir: string
+  /** All there is of it. */
+  readonly folder: string
   readonly close: () => Promise<void>
 }
 
@@ -55,7 +57,7 @@ export async function startScratch(options: ScratchOptions): Promise<ScratchServ
       await server.close()
       await remove()
     }
-    return { dataDir, close }
+    return { dataDir, folder, close }
   } catch (error) {
     await remove()
     throw error

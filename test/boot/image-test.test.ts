@@ -1,10 +1,15 @@
+import { execFileSync, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import t from 'tap'
 import { eventsOf, startSite } from './helpers/site.ts'
 
 /** The gate before a channel: a candidate boots in a machine of its own, and what is written down is what happened. */
+const pawl = join(import.meta.dirname, '../../bin/pawl')
 const site = await startSite()
 t.teardown(() => site.stop())
 
@@ -42,4 +47,32 @@ t.test('one that does not boot fails it, with its own words, and the channel sta
   )
   const history = await site.pawl('channel', 'history', 'pawl-stage3/stable')
   t.match(history, { version: '1', moves: { length: 1 } })
+})
+
+t.test('ended from outside it leaves nothing behind', async (t) => {
+  const temporary = await mkdtemp(join(tmpdir(), 'pawl-gate-'))
+  t.teardown(() => rm(temporary, { recursive: true, force: true }))
+  const argv = ['image', 'test', 'pawl-stage3@1', '--data', site.dataDir]
+  const child = spawn(pawl, argv, {
+    env: { ...process.env, TMPDIR: temporary },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  for await (const line of createInterface(child.stderr)) if (line.startsWith('Pawl: node test')) break
+  const files = await readdir(temporary)
+  t.same(
+    files.map((name) => name.replace(/[^-]+$/, '')).sort(),
+    ['pawl-scratch-', 'pawl-test-'],
+    'a server and a machine are there',
+  )
+  child.stderr.resume()
+  child.kill('SIGTERM')
+  const [code] = await once(child, 'close')
+  t.equal(code, 143)
+  t.same(await readdir(temporary), [])
+  const machines = execFileSync('ps', ['-eo', 'args'], { encoding: 'utf8' }).split('\n')
+  t.same(
+    machines.filter((line) => line.includes(temporary)),
+    [],
+    'no emulator runs',
+  )
 })

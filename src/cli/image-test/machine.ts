@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createWriteStream } from 'node:fs'
+import { createWriteStream, rmSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -67,7 +67,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   const serial = new SerialConsole(join(dir, 'console.log'))
   child.stdout.on('data', (bytes: Buffer) => serial.add(bytes))
   child.stderr.on('data', (bytes: Buffer) => serial.add(bytes))
-  const end = watchEnd(child, options.timeoutSeconds ?? 120, serial)
+  const end = watchEnd(child, options.timeoutSeconds ?? 120, serial, dir)
   await once(child, 'spawn')
   return {
     name: options.name,
@@ -133,15 +133,18 @@ async function makeDisk(
   ]
 }
 
-function watchEnd(child: ChildProcess, timeoutSeconds: number, serial: SerialConsole) {
+function watchEnd(child: ChildProcess, timeoutSeconds: number, serial: SerialConsole, dir: string) {
   let how: MachineEnd = 'off'
   const kill = (why: MachineEnd) => {
     if (child.exitCode !== null || child.signalCode !== null) return
     how = why
     child.kill('SIGKILL')
   }
-  // The machine must not outlive a test that was ended from outside.
-  const onExit = () => kill('killed')
+  // The machine must not outlive a test that was ended from outside, nor its files.
+  const onExit = () => {
+    kill('killed')
+    rmSync(dir, { recursive: true, force: true })
+  }
   process.once('exit', onExit)
   const timer = setTimeout(() => kill('timeout'), timeoutSeconds * 1000)
   const exited = new Promise<MachineEnd>((resolve, reject) => {
