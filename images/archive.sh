@@ -57,11 +57,6 @@ download() {
   done
 }
 
-# describe_deb FILE: its line in a recorded list: NAME=VERSION ARCHITECTURE SHA256.
-describe_deb() {
-  # shellcheck disable=SC2016  # the words are dpkg's
-  printf '%s %s\n' "$(dpkg-deb -W --showformat '${Package}=${Version} ${Architecture}' "$1")" "$(sha256sum "$1" | cut -d' ' -f1)"
-}
 
 # pinned PACKAGE: the package, with the version of the recorded list where there is one.
 pinned() {

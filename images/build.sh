@@ -39,7 +39,7 @@ main() {
     generic) parts='kernel-generic firmware' compress=zstd ;;
     *) stop "unknown kernel \"$flavour\": cloud or generic" ;;
   esac
-  require busybox:busybox-static curl:curl kexec:kexec-tools jq:jq nft:nftables cpio:cpio mksquashfs:squashfs-tools xz:xz-utils zstd:zstd
+  require busybox:busybox-static curl:curl kexec:kexec-tools openssl:openssl jq:jq nft:nftables cpio:cpio mksquashfs:squashfs-tools xz:xz-utils zstd:zstd
   # A dynamic busybox would need its libraries before anything is there.
   ! ldd "$(find_program busybox)" >/dev/null 2>&1 || stop 'busybox is not static: apt-get install -y busybox-static'
   for part in $parts; do
@@ -61,22 +61,17 @@ main() {
 build_stage2() {
   tree=$work/stage2
   base_tree "$tree"
-  add_programs "$tree" curl kexec jq
+  add_programs "$tree" curl kexec jq openssl
   add_drivers "$tree" "$recipes/stage2/modules"
   install -m 755 "$recipes/stage2/init" "$tree/init"
   copy_kernel "$work/out/stage2"
   pack_initramfs "$tree" "$work/out/stage2/initramfs"
-  describe stage2 busybox curl kexec jq
+  describe stage2 busybox curl kexec jq openssl
 }
 
 build_stage3() {
-  tree=$work/stage3
-  base_tree "$tree"
-  add_programs "$tree" curl jq
-  add_drivers "$tree" "$recipes/stage2/modules" "$recipes/stage3/modules"
-  install -m 755 "$recipes/stage3/init" "$tree/init"
   copy_kernel "$work/out/stage3"
-  pack_initramfs "$tree" "$work/out/stage3/initramfs"
+  pack_stage3_initramfs "$work/out/stage3/initramfs"
 
   tree=$work/filesystem
   base_tree "$tree"
@@ -92,11 +87,6 @@ build_stage3() {
   describe stage3 busybox curl jq nft
 }
 
-add_drivers() {
-  add_modules "$@"
-  [ "$flavour" = cloud ] || add_firmware "$1"
-}
-
 # describe STAGE PROGRAM...
 describe() {
   stage=$1
@@ -104,8 +94,8 @@ describe() {
   {
     installed_packages "$@"
     for part in $parts; do cat "$cache/$part/packages.txt"; done
-  } >"$work/out/$stage/packages.txt"
-  write_annotations "$work/out/$stage" "pawl-$stage-$flavour"
+  } | sort -u >"$work/out/$stage/packages.txt"
+  write_annotations "$work/out/$stage" "pawl-$stage-$flavour" "$work/out/$stage/packages.txt"
 }
 
 main "$@"

@@ -1,5 +1,5 @@
 # shellcheck shell=dash
-# shellcheck disable=SC2154,SC2016  # cache, recipes and compress are set by the recipes; the words in quotes are dpkg's
+# shellcheck disable=SC2154,SC2016  # cache, recipes, parts and compress are set by the recipes; the words in quotes are dpkg's
 # What the recipes share. Sourced, never run.
 
 # The date of every file inside an image. Any fixed one would do.
@@ -81,6 +81,12 @@ add_modules() {
   done
 }
 
+# add_drivers TREE LIST...: modules, and what they load where that was fetched.
+add_drivers() {
+  add_modules "$@"
+  case $parts in *firmware*) add_firmware "$1" ;; esac
+}
+
 # add_firmware TREE: the files that the tree's modules name, as far as Debian has them, and nothing else.
 add_firmware() {
   find "$1/usr/lib/modules" -name '*.ko' -exec cat {} + | tr '\0' '\n' | sed -n 's/^firmware=//p' | sort -u |
@@ -137,6 +143,16 @@ pack_initramfs() {
   rm "$work/cpio"
 }
 
+# pack_stage3_initramfs FILE: what fetches the filesystem and makes it the root.
+pack_stage3_initramfs() {
+  tree=$work/stage3
+  base_tree "$tree"
+  add_programs "$tree" curl jq
+  add_drivers "$tree" "$recipes/stage2/modules" "$recipes/stage3/modules"
+  install -m 755 "$recipes/stage3/init" "$tree/init"
+  pack_initramfs "$tree" "$1"
+}
+
 # pack_filesystem TREE FILE
 pack_filesystem() {
   mksquashfs "$1" "$2" -noappend -no-progress -quiet -no-xattrs -all-root \
@@ -160,22 +176,30 @@ installed_packages() {
   done | sed 's/: .*//' | sort -u | xargs dpkg-query -W -f '${Package}=${Version} ${Architecture}\n'
 }
 
-# write_annotations FOLDER RECIPE: what a manifest says about an image, from FOLDER/packages.txt: `pawl image publish --annotations`.
+# write_annotations FOLDER RECIPE LIST...: what a manifest says about an image, from lists of packages; for
+# `pawl image publish --annotations FOLDER/annotations.json`.
 # The bill of materials is a CycloneDX document; scanners find Debian packages by their purl.
 write_annotations() {
-  sort -u -o "$1/packages.txt" "$1/packages.txt"
-  jq -R -s -c --arg recipe "$2" --arg revision "$(recipe_digest)" --arg suite "$(cat "$kernel/suite")" --arg kernel "$release" '
-    def purl: "pkg:deb/debian/\(.name | @uri)@\(.version | @uri)?arch=\(.arch)&distro=\($suite)";
-    [split("\n")[] | select(. != "") | capture("^(?<name>[^=]+)=(?<version>[^ ]+) (?<arch>[^ ]+)")] as $packages |
+  folder=$1 recipe=$2
+  shift 2
+  # Who packed the builder's own packages is not known: not to be taken for Debian's of the same name.
+  awk '{ print $1, $2, (FILENAME ~ /extra-packages/ ? "unknown" : "debian") }' "$@" | sort -u | jq -R -s -c --arg recipe "$recipe" --arg revision "$(recipe_digest)" --arg suite "$(cat "$kernel/suite")" --arg kernel "$release" '
+    def purl: "pkg:deb/\(.vendor)/\(.name | @uri)@\(.version | @uri)?arch=\(.arch)&distro=\($suite)";
+    [split("\n")[] | select(. != "") | capture("^(?<name>[^=]+)=(?<version>[^ ]+) (?<arch>[^ ]+) (?<vendor>[^ ]+)")] as $packages |
     { bomFormat: "CycloneDX", specVersion: "1.6", version: 1,
       metadata: { component: { type: "operating-system", name: $recipe, version: $revision } },
       components: [$packages[] | { type: "library", name, version, purl: purl }] } as $bom |
     { "recipe.name": $recipe, "recipe.digest": "sha256:\($revision)", "kernel.release": $kernel, "debian.suite": $suite,
       "sbom.format": "CycloneDX 1.6 JSON", "sbom.cyclonedx": ($bom | tojson) }
-  ' "$1/packages.txt" >"$1/annotations.json" || stop "cannot describe $1"
+  ' >"$folder/annotations.json" || stop "cannot describe $folder"
 }
 
 # Over all files of the recipes, by name and bytes; not over what documents them.
 recipe_digest() {
   (cd "$recipes" && find . -type f ! -name '*.md' -exec sha256sum {} + | sort -k 2 | sha256sum | cut -d' ' -f1)
+}
+
+# describe_deb FILE: its line in a list: NAME=VERSION ARCHITECTURE SHA256.
+describe_deb() {
+  printf '%s %s\n' "$(dpkg-deb -W --showformat '${Package}=${Version} ${Architecture}' "$1")" "$(sha256sum "$1" | cut -d' ' -f1)"
 }

@@ -3,11 +3,11 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } f
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
-import { cacheFolder, ensureArtifacts, ensureGenericImages } from './helpers/artifacts.ts'
+import { cacheFolder, ensureArtifacts, ensureDebianImage, ensureGenericImages } from './helpers/artifacts.ts'
 import { run } from './helpers/site.ts'
-import { ensureBootTools } from './helpers/tools.ts'
+import { bootPackages, debianPackages, ensureBootTools } from './helpers/tools.ts'
 
-ensureBootTools()
+ensureBootTools(undefined, { ...bootPackages, ...debianPackages })
 const recipes = join(import.meta.dirname, '../../images')
 
 function digests(folder: string): Record<string, string> {
@@ -60,4 +60,37 @@ t.test('the small images are the same bytes, whoever builds them where and when'
 t.test('so are those for real servers', async (t) => {
   const built = dirname(dirname((await ensureGenericImages()).stage2.kernel))
   await comparesWith(t, built, 'build.sh', '--kernel', 'generic')
+})
+
+t.test('so is Debian, and there is nothing in it of the machine that built it', async (t) => {
+  const { filesystem } = await ensureDebianImage()
+  const built = dirname(dirname(filesystem))
+  const list = join(dirname(filesystem), 'packages.txt')
+  await comparesWith(t, built, 'debian/build.sh', '--packages', list)
+
+  const files = await run('unsquashfs', ['-d', '', '-lls', filesystem])
+  const found = (pattern: RegExp): string[] => files.split('\n').filter((line) => pattern.test(line))
+  t.match(found(/ \/etc\/machine-id$/), [/ 0 \d{4}-/], 'machine-id is empty')
+  t.same(
+    found(/ssh_host_|authorized_keys|\/etc\/hostname$|var\/lib\/systemd\/random-seed/),
+    [],
+    'no keys, no name',
+  )
+  t.same(
+    found(/^-.* \/var\/(log|cache)\/|^-.* \/var\/lib\/apt\/lists\/(?!lock)|99mmdebstrap|sources\.list$/),
+    [],
+  )
+  for (const name of ['sshd', 'containerd', 'conntrack', 'ebtables', 'ethtool', 'iptables', 'socat'])
+    t.equal(found(new RegExp(`/s?bin/${name}( -> .*)?$`)).length, 1, name)
+
+  const said = JSON.parse(readFileSync(join(dirname(filesystem), 'annotations.json'), 'utf8'))
+  const purls = JSON.parse(said['sbom.cyclonedx']).components.map((c: { purl: string }) => c.purl)
+  for (const line of readFileSync(list, 'utf8').trimEnd().split('\n')) {
+    const [, name = '', version = '', architecture = ''] = /^(\S+)=(\S+) (\S+) [0-9a-f]{64}$/.exec(line) ?? []
+    const purl = `pkg:deb/debian/${encodeURIComponent(name)}@${encodeURIComponent(version)}?arch=${architecture}`
+    t.ok(
+      purls.some((other: string) => other.startsWith(`${purl}&`)),
+      name,
+    )
+  }
 })

@@ -63,6 +63,15 @@ export async function ensureGenericImages(
   return { stage2: filesOf(join(built, 'stage2')), stage3: withFilesystem(join(built, 'stage3')) }
 }
 
+/** The Debian stage 3. Two minutes the first time. */
+export async function ensureDebianImage(
+  say: (line: string) => void = () => undefined,
+): Promise<BootArtifacts['stage3']> {
+  const parts = ['kernel-generic', 'firmware', 'debian']
+  const { built } = await ensureBuilt('debian', parts, ['debian/build.sh'], say)
+  return withFilesystem(join(built, 'debian'))
+}
+
 function filesOf(folder: string): ImageFiles {
   return {
     kernel: join(folder, 'vmlinuz'),
@@ -137,6 +146,7 @@ async function buildKey(cache: string, parts: readonly string[]): Promise<string
     'libc6',
     'kexec-tools',
     'jq',
+    'openssl',
     'nftables',
     'squashfs-tools',
     'zstd',

@@ -1,0 +1,49 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { ensureDebianImage } from './helpers/artifacts.ts'
+import { applyProfile, eventsOf, freePort, pawlLines, profile, startSite } from './helpers/site.ts'
+import { debianPackages, ensureBootTools } from './helpers/tools.ts'
+
+/** A whole Debian as stage 3: systemd, sshd, containerd. */
+ensureBootTools(undefined, { ...debianPackages })
+const site = await startSite()
+t.teardown(() => site.stop())
+const debian = await ensureDebianImage()
+
+t.test('a machine boots Debian to ready, with host keys of its own that the server was told', async (t) => {
+  const files = [
+    '--kernel',
+    debian.kernel,
+    '--initramfs',
+    debian.initramfs,
+    '--filesystem',
+    debian.filesystem,
+  ]
+  await site.pawl('image', 'publish', 'debian@1', ...files, '--min-memory', '1536')
+  await applyProfile(
+    site,
+    profile('quiet').replaceAll('pawl-stage3@1', 'debian@1').replace('pawl.after=poweroff ', ''),
+  )
+  const autoexec = await site.addNode('server')
+  const sshPort = await freePort()
+  const machine = await site.powerOn('server', autoexec, { memoryMiB: 2048, sshPort, timeoutSeconds: 400 })
+  t.teardown(() => machine.powerOff())
+  await machine.waitFor('pawl: ready', 400)
+  t.comment(pawlLines(machine))
+  const console = machine.console()
+  t.match(console, /^pawl: stage3: system is running: ssh active, containerd active/m, 'every unit started')
+  t.notMatch(console, 'pawl: stage3: unit failed')
+  t.match(console, /^pawl: stage3: unprivileged access to the boot listener is blocked/m)
+
+  const scanned = await promisify(execFile)('ssh-keyscan', ['-T', '60', '-p', String(sshPort), '127.0.0.1'])
+  const keys = scanned.stdout
+    .split('\n')
+    .filter((line) => /^\[127/.test(line))
+    .map((line) => line.split(' ').slice(1).join(' '))
+  t.same(keys.map((key) => key.split(' ')[0]).sort(), ['ecdsa-sha2-nistp256', 'ssh-ed25519'], 'sshd answers')
+  const [event] = await eventsOf(site, '--node', 'server', '--kind', 'session-ready')
+  t.same(event?.detail.sshHostKeys.toSorted(), keys.toSorted(), 'what the server knows is what sshd has')
+  const { stages } = await site.pawl('node', 'timeline', 'server')
+  t.comment(stages.map((s: { stage: string; seconds: number }) => `${s.stage} ${s.seconds} s`).join(', '))
+})
