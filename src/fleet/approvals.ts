@@ -57,7 +57,7 @@ const appliers: Readonly<Record<ProposalKind, Applier>> = {
     const { channel, asked } = document as unknown as RolloutDocument // written by startIn
     return startIn(change, parseChannelRef(channel), asked, { dryRun: false, approval })
   },
-  image: (change, proposal) => publishProposed(change, imageOf(proposal)),
+  image: (change, proposal, approval) => publishProposed(change, imageOf(proposal), approval),
   publisher: (change, { document }) => registerPublisherIn(change, document as unknown as NewPublisher), // written by registerPublisher
 }
 

@@ -15,7 +15,7 @@ import type { ImageRow } from '../storage/tables.ts'
 import { type By, type Change, change } from './change.ts'
 import { isStage2Image } from './channel-rules.ts'
 import { checkScope } from './operators.ts'
-import { type ProposalView, propose } from './proposals.ts'
+import { type Approval, type ProposalView, propose } from './proposals.ts'
 import { refuseRemoved } from './prune.ts'
 import {
   readSignature,
@@ -123,10 +123,14 @@ function proposeImage(change: Change, manifest: Manifest, signature: unknown): P
 }
 
 /** Publishes a proposed image, in the transaction that approves it. Its bytes have been read back before. */
-export async function publishProposed(change: Change, { manifest, signature }: ProposedImage): Promise<void> {
+export async function publishProposed(
+  change: Change,
+  { manifest, signature }: ProposedImage,
+  { proposedBy }: Approval,
+): Promise<void> {
   checkScope(change.by, manifest.name)
   const published = { ref: formatImageRef(manifest), digest: manifestDigest(manifest) }
-  await insertOnce(change, manifest, published)
+  await insertOnce(change, manifest, published, proposedBy)
   if (signature === undefined) return
   await storeSignature(change, manifest, await readSignature(change.tx, signature, manifest, change.now))
 }
@@ -136,8 +140,9 @@ async function insertOnce(
   change: Change,
   manifest: Manifest,
   published: { readonly ref: string; readonly digest: string },
+  publisher = change.by.actor,
 ): Promise<boolean> {
-  const { tx, now, by, note } = change
+  const { tx, now, note } = change
   await refuseRemoved(
     change,
     manifest.artifacts.map(({ digest }) => digest),
@@ -148,7 +153,7 @@ async function insertOnce(
     manifest: canonicalJson(manifest),
     digest: published.digest,
     created_at: now.toISOString(),
-    created_by: by.actor,
+    created_by: publisher,
   })
   if (added) {
     await note('image-published', null, { image: published.ref, digest: published.digest })
