@@ -1,11 +1,16 @@
 import {
+  oneOf,
+  parseArtifacts,
   parseDatabase,
+  parseEndpoint,
+  parseFile,
   parseListen,
   parseLogLevel,
   parseName,
   parsePath,
   parseProxy,
   parsePublicUrl,
+  parseRegion,
   parseTftpListen,
   wholeNumber,
 } from './config-values.ts'
@@ -16,6 +21,7 @@ export interface Setting<T> {
   readonly env: `PAWL_${string}`
   readonly unit:
     | 'path'
+    | 'file'
     | 'HOST:PORT'
     | 'URL'
     | 'name'
@@ -89,6 +95,44 @@ export const settings = {
       'A file for SQLite, or a `postgres://` URL. Without it: `pawl.db` in the data folder. A flag shows its password to every user of the machine: use the file or the variable.',
     parse: parseDatabase,
     secret: true,
+  },
+  artifacts: {
+    ...named('artifacts', 'URL', null),
+    meaning:
+      'Where images’ files are kept: a folder, or `s3://BUCKET[/PREFIX]`. Without it: `artifacts` in the data folder.',
+    parse: parseArtifacts,
+  },
+  s3Endpoint: {
+    ...named('s3-endpoint', 'URL', null),
+    meaning: 'The S3-compatible object storage. Without it: AWS.',
+    parse: parseEndpoint,
+  },
+  s3PublicEndpoint: {
+    ...named('s3-public-endpoint', 'URL', null),
+    meaning: 'The same as machines reach it, for profiles with `redirects: true`. Without it: `s3Endpoint`.',
+    parse: parseEndpoint,
+  },
+  s3Region: {
+    ...named('s3-region', 'name', 'us-east-1'),
+    meaning: 'Its region, which signatures name.',
+    parse: parseRegion,
+  },
+  s3Addressing: {
+    ...named('s3-addressing', 'word', 'path'),
+    meaning: 'Where a URL names the bucket: `path` or `host`.',
+    parse: oneOf('path', 'host'),
+  },
+  s3CredentialsFile: {
+    ...named('s3-credentials-file', 'file', null),
+    meaning:
+      'A file (0600) with lines `aws_access_key_id = …` and `aws_secret_access_key = …`. Without it: the SDK’s own places, such as `AWS_ACCESS_KEY_ID` or the role of the machine.',
+    parse: parseFile,
+  },
+  s3CaFile: {
+    ...named('s3-ca-file', 'file', null),
+    meaning:
+      'The CA of its certificate, PEM, for the server and for machines. Without it: the system’s CAs; for machines ours.',
+    parse: parseFile,
   },
   trustedProxies: {
     ...named('trusted-proxies', 'address', null),

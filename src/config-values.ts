@@ -76,6 +76,12 @@ export function parsePath(text: string): string {
   return text
 }
 
+/** Reads a file name. */
+export function parseFile(text: string): string {
+  if (text.trim() === '' || text.includes('\0')) throw new ValueFault('the name of a file')
+  return text
+}
+
 /** Reads where the database is: a `postgres://` URL, or a file for SQLite. */
 export function parseDatabase(text: string): string {
   const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
@@ -86,6 +92,47 @@ export function parseDatabase(text: string): string {
   ) {
     throw new ValueFault('a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME')
   }
+  return text
+}
+
+/** Where artifacts are kept. */
+export type ArtifactPlace =
+  | { readonly kind: 'folder'; readonly path: string }
+  /** `prefix` is empty or ends in a slash. */
+  | { readonly kind: 's3'; readonly bucket: string; readonly prefix: string }
+
+/** Reads where artifacts are kept: a folder, or `s3://BUCKET[/PREFIX]`. */
+export function parseArtifacts(text: string): ArtifactPlace {
+  const isFolder = !/^[a-z][a-z0-9+.-]*:\/\//i.test(text) && text.trim() !== '' && !text.includes('\0')
+  if (isFolder) return Object.freeze({ kind: 'folder', path: text })
+  const [, bucket, path = ''] =
+    /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([\w./-]*))?$/.exec(text) ?? []
+  const parts = path.split('/').filter((part) => part !== '')
+  if (bucket === undefined || parts.includes('..') || parts.includes('.') || path.length > 512)
+    throw new ValueFault('a folder, or s3://BUCKET or s3://BUCKET/PREFIX with letters, digits and ._-/')
+  return Object.freeze({ kind: 's3', bucket, prefix: parts.map((part) => `${part}/`).join('') })
+}
+
+/** Reads the address of an object store; without a path, and without a user, since a log may show it. */
+export function parseEndpoint(text: string): string {
+  const url = /^https?:\/\/[^\s/\\?#@]+\/?$/.test(text) && URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined || url.port === '0')
+    throw new ValueFault('https://HOST[:PORT] or http://HOST[:PORT], without user, path or query')
+  return url.origin
+}
+
+/** A parser for one of a few words. */
+export function oneOf<Word extends string>(...words: readonly Word[]): (text: string) => Word {
+  return (text) => {
+    const word = words.find((known) => known === text)
+    if (word === undefined) throw new ValueFault(`one of ${words.join(', ')}`)
+    return word
+  }
+}
+
+/** Reads the name of a region. */
+export function parseRegion(text: string): string {
+  if (!/^[A-Za-z0-9-]{1,64}$/.test(text)) throw new ValueFault('the name of a region, like eu-central-1')
   return text
 }
 

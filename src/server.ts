@@ -16,8 +16,9 @@ import { PawlError } from './errors.ts'
 import { pauseOverdueRollouts } from './fleet/rollouts.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
-import { type ArtifactStore, openArtifactStore } from './images/artifacts.ts'
+import type { ArtifactStore } from './images/artifacts.ts'
 import { openArtifactCache } from './images/cache.ts'
+import { openArtifacts } from './open-artifacts.ts'
 import { openAuthority } from './pki/authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
 import { settingsKey } from './pki/settings-key.ts'
@@ -76,7 +77,10 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
   const authority = openAuthority(config.dataDir)
   const settings = bootSettings(options)
   const context = openContext(options, storage, authority.rootCertificate, settings)
-  const artifacts = await openArtifacts(options)
+  const artifacts = await openArtifacts(config, log)
+  await artifacts
+    .tidy(clock())
+    .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   const names = namesOf(options)
   const bootTls = await loadTls(authority, { kind: 'boot', names, now: clock() })
   const operatorTls = await loadTls(authority, { kind: 'operator', names, now: clock() })
@@ -103,18 +107,6 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     { app: operator, tls: operatorTls },
   ]
   return { context, settings, artifacts, listeners, boot, operator }
-}
-
-async function openArtifacts({ config, clock }: ServerOptions): Promise<ArtifactStore> {
-  const artifacts = await openArtifactStore(join(config.dataDir, 'artifacts'), {
-    limits: {
-      artifactBytes: config.maxArtifactBytes,
-      spoolBytes: config.maxUploadsMiB * 2 ** 20,
-      reserveBytes: config.refusalDiskReserveMiB * 2 ** 20,
-    },
-  })
-  await artifacts.tidy(clock())
-  return artifacts
 }
 
 function openContext(

@@ -1,0 +1,64 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import type { Config } from './config.ts'
+import { isPawlError, PawlError } from './errors.ts'
+import { type ArtifactStore, openArtifactStore, storeOver } from './images/artifacts.ts'
+import type { S3Settings } from './images/s3-client.ts'
+import { openS3Shelf } from './images/s3-store.ts'
+import { openSpool, type SpoolOptions } from './images/spool.ts'
+import { readSecretFile } from './pki/key-file.ts'
+
+/**
+ * Opens the artifacts where the settings say. A wrong bucket or credentials stop the start; object storage that does not
+ * answer just now does not: all but downloads and publishing works without it.
+ */
+export async function openArtifacts(config: Config, log: Logger): Promise<ArtifactStore> {
+  const place = config.artifacts ?? { kind: 'folder', path: join(config.dataDir, 'artifacts') }
+  const options: SpoolOptions = {
+    limits: {
+      artifactBytes: config.maxArtifactBytes,
+      spoolBytes: config.maxUploadsMiB * 2 ** 20,
+      reserveBytes: config.refusalDiskReserveMiB * 2 ** 20,
+    },
+  }
+  if (place.kind === 'folder') return openArtifactStore(place.path, options)
+  const shelf = await openS3Shelf({
+    bucket: place.bucket,
+    prefix: place.prefix,
+    endpoint: config.s3Endpoint,
+    publicEndpoint: config.s3PublicEndpoint,
+    region: config.s3Region,
+    addressing: config.s3Addressing,
+    credentials: readCredentials(config.s3CredentialsFile),
+    ca: readCa(config.s3CaFile),
+  })
+  await shelf.check().catch((error: unknown) => {
+    if (!isPawlError(error, 'store-unavailable')) throw error
+    log.warn({ err: error }, 'the object storage does not answer; it is asked again when it is needed')
+  })
+  return storeOver(shelf, await openSpool(join(config.dataDir, 'spool'), options))
+}
+
+/** The file in the form that AWS's own tools write; of several profiles the first counts. */
+function readCredentials(file: string | undefined): S3Settings['credentials'] {
+  if (file === undefined) return undefined
+  const text = readSecretFile(file, 'make it with aws_access_key_id and aws_secret_access_key, mode 0600')
+  const lineOf = (name: string): string => {
+    const [, value] = new RegExp(`^\\s*${name}\\s*=\\s*(\\S+)\\s*$`, 'm').exec(text) ?? []
+    if (value === undefined) throw new PawlError('usage', `${file} has no line "${name} = …"`)
+    return value
+  }
+  return { accessKeyId: lineOf('aws_access_key_id'), secretAccessKey: lineOf('aws_secret_access_key') }
+}
+
+function readCa(file: string | undefined): string | undefined {
+  if (file === undefined) return undefined
+  try {
+    const text = readFileSync(file, 'utf8')
+    if (text.includes('-----BEGIN CERTIFICATE-----')) return text
+  } catch (cause) {
+    throw new PawlError('usage', `the CA of the object storage, ${file}, cannot be read`, { cause })
+  }
+  throw new PawlError('usage', `the CA of the object storage, ${file}, is not a PEM certificate`)
+}
