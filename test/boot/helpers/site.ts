@@ -11,6 +11,7 @@ import { type BootArtifacts, ensureArtifacts, type IpxeSuite } from './artifacts
 import { ensureBootTools } from './tools.ts'
 
 const pawl = join(import.meta.dirname, '../../../bin/pawl')
+const trustRecipe = join(import.meta.dirname, '../../../images/trust.sh')
 
 /** A Pawl server of its own in a temporary folder, with two images and a profile, run and asked as a user does. */
 export interface Site {
@@ -144,6 +145,15 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
   }
 }
 
+/** The stage-2 initramfs as this site would publish it: it trusts the site's own publisher. */
+export async function trustedInitramfs(site: Site, ...flags: string[]): Promise<string> {
+  const out = join(site.dataDir, '..', 'stage2-initramfs')
+  const publisher = join(site.dataDir, 'publisher.crt')
+  const { initramfs } = site.artifacts.stage2
+  await run('sh', [trustRecipe, '--initramfs', initramfs, '--publisher', publisher, '--out', out, ...flags])
+  return out
+}
+
 async function publish(site: Site): Promise<void> {
   const { stage2, stage3 } = site.artifacts
   const image = ['--min-memory', '256']
@@ -154,7 +164,7 @@ async function publish(site: Site): Promise<void> {
     '--kernel',
     stage2.kernel,
     '--initramfs',
-    stage2.initramfs,
+    await trustedInitramfs(site),
     ...image,
   )
   const filesystem = ['--filesystem', stage3.filesystem]

@@ -10,6 +10,7 @@ export const bootPackages = {
   cpio: '/usr/bin/cpio',
   curl: '/usr/bin/curl',
   jq: '/usr/bin/jq',
+  openssl: '/usr/bin/openssl',
   nftables: '/usr/sbin/nft',
   'squashfs-tools': '/usr/bin/mksquashfs',
   'xz-utils': '/usr/bin/xz',
