@@ -3,7 +3,7 @@ export type { ChangedChannel, ChannelHistory, ChannelView } from '../fleet/chann
 export type { PendingMachine } from '../fleet/enrolment.ts'
 export type { EventView, VerificationView } from '../fleet/event-view.ts'
 export type { ImageTestView } from '../fleet/image-tests.ts'
-export type { ImageEvidence, ImageView, PublishedImage } from '../fleet/images.ts'
+export type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../fleet/images.ts'
 export type { NodeView } from '../fleet/node-view.ts'
 export type { IssuedOperator, OperatorView } from '../fleet/operators.ts'
 export type { AppliedProfile, ProfileView } from '../fleet/profiles.ts'

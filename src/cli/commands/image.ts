@@ -12,6 +12,7 @@ import { argument, collect } from '../values.ts'
 import { addPruneCommand } from './image-prune.ts'
 import { addSignCommand, withSigningFlags } from './image-sign.ts'
 import { addImageTestCommand } from './image-test.ts'
+import { addVerifyCommands } from './image-verify.ts'
 
 interface PublishFlags extends AboutFlags, SigningFlags {
   readonly kernel: string
@@ -27,6 +28,7 @@ export function addImageCommands(program: Command, context: Context): void {
   const image = program.command('image').description('What machines boot: publish, sign and look.')
   addPublish(image, context)
   addSignCommand(image, context)
+  addVerifyCommands(image, context)
   addList(image, context)
   addShow(image, context)
   addImageTestCommand(image, context)
