@@ -119,6 +119,7 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
         : {
             stage2: pinned.images.stage2.digest,
             stage3: pinned.images.stage3.digest,
+            signedBy: { stage2: pinned.images.stage2.signedBy, stage3: pinned.images.stage3.signedBy },
             ...viaOf(pinned.images),
           }),
       ...(pinned.chain === undefined ? {} : { imagesVersion: pinned.chain.imagesVersion }),

@@ -122,8 +122,7 @@ export async function checkFiles(
   const checked: Checked[] = []
   for (const artifact of manifest.artifacts) {
     const path = paths[artifact.role]
-    if (path === undefined)
-      throw new PawlError('usage', `give --${artifact.role}: the image has one`)
+    if (path === undefined) throw new PawlError('usage', `give --${artifact.role}: the image has one`)
     checked.push(await checkFile(artifact, path))
   }
   return checked

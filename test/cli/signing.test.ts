@@ -190,10 +190,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       (await verify('--kernel', at('other'), '--initramfs', at('initramfs'))).stderr,
       /^error: the kernel .*other has SHA-256/,
     )
-    t.match(
-      (await verify('--kernel', at('kernel'))).stderr,
-      /give --initramfs: the image has one/,
-    )
+    t.match((await verify('--kernel', at('kernel'))).stderr, /give --initramfs: the image has one/)
     t.match((await verify('--trust', at('farm.crt'))).stderr, /small@1 is signed by local only/)
     t.match(await verify('--trust', join(dataDir, 'publisher.crt')), { exit: 0 })
     t.match((await verify('--trust', join(dataDir, 'ca.crt'))).stderr, /is a CA/)

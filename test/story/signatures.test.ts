@@ -131,6 +131,8 @@ await forEachDatabase(t, async (t, openWorld) => {
     await storeProfile(world, { ...demoProfile, publishers: ['other'] })
     const machine = machineOf(secret)
     const { stage2 } = await boot(world, machine, 'handover')
+    const [opened] = await world.events({ kind: 'session-opened' })
+    t.same(opened?.detail.signedBy, { stage2: ['other'], stage3: ['other'] }, 'the event says who')
     const { document } = await askStage(world, machine, 'stage2', stage2)
     const [signature, ...more] = document.signatures as string[]
     t.same(more, [], 'the other publisher is not on the list')
