@@ -23,7 +23,9 @@ t.test('a machine boots Debian to ready, with host keys of its own that the serv
   await site.pawl('image', 'publish', 'debian@1', ...files, '--min-memory', '1536')
   await applyProfile(
     site,
-    profile('quiet').replaceAll('pawl-stage3@1', 'debian@1').replace('pawl.after=poweroff ', ''),
+    profile('quiet')
+      .replaceAll(/pawl-stage3[@/]\w+/g, 'debian@1')
+      .replace('pawl.after=poweroff ', ''),
   )
   const autoexec = await site.addNode('server')
   const sshPort = await freePort()

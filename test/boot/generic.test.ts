@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { ensureGenericImages } from './helpers/artifacts.ts'
-import { applyProfile, eventsOf, pawlLines, profile, startSite } from './helpers/site.ts'
+import { applyProfile, eventsOf, pawlLines, profile, startSite, trusting } from './helpers/site.ts'
 
 /** The images for real servers, on a machine whose network adapter is a real one's. */
 const site = await startSite()
@@ -10,7 +10,8 @@ const { stage2, stage3 } = await ensureGenericImages()
 
 t.test('a machine with an Intel 82574L boots the generic images to ready', async (t) => {
   const kernel = (files: typeof stage2) => ['--kernel', files.kernel, '--initramfs', files.initramfs]
-  await site.pawl('image', 'publish', 'generic-stage2@1', ...kernel(stage2))
+  const trusted = { ...stage2, initramfs: await trusting(site, stage2.initramfs) }
+  await site.pawl('image', 'publish', 'generic-stage2@1', ...kernel(trusted))
   await site.pawl(
     'image',
     'publish',
@@ -19,7 +20,7 @@ t.test('a machine with an Intel 82574L boots the generic images to ready', async
     '--filesystem',
     stage3.filesystem,
   )
-  await applyProfile(site, profile().replaceAll('pawl-stage', 'generic-stage'))
+  await applyProfile(site, profile().replaceAll(/pawl-stage(\d)[@/]\w+/g, 'generic-stage$1@1'))
   const autoexec = await site.addNode('metal')
   const machine = await site.powerOn('metal', autoexec, { nic: 'e1000e', timeoutSeconds: 300 })
   t.teardown(() => machine.powerOff())

@@ -14,9 +14,9 @@ const site = await startSite()
 t.teardown(() => site.stop())
 
 t.test('a candidate that boots passes its test, and the channel takes it', async (t) => {
-  await site.pawl('channel', 'protect', 'pawl-stage3/stable', '--require-test')
+  await site.pawl('channel', 'protect', 'pawl-stage3/tested', '--require-test')
   await t.rejects(
-    site.pawl('channel', 'set', 'pawl-stage3/stable', '1'),
+    site.pawl('channel', 'set', 'pawl-stage3/tested', '1'),
     /takes tested versions only, and pawl-stage3@1 has no test/,
   )
   const passed = await site.pawl('image', 'test', 'pawl-stage3@1')
@@ -26,7 +26,7 @@ t.test('a candidate that boots passes its test, and the channel takes it', async
     ['stage1', 'stage2', 'stage3', 'join', 'report'],
   )
   t.comment(`the test boot took ${passed.detail.seconds} s`)
-  t.match(await site.pawl('channel', 'set', 'pawl-stage3/stable', '1'), { version: '1', changed: true })
+  t.match(await site.pawl('channel', 'set', 'pawl-stage3/tested', '1'), { version: '1', changed: true })
 })
 
 t.test('one that does not boot fails it, with its own words, and the channel stays', async (t) => {
@@ -42,10 +42,10 @@ t.test('one that does not boot fails it, with its own words, and the channel sta
   const [last] = (await eventsOf(site, '--kind', 'image-tested')).slice(-1)
   t.match(last?.detail, { image: 'pawl-stage3@bad', passed: false })
   await t.rejects(
-    site.pawl('channel', 'set', 'pawl-stage3/stable', 'bad'),
+    site.pawl('channel', 'set', 'pawl-stage3/tested', 'bad'),
     /takes tested versions only, and pawl-stage3@bad failed its last one/,
   )
-  const history = await site.pawl('channel', 'history', 'pawl-stage3/stable')
+  const history = await site.pawl('channel', 'history', 'pawl-stage3/tested')
   t.match(history, { version: '1', moves: { length: 1 } })
 })
 

@@ -61,7 +61,7 @@ export const profile = (more = ''): string => `name: demo
 kernelArguments: console=ttyS0 pawl.after=poweroff pawl.reboot_delay=2 ${more}
 boot:
   stage2: pawl-stage2@1
-  stage3: pawl-stage3@1
+  stage3: pawl-stage3/stable
   join: { kind: none, settings: { cluster: demo } }
 reinstall:
   stage2: pawl-stage2@1
@@ -146,10 +146,14 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
 }
 
 /** The stage-2 initramfs as this site would publish it: it trusts the site's own publisher. */
-export async function trustedInitramfs(site: Site, ...flags: string[]): Promise<string> {
+export function trustedInitramfs(site: Site, ...flags: string[]): Promise<string> {
+  return trusting(site, site.artifacts.stage2.initramfs, ...flags)
+}
+
+/** Another stage-2 initramfs, made to trust the site's own publisher. */
+export async function trusting(site: Site, initramfs: string, ...flags: string[]): Promise<string> {
   const out = join(site.dataDir, '..', 'stage2-initramfs')
   const publisher = join(site.dataDir, 'publisher.crt')
-  const { initramfs } = site.artifacts.stage2
   await run('sh', [trustRecipe, '--initramfs', initramfs, '--publisher', publisher, '--out', out, ...flags])
   return out
 }
@@ -179,6 +183,7 @@ async function publish(site: Site): Promise<void> {
     ...filesystem,
     ...image,
   )
+  await site.pawl('channel', 'set', 'pawl-stage3/stable', '1')
   await applyProfile(site, profile())
 }
 
