@@ -7,7 +7,8 @@ type Detail = EventView['detail']
 
 /** What these kinds say of themselves beyond their name. Others show their details as they are. */
 const words: Readonly<Record<string, (detail: Detail) => string>> = {
-  refused: (detail) => `refused${stageOf(detail.request)}: ${causeOf(detail.cause)}`,
+  refused: (detail) =>
+    `refused${stageOf(detail.request)}: ${causeOf(detail.cause)}${detail.image === undefined ? '' : ` (${text(detail.image)})`}`,
   'refusals-counted': (detail) => `${count(Number(detail.count), 'more refusal')}: ${causeOf(detail.cause)}`,
   'attempt-failed': (detail) => `the node reported${stageOf(detail.stage)}: ${text(detail.message)}`,
   'answer-repeated': (detail) => `the answer${stageOf(detail.stage)} was lost, and given again under its key`,
@@ -51,6 +52,10 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'image-tested': (detail) =>
     `${text(detail.image)} ${detail.passed === true ? 'passed' : 'failed'} its test`,
   'image-published': (detail) => `image ${text(detail.image)}`,
+  'image-signed': (detail) => `publisher ${text(detail.publisher)} signed image ${text(detail.image)}`,
+  'publisher-registered': (detail) =>
+    `publisher ${text(detail.publisher)} may sign images: ${text(detail.subject)}`,
+  'publisher-revoked': (detail) => `publisher ${text(detail.publisher)} was revoked`,
 }
 
 /** The kinds that a timeline shows as problems. */

@@ -3,6 +3,8 @@ import { canonicalJson } from '../domain/canonical-json.ts'
 import {
   type Artifact,
   type ArtifactRole,
+  artifactOfRole,
+  artifactRoles,
   formatImageRef,
   type Manifest,
   manifestDigest,
@@ -126,6 +128,20 @@ export async function checkFiles(
     checked.push(await checkFile(artifact, path))
   }
   return checked
+}
+
+/** Hashes the files that are given; throws `digest-mismatch`, and `usage` for one that the image does not have. */
+export async function checkGiven(
+  manifest: Manifest,
+  paths: Readonly<Record<ArtifactRole, string | undefined>>,
+): Promise<void> {
+  for (const role of artifactRoles) {
+    const path = paths[role]
+    if (path === undefined) continue
+    const artifact = artifactOfRole(manifest, role)
+    if (artifact === undefined) throw new PawlError('usage', `the image has no ${role}: leave --${role} out`)
+    await checkFile(artifact, path)
+  }
 }
 
 async function checkFile({ role, digest, size }: Artifact, path: string): Promise<Checked> {

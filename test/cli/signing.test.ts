@@ -94,7 +94,7 @@ await forEachDatabase(t, async (t, openWorld) => {
   await t.test(
     'the data folder’s own publisher signs by itself; without it a note says what comes of it',
     async (t) => {
-      const { at, pawl, publish, dataDir } = await open(t)
+      const { at, pawl, publish, dataDir, files } = await open(t)
       t.match(await publish('small@1'), { exit: 0, stdout: /^[0-9a-f]{64}\n$/ })
       t.match((await pawl({}, 'image', 'show', 'small@1')).stdout, /signed +by local, /)
       rmSync(join(dataDir, 'publisher.key'))
@@ -106,7 +106,17 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.match((await pawl({}, 'image', 'sign', 'small@2')).stderr, /there is no key to sign with/)
       await pawl({}, 'publisher', 'add', 'farm', '--cert', at('farm.crt'))
       const signing = ['--sign-key', at('farm.key'), '--sign-cert', at('farm.crt')]
-      const sign = () => pawl({}, 'image', 'sign', 'small@2', ...signing)
+      const sign = () => pawl({}, 'image', 'sign', 'small@2', ...signing, ...files)
+      const checks: [flags: string[], says: RegExp][] = [
+        [
+          ['--digest', 'a'.repeat(64)],
+          /^error: the server's manifest of small@2 has digest [0-9a-f]{64}, not a{64}/,
+        ],
+        [['--initramfs', at('other')], /^error: the initramfs .*other has SHA-256/],
+        [['--filesystem', at('other')], /^error: the image has no filesystem/],
+      ]
+      for (const [flags, says] of checks)
+        t.match((await pawl({}, 'image', 'sign', 'small@2', ...signing, ...flags)).stderr, says)
       t.match(await sign(), { exit: 0, stdout: 'small@2 is signed by publisher "farm"\n' })
       t.match(await sign(), { exit: 0, stdout: 'publisher "farm" had signed small@2 before\n' })
       t.match(await publish('small@2', ...signing), { exit: 0, stderr: /published already, the same/ })

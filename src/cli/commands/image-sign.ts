@@ -7,6 +7,13 @@ import { withExamples } from '../examples.ts'
 import type { SigningFlags } from '../signing-key.ts'
 import { argument } from '../values.ts'
 
+interface SignFlags extends SigningFlags {
+  readonly digest?: string
+  readonly kernel?: string
+  readonly initramfs?: string
+  readonly filesystem?: string
+}
+
 /** The flags of commands that sign. */
 export function withSigningFlags(command: Command): Command {
   return command
@@ -19,13 +26,18 @@ export function addSignCommand(image: Command, context: Context): void {
   const command = image
     .command('sign')
     .description(
-      'Sign an image that is published: its manifest, and each artifact by its digest there. Nothing is downloaded.',
+      'Sign an image that is published: its manifest, and each artifact by its digest there. Nothing is downloaded: what the server says the image is can be held against the digest that publish printed, or against files.',
     )
     .argument('<name@version>', 'the image')
-    .action((text: string, flags: SigningFlags) =>
+    .option('--digest <SHA256>', 'the digest of the manifest, as publish printed it')
+    .option('--kernel <F>', 'the kernel that it must have')
+    .option('--initramfs <F>', 'the initramfs that it must have')
+    .option('--filesystem <F>', 'the filesystem that it must have')
+    .action((text: string, flags: SignFlags) =>
       withApi(context, async (api) => {
         const { parseImageRef, parseManifest } = await import('../../domain/image.ts')
         const { findSigner, refuseOtherManifest } = await import('../signing-key.ts')
+        const { checkGiven } = await import('../verify-image.ts')
         const { name, version } = argument(text, parseImageRef)
         const signer = await findSigner(context, api, flags)
         if (signer === undefined) {
@@ -35,7 +47,9 @@ export function addSignCommand(image: Command, context: Context): void {
         }
         const { manifest: shown, digest } = await api.get<ImageView>(`/images${pathOf(name, version)}`)
         const manifest = parseManifest(shown)
-        refuseOtherManifest(manifest, `${name}@${version}`, digest)
+        refuseOtherManifest(manifest, `${name}@${version}`, flags.digest ?? digest)
+        const { kernel, initramfs, filesystem } = flags
+        await checkGiven(manifest, { kernel, initramfs, filesystem })
         const path = `/images${pathOf(name, version)}/signatures`
         const signed = await api.post<SignedImage>(path, signer.sign(manifest))
         answer(context, signed, () =>
@@ -48,5 +62,8 @@ export function addSignCommand(image: Command, context: Context): void {
       }),
     )
   withSigningFlags(command)
-  withExamples(command, ['pawl image sign worker@2 --sign-key ci.key --sign-cert ci.crt'])
+  withExamples(command, [
+    'pawl image sign worker@2 --sign-key ci.key --sign-cert ci.crt',
+    'pawl image sign worker@2 --kernel vmlinuz --initramfs initrd',
+  ])
 }
