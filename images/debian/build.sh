@@ -106,8 +106,8 @@ collect_additions() {
 
 install_system() {
   include=$(sed -n 's/^Package: //p' "$work/repository/Packages" | paste -s -d , -)
-  mode=root
-  [ "$(id -u)" = 0 ] || mode=unshare
+  mode=root as_root=
+  [ "$(id -u)" = 0 ] || { mode=unshare as_root='unshare --map-root-user'; }
   export SOURCE_DATE_EPOCH="$EPOCH" PAWL_ADD="$add" PAWL_KERNEL_RELEASE="$release"
   # trusted: each file's digest was compared with Debian's signed lists when it was fetched.
   mmdebstrap --quiet --mode="$mode" --variant=essential --format=tar --include="$include" \
@@ -118,9 +118,11 @@ install_system() {
     --customize-hook="$recipes/debian/finish.sh" \
     "$suite" "$work/system.tar" "deb [trusted=yes] copy:$(echo "$work" | sed 's/ /%20/g')/repository ./" >"$work/log" 2>&1 ||
     stop "mmdebstrap: $(grep -m 3 -E '^(E:|dpkg: error)' "$work/log" || tail -n 3 "$work/log")"
-  unset SOURCE_DATE_EPOCH
-  mksquashfs - "$work/out/filesystem.squashfs" -tar -noappend -no-progress -quiet -comp zstd -Xcompression-level 9 \
-    -mkfs-time "$EPOCH" <"$work/system.tar" >"$work/log" 2>&1 || stop "mksquashfs: $(tail -n 1 "$work/log")"
+  # The root folder itself is not taken from the archive: it is whose this process is, of SOURCE_DATE_EPOCH, and open to all if not
+  # told otherwise.
+  $as_root mksquashfs - "$work/out/filesystem.squashfs" -tar -noappend -no-progress -quiet -comp zstd -Xcompression-level 9 \
+    -root-mode 755 <"$work/system.tar" >"$work/log" 2>&1 ||
+    stop "mksquashfs: $(tail -n 1 "$work/log")"
 }
 
 describe() {

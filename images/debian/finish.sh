@@ -27,7 +27,7 @@ if grep -vE '^[^:]+:[!*]' "$tree/etc/shadow"; then
   exit 1
 fi
 rm -f "$tree"/etc/ssh/ssh_host_*
-rm -f "$tree/etc/hostname" "$tree/var/lib/dbus/machine-id" "$tree/var/lib/systemd/random-seed"
+rm -f "$tree/etc/hostname" "$tree/etc/.resolv.conf.systemd-resolved.bak" "$tree/var/lib/dbus/machine-id" "$tree/var/lib/systemd/random-seed"
 # Empty: each boot makes its own, and is not taken for a first boot that asks questions.
 : >"$tree/etc/machine-id"
 

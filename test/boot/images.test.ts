@@ -70,9 +70,10 @@ t.test('so is Debian, and there is nothing in it of the machine that built it', 
 
   const files = await run('unsquashfs', ['-d', '', '-lls', filesystem])
   const found = (pattern: RegExp): string[] => files.split('\n').filter((line) => pattern.test(line))
+  t.match(files, /^drwxr-xr-x root\/root +\d+ 2026-01-01 00:00 $/m, "the root folder is root's")
   t.match(found(/ \/etc\/machine-id$/), [/ 0 \d{4}-/], 'machine-id is empty')
   t.same(
-    found(/ssh_host_|authorized_keys|\/etc\/hostname$|var\/lib\/systemd\/random-seed/),
+    found(/ssh_host_|authorized_keys|\/etc\/hostname$|resolv\.conf.*bak|var\/lib\/systemd\/random-seed/),
     [],
     'no keys, no name',
   )
