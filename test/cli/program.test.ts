@@ -32,7 +32,9 @@ await t.test('the commands are those that are built, and no others', (t) => {
       'server',
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
       ...['reinstall', 'secret', 'timeline', 'pending', 'approve', 'reject'].map((name) => `node ${name}`),
-      ...['publish', 'sign', 'verify', 'export', 'list', 'show', 'test', 'prune'].map((name) => `image ${name}`),
+      ...['publish', 'sign', 'verify', 'export', 'list', 'show', 'test', 'prune'].map(
+        (name) => `image ${name}`,
+      ),
       ...['create', 'add', 'list', 'show', 'revoke'].map((name) => `publisher ${name}`),
       ...['apply', 'list', 'show'].map((name) => `profile ${name}`),
       ...['list', 'verify'].map((name) => `event ${name}`),
