@@ -76,8 +76,8 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
   const { config, clock, log } = options
   const authority = openAuthority(config.dataDir)
   const settings = bootSettings(options)
-  const context = openContext(options, storage, authority.rootCertificate, settings)
   const artifacts = await openArtifacts(config, log)
+  const context = openContext(options, storage, authority.rootCertificate, { settings, artifacts })
   await artifacts
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
@@ -113,7 +113,7 @@ function openContext(
   { config, clock, log, templatesFolder }: ServerOptions,
   storage: Storage,
   rootCertificate: string,
-  settings: BootSettings,
+  { settings, artifacts: { redirects } }: { settings: BootSettings; artifacts: ArtifactStore },
 ): BootContext {
   const folder = config.dataDir
   const refusals = openRefusalLog({
@@ -132,6 +132,7 @@ function openContext(
     rootCertificate: () => rootCertificate,
     refusals,
     transfers: openTransfers(),
+    ...(redirects === undefined ? {} : { redirects }),
   }
 }
 

@@ -104,7 +104,7 @@ receive_handover() {
 }
 
 # Reads the handover with one start of jq (under emulation each costs 0.4 s) and makes the files curl needs. Sets
-#   BASE NODE SESSION SERVER_TIME NIC_{MAC,DHCP,VLAN,ADDRESS,NETMASK,GATEWAY,DNS} FILESYSTEM_{URL,SHA256,SIZE}
+#   BASE NODE SESSION SERVER_TIME DOWNLOAD_{ORIGIN,CA} NIC_{MAC,DHCP,VLAN,ADDRESS,NETMASK,GATEWAY,DNS} FILESYSTEM_{URL,SHA256,SIZE}
 #   TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
 # The tokens are shell variables: not exported, and no program gets one as an argument.
 read_handover() {
@@ -113,6 +113,7 @@ read_handover() {
     if .version != 1 or (.base | startswith("https://") | not) or (.tokens.report | length) == 0 or (.ca | length) == 0
     then error("not a handover") else . end |
     "BASE=\(.base | word) NODE=\(.host | word) SESSION=\(.session | word) CA=\(.ca | word)",
+    "DOWNLOAD_ORIGIN=\(.downloads.origin | word) DOWNLOAD_CA=\(.downloads.ca | word)",
     "SERVER_TIME=\(.time | if . == null then null else sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601 end | word)",
     (.tokens | "TOKEN_STAGE2=\(.stage2 | word) TOKEN_STAGE3=\(.stage3 | word) TOKEN_REPORT=\(.report | word)"),
     (.filesystem // {} | "FILESYSTEM_URL=\(.url | word) FILESYSTEM_SHA256=\(.sha256 | word) FILESYSTEM_SIZE=\(.size | word)",

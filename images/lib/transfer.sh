@@ -3,12 +3,19 @@
 
 # --- requests ------------------------------------------------------------------------------------------------------
 
-# request HEADERS OUT URL [curl options]: sets HTTP_STATUS (000: no whole answer), REQUEST_ERROR, a line in words, and
-# RETRY_AFTER in seconds, 0 when the server did not ask for a pause.
+# request HEADERS OUT URL [curl options]: asks the server.
 request() {
-  local headers=$1 out=$2 url=$3 answer
+  local headers=$1 out=$2 url=$3
   shift 3
-  if answer=$(curl -q -K "$RUN/curl.conf" -H "@$headers" -o "$out" -w '%{http_code} %header{retry-after}' "$@" "$url" 2>"$RUN/curl.error"); then
+  run_curl "$RUN/curl.conf" -H "@$headers" -o "$out" "$@" "$url"
+}
+
+# run_curl CONFIG [curl options]: sets HTTP_STATUS (000: no whole answer), REQUEST_ERROR, a line in words, RETRY_AFTER in
+# seconds, 0 when the server did not ask for a pause, and REDIRECT_URL, which nothing may show.
+run_curl() {
+  local config=$1 answer
+  shift
+  if answer=$(curl -q -K "$config" -w '%{http_code} %header{retry-after} %{redirect_url}' "$@" 2>"$RUN/curl.error"); then
     HTTP_STATUS=${answer%% *}
     REQUEST_ERROR="HTTP $HTTP_STATUS"
   else
@@ -17,7 +24,9 @@ request() {
     # A status whose body was cut short is not an answer.
     case $HTTP_STATUS in 4?? | 5??) ;; *) HTTP_STATUS=000 ;; esac
   fi
+  REDIRECT_URL=${answer##* }
   RETRY_AFTER=${answer#* }
+  RETRY_AFTER=${RETRY_AFTER%% *}
   case $RETRY_AFTER in '' | *[!0-9]* | ????*) RETRY_AFTER=0 ;; esac
 }
 
@@ -87,6 +96,11 @@ report_error() {
 
 # --- downloads -----------------------------------------------------------------------------------------------------
 
+# Where the server may send us for artifacts (read_handover), and whether it was in vain.
+DOWNLOAD_ORIGIN=${DOWNLOAD_ORIGIN-}
+DOWNLOAD_CA=${DOWNLOAD_CA-}
+STORE_FAILED=
+
 # download WHAT URL SHA256 SIZE HEADERS OUT: goes on where it was cut, and returns only when the bytes are the announced ones.
 download() {
   local what=$1 url=$2 sha256=$3 size=$4 headers=$5 out=$6 actual damaged=0 since
@@ -116,8 +130,7 @@ fetch_bytes() {
   while [ "$have" -lt "$size" ]; do
     show_progress "$what" "$out" "$size" &
     meter=$!
-    # Slower than 1 kB/s for 30 s is a dead connection: go on with a new one.
-    request "$headers" "$out" "$url" --fail -C - --speed-limit 1000 --speed-time 30 --max-filesize "$size"
+    fetch_more "$what" "$url" "$size" "$headers" "$out"
     kill "$meter" 2>/dev/null
     wait "$meter" 2>/dev/null
     case $HTTP_STATUS in
@@ -126,6 +139,7 @@ fetch_bytes() {
       416) return 0 ;;
       403) fail "the server refused the download of $what (403)" \
         'the capability is too old, or this session was ended; the server has the cause: pawl event list' ;;
+      elsewhere) fail "$what: the server sends us elsewhere than to $DOWNLOAD_ORIGIN, which the handover names" ;;
       *) fail "the server answered the download of $what with HTTP $HTTP_STATUS" ;;
     esac
     if [ "$(size_of "$out")" -gt "$have" ]; then moved=$(uptime_seconds) wait=1; fi
@@ -136,6 +150,67 @@ fetch_bytes() {
     pause "$wait"
     wait=$NEXT_WAIT
   done
+}
+
+# fetch_more WHAT URL SIZE HEADERS OUT: one try at what is missing of OUT: from the server, or from where it sends us.
+fetch_more() {
+  local what=$1 url=$2 size=$3 headers=$4 out=$5
+  # Slower than 1 kB/s for 30 s is a dead connection: go on with a new one.
+  set -- --fail -C - --speed-limit 1000 --speed-time 30 --max-filesize "$size"
+  if [ -z "$DOWNLOAD_ORIGIN" ] || [ -n "$STORE_FAILED" ]; then
+    request "$headers" "$out" "$url" "$@"
+    return
+  fi
+  request "$headers" "$out" "$url" "$@" -H 'Pawl-Follows-Redirects: 1'
+  [ "$HTTP_STATUS" != 307 ] || fetch_from_store "$what" "$out" "$@"
+}
+
+# fetch_from_store WHAT OUT [curl options]: REDIRECT_URL opens the bytes to whoever has it, so it goes into a file, like all
+# secrets. Our own token does not go along. Only the origin that the handover names is asked: a URL is not believed just
+# because it is in an answer. Where the store brings nothing, the server is asked for the rest of this boot.
+fetch_from_store() {
+  local what=$1 out=$2 before
+  shift 2
+  case $REDIRECT_URL in
+    *[!A-Za-z0-9:/?\&=%._~+-]*) HTTP_STATUS=elsewhere ;;
+    "$DOWNLOAD_ORIGIN"/*) ;;
+    *) HTTP_STATUS=elsewhere ;;
+  esac
+  [ "$HTTP_STATUS" != elsewhere ] || return 0
+  before=$(size_of "$out")
+  write_store_config
+  run_curl "$RUN/store.conf" -o "$out" "$@"
+  rm -f "$RUN/store.conf"
+  case $HTTP_STATUS in
+    2??) return 0 ;;
+    # For curl this is no failure, and its words are in the file now.
+    3??) rm -f "$out" ;;
+    # Only so far: what another server answers is not what ours says.
+    *) [ "$(size_of "$out")" = "$before" ] || before= ;;
+  esac
+  HTTP_STATUS=000
+  REQUEST_ERROR="$DOWNLOAD_ORIGIN: $REQUEST_ERROR"
+  [ -n "$before" ] || return 0
+  say "$what: nothing came from $DOWNLOAD_ORIGIN: the server is asked from now on"
+  STORE_FAILED=yes
+}
+
+# How curl asks the object store: with the CA that the handover names for it, or else the site's.
+write_store_config() {
+  local ca=$RUN/ca.crt
+  if [ -n "$DOWNLOAD_CA" ]; then
+    ca=$RUN/store-ca.crt
+    printf '%s\n' "$DOWNLOAD_CA" >"$ca"
+  fi
+  cat >"$RUN/store.conf" <<END
+url = "$REDIRECT_URL"
+cacert = "$ca"
+proto = "=${DOWNLOAD_ORIGIN%%:*}"
+tlsv1.2
+silent
+show-error
+connect-timeout = 15
+END
 }
 
 # Whole lines, no cursor movement: a serial console and a log file must be able to read it.

@@ -1,4 +1,5 @@
 import type { Clock } from '../domain/clock.ts'
+import type { ArtifactRedirects } from '../images/artifacts.ts'
 import type { Storage } from '../storage/database.ts'
 import type { Templates } from '../templates/load.ts'
 import type { RefusalLog } from './refusal-log.ts'
@@ -32,6 +33,8 @@ export interface BootContext {
   readonly rootCertificate: () => string
   readonly refusals: RefusalLog
   readonly transfers: Transfers
+  /** Where agents can be sent for artifacts; left out where they are kept in a folder. */
+  readonly redirects?: ArtifactRedirects
 }
 
 /** `{publicUrl}/v1/boot/{host}`: what a node's requests go to. */

@@ -5,6 +5,7 @@ import { Refusal } from '../domain/refusal.ts'
 import { hashesEqual, hashSecret, parseToken, type SecretHash, type TokenKind } from '../domain/token.ts'
 import { hasServed } from '../storage/channels.ts'
 import type { Queries } from '../storage/database.ts'
+import { listEvents } from '../storage/events.ts'
 import { findImage, listProfiles, readProfile } from '../storage/fleet.ts'
 import { listHolders } from '../storage/images.ts'
 import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
@@ -13,7 +14,7 @@ import { findToken } from '../storage/tokens.ts'
 import type { BootContext } from './context.ts'
 import { isOverdue } from './end-session.ts'
 import { type PinnedImage, readPinned } from './pin.ts'
-import { type Asking, recordingRefusals } from './work.ts'
+import { type Asking, inTransaction, recordingRefusals } from './work.ts'
 
 /** A download as it is asked for. */
 export interface DownloadRequest extends Asking {
@@ -24,11 +25,14 @@ export interface DownloadRequest extends Asking {
 /** What a capability opened. */
 export interface Download {
   readonly session: string
+  readonly node: string
   /** The stage that the bytes are counted for. */
   readonly stage: StageName
   readonly artifact: Artifact
   /** The image that it is of. */
   readonly image: PinnedImage
+  /** Whether its client may be sent to the object storage: agents may, never iPXE, whose client trusts our root alone. */
+  readonly redirects: boolean
 }
 
 /** Each capability's image, and the stage during which it is good. */
@@ -62,14 +66,16 @@ async function open(context: BootContext, { host, role, capability }: DownloadRe
   const now = context.clock()
   if (isOverdue(session, now, context.settings.sessionIdleSeconds))
     throw new Refusal('session-expired', subject)
-  const image = readPinned(session.pinned).images?.[opens.image]
+  const pinned = readPinned(session.pinned)
+  const image = pinned.images?.[opens.image]
   const artifact = Object.values(image?.artifacts ?? {}).find((candidate) => candidate.role === role)
   if (image === undefined || artifact === undefined)
     throw new Refusal('no-such-artifact', {
       ...subject,
       detail: { image: image?.ref, role: role.slice(0, 32) },
     })
-  return { session: session.id, stage: opens.stage, artifact, image }
+  const redirects = pinned.redirects === true && opens.image === 'stage3'
+  return { session: session.id, node: token.node_name, stage: opens.stage, artifact, image, redirects }
 }
 
 /** Counts what a transfer sent. Not worth a boot when it fails: the bytes are already at the node. */
@@ -77,6 +83,30 @@ export async function recordBytes(context: BootContext, download: Download, byte
   await context.storage.transaction((tx) =>
     addBytes(tx, download.session, download.stage, bytes, context.clock()),
   )
+}
+
+/**
+ * Where the client of a download is sent for its bytes; undefined where we send them ourselves. `bytes` are counted as if they
+ * had come: nobody tells us what the storage sent. The first time for each artifact is an event.
+ */
+export async function redirectDownload(
+  context: BootContext,
+  download: Download,
+  { bytes, source }: { readonly bytes: number; readonly source: string },
+): Promise<string | undefined> {
+  const { redirects } = context
+  if (redirects === undefined || !download.redirects) return undefined
+  const { node, session, stage, artifact } = download
+  const url = await redirects.urlOf(artifact.digest)
+  await inTransaction(context, async (work) => {
+    await addBytes(work.tx, session, stage, bytes, work.now)
+    const detail = { role: artifact.role, digest: artifact.digest, to: redirects.origin }
+    const kind = 'download-redirected'
+    const before = await listEvents(work.tx, { session, kind, limit: 10 })
+    if (before.some((event) => JSON.parse(event.detail).role === artifact.role)) return
+    await work.event({ kind, node, session, actor: 'node', source, detail })
+  })
+  return url
 }
 
 /** Renews the idle timer of a session whose download is still running. */

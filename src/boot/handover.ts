@@ -4,7 +4,7 @@ import type { SessionRow } from '../storage/tables.ts'
 import { bootBase } from './context.ts'
 import { artifactUrl } from './image-answer.ts'
 import { mint } from './mint.ts'
-import type { Pinned, PinnedImage } from './pin.ts'
+import { type Pinned, type PinnedImage, readPinned } from './pin.ts'
 import type { Work } from './work.ts'
 
 /** Of whom a handover tells. */
@@ -68,8 +68,17 @@ function basics(work: Work, { node, session, facts }: HandoverSubject): Record<s
     base: bootBase(work.context.settings, node.name),
     ca: work.context.rootCertificate(),
     time: work.now.toISOString(),
+    ...downloadsOf(work, session),
     nic: nicOf(facts),
   }
+}
+
+/** Where agents may be sent for artifacts, and no further: they follow a redirect to this origin only. */
+function downloadsOf({ context }: Work, session: SessionRow): Record<string, unknown> {
+  const { redirects } = context
+  if (redirects === undefined || readPinned(session.pinned).redirects !== true) return {}
+  const { origin, ca } = redirects
+  return { downloads: { origin, ...(ca === undefined ? {} : { ca }) } }
 }
 
 /** The NIC that iPXE booted from, and how it got its address, so that the minimal system brings up the same. */

@@ -28,6 +28,8 @@ export interface Pinned {
   readonly profile: string
   readonly evidence: readonly EvidenceName[]
   readonly downloads: 'session' | 'digest'
+  /** Whether agents are sent to the object storage for the stage-3 image. */
+  readonly redirects?: boolean
   /** Whether iPXE is to check signatures. */
   readonly imgverify?: boolean
   readonly images?: { readonly stage2: PinnedImage; readonly stage3: PinnedImage }
@@ -56,8 +58,8 @@ export function pinChain(profile: Profile, name: SequenceName, chain: ChainSeque
 
 /** Pins what every sequence has. */
 export function pinBasics(profile: Profile, name: SequenceName): Pinned {
-  const { downloads, imgverify } = profile
-  return { profile: profile.name, evidence: profile.evidence[name], downloads, imgverify }
+  const { downloads, redirects, imgverify } = profile
+  return { profile: profile.name, evidence: profile.evidence[name], downloads, redirects, imgverify }
 }
 
 /** Reads what `JSON.stringify` of a session's pinned values has stored. */

@@ -51,6 +51,8 @@ export const eventKinds = {
   'asked-while-held': 'a held node asked for stage 1',
   'handover-opened': 'iPXE fetched the handover',
   'stage2-redeemed': 'the minimal system redeemed its token',
+  'download-redirected':
+    'the agent was sent to the object storage for an artifact; its bytes are counted as asked for',
   'stage3-redeemed': 'the full system redeemed its token',
   'join-redeemed': 'the join script was handed out',
   'answer-repeated': 'an answer that was lost was given again under its key',

@@ -52,6 +52,7 @@ export const profileSchema = Type.Object(
     acceptAddressOnly: Type.Optional(Type.Boolean()),
     armed: Type.Optional(Type.Boolean()),
     downloads: Type.Optional(Type.Union([Type.Literal('session'), Type.Literal('digest')])),
+    redirects: Type.Optional(Type.Boolean()),
     whenServerAbsent: Type.Optional(Type.Union([Type.Literal('retry'), Type.Literal('local')])),
     kernelArguments: Type.Optional(Type.String({ maxLength: 1024 })),
     acceptUnsigned: Type.Optional(Type.Boolean()),
@@ -84,6 +85,8 @@ export interface Profile {
   readonly acceptAddressOnly: boolean
   readonly armed: boolean
   readonly downloads: 'session' | 'digest'
+  /** Whether agents are sent to the object storage for the stage-3 image, where artifacts are kept in one. */
+  readonly redirects: boolean
   readonly whenServerAbsent: 'retry' | 'local'
   readonly kernelArguments: string
   /** Whether images that no trusted publisher signed are booted too. */
@@ -133,6 +136,7 @@ function withDefaults(written: Written): Profile {
     acceptAddressOnly: written.acceptAddressOnly ?? false,
     armed: written.armed ?? false,
     downloads: written.downloads ?? 'session',
+    redirects: written.redirects ?? false,
     whenServerAbsent: written.whenServerAbsent ?? 'retry',
     kernelArguments: written.kernelArguments ?? '',
     acceptUnsigned: written.acceptUnsigned ?? false,

@@ -46,6 +46,18 @@ export interface ArtifactShelf {
   list(): AsyncIterable<StoredArtifact>
   /** Removes what unfinished transfers to the shelf left behind, where its kind can leave something. */
   tidy?(now: Date): Promise<void>
+  /** Left out where only we can read it. */
+  readonly redirects?: ArtifactRedirects
+}
+
+/** Where artifacts can be had without us. */
+export interface ArtifactRedirects {
+  /** `https://HOST[:PORT]`: what every such URL begins with. */
+  readonly origin: string
+  /** The CA that its certificate leads to, PEM, where it is not ours. */
+  readonly ca: string | undefined
+  /** A URL that opens one artifact to whoever has it, for GET and a quarter of an hour: a secret until then. */
+  urlOf(digest: Digest): Promise<string>
 }
 
 /** Artifacts: kept ones, and those on their way. */
@@ -70,6 +82,7 @@ export async function openArtifactStore(folder: string, options: SpoolOptions = 
 /** A store of a shelf and the spool before it. */
 export function storeOver(shelf: ArtifactShelf, spool: Spool): ArtifactStore {
   return {
+    ...(shelf.redirects === undefined ? {} : { redirects: shelf.redirects }),
     has: shelf.has,
     open: shelf.open,
     verify: shelf.verify,

@@ -7,7 +7,7 @@ import { Readable } from 'node:stream'
 import type { S3Client } from '@aws-sdk/client-s3'
 import type { Digest } from '../domain/digest.ts'
 import { PawlError } from '../errors.ts'
-import type { ArtifactShelf, OpenArtifact, StoredArtifact } from './artifacts.ts'
+import type { ArtifactRedirects, ArtifactShelf, OpenArtifact, StoredArtifact } from './artifacts.ts'
 import { checkDigest, notStored } from './bytes.ts'
 import { loadSdk, openClient, type S3Sdk, type S3Settings, statusOf, storeUnavailable } from './s3-client.ts'
 import { openParts, type Parts } from './s3-parts.ts'
@@ -16,8 +16,7 @@ import { openParts, type Parts } from './s3-parts.ts'
 export interface S3Shelf extends ArtifactShelf {
   /** Asks whether the bucket is there for us; throws `usage` where it is not, `store-unavailable` where nothing answers. */
   check(): Promise<void>
-  /** A URL that opens one artifact to whoever has it, for GET, so many seconds. It is a secret as long as it is good. */
-  signedUrl(digest: Digest, lifetimeSeconds: number): Promise<string>
+  readonly redirects: ArtifactRedirects
 }
 
 /** Parts of an upload: 10,000 of them are an artifact of 80 GB, and S3 takes no more. */
@@ -31,7 +30,6 @@ const keepPartsMilliseconds = 24 * 3600_000
 export async function openS3Shelf(settings: S3Settings): Promise<S3Shelf> {
   const sdk = await loadSdk()
   const client = openClient(sdk, settings, settings.endpoint)
-  const publicClient = openClient(sdk, settings, settings.publicEndpoint ?? settings.endpoint)
   const bucket: Bucket = { sdk, client, Bucket: settings.bucket, prefix: `${settings.prefix}sha256/` }
   const parts = openParts((digest, start, end) => bytesOf(bucket, digest, start, end))
   return {
@@ -50,9 +48,29 @@ export async function openS3Shelf(settings: S3Settings): Promise<S3Shelf> {
       ),
     list: () => list(bucket),
     tidy: (now) => abortOldUploads(bucket, now),
-    signedUrl: (digest, expiresIn) =>
-      sdk.getSignedUrl(publicClient, new sdk.GetObjectCommand(place(bucket, digest)), { expiresIn }),
+    redirects: await openRedirects(bucket, settings),
   }
+}
+
+/** Time to begin a download; one that runs may take longer. */
+const urlLifetimeSeconds = 900
+
+/** Signed by us and checked by the store, as machines reach it. Nothing is asked for it. */
+async function openRedirects({ sdk, ...rest }: Bucket, settings: S3Settings): Promise<ArtifactRedirects> {
+  const endpoint = settings.publicEndpoint ?? settings.endpoint
+  const sign = (client: S3Client, digest: string): Promise<string> => {
+    const command = new sdk.GetObjectCommand({ Bucket: rest.Bucket, Key: `${rest.prefix}${digest}` })
+    return sdk.getSignedUrl(client, command, { expiresIn: urlLifetimeSeconds })
+  }
+  const client = openClient(sdk, settings, endpoint)
+  // Only the SDK knows what it makes of endpoint, region and bucket: a URL that opens nothing tells the origin.
+  const nobody = openClient(
+    sdk,
+    { ...settings, credentials: { accessKeyId: 'x', secretAccessKey: 'x' } },
+    endpoint,
+  )
+  const { origin } = new URL(await sign(nobody, 'x'))
+  return { origin, ca: settings.ca, urlOf: (digest) => sign(client, digest) }
 }
 
 interface Bucket {

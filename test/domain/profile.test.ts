@@ -90,6 +90,7 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     acceptAddressOnly: false,
     armed: false,
     downloads: 'session',
+    redirects: false,
     whenServerAbsent: 'retry',
     kernelArguments: '',
     acceptUnsigned: false,

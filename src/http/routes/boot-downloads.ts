@@ -1,6 +1,12 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { BootContext } from '../../boot/context.ts'
-import { type Download, type DownloadRequest, findOpenArtifact, openDownload } from '../../boot/download.ts'
+import {
+  type Download,
+  type DownloadRequest,
+  findOpenArtifact,
+  openDownload,
+  redirectDownload,
+} from '../../boot/download.ts'
 import { prepareDownload } from '../../boot/download-body.ts'
 import { openSignature } from '../../boot/signed-manifest.ts'
 import { runTransfer } from '../../boot/transfer.ts'
@@ -15,6 +21,8 @@ import { bearer } from './boot.ts'
 type HostRole = { Params: { host: string; role: string } }
 type ByDigest = { Params: { digest: string } }
 const signatureEnding = '.sig'
+/** Said by agents that know what to do with a 307 to another host: to leave their capability here. */
+const followsRedirects = 'pawl-follows-redirects'
 type Visibility = 'session' | 'open'
 
 /** The routes of images. HEAD is decided from what is recorded about an artifact: it needs what GET needs, and reads no file. */
@@ -22,6 +30,10 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
   app.get<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
     if (isSignature(request)) return sendSignature(request, reply)
     const download = await openFor(context, request)
+    const location = await redirected(request, download)
+    if (location !== undefined) {
+      return reply.code(307).headers({ location, 'cache-control': 'no-store', 'content-length': '0' }).send()
+    }
     await runTransfer(context, download, {
       send: (onProgress) => sendBytes(request, reply, download.artifact, 'session', onProgress),
       cut: () => reply.raw.destroy(),
@@ -45,6 +57,21 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
     const artifact = await findOpenArtifact(context.storage.db, request.params.digest)
     return artifact === undefined ? sendNotFound(reply) : sendHead(request, reply, artifact, 'open')
   })
+
+  /** Where an agent that can go there gets the bytes it asks for; one of before sends no such header, and gets them from us. */
+  async function redirected(
+    request: FastifyRequest<HostRole>,
+    download: Download,
+  ): Promise<string | undefined> {
+    const { body } = planAnswer(request, download.artifact)
+    if (request.headers[followsRedirects] !== '1' || body === undefined) return undefined
+    // Who goes on with a rest had the beginning from there, and that was counted whole.
+    const asked = { bytes: body.start === 0 ? body.end : 0, source: sourceOf(request) }
+    return redirectDownload(context, download, asked).catch((error: unknown) => {
+      request.log.warn({ err: error, session: download.session }, 'download not redirected: sent from here')
+      return undefined
+    })
+  }
 
   /** Sends the detached signature of an artifact; its few bytes count for nothing. */
   async function sendSignature(
