@@ -61,7 +61,7 @@ t.test(
 )
 
 t.test(
-  'an unsigned image is refused by the server, and by the node where the profile accepts it',
+  'an unsigned image that its profile accepts is refused by a node whose stage 2 trusts publishers',
   async (t) => {
     inDatabase(site, (db) => db.prepare("delete from image_signatures where name = 'pawl-stage3'").run())
     await applyProfile(site, `${profile()}acceptUnsigned: true\n`)
