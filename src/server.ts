@@ -13,7 +13,7 @@ import { openTransfers } from './boot/transfers.ts'
 import type { Config, ListenAddress } from './config.ts'
 import type { Clock } from './domain/clock.ts'
 import { PawlError } from './errors.ts'
-import { pauseOverdueRollouts } from './fleet/rollouts.ts'
+import { tendRollouts } from './fleet/rollouts.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
@@ -209,9 +209,9 @@ function chores({ context, artifacts, listeners }: Parts, log: Logger): readonly
   return [
     { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
     {
-      what: 'pausing rollouts',
+      what: 'tending rollouts',
       everyMilliseconds: 30_000,
-      work: () => pauseOverdueRollouts(context),
+      work: () => tendRollouts(context),
     },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {

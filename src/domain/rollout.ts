@@ -61,20 +61,26 @@ export function placeInRollout(rollout: string, node: string): string {
   return createHash('sha256').update(`${rollout}\n${node}`).digest('hex')
 }
 
-/** Judges a wave by its boots. It halts as soon as the threshold can no longer be reached, not at the end. */
+/**
+ * Judges a wave by its boots. It halts as soon as the threshold can no longer be reached, not at the end. What counts are the
+ * nodes that are still there: a wave whose nodes were removed must not wait for them.
+ */
 export function judge(plan: RolloutPlan, wave: number, counts: WaveCounts): Verdict {
-  const nodes = plan.waves[wave - 1]?.nodes ?? 0
-  const before = wave === 1 ? 0 : (plan.waves[wave - 2]?.nodes ?? 0)
-  const failed = counts.all.failed
-  const allowed = plan.maxFailures ?? allowedFailures(plan, nodes)
+  const nodes = sumOf(counts.all)
+  const { failed } = counts.all
+  const allowed = allowedFailures(plan, nodes)
   if (failed > allowed) {
     return { next: 'halt', cause: `${failed} of ${nodes} nodes failed, of which ${allowed} may` }
   }
-  if (counts.wave.succeeded < neededBoots(plan, nodes - before)) return { next: 'wait' }
+  if (counts.wave.succeeded < neededBoots(plan, sumOf(counts.wave))) return { next: 'wait' }
   // Few boots, of which many failed, are not proof enough, however many may fail in all.
   const { succeeded } = counts.wave
   if (succeeded * 100 < plan.thresholdPercent * (succeeded + counts.wave.failed)) return { next: 'wait' }
   return { next: wave === plan.waves.length ? 'complete' : 'advance' }
+}
+
+function sumOf(counts: Readonly<Record<RolloutNodeState, number>>): number {
+  return counts.waiting + counts.booting + counts.succeeded + counts.failed
 }
 
 /** How many nodes of a wave must boot well before the next. */

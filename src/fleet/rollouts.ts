@@ -141,14 +141,17 @@ export function abortRollout(context: BootContext, by: By, id: string): Promise<
   })
 }
 
-/** Pauses rollouts whose wave has not passed in its time: nodes that do not boot prove nothing, for or against it. */
-export async function pauseOverdueRollouts(context: BootContext): Promise<void> {
+/**
+ * What rollouts do by themselves in time: a wave that has not passed in its time pauses its rollout, since nodes that do not
+ * boot prove nothing, for or against it; one whose missing nodes were removed goes on.
+ */
+export async function tendRollouts(context: BootContext): Promise<void> {
   for (const { id } of await listLiveRollouts(context.storage.db)) {
     await inTransaction(context, async (work) => {
       const row = await lockRollout(work.tx, context.storage.dialect, id)
       if (row?.state !== 'running') return
       const seconds = readPlan(row).waveTimeoutSeconds
-      if (Date.parse(row.wave_started_at) + seconds * 1000 > work.now.getTime()) return
+      if (Date.parse(row.wave_started_at) + seconds * 1000 > work.now.getTime()) return judgeWave(work, row)
       const cause = `wave ${row.wave} did not pass within ${seconds} s`
       await updateRollout(work.tx, id, { state: 'paused', cause })
       await noteByServer(work, row, 'rollout-paused', { cause })

@@ -94,42 +94,48 @@ const plan: RolloutPlan = {
   waveTimeoutSeconds: 3600,
 }
 
-function counts(wave: [number, number], before: [number, number] = [0, 0]): WaveCounts {
-  const of = (succeeded: number, failed: number): WaveCounts['wave'] => ({
-    waiting: 0,
+const own = [1, 99, 900] as const
+const earlier = [0, 1, 100] as const
+
+/** How many were ready and failed in a wave, and in those before it; all others wait. */
+function counts(wave: 1 | 2 | 3, now: [number, number], before: [number, number] = [0, 0]): WaveCounts {
+  const of = (nodes: number, [succeeded, failed]: [number, number]): WaveCounts['wave'] => ({
+    waiting: nodes - succeeded - failed,
     booting: 0,
     succeeded,
     failed,
   })
-  return { wave: of(...wave), all: of(wave[0] + before[0], wave[1] + before[1]) }
+  const [size, sizeBefore] = [own[wave - 1] ?? 0, earlier[wave - 1] ?? 0]
+  const both: [number, number] = [now[0] + before[0], now[1] + before[1]]
+  return { wave: of(size, now), all: of(size + sizeBefore, both) }
 }
 
 t.test('judges a wave by its boots', async (t) => {
   const cases: [string, Partial<RolloutPlan>, number, WaveCounts, string][] = [
-    ['the first node has not booted', {}, 1, counts([0, 0]), 'wait'],
-    ['the first node failed', {}, 1, counts([0, 1]), 'halt'],
-    ['the first node is ready', {}, 1, counts([1, 0]), 'advance'],
-    ['fewer than half of wave 2', {}, 2, counts([49, 0], [1, 0]), 'wait'],
-    ['half of wave 2', {}, 2, counts([50, 0], [1, 0]), 'advance'],
-    ['five of a hundred may fail', {}, 2, counts([95, 5], [1, 0]), 'advance'],
-    ['six may not, however many are ready', {}, 2, counts([90, 6], [1, 0]), 'halt'],
-    ['failures of earlier waves count', {}, 2, counts([60, 3], [0, 3]), 'halt'],
-    ['half of few that failed is not proof enough', { minBoots: 2 }, 2, counts([2, 2], [1, 0]), 'wait'],
-    ['no failure at all is allowed', { maxFailures: 0 }, 2, counts([99, 1], [1, 0]), 'halt'],
+    ['the first node has not booted', {}, 1, counts(1, [0, 0]), 'wait'],
+    ['the first node failed', {}, 1, counts(1, [0, 1]), 'halt'],
+    ['the first node is ready', {}, 1, counts(1, [1, 0]), 'advance'],
+    ['fewer than half of wave 2', {}, 2, counts(2, [49, 0], [1, 0]), 'wait'],
+    ['half of wave 2', {}, 2, counts(2, [50, 0], [1, 0]), 'advance'],
+    ['five of a hundred may fail', {}, 2, counts(2, [95, 5], [1, 0]), 'advance'],
+    ['six may not, however many are ready', {}, 2, counts(2, [90, 6], [1, 0]), 'halt'],
+    ['failures of earlier waves count', {}, 2, counts(2, [60, 5], [0, 1]), 'halt'],
+    ['half of few that failed is not proof enough', { minBoots: 2 }, 2, counts(2, [2, 2], [1, 0]), 'wait'],
+    ['no failure at all is allowed', { maxFailures: 0 }, 2, counts(2, [99, 1], [1, 0]), 'halt'],
     [
       'more failures are allowed',
       { maxFailures: 50, thresholdPercent: 50 },
       2,
-      counts([50, 50], [1, 0]),
+      counts(2, [50, 49], [1, 0]),
       'advance',
     ],
-    ['a minimum above the wave is the wave', { minBoots: 5000 }, 2, counts([99, 0], [1, 0]), 'advance'],
-    ['a minimum of 10', { minBoots: 10 }, 2, counts([9, 0], [1, 0]), 'wait'],
-    ['the last wave has passed', {}, 3, counts([450, 0], [100, 0]), 'complete'],
+    ['a minimum above the wave is the wave', { minBoots: 5000 }, 2, counts(2, [99, 0], [1, 0]), 'advance'],
+    ['a minimum of 10', { minBoots: 10 }, 2, counts(2, [9, 0], [1, 0]), 'wait'],
+    ['the last wave has passed', {}, 3, counts(3, [450, 0], [100, 0]), 'complete'],
   ]
   for (const [what, changes, wave, given, expected] of cases)
     t.equal(judge({ ...plan, ...changes }, wave, given).next, expected, what)
-  t.match(judge(plan, 1, counts([0, 1])), { cause: '1 of 1 nodes failed, of which 0 may' })
+  t.match(judge(plan, 1, counts(1, [0, 1])), { cause: '1 of 1 nodes failed, of which 0 may' })
 })
 
 t.test('a halted wave never advances by more boots, and none skips the threshold', async () => {
@@ -137,7 +143,7 @@ t.test('a halted wave never advances by more boots, and none skips the threshold
   fc.assert(
     fc.property(some, some, (succeeded, failed) => {
       fc.pre(succeeded + failed <= 99)
-      const { next } = judge(plan, 2, counts([succeeded, failed], [1, 0]))
+      const { next } = judge(plan, 2, counts(2, [succeeded, failed], [1, 0]))
       if (failed > 5) return next === 'halt'
       return next !== 'advance' || (succeeded >= 50 && succeeded / (succeeded + failed) >= 0.95)
     }),

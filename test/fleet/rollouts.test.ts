@@ -4,14 +4,14 @@ import type { ImageName } from '../../src/domain/image.ts'
 import { approveProposal } from '../../src/fleet/approvals.ts'
 import type { By } from '../../src/fleet/change.ts'
 import { move, protectChannel, showChannel } from '../../src/fleet/channels.ts'
-import { disableNode, enableNode } from '../../src/fleet/nodes.ts'
+import { disableNode, enableNode, removeNode } from '../../src/fleet/nodes.ts'
 import { showRollout } from '../../src/fleet/rollout-view.ts'
 import {
   abortRollout,
-  pauseOverdueRollouts,
   pauseRollout,
   resumeRollout,
   startRollout,
+  tendRollouts,
 } from '../../src/fleet/rollouts.ts'
 import { timelineOf } from '../../src/fleet/timeline.ts'
 import { publishImage, storeNode, storeProfile } from '../helpers/fleet.ts'
@@ -118,6 +118,24 @@ await forEachDatabase(t, async (t, openWorld) => {
   await t.test('pause, resume and abort', (t) => pausing(t, openWorld))
   await t.test('what says nothing about the image is no failure', (t) => neutral(t, openWorld))
   await t.test('a wave that nobody boots in pauses the rollout', (t) => timesOut(t, openWorld))
+  await t.test('a wave does not wait for nodes that were removed', async (t) => {
+    const fleet = await openFleet(openWorld, 4)
+    const { context } = fleet.world
+    const ask = { version: '2', waves: ['3', '100%'], minBoots: 3 }
+    const id = (await startRollout(context, pat, stable, ask)).rollout?.id ?? ''
+    const members = new Map<string, Learnt>()
+    for (const name of fleet.names) {
+      const learnt = await fleet.boot(name, 'stage1')
+      if (learnt.image === 'full@2') members.set(name, learnt)
+    }
+    for (const [name, learnt] of members) await fleet.finish(name, learnt)
+    t.equal(members.size, 3, 'all of the wave are ready: the next one is on')
+    t.match(await showRollout(context.storage.db, id), { state: 'running', wave: 2 })
+    const last = fleet.names.find((name) => !members.has(name)) ?? ''
+    await removeNode(context, root, last)
+    await tendRollouts(context)
+    t.match(await showRollout(context.storage.db, id), { state: 'completed' })
+  })
   await t.test('labels, nodes that join later, and two persons', (t) => cohorts(t, openWorld))
   await t.test('a thousand nodes, a bad image: the first wave sees it, and nobody else', (t) =>
     simulate(t, openWorld),
@@ -291,16 +309,16 @@ async function timesOut(t: Test, openWorld: OpenWorld): Promise<void> {
   const ask = { version: '2', waves: ['1', '100%'], waveTimeoutSeconds: 3600 }
   const id = (await startRollout(context, pat, stable, ask)).rollout?.id ?? ''
   clock.advance(3599)
-  await pauseOverdueRollouts(context)
+  await tendRollouts(context)
   t.equal((await showRollout(context.storage.db, id)).state, 'running')
   clock.advance(1)
-  await pauseOverdueRollouts(context)
+  await tendRollouts(context)
   t.match(await showRollout(context.storage.db, id), {
     state: 'paused',
     cause: 'wave 1 did not pass within 3600 s',
   })
   await resumeRollout(context, pat, id)
-  await pauseOverdueRollouts(context)
+  await tendRollouts(context)
   t.equal((await showRollout(context.storage.db, id)).state, 'running', 'its time begins anew')
 }
 

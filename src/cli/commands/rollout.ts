@@ -155,8 +155,12 @@ async function find(api: Api, text: string): Promise<RolloutView> {
 
 function showPlanned(context: Context, planned: PlannedRollout): void {
   const { output } = context
-  if (planned.proposal !== null) return showProposed(output, planned.proposal)
-  if (planned.rollout !== null) return show(context, planned.rollout)
+  if (planned.proposal !== null) showProposed(output, planned.proposal)
+  else if (planned.rollout !== null) show(context, planned.rollout)
+  else showPlan(context, planned)
+}
+
+function showPlan({ output }: Context, planned: PlannedRollout): void {
   const { channel, version, before, plan, outside } = planned
   output.line(`channel ${channel}: ${before} -> ${version}`)
   output.table(
