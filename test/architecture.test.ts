@@ -91,7 +91,6 @@ t.test('only main.ts reads the process and the clock', async (t) => {
     // An emulated machine must not outlive us.
     'src/cli/image-test/machine.ts': /process\.(once|removeListener)/g,
     'src/pki/key-file.ts': /process\.(geteuid|pid)/g,
-    'src/images/temporary.ts': /process\.(pid|kill)/g,
   }
   for (const file of files.filter((file) => file !== 'src/main.ts')) {
     const code = read(file)

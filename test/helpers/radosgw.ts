@@ -16,13 +16,22 @@ export interface Radosgw {
 
 let running: Promise<Radosgw> | undefined
 
-const programs = ['ceph', 'ceph-mon', 'ceph-osd', 'radosgw', 'radosgw-admin', 'curl']
+/** The Debian packages that it takes, with one file of each that shows that it is there. */
+export const radosgwPackages = {
+  'ceph-common': '/usr/bin/ceph',
+  'ceph-mon': '/usr/bin/ceph-mon',
+  'ceph-osd': '/usr/bin/ceph-osd',
+  radosgw: '/usr/bin/radosgw',
+  curl: '/usr/bin/curl',
+} as const
 const credentials = { accessKeyId: 'PAWLTESTACCESSKEY', secretAccessKey: 'a-secret-key-that-no-log-may-show' }
 
 /** Why S3 suites cannot run here; undefined where they can. With PAWL_REQUIRE=all its absence is a failure. */
 export function radosgwAbsent(): string | undefined {
-  const missing = programs.filter((name) => !existsSync(join('/usr/bin', name)))
-  return missing.length === 0 ? undefined : `radosgw is not installed (${missing.join(', ')})`
+  const missing = Object.entries(radosgwPackages).filter(([, file]) => !existsSync(file))
+  return missing.length === 0
+    ? undefined
+    : `radosgw is not installed (${missing.map(([name]) => name).join(', ')})`
 }
 
 /** Starts a cluster in a temporary folder, once for the process; that takes 20 s. It ends with the process, however that ends. */
