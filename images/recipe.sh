@@ -39,9 +39,10 @@ find_program() {
 
 # --- kernel --------------------------------------------------------------------------------------------------------
 
-# prepare_kernel PART: sets kernel, release and modules; the modules of that part of the cache, plain and with their index.
+# prepare_kernel PART: sets kernel, release, modules and the revision of the recipes; the modules of that part of the cache, plain and with their index.
 prepare_kernel() {
   kernel=$cache/$1
+  revision=$(recipe_digest)
   release=$(cd "$kernel/lib/modules" && ls)
   modules=$work/kernel/lib/modules/$release
   mkdir -p "$modules"
@@ -181,9 +182,10 @@ installed_packages() {
 # The bill of materials is a CycloneDX document; scanners find Debian packages by their purl.
 write_annotations() {
   folder=$1 recipe=$2
+  [ "$(recipe_digest)" = "$revision" ] || stop 'the recipes were changed while they ran: build again'
   shift 2
   # Who packed the builder's own packages is not known: not to be taken for Debian's of the same name.
-  awk '{ print $1, $2, (FILENAME ~ /extra-packages/ ? "unknown" : "debian") }' "$@" | sort -u | jq -R -s -c --arg recipe "$recipe" --arg revision "$(recipe_digest)" --arg suite "$(cat "$kernel/suite")" --arg kernel "$release" '
+  awk '{ print $1, $2, (FILENAME ~ /extra-packages/ ? "unknown" : "debian") }' "$@" | sort -u | jq -R -s -c --arg recipe "$recipe" --arg revision "$revision" --arg suite "$(cat "$kernel/suite")" --arg kernel "$release" '
     def purl: "pkg:deb/\(.vendor)/\(.name | @uri)@\(.version | @uri)?arch=\(.arch)&distro=\($suite)";
     [split("\n")[] | select(. != "") | capture("^(?<name>[^=]+)=(?<version>[^ ]+) (?<arch>[^ ]+) (?<vendor>[^ ]+)")] as $packages |
     { bomFormat: "CycloneDX", specVersion: "1.6", version: 1,

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { ensureDebianImage } from './helpers/artifacts.ts'
@@ -19,8 +20,16 @@ t.test('a machine boots Debian to ready, with host keys of its own that the serv
     debian.initramfs,
     '--filesystem',
     debian.filesystem,
+    '--annotations',
+    debian.annotations,
   ]
   await site.pawl('image', 'publish', 'debian@1', ...files, '--min-memory', '1536')
+  const { manifest } = await site.pawl('image', 'show', 'debian@1')
+  t.same(
+    manifest.annotations,
+    JSON.parse(readFileSync(debian.annotations, 'utf8')),
+    'the manifest says what is in it',
+  )
   await applyProfile(
     site,
     profile('quiet')
@@ -38,14 +47,23 @@ t.test('a machine boots Debian to ready, with host keys of its own that the serv
   t.notMatch(console, 'pawl: stage3: unit failed')
   t.match(console, /^pawl: stage3: unprivileged access to the boot listener is blocked/m)
 
-  const scanned = await promisify(execFile)('ssh-keyscan', ['-T', '60', '-p', String(sshPort), '127.0.0.1'])
-  const keys = scanned.stdout
-    .split('\n')
-    .filter((line) => /^\[127/.test(line))
-    .map((line) => line.split(' ').slice(1).join(' '))
-  t.same(keys.map((key) => key.split(' ')[0]).sort(), ['ecdsa-sha2-nistp256', 'ssh-ed25519'], 'sshd answers')
+  const keys = [await scanKey(sshPort, 'ecdsa'), await scanKey(sshPort, 'ed25519')]
   const [event] = await eventsOf(site, '--node', 'server', '--kind', 'session-ready')
-  t.same(event?.detail.sshHostKeys.toSorted(), keys.toSorted(), 'what the server knows is what sshd has')
+  t.same(event?.detail.sshHostKeys, keys, 'what the server was told is what sshd has')
   const { stages } = await site.pawl('node', 'timeline', 'server')
   t.comment(stages.map((s: { stage: string; seconds: number }) => `${s.stage} ${s.seconds} s`).join(', '))
 })
+
+/** The host key of this type that sshd shows. One at a time: asked for all, ssh-keyscan gives up on some of a slow machine. */
+async function scanKey(port: number, type: string): Promise<string> {
+  const { stdout } = await promisify(execFile)('ssh-keyscan', [
+    '-T',
+    '60',
+    '-t',
+    type,
+    '-p',
+    String(port),
+    '127.0.0.1',
+  ])
+  return stdout.trim().split(' ').slice(1).join(' ')
+}
