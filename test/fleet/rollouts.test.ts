@@ -356,11 +356,14 @@ async function simulate(t: Test, openWorld: OpenWorld): Promise<void> {
   // All at once, the worst case: every stage 1 comes before the first failure is known.
   const seen: [string, Learnt][] = []
   for (const name of fleet.names) {
-    const learnt = await fleet.boot(name, 'handover')
+    const learnt = await fleet.boot(name, 'stage1')
     if (learnt.image === 'full@2') seen.push([name, learnt])
   }
   t.equal(seen.length, size / 100, 'the first wave, whole, and nobody else')
-  for (const [name, learnt] of seen) await fleet.report(name, learnt, 'error: no NIC')
+  for (const [name, learnt] of seen) {
+    Object.assign(learnt, await askHandover(fleet.world, fleet.machineOf(name), learnt.handoverToken))
+    await fleet.report(name, learnt, 'error: no NIC')
+  }
   const view = await showRollout(context.storage.db, bad)
   t.match([view.state, view.wave, view.cause], ['halted', 1, /^1 of \d+ nodes failed, of which 0 may$/])
   fleet.world.clock.advance(3600)
@@ -376,20 +379,21 @@ async function simulate(t: Test, openWorld: OpenWorld): Promise<void> {
   )
 }
 
-/** Boots every node an hour, those of the new version to ready, until the rollout is over. */
+/** Boots the nodes of each wave, in its turn, until the rollout is over; says how many boots that took. */
 async function bootUntilDone(fleet: Fleet, id: string): Promise<number> {
-  const running = async (): Promise<boolean> =>
-    (await showRollout(fleet.world.context.storage.db, id)).state === 'running'
+  const { db } = fleet.world.context.storage
   let boots = 0
-  for (let hour = 0; hour < 10 && (await running()); hour++) {
+  for (;;) {
+    const { state, wave } = await showRollout(db, id)
+    if (state !== 'running') return boots
     fleet.world.clock.advance(3600)
-    for (const [index, name] of fleet.names.entries()) {
+    const turn = db.selectFrom('rollout_nodes').innerJoin('nodes', 'nodes.id', 'rollout_nodes.node')
+    const next = turn.select('nodes.name').where('rollout', '=', id).where('wave', '=', wave)
+    for (const { name } of await next.where('rollout_nodes.state', '=', 'waiting').limit(25).execute()) {
       const learnt = await fleet.boot(name, 'stage1')
-      if (learnt.image !== 'full@2') continue
-      boots += 1
+      if (learnt.image !== 'full@2') throw new Error(`${name} is in wave ${wave}, and got ${learnt.image}`)
       await fleet.finish(name, learnt)
-      if (index % 25 === 0 && !(await running())) break
+      boots += 1
     }
   }
-  return boots
 }
