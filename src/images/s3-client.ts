@@ -58,6 +58,8 @@ export function openClient(sdk: S3Sdk, settings: S3Settings, endpoint: string | 
     // Every artifact is checked by its own digest; stores that are not AWS do not know all of these.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    // With it the SDK's handler takes an agent of its own for large bodies, which does not know our CA.
+    expectContinueHeader: false,
     requestHandler: {
       connectionTimeout: connectMilliseconds,
       socketTimeout: silenceMilliseconds,

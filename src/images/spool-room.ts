@@ -72,8 +72,8 @@ async function checkDisk(folder: string, path: string, coming: number, reserveBy
   if (coming <= free) return
   throw new PawlError(
     'disk-full',
-    `no room on the disk for ${coming} bytes more: ${Math.max(0, free)} may be used in ${folder}`,
-    { hint: 'free space on that disk and send it again; what had arrived was removed' },
+    `no room on the server’s disk for ${coming} bytes more: ${Math.max(0, free)} may be used`,
+    { hint: 'free space on that disk and send it again; what had arrived was removed', internal: folder },
   )
 }
 

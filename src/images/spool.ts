@@ -86,7 +86,7 @@ export async function openSpool(folder: string, options: SpoolOptions = {}): Pro
       } catch (error) {
         if (sender === undefined || !canGoOn(error) || (await sizeOf(path)) === 0)
           await rm(path, { force: true })
-        throw asDiskFull(error, path)
+        throw asDiskFull(error, digest, path)
       } finally {
         upload.over()
       }
@@ -231,10 +231,11 @@ async function sizeOf(path: string): Promise<number> {
   }
 }
 
-function asDiskFull(error: unknown, path: string): unknown {
+function asDiskFull(error: unknown, digest: Digest, path: string): unknown {
   if (!hasCode(error, 'ENOSPC') && !hasCode(error, 'EDQUOT')) return error
-  return new PawlError('disk-full', `no room on the disk for ${path}`, {
+  return new PawlError('disk-full', `no room on the server’s disk for artifact ${digest}`, {
     hint: 'free space on that disk and send it again; what had arrived was removed',
+    internal: path,
     cause: error,
   })
 }

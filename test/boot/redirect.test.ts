@@ -9,7 +9,7 @@ import { ensureBootTools } from './helpers/tools.ts'
 /** Artifacts in a real object store: what iPXE loads comes from the server, the stage-3 image from the store. */
 const folder = mkdtempSync(join(tmpdir(), 'pawl-redirect-'))
 t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-ensureBootTools(t.comment, radosgwPackages)
+ensureBootTools((line) => t.comment(line), radosgwPackages)
 const { bucket, endpoint, credentials } = await (await startRadosgw()).createBucket()
 const keys = join(folder, 'keys')
 writeFileSync(

@@ -64,7 +64,7 @@ await forEachStore(t, async (t, openStore) => {
       })
       await t.rejects(store.put(digest, chunksOf(content), { sender: 'ci', size: 14 }), {
         code: 'disk-full',
-        message: /^no room on the disk for /,
+        message: `no room on the server’s disk for artifact ${digest}`,
         hint: /^free space on that disk/,
       })
       t.strictSame([await store.has(digest), await listed(store), spool()], [undefined, [], []], step)

@@ -1,7 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdirSync } from 'node:fs'
+import { type AddressInfo, connect } from 'node:net'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { createServer } from 'node:tls'
 import { inspect } from 'node:util'
 import { ListMultipartUploadsCommand } from '@aws-sdk/client-s3'
 import type { Test } from 'tap'
@@ -10,6 +13,8 @@ import { storeOver } from '../../src/images/artifacts.ts'
 import { loadSdk, type S3Settings } from '../../src/images/s3-client.ts'
 import { openS3Shelf } from '../../src/images/s3-store.ts'
 import { openSpool } from '../../src/images/spool.ts'
+import { createAuthority, openAuthority } from '../../src/pki/authority.ts'
+import { loadTls } from '../../src/pki/tls.ts'
 import { startTcpProxy, type TcpProxy } from '../boot/helpers/tcp-proxy.ts'
 import { startRadosgw } from '../helpers/radosgw.ts'
 import { rawClient, temporaryFolder } from './stores.ts'
@@ -30,6 +35,32 @@ async function openBucket(t: Test): Promise<{ settings: S3Settings; proxy: TcpPr
 async function openStore(t: Test, settings: S3Settings, folder = temporaryFolder(t)) {
   const spool = await openSpool(folder)
   return { store: storeOver(await openS3Shelf(settings), spool), folder }
+}
+
+/** A CA with a certificate for 127.0.0.1. */
+async function newCa(t: Test) {
+  const folder = temporaryFolder(t)
+  mkdirSync(join(folder, 'pki'))
+  const now = new Date() // TLS looks at the real clock
+  await createAuthority(folder, now)
+  const authority = openAuthority(folder)
+  const tls = (await loadTls(authority, { kind: 'boot', names: ['127.0.0.1'], now })).options()
+  return { root: authority.rootCertificate, tls }
+}
+
+/** The same store behind TLS. */
+async function serveTls(t: Test, port: number): Promise<{ endpoint: string; root: string }> {
+  const { root, tls } = await newCa(t)
+  const server = createServer(tls, (socket) => {
+    const store = connect({ host: '127.0.0.1', port })
+    for (const end of [socket, store]) end.on('error', () => end.destroy())
+    t.teardown(() => socket.destroy()) // clients keep connections open
+    socket.pipe(store).pipe(socket)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  return { endpoint: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, root }
 }
 
 async function unfinished(settings: S3Settings): Promise<number> {
@@ -83,6 +114,21 @@ export async function s3Suite(t: Test): Promise<void> {
       t.notMatch(inspect(faults, { depth: 20, showHidden: true }), new RegExp(secret))
     },
   )
+
+  await t.test('over HTTPS only a certificate of the CA that the settings name is believed', async (t) => {
+    const { settings } = await openBucket(t)
+    const own = await serveTls(t, Number(new URL(settings.endpoint ?? '').port))
+    const other = await newCa(t)
+    const secure = { ...settings, endpoint: own.endpoint }
+    for (const ca of [undefined, other.root]) {
+      const { store } = await openStore(t, { ...secure, ca })
+      await t.rejects(store.has(digest), { code: 'store-unavailable', message: /CERT|UNABLE|SIGNATURE/ })
+    }
+    const { store } = await openStore(t, { ...secure, ca: own.root })
+    t.equal(await store.put(digest, Readable.from([large]), {}), large.length)
+    t.equal(await store.verify(digest), large.length)
+    t.match(store.redirects, { origin: own.endpoint, ca: own.root })
+  })
 
   await t.test(
     'where the store is away when an upload is whole, it waits, and is stored without another byte',

@@ -194,7 +194,7 @@ t.test('what cannot fit on the disk is refused before it is read', async (t) => 
   const untouched = new PassThrough()
   await t.rejects(store.put(digest, untouched, { ...ci, size: 2 ** 51 }), {
     code: 'disk-full',
-    message: /^no room on the disk for 2251799813685248 bytes more: \d+ may be used in /,
+    message: /^no room on the server’s disk for 2251799813685248 bytes more: \d+ may be used$/,
   })
   t.equal(untouched.readableFlowing, null)
   const reserved = await openStore(t, { limits: { reserveBytes: 2 ** 52 } })
