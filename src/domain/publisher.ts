@@ -1,4 +1,4 @@
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
 import { PawlError } from '../errors.ts'
 import type { Branded } from './brand.ts'
 import { type Digest, parseDigest } from './digest.ts'
@@ -89,7 +89,8 @@ function checkLinks(certificates: readonly X509Certificate[]): void {
   }
 }
 
-function checkKey({ publicKey }: X509Certificate): void {
+function checkKey(leaf: X509Certificate): void {
+  const publicKey = publicKeyOf(leaf)
   const { modulusLength = 0, publicExponent = 0n } = publicKey.asymmetricKeyDetails ?? {}
   if (publicKey.asymmetricKeyType !== 'rsa')
     throw invalid(`the key is ${publicKey.asymmetricKeyType}, not RSA, which is what iPXE checks`)
@@ -97,6 +98,15 @@ function checkKey({ publicKey }: X509Certificate): void {
     throw invalid(`the key has ${modulusLength} bits; ${keyBits.min} to ${keyBits.max} are allowed`)
   if (publicExponent < 65_537n || publicExponent % 2n === 0n)
     throw invalid(`the key's exponent is ${publicExponent}, below 65537 or even`)
+}
+
+/** A certificate's parser leaves the key unread; only who asks for it learns that it is none. */
+function publicKeyOf(leaf: X509Certificate): KeyObject {
+  try {
+    return leaf.publicKey
+  } catch (cause) {
+    throw new PawlError('signature-invalid', `the key of ${nameOf(leaf)} cannot be read`, { cause })
+  }
 }
 
 function checkPurpose(leaf: X509Certificate): void {

@@ -263,6 +263,27 @@ t.test('refuses what is no certificate, or too much of it', async (t) => {
     )
 })
 
+t.test('refuses a certificate whose key is damaged or of an unknown kind', async (t) => {
+  const { raw } = parseChain(publisher.certificates).leaf
+  const rsaEncryption = Buffer.from('300d06092a864886f70d0101010500', 'hex') // AlgorithmIdentifier, RFC 3279 §2.3.1
+  const at = raw.indexOf(rsaEncryption)
+  const key = at + rsaEncryption.length + 5 // behind the head of the BIT STRING
+  for (const [what, damaged] of [
+    ['damaged', key],
+    ['unknown', at + rsaEncryption.length - 3],
+  ] as const) {
+    const other = Buffer.from(raw)
+    other.writeUInt8(other.readUInt8(damaged) ^ 0x40, damaged)
+    const base64 = other.toString('base64')
+    const pem = `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`
+    t.match(
+      faultOf(() => checkMaySign(parseChain(pem), now)),
+      /^signature-invalid: the key of .* cannot be read$/,
+      what,
+    )
+  }
+})
+
 t.test('refuses a document that is not of its form', async (t) => {
   const { manifest: cms } = signature
   const cases: [value: unknown, fault: RegExp][] = [
