@@ -23,7 +23,7 @@ export interface NewImageTest {
   readonly detail: Readonly<Record<string, unknown>>
 }
 
-const maxDetailBytes = 16 * 1024
+const maxDetailBytes = 32 * 1024
 
 /** Writes down how a test boot went. The latest is what a channel that wants tests goes by. */
 export function recordImageTest(
@@ -60,7 +60,7 @@ export function recordImageTest(
 
 /** An image version's last tests, the latest first. */
 export async function listImageTests(db: Queries, name: string, version: string): Promise<ImageTestView[]> {
-  return (await listRows(db, name, version, 20)).map(viewOf)
+  return (await listRows(db, name, version)).map(viewOf)
 }
 
 function viewOf(row: ImageTestRow): ImageTestView {
