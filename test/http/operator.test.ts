@@ -53,6 +53,18 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['POST', 'publishers/issue', { name: 'a', request: 'x' }, 422, /not a certificate request/],
       ['POST', 'publishers/issue', { name: 'a', request: 'x'.repeat(40_000) }, 400, /request/],
       ['GET', 'publishers/A', undefined, 400, /name/],
+      [
+        'POST',
+        'images/n/1/tests',
+        { passed: true, detail: { colour: 'red' } },
+        400,
+        /unknown field "colour"/,
+      ],
+      ['POST', 'images/n/1/tests', { passed: true, detail: { seconds: -1 } }, 400, /seconds/],
+      ['POST', 'images/n/1/tests', { passed: true, detail: { as: 'stage4' } }, 400, /as/],
+      ['POST', 'images/n/1/tests', { passed: true, detail: { console: ['x'.repeat(201)] } }, 400, /console/],
+      ['POST', 'images/n/1/tests', { passed: true, detail: { console: Array(41).fill('') } }, 400, /console/],
+      ['POST', 'images/n/1/tests', { passed: true, detail: { failure: 'x'.repeat(2501) } }, 400, /failure/],
       ['PUT', 'artifacts/sha256/abc', 'x', 400, /hex/],
       ['GET', 'events?since=yesterday', undefined, 400, /since/],
       ['GET', 'events?since=2026-99-99T00:00:00Z', undefined, 400, /not a time/],
@@ -70,15 +82,26 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.match(response.json(), { status, detail }, `${method} ${url}`)
     }
     const headers = { authorization: `Bearer ${tokens.admin}` }
-    const raw = (payload: string, type: string): Promise<LightMyRequestResponse> =>
+    const raw = (payload: string, type: string, path = 'nodes'): Promise<LightMyRequestResponse> =>
       app.inject({
         method: 'POST',
-        url: '/api/v1/nodes',
+        url: `/api/v1/${path}`,
         headers: { ...headers, 'content-type': type },
         payload,
       })
     t.equal((await raw('{"name": "a"', 'application/json')).statusCode, 400)
     t.equal((await raw('{"name":"a","__proto__":{"x":1}}', 'application/json')).statusCode, 400)
+    const deep = '['.repeat(30_000) + ']'.repeat(30_000)
+    for (const [field, fault] of [
+      ['deep', /unknown field "deep"/],
+      ['console', /console/],
+      ['failure', /failure/],
+      ['stages', /stages/],
+    ] as const) {
+      const body = `{"passed":true,"detail":{"${field}":${deep}}}`
+      const answer = await raw(body, 'application/json', 'images/small/1/tests')
+      t.match([answer.statusCode, answer.json()], [400, { code: 'invalid', detail: fault }], field)
+    }
     t.match((await raw('{"name":"a"}', 'text/plain')).json(), { code: 'invalid', detail: /type/ })
     t.match((await raw(`{"name":"${'a'.repeat(70_000)}"}`, 'application/json')).json(), {
       status: 413,

@@ -35,6 +35,8 @@ export interface TestBootResult {
 
 const node = 'test'
 const pollMilliseconds = 500
+/** What the server takes; a report's message has 2048 at most. */
+const maxFailureCharacters = 2500
 
 /** Boots an emulated machine through the whole chain of a scratch server: stock iPXE, both images, join, report. */
 export async function testBoot(api: Api, boot: TestBoot): Promise<TestBootResult> {
@@ -62,7 +64,7 @@ export async function testBoot(api: Api, boot: TestBoot): Promise<TestBootResult
     const { session, stages } = await api.get<Timeline>(`/nodes/${node}/timeline`)
     return {
       passed: failure === null,
-      failure,
+      failure: failure?.slice(0, maxFailureCharacters) ?? null,
       seconds: session === null ? 0 : secondsOf(session.startedAt, session.endedAt ?? session.lastSeenAt),
       stages: stages.map(({ stage, seconds }) => ({ stage, seconds })),
       console: lastLines(machine),

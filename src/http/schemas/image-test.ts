@@ -1,13 +1,31 @@
 import Type from 'typebox'
 import type { ImageTestView } from '../../fleet/image-tests.ts'
 import type { PrunePlan } from '../../fleet/prune.ts'
-import { answers, anyObject, type Page } from './answers.ts'
+import { answers, anyObject, oneOf, type Page } from './answers.ts'
+import { stageName } from './node.ts'
+
+const closed = { additionalProperties: false } as const
+const ref = Type.String({ maxLength: 127 }) // name@version
+
+/** What `pawl image test` tells. Each field is flat and bounded: what comes in is stored and shown as it is. */
+const newDetail = Type.Object(
+  {
+    failure: Type.Optional(Type.Union([Type.String({ maxLength: 2500 }), Type.Null()])),
+    seconds: Type.Optional(Type.Number({ minimum: 0 })),
+    stages: Type.Optional(
+      Type.Array(Type.Object({ stage: stageName, seconds: Type.Number({ minimum: 0 }) }, closed), {
+        maxItems: 10,
+      }),
+    ),
+    console: Type.Optional(Type.Array(Type.String({ maxLength: 200 }), { maxItems: 40 })),
+    as: Type.Optional(oneOf(['stage2', 'stage3'])),
+    with: Type.Optional(ref),
+  },
+  closed,
+)
 
 /** How a test boot went. */
-export const newImageTest = Type.Object(
-  { passed: Type.Boolean(), detail: anyObject },
-  { additionalProperties: false },
-)
+export const newImageTest = Type.Object({ passed: Type.Boolean(), detail: newDetail }, closed)
 
 /** A test boot. */
 export const imageTestAnswer = answers<ImageTestView>()(
