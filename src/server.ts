@@ -13,6 +13,7 @@ import { openTransfers } from './boot/transfers.ts'
 import type { Config, ListenAddress } from './config.ts'
 import type { Clock } from './domain/clock.ts'
 import { PawlError } from './errors.ts'
+import { finishRemovals } from './fleet/prune.ts'
 import { tendRollouts } from './fleet/rollouts.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
@@ -208,6 +209,11 @@ async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Pr
 function chores({ context, artifacts, listeners }: Parts, log: Logger): readonly Chore[] {
   return [
     { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
+    {
+      what: 'finishing removals of artifacts',
+      everyMilliseconds: 300_000,
+      work: () => finishRemovals(context, artifacts),
+    },
     {
       what: 'tending rollouts',
       everyMilliseconds: 30_000,

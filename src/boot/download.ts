@@ -1,4 +1,5 @@
 import { type ImageSource, parseImageSource } from '../domain/channel.ts'
+import { digestPattern } from '../domain/digest.ts'
 import { type Artifact, parseManifest } from '../domain/image.ts'
 import { sourcesOf } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
@@ -119,6 +120,8 @@ export async function renewDownload(context: BootContext, download: Download): P
  * such a profile names is open, itself or through a channel: all other images stay private to their sessions.
  */
 export async function findOpenArtifact(db: Queries, digest: string): Promise<Artifact | undefined> {
+  // A database is not asked for what it cannot hold: PostgreSQL takes no NUL.
+  if (!new RegExp(digestPattern).test(digest)) return undefined
   const holders = await listHolders(db, digest)
   if (holders.length === 0) return undefined
   const open = await openSources(db)

@@ -56,9 +56,12 @@ export async function endSession(
       ...(ending.repeat === true ? { repeat: true } : {}),
     },
   })
-  // A repeated stage 1, or an operator who disables a node, says nothing about the image.
-  const neutral = ending.repeat === true || ending.actor.startsWith('operator:')
-  await noteRolloutEnd(work, session, neutral ? 'waiting' : 'failed')
+  const byOperator = ending.actor.startsWith('operator:')
+  await noteRolloutEnd(
+    work,
+    session,
+    ending.repeat === true ? 'repeated' : byOperator ? 'taken-back' : 'failed',
+  )
   return changeNode(work, node, session, ending)
 }
 

@@ -3,10 +3,10 @@ import { type Artifact, formatImageRef, type Manifest, parseManifest } from '../
 import type { Join } from '../domain/join.ts'
 import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
-import type { Tx } from '../storage/database.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { checkSigned } from './check-signature.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
+import type { Work } from './work.ts'
 
 /** An image as a session uses it: the version and every digest are fixed now. */
 export interface PinnedImage {
@@ -40,14 +40,14 @@ export interface Pinned {
 
 /** Pins a sequence of images. Refuses when one is not published. */
 export async function pinImages(
-  tx: Tx,
+  work: Work,
   node: NodeRecord,
   profile: Profile,
   name: SequenceName,
   sequence: ImageSequence,
 ): Promise<Pinned> {
-  const stage2 = await pinImage(tx, node, profile, sequence.stage2)
-  const stage3 = await pinImage(tx, node, profile, sequence.stage3)
+  const stage2 = await pinImage(work, node, profile, sequence.stage2)
+  const stage3 = await pinImage(work, node, profile, sequence.stage3)
   return { ...pinBasics(profile, name), images: { stage2, stage3 }, join: sequence.join }
 }
 
@@ -72,13 +72,18 @@ export function readFacts(text: string): Facts {
   return JSON.parse(text) as Facts // our own row
 }
 
-async function pinImage(tx: Tx, node: NodeRecord, profile: Profile, written: string): Promise<PinnedImage> {
-  const { ref, row, via } = await resolveImage(tx, node, written)
+async function pinImage(
+  work: Work,
+  node: NodeRecord,
+  profile: Profile,
+  written: string,
+): Promise<PinnedImage> {
+  const { ref, row, via } = await resolveImage(work, node, written)
   const manifest: Manifest = parseManifest(JSON.parse(row.manifest))
   return {
     ref: formatImageRef(ref),
     digest: row.digest,
-    signedBy: await checkSigned(tx, node.name, profile, ref),
+    signedBy: await checkSigned(work.tx, node.name, profile, ref),
     ...(via === undefined ? {} : { via }),
     minMemoryMiB: manifest.minMemoryMiB ?? null,
     // Both images' are checked before any token is minted: the second's would else be found by kexec, in the middle.

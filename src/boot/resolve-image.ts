@@ -3,11 +3,12 @@ import { formatImageRef, type ImageRef, parseImageVersion } from '../domain/imag
 import { Refusal } from '../domain/refusal.ts'
 import { findChannel } from '../storage/channels.ts'
 import type { Tx } from '../storage/database.ts'
-import { findImage } from '../storage/fleet.ts'
-import type { RolloutRow } from '../storage/image-tables.ts'
+import { useImage } from '../storage/fleet.ts'
+import type { RolloutNodeRow, RolloutRow } from '../storage/image-tables.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { findLiveRollout, findRolloutNode } from '../storage/rollouts.ts'
 import type { ImageRow } from '../storage/tables.ts'
+import type { Work } from './work.ts'
 
 /** Through what a session came to its version: kept with it, and shown in its timeline. */
 export interface Via {
@@ -32,12 +33,17 @@ export interface Resolved {
  * Finds the version that a profile's `name@version` or `name/channel` means for this node at this moment. It is asked once
  * a session, at stage 1. Refuses where nothing is published under it.
  */
-export async function resolveImage(tx: Tx, node: NodeRecord, written: string): Promise<Resolved> {
+export async function resolveImage(
+  { tx, context }: Pick<Work, 'tx' | 'context'>,
+  node: NodeRecord,
+  written: string,
+): Promise<Resolved> {
+  const { dialect } = context.storage
   const source = parseImageSource(written)
   const { version, via } =
     source.kind === 'version' ? { version: source.version, via: undefined } : await follow(tx, node, source)
   const ref: ImageRef = { name: source.name, version: parseImageVersion(version) }
-  const row = await findImage(tx, ref.name, ref.version)
+  const row = await useImage(tx, dialect, ref.name, ref.version)
   if (row === undefined) {
     throw new Refusal('image-missing', { node: node.name, detail: { image: formatImageRef(ref) } })
   }
@@ -63,7 +69,11 @@ async function follow(
   }
 }
 
-/** A paused rollout gives the new version to nobody who did not have it before. */
-function isTurn(rollout: RolloutRow, place: { wave: number; state: string }): boolean {
+/**
+ * A node that failed gets the version before: it is of more use that way. A paused rollout gives the new version to nobody
+ * who did not have it before.
+ */
+function isTurn(rollout: RolloutRow, place: RolloutNodeRow): boolean {
+  if (place.state === 'failed') return false
   return place.wave <= rollout.wave && (rollout.state === 'running' || place.state !== 'waiting')
 }

@@ -1,6 +1,7 @@
 import { judge, type RolloutNodeState, type RolloutPlan, type WaveCounts } from '../domain/rollout.ts'
-import { moveChannel } from '../storage/channels.ts'
-import type { RolloutRow } from '../storage/image-tables.ts'
+import { findChannel, moveChannel } from '../storage/channels.ts'
+import type { RolloutNodeRow, RolloutRow } from '../storage/image-tables.ts'
+import { findLastTest } from '../storage/image-tests.ts'
 import {
   countRolloutNodes,
   findRolloutNode,
@@ -13,43 +14,81 @@ import type { SessionRow } from '../storage/tables.ts'
 import { type Pinned, readPinned } from './pin.ts'
 import type { Work } from './work.ts'
 
-/** Notes that a session has got a version that is being rolled out. */
+/** How the boot of a version that is being rolled out ended. The last two say nothing about the image, by themselves. */
+export type BootOutcome = 'succeeded' | 'failed' | 'repeated' | 'taken-back'
+
+/** Stage 1s asked again at once that are more than a second NIC and a lost answer: the machine starts over and over. */
+const maxRepeats = 3
+
+/** Notes that a session has got a version that is being rolled out. What a node has proved before, it has proved. */
 export async function noteRolloutBoot(work: Work, session: SessionRow, pinned: Pinned): Promise<void> {
   for (const rollout of rolloutsOf(pinned)) {
-    await updateRolloutNode(work.tx, rollout, session.node, { state: 'booting', session: session.id })
+    const place = await findRolloutNode(work.tx, rollout, session.node)
+    const state = place?.state === 'waiting' ? 'booting' : (place?.state ?? 'booting')
+    await updateRolloutNode(work.tx, rollout, session.node, { state, session: session.id })
   }
 }
 
 /**
  * Notes how the boot of a version that is being rolled out ended, and judges its wave: in the same transaction as the end
- * itself, so that no failure is counted late. `waiting` takes a boot back that says nothing about the image.
+ * itself, so that no failure is counted late. A node that failed has failed, whatever it does later: a machine that fails
+ * and begins again for ever must not be a node that is booting.
  */
-export async function noteRolloutEnd(
-  work: Work,
-  session: SessionRow,
-  outcome: Exclude<RolloutNodeState, 'booting'>,
-): Promise<void> {
+export async function noteRolloutEnd(work: Work, session: SessionRow, outcome: BootOutcome): Promise<void> {
   for (const id of rolloutsOf(readPinned(session.pinned))) {
     const place = await findRolloutNode(work.tx, id, session.node)
     // A later session of this node has it now.
     if (place?.session !== session.id) continue
     const rollout = await lockRollout(work.tx, work.context.storage.dialect, id)
-    await updateRolloutNode(work.tx, id, session.node, { state: outcome })
+    await updateRolloutNode(work.tx, id, session.node, placeAfter(place, outcome))
     if (rollout?.state === 'running') await judgeWave(work, rollout)
   }
 }
 
-/** Judges a running rollout's wave: goes on, moves the channel behind the last one, or halts. The row must be locked. */
+function placeAfter(
+  { state, repeats }: RolloutNodeRow,
+  outcome: BootOutcome,
+): Pick<RolloutNodeRow, 'state' | 'repeats'> {
+  if (state === 'failed' || outcome === 'failed') return { state: 'failed', repeats }
+  if (outcome === 'succeeded') return { state: 'succeeded', repeats: 0 }
+  if (outcome === 'repeated' && repeats + 1 >= maxRepeats) return { state: 'failed', repeats: repeats + 1 }
+  // It is booting still: the session that follows takes its place.
+  if (outcome === 'repeated') return { state, repeats: repeats + 1 }
+  return { state: state === 'booting' ? 'waiting' : state, repeats }
+}
+
+/**
+ * Judges a running rollout's wave: goes on, moves the channel behind the last one, pauses or halts. The row must be locked.
+ * The channel's rules are asked again before each step: they may be stricter than when the rollout began.
+ */
 export async function judgeWave(work: Work, rollout: RolloutRow): Promise<void> {
   const plan = readPlan(rollout)
   const verdict = judge(plan, rollout.wave, await countWave(work, rollout))
   if (verdict.next === 'halt') return halt(work, rollout, verdict.cause)
-  if (verdict.next === 'complete') return complete(work, rollout)
   if (verdict.next === 'wait') return
+  if (verdict.next === 'pause') return pause(work, rollout, verdict.cause)
+  const broken = await brokenRule(work, rollout)
+  if (broken !== undefined) return pause(work, rollout, broken)
+  if (verdict.next === 'complete') return complete(work, rollout)
   const wave = rollout.wave + 1
   const now = work.now.toISOString()
   await updateRollout(work.tx, rollout.id, { wave, wave_started_at: now })
   await note(work, rollout, 'rollout-advanced', { wave, nodes: plan.waves[wave - 1]?.nodes ?? 0 })
+}
+
+/** What the channel demands by now that this rollout does not have. */
+async function brokenRule({ tx }: Work, rollout: RolloutRow): Promise<string | undefined> {
+  const row = await findChannel(tx, rollout)
+  if (row?.two_person === 1 && rollout.approved_by === null) return 'its channel wants two persons by now'
+  if (row?.require_test !== 1) return undefined
+  const last = await findLastTest(tx, rollout.name, rollout.version)
+  return last?.passed === 1 ? undefined : `its channel wants a passed test of ${rollout.version} by now`
+}
+
+/** Gives the new version to nobody else until an operator looks. */
+export async function pause(work: Work, rollout: RolloutRow, cause: string): Promise<void> {
+  await updateRollout(work.tx, rollout.id, { state: 'paused', cause })
+  await note(work, rollout, 'rollout-paused', { cause })
 }
 
 /** The plan that a rollout was started with. */

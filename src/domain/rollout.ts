@@ -39,7 +39,7 @@ export interface WaveCounts {
 /** What comes next. */
 export type Verdict =
   | { readonly next: 'wait' | 'advance' | 'complete' }
-  | { readonly next: 'halt'; readonly cause: string }
+  | { readonly next: 'halt' | 'pause'; readonly cause: string }
 
 /** Reads `1,10%,50%,100%` for a fleet of `total` nodes; throws `invalid`. Waves that would add no node are left out. */
 export function planWaves(written: readonly string[], total: number): RolloutPlan['waves'] {
@@ -72,6 +72,9 @@ export function judge(plan: RolloutPlan, wave: number, counts: WaveCounts): Verd
   if (failed > allowed) {
     return { next: 'halt', cause: `${failed} of ${nodes} nodes failed, of which ${allowed} may` }
   }
+  // Nodes that are gone prove nothing: the whole fleet must not get what nobody has booted.
+  if (sumOf(counts.wave) === 0 && counts.all.succeeded === 0)
+    return { next: 'pause', cause: `the nodes of wave ${wave} were removed before any of them was ready` }
   if (counts.wave.succeeded < neededBoots(plan, sumOf(counts.wave))) return { next: 'wait' }
   // Few boots, of which many failed, are not proof enough, however many may fail in all.
   const { succeeded } = counts.wave

@@ -8,9 +8,10 @@ import { findChannel } from '../storage/channels.ts'
 import { type By, type Change, change } from './change.ts'
 import { moveIn } from './channels.ts'
 import { type ProposedImage, publishProposed } from './images.ts'
-import { type Approval, approveIn, type ProposalView, showProposal } from './proposals.ts'
+import { checkScope } from './operators.ts'
+import { type Approval, approveIn, type ProposalView, rejectIn, showProposal } from './proposals.ts'
 import { type NewPublisher, registerPublisherIn } from './publishers.ts'
-import { type NewRollout, startIn } from './rollouts.ts'
+import { type ProposedRollout, startIn } from './rollouts.ts'
 
 /** Carries out what a proposal holds, in the transaction that approves it. */
 type Applier = (change: Change, proposal: ProposalView, approval: Approval) => Promise<unknown>
@@ -26,7 +27,7 @@ export async function approveProposal(
   id: string,
 ): Promise<ProposalView> {
   const proposal = await showProposal(context.storage.db, id)
-  checkMayApprove(by, proposal)
+  checkMayDecide(by, proposal)
   // An image's bytes are read back anew: that takes time, and no transaction waits for it.
   if (proposal.kind === 'image' && proposal.state === 'waiting')
     await checkPublishable(imageOf(proposal).manifest, store)
@@ -54,15 +55,28 @@ const appliers: Readonly<Record<ProposalKind, Applier>> = {
     return moveIn(change, ref, { how, version, why }, approval)
   },
   rollout(change, { document }, approval) {
-    const { channel, asked } = document as unknown as RolloutDocument // written by startIn
-    return startIn(change, parseChannelRef(channel), asked, { dryRun: false, approval })
+    const proposed = document as unknown as ProposedRollout // written by startIn
+    return startIn(change, parseChannelRef(proposed.channel), proposed.asked, {
+      dryRun: false,
+      approval,
+      proposed,
+    })
   },
   image: (change, proposal, approval) => publishProposed(change, imageOf(proposal), approval),
   publisher: (change, { document }) => registerPublisherIn(change, document as unknown as NewPublisher), // written by registerPublisher
 }
 
+/** Turns a proposal down; whoever made it may take it back this way, others as they may approve it. */
+export async function rejectProposal(context: BootContext, by: By, id: string): Promise<ProposalView> {
+  const proposal = await showProposal(context.storage.db, id)
+  if (proposal.proposedBy !== by.actor) checkMayDecide(by, proposal)
+  await change(context, by, (change) => rejectIn(change, id))
+  return showProposal(context.storage.db, id)
+}
+
 /** Images and those who sign them are publishers' business; channels and rollouts are operators' too. */
-function checkMayApprove(by: By, { kind, subject }: ProposalView): void {
+function checkMayDecide(by: By, { kind, subject }: ProposalView): void {
+  if (kind !== 'publisher') checkScope(by, subject.split(/[@/]/)[0] ?? '')
   if (kind === 'publisher' && by.scope != null)
     throw new PawlError('forbidden', `a token for images named "${by.scope}" only cannot let anyone sign`)
   const operators = kind === 'channel' || kind === 'rollout'
@@ -79,9 +93,4 @@ interface ChannelDocument {
   readonly version: string
   readonly before: string | null
   readonly how: 'set' | 'rollback'
-}
-
-interface RolloutDocument {
-  readonly channel: string
-  readonly asked: NewRollout
 }

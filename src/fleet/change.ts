@@ -42,6 +42,12 @@ export async function change<T>(
       }),
     )
   } catch (error) {
+    if (isForeignKeyViolation(error)) {
+      throw new PawlError('conflict', 'another change removed what this one needs at this moment', {
+        hint: 'look at what is there now, and try again',
+        cause: error,
+      })
+    }
     throw isUniqueViolation(error)
       ? new PawlError('conflict', 'another change took the same name, MAC address or UUID at this moment', {
           hint: 'look at what is there now, and try again',
@@ -55,6 +61,12 @@ export async function change<T>(
 function isUniqueViolation(error: unknown): boolean {
   const code = (error as { code?: unknown } | null)?.code
   return code === '23505' || code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY'
+}
+
+/** What a row names is gone. */
+function isForeignKeyViolation(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null)?.code
+  return code === '23503' || code === 'SQLITE_CONSTRAINT_FOREIGNKEY'
 }
 
 /** The error for a node that is not there. */

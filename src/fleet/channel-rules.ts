@@ -3,7 +3,7 @@ import { type Manifest, parseManifest } from '../domain/image.ts'
 import { type Profile, sourcesOf, usesAsStage2 } from '../domain/profile.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
-import { findImage, listProfiles, readProfile } from '../storage/fleet.ts'
+import { listProfiles, readProfile, useImage } from '../storage/fleet.ts'
 import type { ChannelRow } from '../storage/image-tables.ts'
 import { findLastTest } from '../storage/image-tests.ts'
 import type { Change } from './change.ts'
@@ -30,15 +30,17 @@ export async function checkMayServe(
   ref: ChannelRef,
   row: ChannelRow,
   version: string,
+  options: { readonly servedBefore?: boolean } = {},
 ): Promise<void> {
   checkScope(change.by, ref.name)
-  const image = await findImage(change.tx, ref.name, version)
+  const image = await useImage(change.tx, change.context.storage.dialect, ref.name, version)
   if (image === undefined) {
     throw new PawlError('not-found', `image "${ref.name}@${version}" is not published`, {
       hint: 'list them with pawl image list',
     })
   }
-  if (row.require_test === 1) await checkTested(change, ref, version)
+  // Back to what it has served is always open: a rule that came later must not stand in the way of mending.
+  if (row.require_test === 1 && options.servedBefore !== true) await checkTested(change, ref, version)
   const manifest = parseManifest(JSON.parse(image.manifest))
   const written = formatChannelRef(ref)
   for (const profile of await profilesOf(change.tx)) {

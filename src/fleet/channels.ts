@@ -100,7 +100,7 @@ export async function moveIn(
   const row = await lockChannel(tx, context.storage.dialect, ref, now)
   await refuseDuringRollout(change, ref)
   const version = asked.version ?? (await versionBefore(change, ref, row))
-  await checkMayServe(change, ref, row, version)
+  await checkMayServe(change, ref, row, version, { servedBefore: asked.how === 'rollback' })
   if (row.version === version) return unchanged(change, row)
   if (approval === undefined && (await needsSecondPerson(change, row))) {
     const document = { channel: formatChannelRef(ref), version, before: row.version, how: asked.how }

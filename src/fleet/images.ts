@@ -9,7 +9,7 @@ import type { Queries } from '../storage/database.ts'
 import { findImage } from '../storage/fleet.ts'
 import type { ImageTestRow } from '../storage/image-tables.ts'
 import { findLastTest, listLastTests } from '../storage/image-tests.ts'
-import { insertImage, listImages as listRows } from '../storage/images.ts'
+import { findPruned, insertImage, listImages as listRows } from '../storage/images.ts'
 import { listSignatures, listSigners, type StoredSignature } from '../storage/publishers.ts'
 import type { ImageRow } from '../storage/tables.ts'
 import { type By, type Change, change } from './change.ts'
@@ -143,6 +143,8 @@ async function insertOnce(
   publisher = change.by.actor,
 ): Promise<boolean> {
   const { tx, now, note } = change
+  const pruned = await findPruned(tx, manifest.name, manifest.version)
+  if (pruned !== undefined) refuseOther(pruned, published)
   await refuseRemoved(
     change,
     manifest.artifacts.map(({ digest }) => digest),
@@ -217,7 +219,10 @@ async function needImage(db: Queries, name: string, version: string): Promise<Im
   })
 }
 
-function refuseOther(row: ImageRow, published: { readonly ref: string; readonly digest: string }): void {
+function refuseOther(
+  row: Pick<ImageRow, 'digest'>,
+  published: { readonly ref: string; readonly digest: string },
+): void {
   if (row.digest === published.digest) return
   throw new PawlError('exists', `image ${published.ref} is published with digest ${row.digest}`, {
     hint: 'a version never changes: publish this one under another version',

@@ -4,7 +4,7 @@ import { tokenFromRandom } from '../domain/token.ts'
 import { PawlError } from '../errors.ts'
 import type { Queries, Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
-import { insertOperator, listOperators, updateOperator } from '../storage/operators.ts'
+import { insertOperator, listOperators, lockOperators, updateOperator } from '../storage/operators.ts'
 import type { OperatorRow, Role } from '../storage/tables.ts'
 import type { By } from './change.ts'
 import { parseGlob } from './glob.ts'
@@ -93,7 +93,7 @@ export async function showOperators(db: Queries): Promise<OperatorView[]> {
 /** Takes an operator token back, at once. Throws `not-found`, and `conflict` for the last admin that is left. */
 export async function revokeOperator(context: OperatorContext, by: By, id: string): Promise<OperatorView> {
   return context.storage.transaction(async (tx) => {
-    const rows = await listOperators(tx)
+    const rows = await lockOperators(tx, context.storage.dialect)
     const row = rows.find((other) => other.id === id)
     if (row === undefined) {
       throw new PawlError('not-found', `no operator token has the id ${quote(id)}`, {
@@ -102,7 +102,7 @@ export async function revokeOperator(context: OperatorContext, by: By, id: strin
     }
     if (row.revoked_at !== null) return viewOf(row)
     const now = context.clock()
-    if (row.role === 'admin') refuseLast(rows, row, now)
+    if (row.role === 'admin') refuseLast(rows, row)
     const revoked = { ...row, revoked_at: now.toISOString() }
     await updateOperator(tx, id, { revoked_at: revoked.revoked_at })
     await note(tx, by, now, 'operator-revoked', { id, name: row.name, role: row.role })
@@ -116,14 +116,11 @@ export function checkScope(by: By, image: string): void {
   throw new PawlError('forbidden', `this token is for images named "${by.scope}", not for ${quote(image)}`)
 }
 
-/** Nobody could make another token. */
-function refuseLast(rows: readonly OperatorRow[], row: OperatorRow, now: Date): void {
+/** Nobody could make another token: at once, or when the others have expired. */
+function refuseLast(rows: readonly OperatorRow[], row: OperatorRow): void {
   const others = rows.some(
     (other) =>
-      other.id !== row.id &&
-      other.role === 'admin' &&
-      other.revoked_at === null &&
-      (other.expires_at === null || Date.parse(other.expires_at) > now.getTime()),
+      other.id !== row.id && other.role === 'admin' && other.revoked_at === null && other.expires_at === null,
   )
   if (others) return
   throw new PawlError('conflict', `token ${row.id} of ${row.name} is the last admin's`, {

@@ -14,12 +14,12 @@ import { isPawlError, PawlError } from '../errors.ts'
 import { findChannel } from '../storage/channels.ts'
 import type { Queries } from '../storage/database.ts'
 import {
-  findImage,
   findProfile,
   listProfiles as listRows,
   lockProfile,
   putProfile,
   readProfile,
+  useImage,
 } from '../storage/fleet.ts'
 import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
@@ -63,7 +63,7 @@ export function applyProfile(
     checkReserved(by, profile)
     const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
     tryJoins(context, sealed)
-    const warnings = await checkImages(change.tx, profile)
+    const warnings = await checkImages(change, profile)
     const opened = stored === undefined ? undefined : openSecrets(context, stored)
     if (row !== undefined && opened !== undefined && same(opened, profile))
       return { ...viewOf(row), warnings }
@@ -139,16 +139,16 @@ function tryJoins(context: BootContext, sealed: Profile): void {
 }
 
 /** What is not published yet is a warning; a command line that no kernel would take whole is refused. */
-async function checkImages(db: Queries, profile: Profile): Promise<string[]> {
+async function checkImages(change: Change, profile: Profile): Promise<string[]> {
   const warnings: string[] = []
   for (const written of sourcesOf(profile)) {
-    const row = await findSource(db, written)
+    const row = await useSource(change, written)
     if (row === undefined) {
       warnings.push(missing(written))
       continue
     }
     checkFits(profile, parseManifest(JSON.parse(row.manifest)))
-    const warning = await trustWarning(db, profile, row)
+    const warning = await trustWarning(change.tx, profile, row)
     if (warning !== undefined) warnings.push(warning)
   }
   return warnings
@@ -160,10 +160,10 @@ function missing(written: string): string {
     : `image ${written} is not published yet: boots that need it are refused until it is`
 }
 
-async function findSource(db: Queries, written: string): Promise<ImageRow | undefined> {
+async function useSource({ tx, context }: Change, written: string): Promise<ImageRow | undefined> {
   const source = parseImageSource(written)
-  const version = source.kind === 'version' ? source.version : (await findChannel(db, source))?.version
-  return version == null ? undefined : findImage(db, source.name, version)
+  const version = source.kind === 'version' ? source.version : (await findChannel(tx, source))?.version
+  return version == null ? undefined : useImage(tx, context.storage.dialect, source.name, version)
 }
 
 /** Throws `invalid` where an image's kernel arguments and a profile's are more than a kernel takes. */

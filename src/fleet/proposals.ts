@@ -14,7 +14,7 @@ import {
   listProposals,
   lockProposal,
 } from '../storage/proposals.ts'
-import { type By, type Change, change } from './change.ts'
+import type { Change } from './change.ts'
 
 /**
  * Changes that need two people: one proposes, which changes nothing, another approves, which does it. What a proposal
@@ -52,7 +52,9 @@ export interface NewProposal {
   readonly why: string | null
 }
 
-const maxWaiting = 200
+/** One token must not be able to keep all others from proposing. */
+const maxWaitingEach = 20
+const maxWaiting = 1000
 
 /** Writes a proposal down. The same one again, while it waits, is no second one. */
 export async function propose(change: Change, proposed: NewProposal): Promise<ProposalView> {
@@ -64,8 +66,11 @@ export async function propose(change: Change, proposed: NewProposal): Promise<Pr
     (row) => row.kind === proposed.kind && row.subject === proposed.subject && row.document === document,
   )
   if (same !== undefined) return viewOf(same)
-  if (waiting.length >= maxWaiting) {
-    throw new PawlError('conflict', `${maxWaiting} proposals wait already`, {
+  const own = waiting.filter((row) => row.proposed_by === by.actor)
+  if (waiting.length >= maxWaiting || own.length >= maxWaitingEach) {
+    const whose =
+      own.length >= maxWaitingEach ? `${own.length} proposals of yours` : `${waiting.length} proposals`
+    throw new PawlError('conflict', `${whose} wait already`, {
       hint: 'approve or reject some: pawl proposal list',
     })
   }
@@ -118,10 +123,9 @@ export async function approveIn(change: Change, id: string): Promise<Approval> {
   return { proposedBy: row.proposed_by, approvedBy: actor }
 }
 
-/** Turns a proposal down; whoever made it may take it back this way. */
-export async function rejectProposal(context: BootContext, by: By, id: string): Promise<ProposalView> {
-  await change(context, by, async (change) => decide(change, await lockWaiting(change, id), 'rejected'))
-  return showProposal(context.storage.db, id)
+/** Turns a proposal down, inside a change. Who may, `approvals.ts` says. */
+export async function rejectIn(change: Change, id: string): Promise<void> {
+  await decide(change, await lockWaiting(change, id), 'rejected')
 }
 
 async function lockWaiting(change: Change, id: string): Promise<ProposalRow> {

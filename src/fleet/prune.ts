@@ -5,7 +5,7 @@ import { parseManifest } from '../domain/image.ts'
 import { PawlError } from '../errors.ts'
 import type { ArtifactStore } from '../images/artifacts.ts'
 import type { Queries } from '../storage/database.ts'
-import { deleteImage, listImages } from '../storage/images.ts'
+import { deleteImage, listImages, lockImages } from '../storage/images.ts'
 import {
   beginRemovals,
   endRemoval,
@@ -74,6 +74,11 @@ export async function refuseWhileRemoved(context: BootContext, digest: Digest): 
   throw new PawlError('conflict', `artifact ${digest} is being removed at this moment`, {
     hint: 'send it again in a minute',
   })
+}
+
+/** Whether an artifact is being removed, or was and has not been sent again: whatever the store says, it is not there. */
+export async function isRemoved(context: BootContext, digest: Digest): Promise<boolean> {
+  return (await findRemovals(context.storage.db, [digest])).length > 0
 }
 
 /** Notes that bytes which had been removed are there again. */
@@ -155,19 +160,23 @@ async function removeVersions(
   if (plan.versions.length === 0) return
   await change(context, by, async ({ tx, now, note }) => {
     await lockArtifacts(tx, context.storage.dialect)
+    // Who begins to use one of them waits from here on, or has been seen.
+    await lockImages(tx, context.storage.dialect, plan.versions.map(partsOf))
     const uses = await findUses(tx)
     const still = new Set((await beyondRule(tx, rule, now)).map(({ ref }) => ref))
     const going = plan.versions.filter(({ ref }) => still.has(ref) && !uses.versions.has(ref))
-    for (const { ref } of going) {
-      const [name = '', version = ''] = ref.split('@')
-      await deleteImage(tx, name, version)
-    }
+    for (const { name, version } of going.map(partsOf)) await deleteImage(tx, name, version, now)
     if (going.length === 0) return
     await note('images-pruned', null, {
       count: going.length,
       versions: going.slice(0, 100).map(({ ref }) => ref),
     })
   })
+}
+
+function partsOf({ ref }: { readonly ref: string }): { name: string; version: string } {
+  const [name = '', version = ''] = ref.split('@')
+  return { name, version }
 }
 
 async function removeArtifacts(
@@ -193,8 +202,8 @@ async function removeOne(context: BootContext, store: PrunableStore, digest: str
   await context.storage.transaction((tx) => endRemoval(tx, digest, context.clock()))
 }
 
-/** What a killed process began. */
-async function finishRemovals(context: BootContext, store: PrunableStore): Promise<void> {
+/** Goes on with what a killed process began, or a store that was away kept it from. */
+export async function finishRemovals(context: BootContext, store: PrunableStore): Promise<void> {
   for (const digest of await listUnfinishedRemovals(context.storage.db))
     await removeOne(context, store, digest)
   const before = addSeconds(context.clock(), -graceSeconds)

@@ -1,13 +1,12 @@
 import type { BootContext } from '../boot/context.ts'
-import { judgeWave, note as noteByServer, readPlan } from '../boot/rollout-outcome.ts'
+import { judgeWave, pause, readPlan } from '../boot/rollout-outcome.ts'
 import { inTransaction } from '../boot/work.ts'
+import { canonicalJson } from '../domain/canonical-json.ts'
 import { type ChannelRef, formatChannelRef } from '../domain/channel.ts'
 import { quote } from '../domain/node.ts'
-import { type Profile, sourcesOf } from '../domain/profile.ts'
-import { placeInRollout, planWaves, type RolloutPlan } from '../domain/rollout.ts'
+import { placeInRollout, type RolloutPlan } from '../domain/rollout.ts'
 import { PawlError } from '../errors.ts'
 import { findChannel, lockChannel } from '../storage/channels.ts'
-import { listMembers, listProfiles, readProfile } from '../storage/fleet.ts'
 import type { ChannelRow, RolloutRow } from '../storage/image-tables.ts'
 import {
   findLiveRollout,
@@ -24,21 +23,8 @@ import { readLabels } from './node-view.ts'
 import { checkScope } from './operators.ts'
 import { type Approval, type ProposalView, propose } from './proposals.ts'
 import { parseLabel } from './reinstall.ts'
+import { followersOf, type NewRollout, planOf, waveOf } from './rollout-plan.ts'
 import { type RolloutView, rolloutView } from './rollout-view.ts'
-
-/** A rollout to start. Times in seconds, thresholds in percent. */
-export interface NewRollout {
-  readonly version: string
-  /** `["1", "10%", "50%", "100%"]`. */
-  readonly waves: readonly string[]
-  /** `KEY=VALUE`: only nodes that have it are in the waves. */
-  readonly label?: string
-  readonly thresholdPercent?: number
-  readonly minBoots?: number
-  readonly maxFailures?: number
-  readonly waveTimeoutSeconds?: number
-  readonly why?: string
-}
 
 /** What a rollout would do, or has begun to do. */
 export interface PlannedRollout {
@@ -52,8 +38,6 @@ export interface PlannedRollout {
   readonly rollout: RolloutView | null
   readonly proposal: ProposalView | null
 }
-
-const day = 86_400
 
 /** Starts a rollout, or with `dryRun` says what it would be. Throws `conflict` where the channel is under one. */
 export function startRollout(
@@ -71,7 +55,7 @@ export async function startIn(
   change: Change,
   ref: ChannelRef,
   asked: NewRollout,
-  options: { readonly dryRun: boolean; readonly approval?: Approval },
+  options: { readonly dryRun: boolean; readonly approval?: Approval; readonly proposed?: ProposedRollout },
 ): Promise<PlannedRollout> {
   const { tx, context } = change
   if ((await findChannel(tx, ref)) === undefined) throw noSuchChannel(ref)
@@ -90,6 +74,7 @@ export async function startIn(
     ...{ channel: formatChannelRef(ref), version: asked.version, before, plan },
     outside: fleet.length - members.length,
   }
+  if (options.proposed !== undefined) refuseOther(options.proposed, shown)
   if (options.dryRun) return { ...shown, rollout: null, proposal: null }
   if (options.approval === undefined && (await needsSecondPerson(change, row))) {
     const document = { ...shown, asked }
@@ -104,6 +89,23 @@ export async function startIn(
   )
   await change.note('rollout-started', null, { ...facts(rollout), before, plan, ...options.approval })
   return { ...shown, rollout: await rolloutView(tx, rollout), proposal: null }
+}
+
+/** A rollout as it was proposed: what would be done then. */
+export type ProposedRollout = Pick<PlannedRollout, 'channel' | 'version' | 'before' | 'plan' | 'outside'> & {
+  readonly asked: NewRollout
+}
+
+/** What was looked at is what is done: nodes that came or went, or a channel that moved, make it another rollout. */
+function refuseOther(
+  { before, plan, outside }: ProposedRollout,
+  now: Omit<PlannedRollout, 'rollout' | 'proposal'>,
+): void {
+  const same = canonicalJson({ before, plan, outside })
+  if (same === canonicalJson({ before: now.before, plan: now.plan, outside: now.outside })) return
+  throw new PawlError('conflict', `the rollout would be another by now: ${now.before} -> ${now.version}`, {
+    hint: 'its nodes or its channel have changed since: reject the proposal, and propose it anew',
+  })
 }
 
 /** Stops giving the new version to nodes that do not have it. */
@@ -152,9 +154,7 @@ export async function tendRollouts(context: BootContext): Promise<void> {
       if (row?.state !== 'running') return
       const seconds = readPlan(row).waveTimeoutSeconds
       if (Date.parse(row.wave_started_at) + seconds * 1000 > work.now.getTime()) return judgeWave(work, row)
-      const cause = `wave ${row.wave} did not pass within ${seconds} s`
-      await updateRollout(work.tx, id, { state: 'paused', cause })
-      await noteByServer(work, row, 'rollout-paused', { cause })
+      await pause(work, row, `wave ${row.wave} did not pass within ${seconds} s`)
     })
   }
 }
@@ -180,41 +180,6 @@ async function checkMayStart(
   await checkMayServe(change, ref, row, version)
   if (row.version === version) throw new PawlError('conflict', `channel ${channel} is at ${version} already`)
   return row.version
-}
-
-interface Follower {
-  readonly id: string
-  readonly name: string
-  readonly labels: string
-}
-
-/** The nodes whose profile follows the channel in one of its sequences; disabled ones boot nothing. */
-async function followersOf({ tx }: Change, ref: ChannelRef): Promise<Follower[]> {
-  const written = formatChannelRef(ref)
-  const profiles = (await listProfiles(tx))
-    .map(readProfile)
-    .filter((profile: Profile) => sourcesOf(profile).includes(written))
-  return listMembers(
-    tx,
-    profiles.map(({ name }) => name),
-  )
-}
-
-function planOf(asked: NewRollout, nodes: number): RolloutPlan {
-  return {
-    waves: planWaves(asked.waves, nodes),
-    label: asked.label ?? null,
-    thresholdPercent: asked.thresholdPercent ?? 95,
-    minBoots: asked.minBoots ?? null,
-    maxFailures: asked.maxFailures ?? null,
-    waveTimeoutSeconds: asked.waveTimeoutSeconds ?? 7 * day,
-  }
-}
-
-/** Those behind the last wave's end are in none: they wait for the channel itself. */
-function waveOf(plan: RolloutPlan, index: number): number {
-  const wave = plan.waves.findIndex(({ nodes }) => index < nodes)
-  return wave === -1 ? plan.waves.length + 1 : wave + 1
 }
 
 function rolloutRow(

@@ -21,6 +21,20 @@ export function findImage(db: Queries, name: string, version: string): Promise<I
 }
 
 /**
+ * Finds an image version that is going to be used, and keeps prunes from removing it until the transaction ends. SQLite has
+ * one writer at a time anyway.
+ */
+export function useImage(
+  tx: Tx,
+  dialect: Storage['dialect'],
+  name: string,
+  version: string,
+): Promise<ImageRow | undefined> {
+  const query = tx.selectFrom('images').selectAll().where('name', '=', name).where('version', '=', version)
+  return (dialect === 'postgres' ? query.forKeyShare() : query).executeTakeFirst()
+}
+
+/**
  * A profile as it was stored: checked when it was applied, every default filled in, its secret settings sealed. It is not
  * parsed again, since a sealed setting has not the form of an open one.
  */

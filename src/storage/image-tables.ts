@@ -18,6 +18,14 @@ export interface ArtifactRemovalRow {
   removed_at: string | null
 }
 
+/** A version that was removed: its name is never given to other bytes. */
+export interface PrunedImageRow {
+  name: string
+  version: string
+  digest: string
+  pruned_at: string
+}
+
 /** A test boot of an image version. */
 export interface ImageTestRow {
   id: string
@@ -98,4 +106,6 @@ export interface RolloutNodeRow {
   state: RolloutNodeState
   /** The session that was given the new version, the last one. */
   session: string | null
+  /** Stage 1s asked again at once, one behind the other. */
+  repeats: number
 }

@@ -1,6 +1,7 @@
 import type { Manifest } from '../domain/image.ts'
-import type { Queries, Tx } from './database.ts'
-import type { ImageArtifactRow } from './image-tables.ts'
+import type { Queries, Storage, Tx } from './database.ts'
+import { findImage } from './fleet.ts'
+import type { ImageArtifactRow, PrunedImageRow } from './image-tables.ts'
 import type { ImageRow } from './tables.ts'
 
 /** Every published image version, by name, the newest of each first. */
@@ -36,7 +37,38 @@ export function listHolders(db: Queries, digest: string): Promise<ImageArtifactR
   return db.selectFrom('image_artifacts').selectAll().where('digest', '=', digest).execute()
 }
 
-/** Removes an image version, with its signatures and tests; its artifacts stay in the store. */
-export async function deleteImage(tx: Tx, name: string, version: string): Promise<void> {
+/** Finds image versions that may be removed, and keeps others from beginning to use them. */
+export async function lockImages(
+  tx: Tx,
+  dialect: Storage['dialect'],
+  refs: readonly { readonly name: string; readonly version: string }[],
+): Promise<void> {
+  if (dialect !== 'postgres') return // SQLite has one writer at a time
+  for (const { name, version } of refs) {
+    const query = tx.selectFrom('images').select('digest').where('name', '=', name)
+    await query.where('version', '=', version).forUpdate().execute()
+  }
+}
+
+/** The version of this name that was removed once. */
+export function findPruned(db: Queries, name: string, version: string): Promise<PrunedImageRow | undefined> {
+  return db
+    .selectFrom('pruned_images')
+    .selectAll()
+    .where('name', '=', name)
+    .where('version', '=', version)
+    .executeTakeFirst()
+}
+
+/** Removes an image version, with its signatures and tests; its artifacts stay in the store, its digest is remembered. */
+export async function deleteImage(tx: Tx, name: string, version: string, now: Date): Promise<void> {
+  const row = await findImage(tx, name, version)
+  if (row === undefined) return
+  const pruned_at = now.toISOString()
+  await tx
+    .insertInto('pruned_images')
+    .values({ name, version, digest: row.digest, pruned_at })
+    .onConflict((c) => c.columns(['name', 'version']).doUpdateSet({ pruned_at }))
+    .execute()
   await tx.deleteFrom('images').where('name', '=', name).where('version', '=', version).execute()
 }

@@ -1,4 +1,4 @@
-import type { Queries, Tx } from './database.ts'
+import type { Queries, Storage, Tx } from './database.ts'
 import type { OperatorRow } from './tables.ts'
 
 /** Stores the hash of an operator token just made. */
@@ -14,6 +14,12 @@ export function findOperator(db: Queries, id: string): Promise<OperatorRow | und
 /** Every operator token ever made, the newest first. */
 export function listOperators(db: Queries): Promise<OperatorRow[]> {
   return db.selectFrom('operators').selectAll().orderBy('created_at', 'desc').orderBy('id').execute()
+}
+
+/** The same, and keeps other transactions from changing them: two that revoke one of two admins each must not both succeed. */
+export function lockOperators(tx: Tx, dialect: Storage['dialect']): Promise<OperatorRow[]> {
+  const query = tx.selectFrom('operators').selectAll().orderBy('id')
+  return (dialect === 'postgres' ? query.forUpdate() : query).execute()
 }
 
 /** Changes columns of an operator token. */

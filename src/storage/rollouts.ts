@@ -11,9 +11,14 @@ export async function insertRollout(
   await tx.insertInto('rollouts').values(row).execute()
   // SQLite takes 32,766 values a statement.
   for (let at = 0; at < nodes.length; at += 5000) {
-    const rows = nodes
-      .slice(at, at + 5000)
-      .map(({ node, wave }) => ({ rollout: row.id, node, wave, state: 'waiting' as const, session: null }))
+    const rows = nodes.slice(at, at + 5000).map(({ node, wave }) => ({
+      rollout: row.id,
+      node,
+      wave,
+      state: 'waiting' as const,
+      session: null,
+      repeats: 0,
+    }))
     await tx.insertInto('rollout_nodes').values(rows).execute()
   }
 }
@@ -87,7 +92,7 @@ export async function updateRolloutNode(
   tx: Tx,
   rollout: string,
   node: string,
-  changes: Partial<Pick<RolloutNodeRow, 'state' | 'session'>>,
+  changes: Partial<Pick<RolloutNodeRow, 'state' | 'session' | 'repeats'>>,
 ): Promise<void> {
   await tx
     .updateTable('rollout_nodes')

@@ -9,6 +9,7 @@ import type {
   ImageArtifactRow,
   ImageTestRow,
   ProposalRow,
+  PrunedImageRow,
   RolloutNodeRow,
   RolloutRow,
 } from './image-tables.ts'
@@ -33,6 +34,7 @@ export interface Tables {
   operators: OperatorRow
   image_artifacts: ImageArtifactRow
   artifact_removals: ArtifactRemovalRow
+  pruned_images: PrunedImageRow
   image_tests: ImageTestRow
   channels: ChannelRow
   channel_moves: ChannelMoveRow

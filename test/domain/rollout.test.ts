@@ -135,6 +135,10 @@ t.test('judges a wave by its boots', async (t) => {
   ]
   for (const [what, changes, wave, given, expected] of cases)
     t.equal(judge({ ...plan, ...changes }, wave, given).next, expected, what)
+  const none = { waiting: 0, booting: 0, succeeded: 0, failed: 0 }
+  const gone = judge(plan, 1, { wave: none, all: none })
+  t.match(gone, { next: 'pause', cause: /the nodes of wave 1 were removed/ }, 'nobody has booted it')
+  t.equal(judge(plan, 2, { wave: none, all: { ...none, succeeded: 1 } }).next, 'advance', 'somebody has')
   t.match(judge(plan, 1, counts(1, [0, 1])), { cause: '1 of 1 nodes failed, of which 0 may' })
 })
 

@@ -1,10 +1,10 @@
 import t, { type Test } from 'tap'
 import type { ImageName } from '../../src/domain/image.ts'
-import { approveProposal } from '../../src/fleet/approvals.ts'
+import { approveProposal, rejectProposal } from '../../src/fleet/approvals.ts'
 import type { By } from '../../src/fleet/change.ts'
 import { listChannels, type Move, move, protectChannel, showChannel } from '../../src/fleet/channels.ts'
 import { recordImageTest } from '../../src/fleet/image-tests.ts'
-import { rejectProposal, showProposals } from '../../src/fleet/proposals.ts'
+import { showProposals } from '../../src/fleet/proposals.ts'
 import { publishImage, storeProfile } from '../helpers/fleet.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
@@ -100,6 +100,32 @@ await forEachDatabase(t, async (t, openWorld) => {
     clock.advance(1)
     await test(true)
     t.equal((await move(context, root, stable, to('1'))).version, '1')
+    await protectChannel(context, root, stable, { requireTest: false })
+    await move(context, root, stable, to('2'))
+    await protectChannel(context, root, stable, { requireTest: true })
+    clock.advance(1)
+    await test(false)
+    t.equal((await move(context, root, stable, back)).version, '1', 'the way back is always open')
+  })
+
+  await t.test('one token can neither fill the list of proposals nor turn others’ down', async (t) => {
+    const { context } = await openChannels(openWorld)
+    await protectChannel(context, root, stable, { twoPerson: true })
+    const greedy: By = { ...pat, actor: 'operator:greedy', scope: 'small*' }
+    for (let i = 0; i < 20; i++) {
+      const ref = { ...minimal, channel: `c${i}` }
+      t.ok((await move(context, greedy, ref, to('1'))).proposal)
+    }
+    const more = await errorOf(move(context, greedy, minimal, to('1')))
+    t.match([more.code, more.message], ['conflict', '20 proposals of yours wait already'])
+    const other = await move(context, paul, stable, to('1'))
+    t.ok(other.proposal, 'others go on')
+    t.match(await errorOf(rejectProposal(context, greedy, other.proposal?.id ?? '')), { code: 'forbidden' })
+    t.match(
+      await rejectProposal(context, paul, other.proposal?.id ?? ''),
+      { state: 'rejected' },
+      'one may take back',
+    )
   })
 })
 

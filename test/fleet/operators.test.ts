@@ -70,7 +70,7 @@ await forEachDatabase(t, async (t, openWorld) => {
         code: 'conflict',
         message: `token ${only.id} of root is the last admin's`,
       },
-      'the other admin has expired',
+      'the other admin expires',
     )
     await make('second', 'admin')
     t.not((await revokeOperator(context, root, only.id)).revokedAt, null)
@@ -87,6 +87,22 @@ await forEachDatabase(t, async (t, openWorld) => {
       await world.dump(),
       new RegExp([only, soon, viewer].map(({ token }) => token.slice(12)).join('|')),
     )
+  })
+
+  await t.test('of two admins that are revoked at once one stays', async (t) => {
+    const { context } = await openWorld()
+    for (let round = 0; round < 5; round++) {
+      const made = await Promise.all(
+        ['a', 'b'].map((name) => issueOperator(context, { name, role: 'admin', expiresAt: null }, root)),
+      )
+      const before = (await showOperators(context.storage.db)).filter(
+        ({ id, role, revokedAt }) =>
+          role === 'admin' && revokedAt === null && made.every((one) => one.id !== id),
+      )
+      for (const { id } of before) await revokeOperator(context, root, id)
+      const ends = await Promise.allSettled(made.map(({ id }) => revokeOperator(context, root, id)))
+      t.same(ends.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+    }
   })
 
   await t.test('a scope is a pattern of names, and only its own', async (t) => {

@@ -7,7 +7,7 @@ import type { Digest } from '../../src/domain/digest.ts'
 import type { ImageName } from '../../src/domain/image.ts'
 import { move } from '../../src/fleet/channels.ts'
 import { listImages, publishImage } from '../../src/fleet/images.ts'
-import { noteStored, prune, refuseWhileRemoved } from '../../src/fleet/prune.ts'
+import { finishRemovals, isRemoved, noteStored, prune, refuseWhileRemoved } from '../../src/fleet/prune.ts'
 import { startRollout } from '../../src/fleet/rollouts.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
 import { storeNode, storeProfile } from '../helpers/fleet.ts'
@@ -90,6 +90,52 @@ await forEachDatabase(t, async (t, openWorld) => {
 
   await t.test('never removes what is used', (t) => inUse(t, openWorld))
   await t.test('safe while publishes run: bytes that went are asked for again', (t) => racing(t, openWorld))
+
+  await t.test('a name that was pruned is never given to other bytes', async (t) => {
+    const { world, store } = await open(t, openWorld)
+    await publish(world, store, 'a@1')
+    await prune(world.context, root, store, all, { dryRun: false })
+    t.same(await names(world), [])
+    const other = await errorOf(publish(world, store, 'a@1', 'other bytes'))
+    t.match([other.code, other.message], ['exists', /image a@1 is published with digest/])
+    for (const file of [smallKernel(), smallFile('initramfs of a@1')]) {
+      await store.put(file.digest, Readable.from([file.bytes]), { size: file.bytes.length })
+      await noteStored(world.context, file.digest)
+    }
+    await publish(world, store, 'a@1')
+    t.same(await names(world), ['a@1'], 'the same bytes are the same version')
+  })
+
+  await t.test('what one run could not remove the server removes, and HEAD says it is gone', async (t) => {
+    const { world, store } = await open(t, openWorld)
+    const digest = await publish(world, store, 'a@1')
+    const away: ArtifactStore = { ...store, remove: () => Promise.reject(new Error('away')) }
+    await t.rejects(prune(world.context, root, away, all, { dryRun: false }), /away/)
+    t.equal(await isRemoved(world.context, digest), true)
+    await finishRemovals(world.context, store)
+    t.same([await store.has(digest), await isRemoved(world.context, digest)], [undefined, true])
+    await refuseWhileRemoved(world.context, digest)
+    await noteStored(world.context, digest)
+    t.equal(await isRemoved(world.context, digest), false, 'once it is sent again')
+  })
+
+  await t.test(
+    'a version that comes into use while it is pruned stays, or is refused to its user',
+    async (t) => {
+      const { world, store } = await open(t, openWorld)
+      const { context } = world
+      const stable = { name: 'full' as ImageName, channel: 'stable' }
+      for (let round = 0; round < 10; round++) {
+        await publish(world, store, `full@${round}`)
+        const [moved] = await Promise.allSettled([
+          move(context, root, stable, { how: 'set', version: String(round), why: null }),
+          prune(context, root, store, all, { dryRun: false }),
+        ])
+        const there = (await names(world)).includes(`full@${round}`)
+        t.equal(there, moved.status === 'fulfilled', `round ${round}: ${moved.status}`)
+      }
+    },
+  )
 
   await t.test('bytes that no version names go after a day, those of a publish under way stay', async (t) => {
     const { world, store } = await open(t, openWorld)

@@ -136,6 +136,79 @@ await forEachDatabase(t, async (t, openWorld) => {
     await tendRollouts(context)
     t.match(await showRollout(context.storage.db, id), { state: 'completed' })
   })
+  await t.test(
+    'a machine that fails and begins again for ever is a failed node, not a booting one',
+    async (t) => {
+      const fleet = await openFleet(openWorld, 10)
+      const { context, clock } = fleet.world
+      const ask = { version: '2', waves: ['100%'], maxFailures: 2 }
+      const id = (await startRollout(context, pat, stable, ask)).rollout?.id ?? ''
+      for (const name of fleet.names.slice(0, 3)) {
+        t.equal(await fleet.bootBad(name), 'full@2')
+        clock.advance(60)
+        if (name !== fleet.names[2])
+          t.equal((await fleet.boot(name, 'stage1')).image, 'full@1', 'it gets the version before')
+      }
+      t.match(await showRollout(context.storage.db, id), { state: 'halted', failed: fleet.names.slice(0, 3) })
+    },
+  )
+  await t.test('what a node has proved it has proved, however often it boots', async (t) => {
+    const fleet = await openFleet(openWorld, 2)
+    const { context, clock } = fleet.world
+    const ask = { version: '2', waves: ['100%'], minBoots: 2 }
+    const id = (await startRollout(context, pat, stable, ask)).rollout?.id ?? ''
+    const [first = '', second = ''] = fleet.names
+    await fleet.boot(first)
+    clock.advance(60)
+    await fleet.boot(first, 'stage1')
+    await fleet.boot(second)
+    t.match(await showRollout(context.storage.db, id), { state: 'completed' })
+  })
+  await t.test('a machine that asks stage 1 again and again, at once, fails', async (t) => {
+    const fleet = await openFleet(openWorld, 1)
+    const { context, clock } = fleet.world
+    const id = (await startRollout(context, pat, stable, { version: '2', waves: ['1'] })).rollout?.id ?? ''
+    for (let again = 0; again < 4; again++) {
+      await fleet.boot(fleet.names[0] ?? '', 'stage1')
+      clock.advance(20)
+    }
+    t.match(await showRollout(context.storage.db, id), { state: 'halted', failed: fleet.names })
+  })
+  await t.test('removing the first wave does not let the others have what nobody booted', async (t) => {
+    const fleet = await openFleet(openWorld, 5)
+    const { context } = fleet.world
+    const id = (await startRollout(context, pat, stable, { version: '2', waves })).rollout?.id ?? ''
+    const images = new Map<string, string>()
+    for (const name of fleet.names) images.set(name, (await fleet.boot(name, 'stage1')).image)
+    const [canary = ''] = [...images].find(([, image]) => image === 'full@2') ?? []
+    await removeNode(context, root, canary)
+    await tendRollouts(context)
+    t.match(await showRollout(context.storage.db, id), { state: 'paused', cause: /were removed before any/ })
+    fleet.world.clock.advance(60)
+    for (const name of fleet.names.filter((other) => other !== canary))
+      t.equal((await fleet.boot(name, 'stage1')).image, 'full@1')
+  })
+  await t.test("a channel's rules hold for a rollout that began before them", async (t) => {
+    const fleet = await openFleet(openWorld, 1)
+    const { context } = fleet.world
+    const id = (await startRollout(context, pat, stable, { version: '2', waves: ['1'] })).rollout?.id ?? ''
+    await protectChannel(context, root, stable, { twoPerson: true })
+    await fleet.boot(fleet.names[0] ?? '')
+    t.match(await showRollout(context.storage.db, id), { state: 'paused', cause: /wants two persons by now/ })
+    t.equal((await showChannel(context.storage.db, stable)).version, '1')
+  })
+  await t.test('an approved rollout is the one that was looked at', async (t) => {
+    const fleet = await openFleet(openWorld, 2)
+    const { context } = fleet.world
+    await protectChannel(context, root, stable, { twoPerson: true })
+    const { proposal } = await startRollout(context, pat, stable, { version: '2', waves: ['100%'] })
+    await storeNode(fleet.world, { name: 'late' })
+    const paul = { ...pat, actor: 'operator:paul' }
+    t.match(await errorOf(approveProposal(context, paul, store, proposal?.id ?? '')), {
+      code: 'conflict',
+      message: 'the rollout would be another by now: 1 -> 2',
+    })
+  })
   await t.test('labels, nodes that join later, and two persons', (t) => cohorts(t, openWorld))
   await t.test('a thousand nodes, a bad image: the first wave sees it, and nobody else', (t) =>
     simulate(t, openWorld),
@@ -270,7 +343,7 @@ async function pausing(t: Test, openWorld: OpenWorld): Promise<void> {
   }
   const before = await images()
   t.equal(before.filter((image) => image === 'full@2').length, 2)
-  fleet.world.clock.advance(60)
+  fleet.world.clock.advance(10)
   t.match(await pauseRollout(context, pat, id), { state: 'paused', cause: 'by pat' })
   t.match(await pauseRollout(context, pat, id), { state: 'paused' }, 'again: no change')
   t.same(await images(), before, 'who has it keeps it')

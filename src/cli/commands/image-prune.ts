@@ -26,7 +26,7 @@ export function addPruneCommand(image: Command, context: Context): void {
     .action(({ keep, olderThan, yes }: Flags) =>
       withApi(context, async (api) => {
         const rule = { keep, olderThanSeconds: olderThan }
-        const plan = await api.post<PrunePlan>('/prune', { ...rule, dryRun: yes !== true })
+        const plan = await api.post<PrunePlan>('/prune', { ...rule, apply: yes === true })
         answer(context, plan, () => show(context, plan))
       }),
     )

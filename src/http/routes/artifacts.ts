@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyRequest } from 'fastify'
 import { type Digest, parseDigest } from '../../domain/digest.ts'
 import { PawlError } from '../../errors.ts'
-import { noteStored, refuseWhileRemoved } from '../../fleet/prune.ts'
+import { isRemoved, noteStored, refuseWhileRemoved } from '../../fleet/prune.ts'
 import type { PutOptions } from '../../images/artifacts.ts'
 import { nothing } from '../schemas/answers.ts'
 import { artifactAnswer, artifactPath, partialArtifactAnswer } from '../schemas/fleet.ts'
@@ -28,7 +28,7 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
   const path = { params: artifactPath, querystring: nothing }
   app.head('/artifacts/sha256/:hex', { ...publisher, schema: path }, async (request, reply) => {
     const digest = parseDigest(request.params.hex)
-    const size = await artifacts.has(digest)
+    const size = (await isRemoved(context, digest)) ? undefined : await artifacts.has(digest)
     if (size === undefined) {
       reply.headers(progressFields(await received(request, digest), false))
       throw new PawlError('not-found', `no artifact ${digest} is stored`)
@@ -55,7 +55,7 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
       const sender = auth.operatorOf(request).name
       try {
         const size = await artifacts.put(digest, body, { sender, ...upload })
-        const whole = upload.size === undefined || size === upload.size
+        const whole = size === upload.size
         reply.headers(progressFields(size, whole))
         if (whole) await noteStored(context, digest)
         if (!whole) return reply.code(202).send({ digest, received: size })
@@ -72,8 +72,8 @@ function progressFields(offset: number, complete: boolean): Record<string, strin
   return { 'upload-offset': String(offset), 'upload-complete': complete ? '?1' : '?0' }
 }
 
-/** What the fields of an upload say; a request without them sends the whole artifact. */
-function readUpload(headers: IncomingHttpHeaders): Pick<PutOptions, 'offset' | 'size'> {
+/** What the fields of an upload say; a request without them sends the whole artifact. Room is made for a known size only. */
+function readUpload(headers: IncomingHttpHeaders): Required<Pick<PutOptions, 'offset' | 'size'>> {
   const offset = readBytes(headers, 'upload-offset') ?? 0
   const length = readBytes(headers, 'content-length')
   const complete = headers['upload-complete'] ?? '?1'
@@ -91,7 +91,9 @@ function readUpload(headers: IncomingHttpHeaders): Pick<PutOptions, 'offset' | '
   if (announced !== undefined && end !== undefined && end < announced && headers['upload-complete'] === '?1')
     throw new PawlError('invalid', `this request ends at byte ${end} of ${announced}, and says that is all`)
   const size = announced ?? end
-  return { offset, ...(size === undefined ? {} : { size }) }
+  if (size === undefined)
+    throw new PawlError('invalid', 'an upload says how large it is: Content-Length or Upload-Length')
+  return { offset, size }
 }
 
 /** A count of bytes: an Integer of RFC 9651, which has 15 digits at most. */

@@ -69,8 +69,8 @@ export function pruneRoutes(app: OperatorApp, parts: OperatorParts): void {
       schema: { body: pruneRequest, querystring: nothing, response: { 200: pruneAnswer } },
     },
     (request) => {
-      const { keep = 5, olderThanSeconds = 30 * 86_400, dryRun = false } = request.body
-      return prune(context, auth.byOf(request), artifacts, { keep, olderThanSeconds }, { dryRun })
+      const { keep = 5, olderThanSeconds = 30 * 86_400, apply = false } = request.body
+      return prune(context, auth.byOf(request), artifacts, { keep, olderThanSeconds }, { dryRun: !apply })
     },
   )
 }

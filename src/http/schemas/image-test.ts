@@ -48,7 +48,8 @@ export const pruneRequest = Type.Object(
   {
     keep: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000 })),
     olderThanSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 * 365 * 86_400 })),
-    dryRun: Type.Optional(Type.Boolean()),
+    /** Without it, it is only said what would go. */
+    apply: Type.Optional(Type.Boolean()),
   },
   { additionalProperties: false },
 )

@@ -38,6 +38,14 @@ async function createArtifacts(db: Kysely<unknown>): Promise<void> {
     .addColumn('removed_at', 'text')
     .execute()
   await db.schema
+    .createTable('pruned_images')
+    .addColumn('name', 'text', (c) => c.notNull())
+    .addColumn('version', 'text', (c) => c.notNull())
+    .addColumn('digest', 'text', (c) => c.notNull())
+    .addColumn('pruned_at', 'text', (c) => c.notNull())
+    .addPrimaryKeyConstraint('pruned_images_key', ['name', 'version'])
+    .execute()
+  await db.schema
     .createTable('image_tests')
     .addColumn('id', 'text', (c) => c.primaryKey())
     .addColumn('name', 'text', (c) => c.notNull())
@@ -157,6 +165,7 @@ async function createRollouts(db: Kysely<unknown>): Promise<void> {
       c.notNull().check(sql`state in ('waiting', 'booting', 'succeeded', 'failed')`),
     )
     .addColumn('session', 'text')
+    .addColumn('repeats', 'integer', (c) => c.notNull())
     .addPrimaryKeyConstraint('rollout_nodes_key', ['rollout', 'node'])
     .execute()
 }
