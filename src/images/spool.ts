@@ -169,6 +169,12 @@ async function append(receiving: Receiving, file: FileHandle, offset: number, ha
   let size = offset
   for await (const chunk of untilItBreaks(receiving.bytes, upload.brokeOff(digest))) {
     if (size + chunk.length > maxBytes) throw tooLarge(digest, maxBytes)
+    // Room was made for what was announced: more is not written first and refused then.
+    if (put.size !== undefined && size + chunk.length > put.size)
+      throw new PawlError(
+        'digest-mismatch',
+        `artifact ${digest} has more than the announced ${put.size} bytes`,
+      )
     hash.update(chunk)
     await writeAll(file, chunk, size)
     size += chunk.length

@@ -48,6 +48,10 @@ await forEachDatabase(t, async (t, openWorld) => {
       const { status, answer } = await ask('PUT', headers, content)
       t.match([status, answer.json()], [400, { code: 'invalid', detail }], JSON.stringify(headers))
     }
+    for (const headers of [{}, { 'upload-complete': '?1' }, { 'upload-offset': '0' }]) {
+      const { status, answer } = await ask('PUT', headers, Readable.from([content]))
+      t.match([status, answer.json()], [400, { code: 'invalid', detail: /how large it is: Content-Length/ }])
+    }
     t.match(await ask('HEAD'), { status: 404, offset: '0', complete: '?0' })
   })
 

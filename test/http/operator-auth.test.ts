@@ -25,7 +25,7 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['POST', 'pending/aaaaa-bbbbb/approve', 'operator', 400],
   ['POST', 'pending/aaaaa-bbbbb/reject', 'operator', 404],
   ['HEAD', `artifacts/sha256/${hex}`, 'publisher', 404],
-  ['PUT', `artifacts/sha256/${hex}`, 'publisher', 422],
+  ['PUT', `artifacts/sha256/${hex}`, 'publisher', 400],
   ['GET', 'images', 'viewer', 200],
   ['GET', 'images/n/1', 'viewer', 404],
   ['POST', 'images', 'publisher', 400],

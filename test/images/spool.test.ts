@@ -46,6 +46,17 @@ function rest(store: Store, offset: number, sender = 'ci'): Promise<number> {
   })
 }
 
+t.test('an upload that is longer than it was announced ends there and keeps nothing', async (t) => {
+  const { store, tmp } = await openStore(t)
+  let sent = 0
+  async function* endless(): AsyncGenerator<Buffer> {
+    for (; sent < 1000; sent += 1) yield content
+  }
+  const upload = store.put(digest, endless(), { ...ci, size: content.length + 1 })
+  await t.rejects(upload, { code: 'digest-mismatch', message: /has more than the announced 15 bytes/ })
+  t.match([sent, tmp()], [1, []], 'what comes behind is not read')
+})
+
 t.test('an upload that breaks off shows nothing, and its sender goes on', async (t) => {
   const { store, stored } = await openStore(t)
   t.equal(await store.received(digest, 'ci'), 0)
