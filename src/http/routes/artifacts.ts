@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyRequest } from 'fastify'
 import { type Digest, parseDigest } from '../../domain/digest.ts'
 import { PawlError } from '../../errors.ts'
-import { noteStored, refuseWhileRemoved } from '../../fleet/prune.ts'
+import { isRemoved, noteStored, refuseWhileRemoved } from '../../fleet/prune.ts'
 import type { PutOptions } from '../../images/artifacts.ts'
 import { nothing } from '../schemas/answers.ts'
 import { artifactAnswer, artifactPath, partialArtifactAnswer } from '../schemas/fleet.ts'
@@ -28,7 +28,7 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
   const path = { params: artifactPath, querystring: nothing }
   app.head('/artifacts/sha256/:hex', { ...publisher, schema: path }, async (request, reply) => {
     const digest = parseDigest(request.params.hex)
-    const size = await artifacts.has(digest)
+    const size = (await isRemoved(context, digest)) ? undefined : await artifacts.has(digest)
     if (size === undefined) {
       reply.headers(progressFields(await received(request, digest), false))
       throw new PawlError('not-found', `no artifact ${digest} is stored`)
