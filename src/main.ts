@@ -32,6 +32,7 @@ const local: LocalCommands = {
   async scratch() {
     const { startScratch } = await import('./scratch.ts')
     // By itself a signal ends the process without 'exit', and with it nothing that cleans up.
+    process.once('SIGHUP', () => process.exit(129))
     process.once('SIGINT', () => process.exit(130))
     process.once('SIGTERM', () => process.exit(143))
     const scratch = await startScratch({ clock: io.now, processId: process.pid, templatesFolder })

@@ -3,7 +3,8 @@ import type { ImageRef, Manifest } from '../../domain/image.ts'
 import { formatImageRef } from '../../domain/image.ts'
 import type { IssuedSecret, NodeView, Timeline } from '../answers.ts'
 import type { Api } from '../api.ts'
-import { type Machine, startMachine } from './machine.ts'
+import { type Machine, type MachineEnd, startMachine } from './machine.ts'
+import { consoleLimits } from './serial-console.ts'
 
 /** A test boot to make. */
 export interface TestBoot {
@@ -37,6 +38,7 @@ const node = 'test'
 const pollMilliseconds = 500
 /** What the server takes; a report's message has 2048 at most. */
 const maxFailureCharacters = 2500
+const maxLineCharacters = 4096
 
 /** Boots an emulated machine through the whole chain of a scratch server: stock iPXE, both images, join, report. */
 export async function testBoot(api: Api, boot: TestBoot): Promise<TestBootResult> {
@@ -81,20 +83,26 @@ async function watch(
   { timeoutSeconds, onLine }: TestBoot,
 ): Promise<string | null> {
   let ended: string | undefined
+  const causes: Partial<Record<MachineEnd, string>> = {
+    timeout: `it was not ready after ${timeoutSeconds} s`,
+    flooded: `it printed more than ${consoleLimits.fileBytes / 2 ** 20} MiB`,
+  }
   machine.exited.then(
     (how) => {
-      ended = how === 'timeout' ? `it was not ready after ${timeoutSeconds} s` : 'the machine ended by itself'
+      ended = causes[how] ?? 'the machine ended by itself'
     },
     (error: Error) => {
       ended = error.message
     },
   )
-  let shown = 0
+  let [shown, begun] = [0, '']
   for (;;) {
     const last = ended // read before the server is asked: a report that came first counts
-    const lines = machine.console().split('\n').slice(0, -1)
-    for (const line of lines.slice(shown)) if (/^(Pawl|pawl): /.test(line)) onLine(line)
-    shown = lines.length
+    const { text, position } = machine.printedSince(shown)
+    const lines = (begun + text).split('\n')
+    begun = (lines.pop() ?? '').slice(0, maxLineCharacters)
+    for (const line of lines) if (/^(Pawl|pawl): /.test(line)) onLine(line.slice(0, maxLineCharacters))
+    shown = position
     const { state, session } = await api.get<NodeView>(`/nodes/${node}`)
     if (state === 'ready') return null
     if (state === 'failed') return session?.cause ?? 'the boot failed'

@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createWriteStream, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { efiSignatureList } from './efi-signature-list.ts'
+import { SerialConsole } from './serial-console.ts'
 
 const firmwareFolder = '/usr/share/OVMF'
 
@@ -37,8 +38,8 @@ export interface MachineOptions {
   readonly timeoutSeconds?: number
 }
 
-/** How a machine ended: `off` by itself (power off or reboot), `killed` by the test, `timeout` by the hard limit. */
-export type MachineEnd = 'off' | 'killed' | 'timeout'
+/** How a machine ended: `off` by itself (power off or reboot), `killed` by the test, `timeout` and `flooded` by the hard limits. */
+export type MachineEnd = 'off' | 'killed' | 'timeout' | 'flooded'
 
 /** A running machine. Always `await machine.powerOff()` at the end of a test. */
 export interface Machine {
@@ -46,8 +47,10 @@ export interface Machine {
   /** Its files, removed by `powerOff`; `console.log` in it is the raw serial output. */
   readonly dir: string
   readonly pid: number
-  /** Everything it printed so far, without control codes. */
+  /** What it printed so far, without control codes: the last MiB of it. */
   console(): string
+  /** What was printed behind `position` of the whole, and where it ends by now. */
+  printedSince(position: number): { readonly text: string; readonly position: number }
   /** The line that matched, as soon as it is printed. Throws with the last lines of the console when it is not. */
   waitFor(pattern: RegExp | string, seconds?: number): Promise<string>
   /** When it has ended. A guest that reboots ends too: machines run one boot only. */
@@ -65,9 +68,12 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   const args = await prepare(dir, options)
   const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const serial = new SerialConsole(join(dir, 'console.log'))
-  child.stdout.on('data', (bytes: Buffer) => serial.add(bytes))
-  child.stderr.on('data', (bytes: Buffer) => serial.add(bytes))
   const end = watchEnd(child, options.timeoutSeconds ?? 120, serial, dir)
+  const listen = (bytes: Buffer): void => {
+    if (!serial.add(bytes)) end.kill('flooded')
+  }
+  child.stdout.on('data', listen)
+  child.stderr.on('data', listen)
   await once(child, 'spawn')
   return {
     name: options.name,
@@ -75,6 +81,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     // A child that was spawned has a pid.
     pid: child.pid!,
     console: () => serial.text(),
+    printedSince: (position) => serial.since(position),
     waitFor: (pattern, seconds = 120) => serial.waitFor(pattern, seconds, options.name),
     exited: end.exited,
     async powerOff() {
@@ -165,83 +172,4 @@ function watchEnd(child: ChildProcess, timeoutSeconds: number, serial: SerialCon
   // Whoever does not wait for the end must not be told of it as an unhandled rejection.
   exited.catch(() => undefined)
   return { exited, kill }
-}
-
-/** What a machine prints: kept as text without control codes, and raw in a file. */
-class SerialConsole {
-  readonly #file: ReturnType<typeof createWriteStream>
-  readonly #decoder = new TextDecoder('latin1')
-  #raw = ''
-  #ended = false
-  readonly #waiting = new Set<() => void>()
-
-  constructor(file: string) {
-    this.#file = createWriteStream(file)
-  }
-
-  add(bytes: Buffer): void {
-    this.#file.write(bytes)
-    this.#raw += this.#decoder.decode(bytes, { stream: true })
-    for (const look of this.#waiting) look()
-  }
-
-  end(): void {
-    this.#ended = true
-    this.#file.end()
-    for (const look of this.#waiting) look()
-  }
-
-  text(): string {
-    return stripControlCodes(this.#raw)
-  }
-
-  async waitFor(pattern: RegExp | string, seconds: number, name: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => finish(new Error(`not printed within ${seconds} s`)), seconds * 1000)
-      let quiet: NodeJS.Timeout | undefined
-      const finish = (result: string | Error) => {
-        clearTimeout(timer)
-        clearTimeout(quiet)
-        this.#waiting.delete(look)
-        if (typeof result === 'string') resolve(result)
-        else
-          reject(
-            new Error(`machine ${name}: ${pattern} ${result.message}; last lines:\n${this.#lastLines()}`),
-          )
-      }
-      const look = () => {
-        clearTimeout(quiet)
-        const found = this.#find(pattern)
-        if (found && (found.complete || this.#ended)) finish(found.line)
-        // A prompt has no end of line; half a line would be a wrong answer. So: what stays unchanged for a while is whole.
-        else if (found) quiet = setTimeout(() => finish(found.line), 500)
-        else if (this.#ended) finish(new Error('not printed before the machine ended'))
-      }
-      this.#waiting.add(look)
-      look()
-    })
-  }
-
-  #find(pattern: RegExp | string): { line: string; complete: boolean } | undefined {
-    const text = this.text()
-    const at = typeof pattern === 'string' ? text.indexOf(pattern) : text.search(pattern)
-    if (at < 0) return undefined
-    const end = text.indexOf('\n', at)
-    return { line: text.slice(text.lastIndexOf('\n', at) + 1, end < 0 ? undefined : end), complete: end >= 0 }
-  }
-
-  #lastLines(): string {
-    return this.text().trimEnd().split('\n').slice(-15).join('\n')
-  }
-}
-
-/** Serial output of firmware and boot loaders is full of cursor movement and carriage returns. */
-export function stripControlCodes(raw: string): string {
-  return (
-    raw
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
-      .replace(/\u001b(?:\[[0-9;?=]*[ -/]*[@-~]|[()][A-Z0-9]|[@-Z\\-_])/g, '')
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
-      .replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '')
-  )
 }
