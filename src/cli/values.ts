@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from 'commander'
 import { parseNodeName } from '../domain/node.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 
@@ -47,4 +48,14 @@ export function exactlyOne(given: Readonly<Record<string, boolean>>): void {
   const names = Object.keys(given)
   if (names.filter((name) => given[name]).length === 1) return
   throw new PawlError('usage', `give exactly one of ${names.slice(0, -1).join(', ')} and ${names.at(-1)}`)
+}
+
+const units: Readonly<Record<string, number>> = { m: 60, h: 3600, d: 86_400 }
+
+/** `30m`, `12h`, `90d`, in seconds. */
+export function parseDuration(text: string): number {
+  const [, amount = '', unit = ''] = /^([1-9]\d{0,5})([mhd])$/.exec(text) ?? []
+  const seconds = units[unit]
+  if (seconds === undefined) throw new InvalidArgumentError('It must be a time such as 30m, 12h or 90d.')
+  return Number(amount) * seconds
 }

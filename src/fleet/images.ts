@@ -232,7 +232,7 @@ function refuseOther(
 function viewOf(
   row: ImageRow,
   signatures: readonly Omit<StoredSignature, 'document'>[],
-  test: ImageTestRow | undefined,
+  test: Omit<ImageTestRow, 'detail'> | undefined,
 ): ImageView {
   const manifest = parseManifest(JSON.parse(row.manifest))
   return {

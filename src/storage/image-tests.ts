@@ -36,14 +36,14 @@ export async function findLastTest(
 }
 
 /** The latest test of every image version that has one, by `name@version`. Its detail, up to 32 KiB each, stays unread. */
-export async function listLastTests(db: Queries): Promise<Map<string, ImageTestRow>> {
+export async function listLastTests(db: Queries): Promise<Map<string, Omit<ImageTestRow, 'detail'>>> {
   const rows = await db
     .selectFrom('image_tests')
     .select(['id', 'name', 'version', 'passed', 'tested_by', 'tested_at'])
     .orderBy('tested_at')
     .orderBy('passed', 'desc')
     .execute()
-  return new Map(rows.map((row) => [`${row.name}@${row.version}`, { ...row, detail: '{}' }])) // the last of several stays
+  return new Map(rows.map((row) => [`${row.name}@${row.version}`, row])) // the last of several stays
 }
 
 function testsOf(db: Queries, name: string, version: string) {

@@ -3,7 +3,7 @@ import type { PrunePlan } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { count, formatAge, formatSize } from '../format.ts'
-import { parseDuration } from './operator.ts'
+import { parseDuration } from '../values.ts'
 
 interface Flags {
   readonly keep: number

@@ -9,7 +9,7 @@ import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import type { TestBootResult } from '../image-test/boot.ts'
 import { toned } from '../text.ts'
-import { parseDuration } from './operator.ts'
+import { parseDuration } from '../values.ts'
 
 interface Flags {
   readonly as?: 'stage2' | 'stage3'

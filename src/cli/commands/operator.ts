@@ -1,10 +1,11 @@
-import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import type { IssuedOperator, OperatorView, Page } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
 import { type Piece, toned } from '../text.ts'
+import { parseDuration } from '../values.ts'
 
 interface CreateFlags {
   readonly name: string
@@ -111,14 +112,4 @@ function stateOf({ revokedAt, expiresAt }: OperatorView, now: Date): Piece {
   return Date.parse(expiresAt) <= now.getTime()
     ? toned('bad', 'expired')
     : `good until ${formatTime(expiresAt)}`
-}
-
-const units: Readonly<Record<string, number>> = { m: 60, h: 3600, d: 86_400 }
-
-/** `30m`, `12h`, `90d`, in seconds. */
-export function parseDuration(text: string): number {
-  const [, amount = '', unit = ''] = /^([1-9]\d{0,5})([mhd])$/.exec(text) ?? []
-  const seconds = units[unit]
-  if (seconds === undefined) throw new InvalidArgumentError('It must be a time such as 30m, 12h or 90d.')
-  return Number(amount) * seconds
 }

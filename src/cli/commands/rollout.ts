@@ -7,7 +7,7 @@ import { withExamples } from '../examples.ts'
 import { count, formatAge, formatTime } from '../format.ts'
 import { showProposed } from '../proposed.ts'
 import { operatorName, type Tone, toned } from '../text.ts'
-import { parseDuration } from './operator.ts'
+import { parseDuration } from '../values.ts'
 
 interface StartFlags {
   readonly waves: string
