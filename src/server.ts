@@ -1,20 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import { statfs } from 'node:fs/promises'
-import type { Server as HttpsServer } from 'node:https'
 import { type AddressInfo, isIPv6 } from 'node:net'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { BootContext, BootSettings } from './boot/context.ts'
-import { expireSessions } from './boot/expire-sessions.ts'
 import { openRefusalLog } from './boot/refusal-log.ts'
 import { settingsSealer } from './boot/settings-sealer.ts'
 import { openTransfers } from './boot/transfers.ts'
+import { chores, startTimers } from './chores.ts'
 import type { Config, ListenAddress } from './config.ts'
 import type { Clock } from './domain/clock.ts'
 import { PawlError } from './errors.ts'
-import { finishRemovals } from './fleet/prune.ts'
-import { tendRollouts } from './fleet/rollouts.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
@@ -203,57 +200,6 @@ async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Pr
   if (storage.dialect === 'postgres') return true // its disk is not ours to see
   const { bavail, bsize } = await statfs(folder)
   return (bavail * bsize) / 2 ** 20 > reserveMiB
-}
-
-/** What happens by itself, each thing with how often. */
-function chores({ context, artifacts, listeners }: Parts, log: Logger): readonly Chore[] {
-  return [
-    { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
-    {
-      what: 'finishing removals of artifacts',
-      everyMilliseconds: 300_000,
-      work: () => finishRemovals(context, artifacts),
-    },
-    {
-      what: 'tending rollouts',
-      everyMilliseconds: 30_000,
-      work: () => tendRollouts(context),
-    },
-    { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
-    {
-      what: 'removing old uploads',
-      everyMilliseconds: 3600_000,
-      work: () => artifacts.tidy(context.clock()),
-    },
-    {
-      what: 'renewing certificates',
-      everyMilliseconds: 12 * 3600_000,
-      work: async () => {
-        for (const { tls, app } of listeners) await renew(tls, app, context.clock(), log)
-      },
-    },
-  ]
-}
-
-interface Chore {
-  readonly what: string
-  readonly everyMilliseconds: number
-  readonly work: () => Promise<unknown>
-}
-
-function startTimers(all: readonly Chore[], log: Logger): () => void {
-  const timers = all.map(({ what, everyMilliseconds, work }) =>
-    setInterval(() => {
-      work().catch((error: unknown) => log.error({ err: error }, `${what} failed`))
-    }, everyMilliseconds).unref(),
-  )
-  return () => timers.forEach(clearInterval)
-}
-
-async function renew(tls: ServerTls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
-  if (!(await tls.renewIfDue(now))) return
-  ;(app.server as unknown as HttpsServer).setSecureContext(tls.options()) // both listeners are https
-  log.info({ notAfter: tls.notAfter }, 'certificate renewed')
 }
 
 async function listen(app: FastifyInstance, address: ListenAddress): Promise<void> {

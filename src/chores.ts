@@ -1,0 +1,69 @@
+import type { Server as HttpsServer } from 'node:https'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import type { BootContext } from './boot/context.ts'
+import { expireSessions } from './boot/expire-sessions.ts'
+import { finishRemovals } from './fleet/prune.ts'
+import { tendRollouts } from './fleet/rollouts.ts'
+import type { ArtifactStore } from './images/artifacts.ts'
+import type { ServerTls } from './pki/tls.ts'
+
+/** What the server does by itself, and how often. `server.ts` starts the timers, a test calls each work. */
+export interface Chore {
+  readonly what: string
+  readonly everyMilliseconds: number
+  readonly work: () => Promise<unknown>
+}
+
+/** The parts that chores work on. */
+export interface ChoreParts {
+  readonly context: BootContext
+  readonly artifacts: ArtifactStore
+  readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
+}
+
+/** What happens by itself, each thing with how often. */
+export function chores({ context, artifacts, listeners }: ChoreParts, log: Logger): readonly Chore[] {
+  return [
+    { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
+    {
+      what: 'finishing removals of artifacts',
+      everyMilliseconds: 300_000,
+      work: () => finishRemovals(context, artifacts),
+    },
+    {
+      what: 'tending rollouts',
+      everyMilliseconds: 30_000,
+      work: () => tendRollouts(context),
+    },
+    { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
+    {
+      what: 'removing old uploads',
+      everyMilliseconds: 3600_000,
+      work: () => artifacts.tidy(context.clock()),
+    },
+    {
+      what: 'renewing certificates',
+      everyMilliseconds: 12 * 3600_000,
+      work: async () => {
+        for (const { tls, app } of listeners) await renew(tls, app, context.clock(), log)
+      },
+    },
+  ]
+}
+
+/** Runs each chore in its time, until the answer is called; what fails is logged and tried again. */
+export function startTimers(all: readonly Chore[], log: Logger): () => void {
+  const timers = all.map(({ what, everyMilliseconds, work }) =>
+    setInterval(() => {
+      work().catch((error: unknown) => log.error({ err: error }, `${what} failed`))
+    }, everyMilliseconds).unref(),
+  )
+  return () => timers.forEach(clearInterval)
+}
+
+async function renew(tls: ServerTls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
+  if (!(await tls.renewIfDue(now))) return
+  ;(app.server as unknown as HttpsServer).setSecureContext(tls.options()) // both listeners are https
+  log.info({ notAfter: tls.notAfter }, 'certificate renewed')
+}
