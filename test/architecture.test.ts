@@ -35,7 +35,9 @@ const may: Readonly<Record<string, readonly string[]>> = {
   cli: ['config-table.ts', 'config-values.ts', 'config.ts', 'pki'],
   'init.ts': ['pki', 'storage'],
   'open-artifacts.ts': ['config.ts', 'images', 'pki'],
+  'chores.ts': ['boot', 'fleet', 'images', 'pki', 'storage'],
   'server.ts': [
+    'chores.ts',
     'open-artifacts.ts',
     'boot',
     'fleet',
