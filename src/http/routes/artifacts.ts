@@ -7,7 +7,7 @@ import { isRemoved, noteStored, refuseWhileRemoved } from '../../fleet/prune.ts'
 import type { PutOptions } from '../../images/artifacts.ts'
 import { nothing } from '../schemas/answers.ts'
 import { artifactAnswer, artifactPath, partialArtifactAnswer } from '../schemas/fleet.ts'
-import { long, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const publisher = { config: { role: 'publisher' } } as const
 
@@ -26,22 +26,37 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
   const path = { params: artifactPath, querystring: nothing }
-  app.head('/artifacts/sha256/:hex', { ...publisher, schema: path }, async (request, reply) => {
-    const digest = parseDigest(request.params.hex)
-    const size = (await isRemoved(context, digest)) ? undefined : await artifacts.has(digest)
-    if (size === undefined) {
-      reply.headers(progressFields(await received(request, digest), false))
-      throw new PawlError('not-found', `no artifact ${digest} is stored`)
-    }
-    reply.headers({ ...progressFields(size, true), 'content-length': size })
-    return reply.type('application/octet-stream').send()
-  })
+  app.head(
+    '/artifacts/sha256/:hex',
+    {
+      ...publisher,
+      schema: {
+        ...op(
+          'artifacts',
+          'checkArtifact',
+          'Says whether an artifact is stored, or how much of it has come.',
+        ),
+        ...path,
+      },
+    },
+    async (request, reply) => {
+      const digest = parseDigest(request.params.hex)
+      const size = (await isRemoved(context, digest)) ? undefined : await artifacts.has(digest)
+      if (size === undefined) {
+        reply.headers(progressFields(await received(request, digest), false))
+        throw new PawlError('not-found', `no artifact ${digest} is stored`)
+      }
+      reply.headers({ ...progressFields(size, true), 'content-length': size })
+      return reply.type('application/octet-stream').send()
+    },
+  )
   app.put(
     '/artifacts/sha256/:hex',
     {
       ...publisher,
       ...long(parts),
       schema: {
+        ...op('artifacts', 'putArtifact', 'Uploads an artifact, or goes on with an upload that broke off.'),
         ...path,
         response: { 200: artifactAnswer, 201: artifactAnswer, 202: partialArtifactAnswer },
       },

@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
+import type {} from '@fastify/swagger' // the fields of a schema that only the OpenAPI document shows
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
 import Type from 'typebox'
@@ -51,3 +52,31 @@ export const bare = { querystring: nothing }
 
 /** A route that changes something and takes neither a body nor a query. */
 export const bodiless = { body: noBody, querystring: nothing }
+
+/** The parts of the API, in the order the OpenAPI document has them, with what each is about. */
+export const apiTags = {
+  nodes: 'Machines: what they are, what they boot, how their boots went.',
+  enrolment: 'Unknown machines that ask to become nodes.',
+  images: 'Published image versions, their signatures and tests.',
+  artifacts: 'The bytes that images are made of, by digest.',
+  channels: 'Named pointers to versions of an image.',
+  rollouts: 'A channel moved in waves.',
+  proposals: 'Changes that wait for a second person.',
+  publishers: 'Who may sign images.',
+  profiles: 'What a kind of node boots.',
+  events: 'The record of everything that happened.',
+  operators: 'Who may ask, and who is asking.',
+  health: 'What monitors and tools ask.',
+} as const
+
+/**
+ * What each route says about itself in `schema`: the part it belongs to, its name (a verb and a noun, used once) and one
+ * sentence. The OpenAPI document is made of these.
+ */
+export function op<Tag extends keyof typeof apiTags>(
+  tag: Tag,
+  operationId: string,
+  summary: string,
+): { readonly tags: readonly [Tag]; readonly operationId: string; readonly summary: string } {
+  return { tags: [tag], operationId, summary }
+}

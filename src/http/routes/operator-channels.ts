@@ -23,7 +23,7 @@ import {
   rolloutAnswer,
   rolloutsAnswer,
 } from '../schemas/channel.ts'
-import { bare, bodiless, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, bodiless, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 /** Publishers bring images out; operators must be able to take them back. */
@@ -33,19 +33,46 @@ const admin = { config: { role: 'admin' } } as const
 /** Channels: a change that needs a second person is answered 202 with its proposal, one that is made 200. */
 export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
   const { db } = context.storage
-  app.get('/channels', { ...viewer, schema: { ...bare, response: { 200: channelsAnswer } } }, async () => ({
-    items: await listChannels(db),
-    next: null,
-  }))
+  app.get(
+    '/channels',
+    {
+      ...viewer,
+      schema: {
+        ...op('channels', 'listChannels', 'Lists channels.'),
+        ...bare,
+        response: { 200: channelsAnswer },
+      },
+    },
+    async () => ({
+      items: await listChannels(db),
+      next: null,
+    }),
+  )
   app.get(
     '/channels/:name/:channel',
-    { ...viewer, schema: { ...bare, params: channelPath, response: { 200: channelHistoryAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('channels', 'getChannel', 'Shows a channel with its moves.'),
+        ...bare,
+        params: channelPath,
+        response: { 200: channelHistoryAnswer },
+      },
+    },
     (request) => showChannel(db, refOf(request.params)),
   )
   const changed = { querystring: nothing, response: { 200: changedChannelAnswer, 202: changedChannelAnswer } }
   app.put(
     '/channels/:name/:channel',
-    { ...mover, schema: { params: channelPath, body: channelMove, ...changed } },
+    {
+      ...mover,
+      schema: {
+        ...op('channels', 'moveChannel', 'Points a channel at a version, or proposes that.'),
+        params: channelPath,
+        body: channelMove,
+        ...changed,
+      },
+    },
     async (request, reply) => {
       const ref = refOf(request.params)
       const version = parseVersionFor(ref, request.body.version)
@@ -56,7 +83,15 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
   )
   app.post(
     '/channels/:name/:channel/rollback',
-    { ...mover, schema: { params: channelPath, body: channelRollback, ...changed } },
+    {
+      ...mover,
+      schema: {
+        ...op('channels', 'rollBackChannel', 'Points a channel at the version before.'),
+        params: channelPath,
+        body: channelRollback,
+        ...changed,
+      },
+    },
     async (request, reply) => {
       const why = request.body.why ?? null
       const answer = await move(context, auth.byOf(request), refOf(request.params), { how: 'rollback', why })
@@ -68,6 +103,7 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
     {
       ...admin,
       schema: {
+        ...op('channels', 'setChannelRules', 'Changes what a channel demands of its moves.'),
         params: channelPath,
         body: channelRules,
         querystring: nothing,
@@ -84,20 +120,49 @@ export function proposalRoutes(app: OperatorApp, parts: OperatorParts): void {
   const params = identified
   app.get(
     '/proposals',
-    { ...viewer, schema: { querystring: proposalQuery, response: { 200: proposalsAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('proposals', 'listProposals', 'Lists changes that wait for a second person.'),
+        querystring: proposalQuery,
+        response: { 200: proposalsAnswer },
+      },
+    },
     async (request) => ({ items: await showProposals(context, request.query.all === true), next: null }),
   )
   app.get(
     '/proposals/:id',
-    { ...viewer, schema: { ...bare, params, response: { 200: proposalAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('proposals', 'getProposal', 'Shows a proposed change.'),
+        ...bare,
+        params,
+        response: { 200: proposalAnswer },
+      },
+    },
     (request) => showProposal(context.storage.db, request.params.id),
   )
   const schema = { ...bodiless, params, response: { 200: proposalAnswer } }
-  app.post('/proposals/:id/approve', { ...mover, ...long(parts), schema }, (request) =>
-    approveProposal(context, auth.byOf(request), artifacts, request.params.id),
+  app.post(
+    '/proposals/:id/approve',
+    {
+      ...mover,
+      ...long(parts),
+      schema: {
+        ...op('proposals', 'approveProposal', 'Approves a change that someone else proposed, and makes it.'),
+        ...schema,
+      },
+    },
+    (request) => approveProposal(context, auth.byOf(request), artifacts, request.params.id),
   )
-  app.post('/proposals/:id/reject', { ...mover, schema }, (request) =>
-    rejectProposal(context, auth.byOf(request), request.params.id),
+  app.post(
+    '/proposals/:id/reject',
+    {
+      ...mover,
+      schema: { ...op('proposals', 'rejectProposal', 'Turns a proposed change down.'), ...schema },
+    },
+    (request) => rejectProposal(context, auth.byOf(request), request.params.id),
   )
 }
 
@@ -105,13 +170,32 @@ export function proposalRoutes(app: OperatorApp, parts: OperatorParts): void {
 export function rolloutRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
   const { db } = context.storage
   const params = identified
-  app.get('/rollouts', { ...viewer, schema: { ...bare, response: { 200: rolloutsAnswer } } }, async () => ({
-    items: await listRollouts(db),
-    next: null,
-  }))
+  app.get(
+    '/rollouts',
+    {
+      ...viewer,
+      schema: {
+        ...op('rollouts', 'listRollouts', 'Lists rollouts, the latest first.'),
+        ...bare,
+        response: { 200: rolloutsAnswer },
+      },
+    },
+    async () => ({
+      items: await listRollouts(db),
+      next: null,
+    }),
+  )
   app.get(
     '/rollouts/:id',
-    { ...viewer, schema: { ...bare, params, response: { 200: rolloutAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('rollouts', 'getRollout', 'Shows a rollout, wave by wave.'),
+        ...bare,
+        params,
+        response: { 200: rolloutAnswer },
+      },
+    },
     (request) => showRollout(db, request.params.id),
   )
   app.post(
@@ -119,6 +203,7 @@ export function rolloutRoutes(app: OperatorApp, { context, auth }: OperatorParts
     {
       ...mover,
       schema: {
+        ...op('rollouts', 'startRollout', 'Starts a rollout, proposes one, or says what it would do.'),
         body: newRollout,
         querystring: nothing,
         response: { 200: plannedRolloutAnswer, 201: plannedRolloutAnswer, 202: plannedRolloutAnswer },
@@ -132,14 +217,22 @@ export function rolloutRoutes(app: OperatorApp, { context, auth }: OperatorParts
       return reply.code(dryRun ? 200 : planned.proposal === null ? 201 : 202).send(planned)
     },
   )
-  for (const [verb, decide] of [
-    ['pause', pauseRollout],
-    ['resume', resumeRollout],
-    ['abort', abortRollout],
+  for (const [verb, summary, decide] of [
+    ['pause', 'Pauses a rollout: no further wave begins.', pauseRollout],
+    ['resume', 'Lets a paused rollout go on.', resumeRollout],
+    ['abort', 'Ends a rollout; the version before is served again.', abortRollout],
   ] as const) {
     app.post(
       `/rollouts/:id/${verb}`,
-      { ...mover, schema: { ...bodiless, params, response: { 200: rolloutAnswer } } },
+      {
+        ...mover,
+        schema: {
+          ...op('rollouts', `${verb}Rollout`, summary),
+          ...bodiless,
+          params,
+          response: { 200: rolloutAnswer },
+        },
+      },
       (request) => decide(context, auth.byOf(request), request.params.id),
     )
   }

@@ -4,7 +4,7 @@ import { PawlError } from '../../errors.ts'
 import { pageOfEvents, verifyEvents } from '../../fleet/event-view.ts'
 import { eventQuery, eventsAnswer, verificationAnswer } from '../schemas/event.ts'
 import { whoamiAnswer } from '../schemas/operator.ts'
-import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const anyone = { config: { role: 'anyone' } } as const
@@ -15,7 +15,14 @@ export function eventRoutes(app: OperatorApp, parts: OperatorParts): void {
   const { db } = context.storage
   app.get(
     '/events',
-    { ...viewer, schema: { querystring: eventQuery, response: { 200: eventsAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('events', 'listEvents', 'Lists events in the order they were written.'),
+        querystring: eventQuery,
+        response: { 200: eventsAnswer },
+      },
+    },
     (request) => {
       const { since, limit = 100, ...rest } = request.query
       return pageOfEvents(db, { ...rest, limit, ...(since === undefined ? {} : { since: timeOf(since) }) })
@@ -23,24 +30,52 @@ export function eventRoutes(app: OperatorApp, parts: OperatorParts): void {
   )
   app.get(
     '/events/verify',
-    { ...viewer, ...long(parts), schema: { ...bare, response: { 200: verificationAnswer } } },
+    {
+      ...viewer,
+      ...long(parts),
+      schema: {
+        ...op('events', 'verifyEvents', 'Checks the hash chain of every event.'),
+        ...bare,
+        response: { 200: verificationAnswer },
+      },
+    },
     () => verifyEvents(db),
   )
-  app.get('/whoami', { ...viewer, schema: { ...bare, response: { 200: whoamiAnswer } } }, async (request) =>
-    auth.operatorOf(request),
+  app.get(
+    '/whoami',
+    {
+      ...viewer,
+      schema: {
+        ...op('operators', 'whoAmI', 'Says who is asking.'),
+        ...bare,
+        response: { 200: whoamiAnswer },
+      },
+    },
+    async (request) => auth.operatorOf(request),
   )
 }
 
 /** What monitors ask, outside the API and without a token: they learn no more than ok. */
 export function healthRoutes(app: OperatorApp, { context }: OperatorParts): void {
   const schema = { response: { 200: Type.String() } }
-  app.get('/healthz', { ...anyone, schema }, async (_request, reply) => reply.type('text/plain').send('ok'))
-  app.get('/readyz', { ...anyone, schema }, async (_request, reply) => {
-    await sql`select 1`.execute(context.storage.db).catch((cause: unknown) => {
-      throw new PawlError('storage-unavailable', 'the database does not answer', { cause })
-    })
-    return reply.type('text/plain').send('ok')
-  })
+  app.get(
+    '/healthz',
+    { ...anyone, schema: { ...op('health', 'getHealth', 'Says ok while the server runs.'), ...schema } },
+    async (_request, reply) => reply.type('text/plain').send('ok'),
+  )
+  app.get(
+    '/readyz',
+    {
+      ...anyone,
+      schema: { ...op('health', 'getReadiness', 'Says ok while the database answers.'), ...schema },
+    },
+    async (_request, reply) => {
+      await sql`select 1`.execute(context.storage.db).catch((cause: unknown) => {
+        throw new PawlError('storage-unavailable', 'the database does not answer', { cause })
+      })
+      return reply.type('text/plain').send('ok')
+    },
+  )
 }
 
 function timeOf(text: string): Date {

@@ -13,7 +13,7 @@ import {
   pruneAnswer,
   pruneRequest,
 } from '../schemas/image-test.ts'
-import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const publisher = { config: { role: 'publisher' } } as const
@@ -24,7 +24,15 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
   const params = imagePath
   app.get(
     '/images/:name/:version/tests',
-    { ...viewer, schema: { ...bare, params, response: { 200: imageTestsAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('images', 'listImageTests', 'Lists the test boots of an image version, the latest first.'),
+        ...bare,
+        params,
+        response: { 200: imageTestsAnswer },
+      },
+    },
     async (request) => ({
       items: await listImageTests(context.storage.db, request.params.name, request.params.version),
       next: null,
@@ -34,7 +42,13 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
     '/images/:name/:version/tests',
     {
       ...publisher,
-      schema: { params, body: newImageTest, querystring: nothing, response: { 201: imageTestAnswer } },
+      schema: {
+        ...op('images', 'recordImageTest', 'Records how a test boot of an image version went.'),
+        params,
+        body: newImageTest,
+        querystring: nothing,
+        response: { 201: imageTestAnswer },
+      },
     },
     async (request, reply) => {
       const ref = {
@@ -46,7 +60,15 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
   )
   app.get(
     '/artifacts/sha256/:hex',
-    { ...publisher, ...long(parts), schema: { ...bare, params: artifactPath } },
+    {
+      ...publisher,
+      ...long(parts),
+      schema: {
+        ...op('artifacts', 'getArtifact', 'Sends the bytes of an artifact.'),
+        ...bare,
+        params: artifactPath,
+      },
+    },
     async (request, reply) => {
       const artifact = await artifacts.open(parseDigest(request.params.hex))
       return reply
@@ -66,7 +88,16 @@ export function pruneRoutes(app: OperatorApp, parts: OperatorParts): void {
     {
       config: { role: 'admin' },
       ...long(parts),
-      schema: { body: pruneRequest, querystring: nothing, response: { 200: pruneAnswer } },
+      schema: {
+        ...op(
+          'images',
+          'pruneImages',
+          'Removes image versions and artifacts that nothing uses, or says which.',
+        ),
+        body: pruneRequest,
+        querystring: nothing,
+        response: { 200: pruneAnswer },
+      },
     },
     (request) => {
       const { keep = 5, olderThanSeconds = 30 * 86_400, apply = false } = request.body

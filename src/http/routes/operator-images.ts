@@ -13,7 +13,7 @@ import {
   signaturesAnswer,
   signedAnswer,
 } from '../schemas/fleet.ts'
-import { bare, long, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const publisher = { config: { role: 'publisher' } } as const
@@ -22,13 +22,32 @@ const publisher = { config: { role: 'publisher' } } as const
 export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
   const { context, auth, artifacts } = parts
   const { db } = context.storage
-  app.get('/images', { ...viewer, schema: { ...bare, response: { 200: imagesAnswer } } }, async () => ({
-    items: await listImages(db),
-    next: null,
-  }))
+  app.get(
+    '/images',
+    {
+      ...viewer,
+      schema: {
+        ...op('images', 'listImages', 'Lists image versions.'),
+        ...bare,
+        response: { 200: imagesAnswer },
+      },
+    },
+    async () => ({
+      items: await listImages(db),
+      next: null,
+    }),
+  )
   app.get(
     '/images/:name/:version',
-    { ...viewer, schema: { ...bare, params: imagePath, response: { 200: imageAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('images', 'getImage', 'Shows an image version with its manifest.'),
+        ...bare,
+        params: imagePath,
+        response: { 200: imageAnswer },
+      },
+    },
     (request) => showImage(db, request.params.name, request.params.version),
   )
   app.post(
@@ -37,6 +56,7 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
       ...publisher,
       ...long(parts), // every byte is read back
       schema: {
+        ...op('images', 'publishImage', 'Publishes an image version whose artifacts are uploaded.'),
         body: publication,
         querystring: nothing,
         response: { 200: publishedAnswer, 201: publishedAnswer, 202: publishedAnswer },
@@ -49,7 +69,15 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
   )
   app.get(
     '/images/:name/:version/signatures',
-    { ...viewer, schema: { ...bare, params: imagePath, response: { 200: signaturesAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('images', 'getImageSignatures', 'Gives the manifest as it was signed, and its signatures.'),
+        ...bare,
+        params: imagePath,
+        response: { 200: signaturesAnswer },
+      },
+    },
     (request) => showEvidence(db, request.params.name, request.params.version),
   )
   app.post(
@@ -57,6 +85,7 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
     {
       ...publisher,
       schema: {
+        ...op('images', 'signImage', 'Adds a signature to an image version.'),
         body: Type.Unknown(),
         querystring: nothing,
         params: imagePath,
@@ -75,7 +104,13 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
     {
       config: { role: ['operator', 'publisher'] },
       ...long(parts),
-      schema: { body: noBody, querystring: nothing, params: imagePath, response: { 200: rereadAnswer } },
+      schema: {
+        ...op('images', 'rereadImage', 'Reads every byte of an image version back and compares its digests.'),
+        body: noBody,
+        querystring: nothing,
+        params: imagePath,
+        response: { 200: rereadAnswer },
+      },
     },
     (request) => rereadImage(db, artifacts, request.params.name, request.params.version),
   )

@@ -27,7 +27,7 @@ import {
   reinstallRequest,
   secretAnswer,
 } from '../schemas/node.ts'
-import { bare, bodiless, named, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, bodiless, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const operator = { config: { role: 'operator' } } as const
@@ -39,7 +39,14 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   const { db } = context.storage
   app.get(
     '/nodes',
-    { ...viewer, schema: { querystring: nodeQuery, response: { 200: nodesAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('nodes', 'listNodes', 'Lists nodes by name.'),
+        querystring: nodeQuery,
+        response: { 200: nodesAnswer },
+      },
+    },
     (request) => {
       const { label, limit = 100, state, after } = request.query
       const labels = label === undefined ? {} : Object.fromEntries([parseLabel(label)])
@@ -48,13 +55,29 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   )
   app.post(
     '/nodes',
-    { ...operator, schema: { body: newNode, querystring: nothing, response: { 201: changedNodeAnswer } } },
+    {
+      ...operator,
+      schema: {
+        ...op('nodes', 'addNode', 'Adds a node.'),
+        body: newNode,
+        querystring: nothing,
+        response: { 201: changedNodeAnswer },
+      },
+    },
     async (request, reply) =>
       reply.code(201).send(flat(await addNode(context, auth.byOf(request), request.body))),
   )
   app.get(
     '/nodes/:name',
-    { ...viewer, schema: { ...bare, params: named, response: { 200: nodeAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('nodes', 'getNode', 'Shows a node.'),
+        ...bare,
+        params: named,
+        response: { 200: nodeAnswer },
+      },
+    },
     (request) => showNode(db, request.params.name),
   )
   app.patch(
@@ -62,6 +85,7 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
     {
       ...operator,
       schema: {
+        ...op('nodes', 'changeNode', 'Changes what is given of a node, and nothing else.'),
         params: named,
         body: nodeChanges,
         querystring: nothing,
@@ -72,31 +96,63 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   )
   app.delete(
     '/nodes/:name',
-    { ...operator, schema: { ...bodiless, params: named, response: noContent } },
+    {
+      ...operator,
+      schema: {
+        ...op('nodes', 'removeNode', 'Removes a node; its tokens are spent, its downloads cut.'),
+        ...bodiless,
+        params: named,
+        response: noContent,
+      },
+    },
     async (request, reply) => {
       await removeNode(context, auth.byOf(request), request.params.name)
       return reply.code(204).send(null)
     },
   )
-  for (const [verb, act] of [
-    ['disable', disableNode],
-    ['enable', enableNode],
-    ['arm', armNode],
+  for (const [verb, summary, act] of [
+    ['disable', 'Disables a node: it is refused until it is enabled.', disableNode],
+    ['enable', 'Enables a disabled node.', enableNode],
+    ['arm', 'Allows one boot of a node whose profile wants each boot armed.', armNode],
   ] as const) {
     app.post(
       `/nodes/:name/${verb}`,
-      { ...operator, schema: { ...bodiless, params: named, response: { 200: nodeAnswer } } },
+      {
+        ...operator,
+        schema: {
+          ...op('nodes', `${verb}Node`, summary),
+          ...bodiless,
+          params: named,
+          response: { 200: nodeAnswer },
+        },
+      },
       (request) => act(context, auth.byOf(request), request.params.name),
     )
   }
   app.post(
     '/nodes/:name/secret',
-    { ...operator, schema: { ...bodiless, params: named, response: { 200: secretAnswer } } },
+    {
+      ...operator,
+      schema: {
+        ...op('nodes', 'issueNodeSecret', 'Issues the enrolment secret of a node, shown once.'),
+        ...bodiless,
+        params: named,
+        response: { 200: secretAnswer },
+      },
+    },
     (request) => issueSecret(context, auth.byOf(request), request.params.name),
   )
   app.delete(
     '/nodes/:name/secret',
-    { ...operator, schema: { ...bodiless, params: named, response: noContent } },
+    {
+      ...operator,
+      schema: {
+        ...op('nodes', 'revokeNodeSecret', 'Takes the enrolment secret of a node back.'),
+        ...bodiless,
+        params: named,
+        response: noContent,
+      },
+    },
     async (request, reply) => {
       await revokeSecret(context, auth.byOf(request), request.params.name)
       return reply.code(204).send(null)
@@ -104,14 +160,31 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   )
   app.get(
     '/nodes/:name/timeline',
-    { ...viewer, schema: { querystring: timelineQuery, params: named, response: { 200: timelineAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('nodes', 'getNodeTimeline', 'Shows one boot of a node, stage by stage.'),
+        querystring: timelineQuery,
+        params: named,
+        response: { 200: timelineAnswer },
+      },
+    },
     (request) => timelineOf(context, request.params.name, request.query.session),
   )
   app.post(
     '/reinstall',
     {
       ...operator,
-      schema: { body: reinstallRequest, querystring: nothing, response: { 200: reinstallAnswer } },
+      schema: {
+        ...op(
+          'nodes',
+          'reinstallNodes',
+          'Marks nodes for reinstall, or takes their marks back: all of them or none.',
+        ),
+        body: reinstallRequest,
+        querystring: nothing,
+        response: { 200: reinstallAnswer },
+      },
     },
     (request) => reinstall(context, auth.byOf(request), request.body),
   )
@@ -119,15 +192,32 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
 
 /** The machines that wait to become nodes. */
 export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
-  app.get('/pending', { ...viewer, schema: { ...bare, response: { 200: pendingAnswer } } }, async () => ({
-    items: await listPending(context),
-    next: null,
-  }))
+  app.get(
+    '/pending',
+    {
+      ...viewer,
+      schema: {
+        ...op('enrolment', 'listPendingMachines', 'Lists the unknown machines that wait to become nodes.'),
+        ...bare,
+        response: { 200: pendingAnswer },
+      },
+    },
+    async () => ({
+      items: await listPending(context),
+      next: null,
+    }),
+  )
   app.post(
     '/pending/:code/approve',
     {
       ...operator,
-      schema: { params: coded, body: approval, querystring: nothing, response: { 201: changedNodeAnswer } },
+      schema: {
+        ...op('enrolment', 'approveMachine', 'Makes a waiting machine a node.'),
+        params: coded,
+        body: approval,
+        querystring: nothing,
+        response: { 201: changedNodeAnswer },
+      },
     },
     async (request, reply) => {
       const approved = await approveMachine(context, auth.byOf(request), request.params.code, request.body)
@@ -136,7 +226,15 @@ export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts
   )
   app.post(
     '/pending/:code/reject',
-    { ...operator, schema: { ...bodiless, params: coded, response: noContent } },
+    {
+      ...operator,
+      schema: {
+        ...op('enrolment', 'rejectMachine', 'Turns a waiting machine away.'),
+        ...bodiless,
+        params: coded,
+        response: noContent,
+      },
+    },
     async (request, reply) => {
       await rejectMachine(context, auth.byOf(request), request.params.code)
       return reply.code(204).send(null)

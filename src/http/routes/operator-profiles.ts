@@ -2,7 +2,7 @@ import Type from 'typebox'
 import { applyProfile, listProfiles, showProfile } from '../../fleet/profiles.ts'
 import { nothing } from '../schemas/answers.ts'
 import { appliedProfileAnswer, profileAnswer, profilesAnswer } from '../schemas/fleet.ts'
-import { bare, named, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const operator = { config: { role: 'operator' } } as const
@@ -10,13 +10,32 @@ const operator = { config: { role: 'operator' } } as const
 /** Profiles. What is sent is read by domain/profile.ts, which says what is wrong with it better than a schema here could. */
 export function profileRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
   const { db } = context.storage
-  app.get('/profiles', { ...viewer, schema: { ...bare, response: { 200: profilesAnswer } } }, async () => ({
-    items: await listProfiles(db),
-    next: null,
-  }))
+  app.get(
+    '/profiles',
+    {
+      ...viewer,
+      schema: {
+        ...op('profiles', 'listProfiles', 'Lists profiles by name.'),
+        ...bare,
+        response: { 200: profilesAnswer },
+      },
+    },
+    async () => ({
+      items: await listProfiles(db),
+      next: null,
+    }),
+  )
   app.get(
     '/profiles/:name',
-    { ...viewer, schema: { ...bare, params: named, response: { 200: profileAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('profiles', 'getProfile', 'Shows a profile; its secret settings are ***.'),
+        ...bare,
+        params: named,
+        response: { 200: profileAnswer },
+      },
+    },
     (request) => showProfile(db, request.params.name),
   )
   app.put(
@@ -24,6 +43,7 @@ export function profileRoutes(app: OperatorApp, { context, auth }: OperatorParts
     {
       ...operator,
       schema: {
+        ...op('profiles', 'applyProfile', 'Makes or changes a profile.'),
         params: named,
         body: Type.Unknown(),
         querystring: nothing,

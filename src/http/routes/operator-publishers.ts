@@ -15,7 +15,7 @@ import {
   registeredAnswer,
   revokedPublisherAnswer,
 } from '../schemas/publisher.ts'
-import { bare, bodiless, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, bodiless, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const admin = { config: { role: 'admin' } } as const
@@ -26,12 +26,27 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
   const { db } = context.storage
   app.get(
     '/publishers',
-    { ...viewer, schema: { ...bare, response: { 200: publishersAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('publishers', 'listPublishers', 'Lists who may sign images.'),
+        ...bare,
+        response: { 200: publishersAnswer },
+      },
+    },
     async () => ({ items: await showPublishers(db), next: null }),
   )
   app.get(
     '/publishers/:name',
-    { ...viewer, schema: { ...bare, params: publisherPath, response: { 200: publisherAnswer } } },
+    {
+      ...viewer,
+      schema: {
+        ...op('publishers', 'getPublisher', 'Shows a publisher.'),
+        ...bare,
+        params: publisherPath,
+        response: { 200: publisherAnswer },
+      },
+    },
     (request) => showPublisher(db, request.params.name),
   )
   app.post(
@@ -39,6 +54,7 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
     {
       config: { role: 'publisher' },
       schema: {
+        ...op('publishers', 'registerPublisher', 'Lets the holder of a certificate sign images.'),
         body: newPublisher,
         querystring: nothing,
         response: { 201: registeredAnswer, 202: registeredAnswer },
@@ -53,7 +69,16 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
     '/publishers/issue',
     {
       ...admin,
-      schema: { body: publisherToIssue, querystring: nothing, response: { 201: publisherAnswer } },
+      schema: {
+        ...op(
+          'publishers',
+          'issuePublisher',
+          'Makes a code-signing certificate for a request, and registers it.',
+        ),
+        body: publisherToIssue,
+        querystring: nothing,
+        response: { 201: publisherAnswer },
+      },
     },
     async (request, reply) => {
       const made = await issuePublisher(context, auth.byOf(request), request.body, issueCodeSigning)
@@ -64,7 +89,12 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
     '/publishers/:name',
     {
       ...admin,
-      schema: { ...bodiless, params: publisherPath, response: { 200: revokedPublisherAnswer } },
+      schema: {
+        ...op('publishers', 'revokePublisher', 'Takes back that a publisher may sign, for ever.'),
+        ...bodiless,
+        params: publisherPath,
+        response: { 200: revokedPublisherAnswer },
+      },
     },
     (request) => revokePublisher(context, auth.byOf(request), request.params.name),
   )

@@ -8,7 +8,7 @@ import {
   operatorPath,
   operatorsAnswer,
 } from '../schemas/operator.ts'
-import { bare, bodiless, type OperatorApp, type OperatorParts } from './operator-app.ts'
+import { bare, bodiless, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const admin = { config: { role: 'admin' } } as const
 
@@ -16,14 +16,30 @@ const admin = { config: { role: 'admin' } } as const
 export function operatorTokenRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
   app.get(
     '/operator-tokens',
-    { ...admin, schema: { ...bare, response: { 200: operatorsAnswer } } },
+    {
+      ...admin,
+      schema: {
+        ...op(
+          'operators',
+          'listOperatorTokens',
+          'Lists operator tokens, the newest first, without their secrets.',
+        ),
+        ...bare,
+        response: { 200: operatorsAnswer },
+      },
+    },
     async () => ({ items: await showOperators(context.storage.db), next: null }),
   )
   app.post(
     '/operator-tokens',
     {
       ...admin,
-      schema: { body: newOperator, querystring: nothing, response: { 201: issuedOperatorAnswer } },
+      schema: {
+        ...op('operators', 'createOperatorToken', 'Makes an operator token; its secret is shown once.'),
+        body: newOperator,
+        querystring: nothing,
+        response: { 201: issuedOperatorAnswer },
+      },
     },
     async (request, reply) => {
       const { expiresAt, ...asked } = request.body
@@ -37,7 +53,15 @@ export function operatorTokenRoutes(app: OperatorApp, { context, auth }: Operato
   )
   app.delete(
     '/operator-tokens/:id',
-    { ...admin, schema: { ...bodiless, params: operatorPath, response: { 200: operatorAnswer } } },
+    {
+      ...admin,
+      schema: {
+        ...op('operators', 'revokeOperatorToken', 'Takes an operator token back, at once.'),
+        ...bodiless,
+        params: operatorPath,
+        response: { 200: operatorAnswer },
+      },
+    },
     (request) => revokeOperator(context, auth.byOf(request), request.params.id),
   )
 }
