@@ -32,6 +32,8 @@ export interface ChannelView {
   readonly requireTest: boolean
   /** The rollout that is on: its id. */
   readonly rollout: string | null
+  /** Counted up with each move and each change of its rules. */
+  readonly revision: number
   readonly updatedAt: string
 }
 
@@ -119,7 +121,7 @@ export async function moveIn(
   const detail = { channel: formatChannelRef(ref), version, before: row.version, how, why }
   await change.note('channel-moved', null, approval === undefined ? detail : { ...detail, ...approval })
   return {
-    ...(await viewOf(tx, { ...row, version, updated_at: now.toISOString() })),
+    ...(await viewOf(tx, (await findChannel(tx, ref)) ?? row)),
     changed: true,
     proposal: null,
   }
@@ -138,25 +140,28 @@ export function protectChannel(
   ref: ChannelRef,
   rules: ChannelRules,
 ): Promise<ChannelView> {
-  return change(context, by, async (change) => {
-    const { tx, now } = change
-    const row = await lockChannel(tx, context.storage.dialect, ref, now)
-    const after: ChannelRow = {
-      ...row,
-      two_person: Number(rules.twoPerson ?? row.two_person === 1),
-      require_test: Number(rules.requireTest ?? row.require_test === 1),
-      updated_at: now.toISOString(),
-    }
-    if (after.two_person === row.two_person && after.require_test === row.require_test) return viewOf(tx, row)
-    const { two_person, require_test, updated_at } = after
-    await updateChannel(tx, ref, { two_person, require_test, updated_at })
-    await change.note('channel-protected', null, {
-      channel: formatChannelRef(ref),
-      before: rulesOf(row),
-      after: rulesOf(after),
-    })
-    return viewOf(tx, after)
+  return change(context, by, (change) => protectIn(change, ref, rules))
+}
+
+/** The same inside a change. */
+export async function protectIn(change: Change, ref: ChannelRef, rules: ChannelRules): Promise<ChannelView> {
+  const { tx, now, context } = change
+  const row = await lockChannel(tx, context.storage.dialect, ref, now)
+  const after: ChannelRow = {
+    ...row,
+    two_person: Number(rules.twoPerson ?? row.two_person === 1),
+    require_test: Number(rules.requireTest ?? row.require_test === 1),
+    updated_at: now.toISOString(),
+  }
+  if (after.two_person === row.two_person && after.require_test === row.require_test) return viewOf(tx, row)
+  const { two_person, require_test, updated_at } = after
+  await updateChannel(tx, ref, { two_person, require_test, updated_at })
+  await change.note('channel-protected', null, {
+    channel: formatChannelRef(ref),
+    before: rulesOf(row),
+    after: rulesOf(after),
   })
+  return viewOf(tx, after)
 }
 
 /** The error for a channel that is not there. */
@@ -202,6 +207,7 @@ async function viewOf(db: Queries, row: ChannelRow): Promise<ChannelView> {
     twoPerson: row.two_person === 1,
     requireTest: row.require_test === 1,
     rollout: (await findLiveRollout(db, row))?.id ?? null,
+    revision: row.revision,
     updatedAt: row.updated_at,
   }
 }

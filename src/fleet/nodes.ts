@@ -74,6 +74,7 @@ export async function addNodeIn(
     session: null,
     created_at: now,
     updated_at: now,
+    revision: 1,
   })
   await writeLists(change, id, settings)
   return {
@@ -97,34 +98,40 @@ export function changeNode(
   name: string,
   asked: NodeChanges,
 ): Promise<ChangedNode> {
-  return change(context, by, async (change) => {
-    const node = await lock(change, name)
-    const before = settingsOf(node)
-    const after = withChanges(before, asked)
-    await checkSettings(change, name, after)
-    const changed = difference(before, after)
-    if (changed !== undefined) {
-      await updateNode(change.tx, node.id, {
-        profile: after.profile,
-        uuid: after.uuid,
-        serial: after.serial,
-        labels: canonicalJson(after.labels),
-        updated_at: change.now.toISOString(),
-      })
-      await writeLists(change, node.id, after)
-      await change.note('node-changed', name, changed)
-    }
-    return { node: await showNode(change.tx, name), warnings: await warningsOf(change, node, after) }
-  })
+  return change(context, by, (change) => changeNodeIn(change, name, asked))
+}
+
+/** The same inside a change. */
+export async function changeNodeIn(change: Change, name: string, asked: NodeChanges): Promise<ChangedNode> {
+  const node = await lock(change, name)
+  const before = settingsOf(node)
+  const after = withChanges(before, asked)
+  await checkSettings(change, name, after)
+  const changed = difference(before, after)
+  if (changed !== undefined) {
+    await updateNode(change.tx, node.id, {
+      profile: after.profile,
+      uuid: after.uuid,
+      serial: after.serial,
+      labels: canonicalJson(after.labels),
+      updated_at: change.now.toISOString(),
+    })
+    await writeLists(change, node.id, after)
+    await change.note('node-changed', name, changed)
+  }
+  return { node: await showNode(change.tx, name), warnings: await warningsOf(change, node, after) }
 }
 
 /** Removes a node: its tokens are spent, its downloads cut. Its events stay. */
 export function removeNode(context: BootContext, by: By, name: string): Promise<void> {
-  return change(context, by, async (change) => {
-    const node = await stop(change, await lock(change, name), 'the node was removed')
-    await change.note('node-removed', name, { ...shown(settingsOf(node)), state: node.state })
-    await deleteNode(change.tx, node.id)
-  })
+  return change(context, by, (change) => removeNodeIn(change, name))
+}
+
+/** The same inside a change. */
+export async function removeNodeIn(change: Change, name: string): Promise<void> {
+  const node = await stop(change, await lock(change, name), 'the node was removed')
+  await change.note('node-removed', name, { ...shown(settingsOf(node)), state: node.state })
+  await deleteNode(change.tx, node.id)
 }
 
 /** Disables a node: its tokens are spent, its downloads cut, and it is refused until it is enabled. */

@@ -53,30 +53,37 @@ export function applyProfile(
   name: string,
   document: unknown,
 ): Promise<AppliedProfile> {
-  return change(context, by, async (change) => {
-    const row = await lockProfile(change.tx, context.storage.dialect, name)
-    const stored = row === undefined ? undefined : readProfile(row)
-    const profile = parseProfile(withStoredSecrets(document, stored, context.sealer))
-    if (profile.name !== name) {
-      throw new PawlError('invalid', `the profile is named "${profile.name}", and was sent as "${name}"`)
-    }
-    checkReserved(by, profile)
-    const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
-    tryJoins(context, sealed)
-    const warnings = await checkImages(change, profile)
-    const opened = stored === undefined ? undefined : openSecrets(context, stored)
-    if (row !== undefined && opened !== undefined && same(opened, profile))
-      return { ...viewOf(row), warnings }
-    const applied = await store(change, row, sealed)
-    await change.note('profile-applied', null, {
-      profile: name,
-      revision: applied.revision,
-      before: stored === undefined ? null : shown(stored),
-      after: shown(profile),
-      secretsChanged: changedSecrets(opened, profile),
-    })
-    return { ...viewOf(applied), warnings }
+  return change(context, by, (change) => applyProfileIn(change, name, document))
+}
+
+/** The same inside a change. */
+export async function applyProfileIn(
+  change: Change,
+  name: string,
+  document: unknown,
+): Promise<AppliedProfile> {
+  const { context, by } = change
+  const row = await lockProfile(change.tx, context.storage.dialect, name)
+  const stored = row === undefined ? undefined : readProfile(row)
+  const profile = parseProfile(withStoredSecrets(document, stored, context.sealer))
+  if (profile.name !== name) {
+    throw new PawlError('invalid', `the profile is named "${profile.name}", and was sent as "${name}"`)
+  }
+  checkReserved(by, profile)
+  const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
+  tryJoins(context, sealed)
+  const warnings = await checkImages(change, profile)
+  const opened = stored === undefined ? undefined : openSecrets(context, stored)
+  if (row !== undefined && opened !== undefined && same(opened, profile)) return { ...viewOf(row), warnings }
+  const applied = await store(change, row, sealed)
+  await change.note('profile-applied', null, {
+    profile: name,
+    revision: applied.revision,
+    before: stored === undefined ? null : shown(stored),
+    after: shown(profile),
+    secretsChanged: changedSecrets(opened, profile),
   })
+  return { ...viewOf(applied), warnings }
 }
 
 /** Shows a profile; throws `not-found` naming those that exist. */
