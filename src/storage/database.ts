@@ -3,15 +3,21 @@ import { dirname } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import {
   type DatabaseConnection,
+  type DialectAdapter,
   type Driver,
   Kysely,
+  type MigrationLockOptions,
   PostgresDialect,
+  SqliteAdapter,
   SqliteDialect,
   SqliteDriver,
+  sql,
   type Transaction,
 } from 'kysely'
 import pg from 'pg'
 import { isPawlError, PawlError } from '../errors.ts'
+import { hasAppended } from './commit-order.ts'
+import { type EventWake, openEventWake } from './event-wake.ts'
 import { migrateToLatest } from './migrate.ts'
 import type { Tables } from './tables.ts'
 
@@ -29,28 +35,72 @@ export interface Storage {
    * two that wait for each other: `work` is then run again, so it must keep nothing from a run before.
    */
   transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+  /** Tells when events were appended. */
+  readonly wake: EventWake
   close(): Promise<void>
 }
 
 /** Opens the database at `location`, a file path or a `postgres://` URL, and brings its schema up to date. */
 export async function openStorage(location: string): Promise<Storage> {
-  const postgres = /^postgres(ql)?:\/\//.test(location)
-  const name = postgres ? withoutPassword(location) : location
-  const db = postgres ? openPostgres(location) : openSqlite(location)
-  const explain = <T>(work: () => Promise<T>): Promise<T> =>
-    work().catch((e) => Promise.reject(explained(e, name)))
+  const storage = openAsItIs(location)
   try {
-    await explain(() => migrateToLatest(db as Kysely<unknown>))
+    await migrateToLatest(storage.db as Kysely<unknown>).catch((e) =>
+      Promise.reject(explained(e, nameOf(location))),
+    )
   } catch (error) {
-    await db.destroy()
+    await storage.close()
     throw error
   }
+  return storage
+}
+
+/** How a database is opened by who looks after it, not by the server. */
+export interface OpenOptions {
+  /** Nothing can be changed through it, and a file that is not there is not made. */
+  readonly readOnly?: boolean
+}
+
+/** Opens the database with the schema that it has. */
+export function openAsItIs(location: string, { readOnly = false }: OpenOptions = {}): Storage {
+  const postgres = isPostgresUrl(location)
+  const db = postgres ? openPostgres(location, readOnly) : openSqlite(location, readOnly)
+  const explain = <T>(work: () => Promise<T>): Promise<T> =>
+    work().catch((e) => Promise.reject(explained(e, nameOf(location))))
+  const notify = (channel: string, from: string): Promise<unknown> =>
+    sql`select pg_notify(${channel}, ${from})`.execute(db)
+  const wake = openEventWake(postgres && !readOnly ? { url: location, notify } : undefined)
   return {
     db,
     dialect: postgres ? 'postgres' : 'sqlite',
-    transaction: (work) => explain(() => withRetries(() => db.transaction().execute(work))),
-    close: () => db.destroy(),
+    transaction: (work) => explain(() => withRetries(() => runOnce(db, work, wake.committed))),
+    wake,
+    async close() {
+      await wake.close()
+      await db.destroy()
+    },
   }
+}
+
+/** Whether a location is PostgreSQL's; otherwise it is a file of SQLite's. */
+export function isPostgresUrl(location: string): boolean {
+  return /^postgres(ql)?:\/\//.test(location)
+}
+
+/** A location as it may be shown: without its password. */
+export function nameOf(location: string): string {
+  return isPostgresUrl(location) ? withoutPassword(location) : location
+}
+
+/** One run of a transaction; tells when it has appended events, once they can be seen. */
+async function runOnce<T>(db: Queries, work: (tx: Tx) => Promise<T>, appended: () => void): Promise<T> {
+  let has = false
+  const result = await db.transaction().execute(async (tx) => {
+    const done = await work(tx)
+    has = hasAppended(tx)
+    return done
+  })
+  if (has) appended()
+  return result
 }
 
 const maxTries = 5
@@ -67,7 +117,7 @@ async function withRetries<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-function openSqlite(file: string): Queries {
+function openSqlite(file: string, readOnly: boolean): Queries {
   if (!existsSync(dirname(file))) {
     throw unavailable(
       `database ${file} cannot be opened: its folder does not exist`,
@@ -76,10 +126,12 @@ function openSqlite(file: string): Queries {
   }
   try {
     const existed = existsSync(file)
-    const sqlite = new Sqlite(file)
-    sqlite.pragma('journal_mode = WAL')
-    // WAL defaults to NORMAL here: after a power loss, a used token would be unused again.
-    sqlite.pragma('synchronous = FULL')
+    const sqlite = new Sqlite(file, readOnly ? { readonly: true } : {})
+    if (!readOnly) {
+      sqlite.pragma('journal_mode = WAL')
+      // WAL defaults to NORMAL here: after a power loss, a used token would be unused again.
+      sqlite.pragma('synchronous = FULL')
+    }
     sqlite.pragma('foreign_keys = ON')
     sqlite.pragma('busy_timeout = 5000')
     // A page that does not hold what it should is found now, not in the middle of a boot.
@@ -99,6 +151,10 @@ class OwnSqliteDialect extends SqliteDialect {
     this.#sqlite = sqlite
   }
 
+  override createAdapter(): DialectAdapter {
+    return new OwnSqliteAdapter()
+  }
+
   override createDriver(): Driver {
     const sqlite = this.#sqlite
     return new (class extends SqliteDriver {
@@ -109,17 +165,33 @@ class OwnSqliteDialect extends SqliteDialect {
   }
 }
 
+/** SQLite's schema changes are part of its transactions; Kysely does not make use of it by itself. */
+class OwnSqliteAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true
+  }
+
+  /** A transaction that begins by reading could not go on to write when another process does the same. */
+  override async acquireMigrationLock(
+    db: Kysely<unknown>,
+    { lockTable }: MigrationLockOptions,
+  ): Promise<void> {
+    await sql`update ${sql.table(lockTable)} set is_locked = is_locked`.execute(db)
+  }
+}
+
 function checkIntegrity(sqlite: Sqlite.Database, file: string): void {
   const result = sqlite.pragma('quick_check(1)', { simple: true })
   if (result !== 'ok') throw corrupt(file, new Error(String(result)))
 }
 
-function openPostgres(url: string): Queries {
+function openPostgres(url: string, readOnly: boolean): Queries {
   const pool = new pg.Pool({
     connectionString: url,
     max: 10,
     connectionTimeoutMillis: 5000,
     statement_timeout: 15_000,
+    ...(readOnly ? { options: '-c default_transaction_read_only=on' } : {}),
   })
   // A connection that breaks while idle is replaced by the pool; without a listener it would end the process.
   pool.on('error', () => {})

@@ -212,5 +212,5 @@ function quoted(values: readonly string[]): string {
 }
 
 function isPostgres(db: Kysely<unknown>): boolean {
-  return db.getExecutor().adapter.supportsTransactionalDdl === true
+  return db.getExecutor().adapter.supportsMultipleConnections === true
 }
