@@ -3,6 +3,8 @@ import { inTransaction, type Work } from '../boot/work.ts'
 import type { EventFacts, EventKind } from '../domain/event.ts'
 import { PawlError } from '../errors.ts'
 import type { Role } from '../storage/tables.ts'
+import { type Idempotency, onceIn } from './idempotency.ts'
+import { countRevision, type Precondition, wasChecked } from './revision.ts'
 
 /**
  * The fleet is what operators change. Each change is one function here: one transaction that checks, writes and appends
@@ -17,6 +19,10 @@ export interface By {
   readonly role: Role
   /** The image names that a publisher's token is for; null or left out: every one. */
   readonly scope?: string | null
+  /** What the change depends on; who reads the row under its lock checks it with `requireRevision`. */
+  readonly precondition?: Precondition | undefined
+  /** Under which key the change is made once, however often it is asked for. */
+  readonly idempotency?: Idempotency | undefined
 }
 
 /** A change under way: the transaction, and events that carry who makes it. */
@@ -26,19 +32,30 @@ export interface Change extends Work {
   note(kind: EventKind, node: string | null, detail: EventFacts['detail']): Promise<void>
 }
 
-/** Runs a change in one transaction. Two that take the same name at once: the second gets `conflict`. */
+/**
+ * Runs a change in one transaction. Two that take the same name at once: the second gets `conflict`. Asked again under the
+ * same Idempotency-Key, it gives the answer that it gave.
+ */
 export async function change<T>(
   context: BootContext,
   by: By,
   apply: (change: Change) => Promise<T>,
 ): Promise<T> {
+  if (by.idempotency !== undefined) useOnce(by.idempotency)
   try {
     return await inTransaction(context, (work) =>
-      apply({
-        ...work,
-        by,
-        note: (kind, node, detail) =>
-          work.event({ kind, node, session: null, actor: by.actor, source: by.source, detail }),
+      onceIn(work, by, async () => {
+        const answer = await apply({
+          ...work,
+          by,
+          note: async (kind, node, detail) => {
+            await work.event({ kind, node, session: null, actor: by.actor, source: by.source, detail })
+            await countRevision(work.tx, kind, node)
+          },
+        })
+        if (by.precondition !== undefined && !wasChecked(by.precondition))
+          throw new PawlError('internal', 'a change did not look at what it depends on')
+        return answer
       }),
     )
   } catch (error) {
@@ -55,6 +72,14 @@ export async function change<T>(
         })
       : error
   }
+}
+
+const used = new WeakSet<Idempotency>()
+
+/** One request is one change: the answer of a first one must not be given for a second. */
+function useOnce(idempotency: Idempotency): void {
+  if (used.has(idempotency)) throw new PawlError('internal', 'one request makes two changes under one key')
+  used.add(idempotency)
 }
 
 /** A unique constraint was broken: SQLite's extended result codes, PostgreSQL's class 23. */

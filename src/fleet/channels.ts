@@ -17,6 +17,7 @@ import { findLiveRollout } from '../storage/rollouts.ts'
 import { type By, type Change, change } from './change.ts'
 import { checkMayServe, needsSecondPerson } from './channel-rules.ts'
 import { type Approval, type ProposalView, propose } from './proposals.ts'
+import { requireRevision } from './revision.ts'
 
 /** A channel as operators see it. */
 export interface ChannelView {
@@ -97,9 +98,9 @@ export async function moveIn(
   asked: Move,
   approval?: Approval,
 ): Promise<ChangedChannel> {
-  const { tx, now, by, context } = change
+  const { tx, now, by } = change
   if (asked.how === 'rollback' && (await findChannel(tx, ref)) === undefined) throw noSuchChannel(ref)
-  const row = await lockChannel(tx, context.storage.dialect, ref, now)
+  const row = await lock(change, ref)
   await refuseDuringRollout(change, ref)
   const version = asked.version ?? (await versionBefore(change, ref, row))
   await checkMayServe(change, ref, row, version, { servedBefore: asked.how === 'rollback' })
@@ -145,8 +146,8 @@ export function protectChannel(
 
 /** The same inside a change. */
 export async function protectIn(change: Change, ref: ChannelRef, rules: ChannelRules): Promise<ChannelView> {
-  const { tx, now, context } = change
-  const row = await lockChannel(tx, context.storage.dialect, ref, now)
+  const { tx, now } = change
+  const row = await lock(change, ref)
   const after: ChannelRow = {
     ...row,
     two_person: Number(rules.twoPerson ?? row.two_person === 1),
@@ -162,6 +163,16 @@ export async function protectIn(change: Change, ref: ChannelRef, rules: ChannelR
     after: rulesOf(after),
   })
   return viewOf(tx, after)
+}
+
+/** Finds a channel, made where there is none, and keeps it from changing; throws `precondition-failed`. */
+async function lock(change: Change, ref: ChannelRef): Promise<ChannelRow> {
+  const { tx, by, context, now } = change
+  const known = by.precondition === undefined || (await findChannel(tx, ref)) !== undefined
+  const row = await lockChannel(tx, context.storage.dialect, ref, now)
+  const thing = { kind: 'channel', name: formatChannelRef(ref) } as const
+  await requireRevision(change, thing, known ? row.revision : undefined)
+  return row
 }
 
 /** The error for a channel that is not there. */

@@ -36,6 +36,8 @@ export interface NodeView {
   readonly armed: boolean
   readonly secret: { readonly issued: boolean }
   readonly session: SessionSummary | null
+  /** Counted up with each change by an operator; what boots change does not count. */
+  readonly revision: number
   readonly createdAt: string
   readonly updatedAt: string
 }
@@ -90,6 +92,7 @@ function viewOf(node: NodeRecord, session: SessionRow | undefined): NodeView {
     armed: node.armed === 1,
     secret: { issued: node.secret_id !== null },
     session: session === undefined ? null : summaryOf(session),
+    revision: node.revision,
     createdAt: node.created_at,
     updatedAt: node.updated_at,
   }

@@ -21,6 +21,7 @@ import {
   writeLists,
 } from './node-settings.ts'
 import { type NodeView, showNode } from './node-view.ts'
+import { requireRevision } from './revision.ts'
 
 /** A node to add. */
 export interface NewNode extends NodeChanges {
@@ -187,10 +188,12 @@ const armHints: Readonly<Partial<Record<NodeState, string>>> = {
   held: 'mark it again with pawl node reinstall, which releases and arms it:',
 }
 
-/** Finds a node and keeps it from changing; throws `not-found`. */
-export async function lock({ tx, context }: Change, name: string): Promise<NodeRecord> {
+/** Finds a node and keeps it from changing; throws `not-found`, and `precondition-failed` where it changed before. */
+export async function lock(change: Change, name: string): Promise<NodeRecord> {
+  const { tx, context } = change
   const node = await lockNode(tx, context.storage.dialect, name)
   if (node === undefined) throw noSuchNode(name)
+  await requireRevision(change, { kind: 'node', name }, node.revision)
   return node
 }
 

@@ -24,6 +24,7 @@ import {
 import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
 import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
+import { requireRevision } from './revision.ts'
 import { trustWarning } from './trust-warnings.ts'
 
 /** A profile as operators see it: its secret settings are `***`. */
@@ -64,6 +65,7 @@ export async function applyProfileIn(
 ): Promise<AppliedProfile> {
   const { context, by } = change
   const row = await lockProfile(change.tx, context.storage.dialect, name)
+  await requireRevision(change, { kind: 'profile', name }, row?.revision)
   const stored = row === undefined ? undefined : readProfile(row)
   const profile = parseProfile(withStoredSecrets(document, stored, context.sealer))
   if (profile.name !== name) {

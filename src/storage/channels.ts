@@ -25,7 +25,10 @@ export async function lockChannel(
 ): Promise<ChannelRow> {
   await tx
     .insertInto('channels')
-    .values({ name, channel, version: null, two_person: 0, require_test: 0, updated_at: now.toISOString() })
+    .values({
+      ...{ name, channel, version: null, two_person: 0, require_test: 0 },
+      ...{ updated_at: now.toISOString(), revision: 1 },
+    })
     .onConflict((c) => c.doNothing())
     .execute()
   const query = tx.selectFrom('channels').selectAll().where('name', '=', name).where('channel', '=', channel)
@@ -37,15 +40,15 @@ export function listChannels(db: Queries): Promise<ChannelRow[]> {
   return db.selectFrom('channels').selectAll().orderBy('name').orderBy('channel').execute()
 }
 
-/** Changes columns of a channel. */
+/** Changes columns of a channel, which is a revision of it. */
 export async function updateChannel(
   tx: Tx,
   { name, channel }: Named,
-  changes: Partial<Omit<ChannelRow, 'name' | 'channel'>>,
+  changes: Partial<Omit<ChannelRow, 'name' | 'channel' | 'revision'>>,
 ): Promise<void> {
   await tx
     .updateTable('channels')
-    .set(changes)
+    .set((e) => ({ ...changes, revision: e('revision', '+', 1) }))
     .where('name', '=', name)
     .where('channel', '=', channel)
     .execute()

@@ -59,12 +59,15 @@ export function lockProfile(
 
 /** Adds a profile, or replaces the one of its name. */
 export async function putProfile(tx: Tx, row: ProfileRow): Promise<void> {
-  const { document, revision, updated_at } = row
-  await tx
-    .insertInto('profiles')
-    .values(row)
-    .onConflict((c) => c.column('name').doUpdateSet({ document, revision, updated_at }))
-    .execute()
+  const { name, document, revision, updated_at } = row
+  // There is no row to lock before the first one: of two that make it at once, the second breaks its key.
+  if (revision === 1) await tx.insertInto('profiles').values(row).execute()
+  else
+    await tx
+      .updateTable('profiles')
+      .set({ document, revision, updated_at })
+      .where('name', '=', name)
+      .execute()
 }
 
 /** Which nodes to list, and from where on. */

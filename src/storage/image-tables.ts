@@ -45,6 +45,8 @@ export interface ChannelRow {
   two_person: number
   require_test: number
   updated_at: string
+  /** Counted up with each change. */
+  revision: number
 }
 
 export interface ChannelMoveRow {

@@ -1,21 +1,98 @@
-import type { Kysely } from 'kysely'
-import { Migrator } from 'kysely/migration'
+import { type Kysely, sql } from 'kysely'
+import { type Migration, Migrator } from 'kysely/migration'
 import { PawlError } from '../errors.ts'
 import * as first from './migrations/0001-first.ts'
 import * as publishers from './migrations/0002-publishers.ts'
 import * as channels from './migrations/0003-channels.ts'
+import * as api from './migrations/0004-api.ts'
+import * as identity from './migrations/0005-identity.ts'
+import * as audit from './migrations/0008-audit.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
-const migrations = { '0001-first': first, '0002-publishers': publishers, '0003-channels': channels }
+const migrations: Readonly<Record<string, Migration>> = {
+  '0001-first': first,
+  '0002-publishers': publishers,
+  '0003-channels': channels,
+  '0004-api': api,
+  '0005-identity': identity,
+  '0008-audit': audit,
+}
 
-/** Brings the database to the newest schema. Safe to run by several processes at once: Kysely takes a lock. */
-export async function migrateToLatest(db: Kysely<unknown>): Promise<void> {
+/** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */
+export const releases: Readonly<Record<string, string>> = { '0.1.0': '0003-channels' }
+
+/** The names of all schema changes that this version knows, in order. */
+export const knownMigrations: readonly string[] = Object.keys(migrations).sort()
+
+/**
+ * Brings the database to the newest schema, or to that of one change. Safe to run by several processes at once: Kysely
+ * takes a lock. All of it is one transaction, so that a server killed in an upgrade leaves the schema of before.
+ */
+export async function migrateToLatest(db: Kysely<unknown>, target?: string): Promise<void> {
+  refuseNewer(await appliedMigrations(db))
   const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
-  const { error } = await migrator.migrateToLatest()
+  const { error } = target === undefined ? await migrator.migrateToLatest() : await migrator.migrateTo(target)
   if (error !== undefined) {
     throw new PawlError('storage-unavailable', 'the database schema cannot be brought up to date', {
-      hint: 'look at the log; if it was made by a newer Pawl, run that one',
+      hint: 'look at the log; nothing of it was changed',
       cause: error,
     })
   }
+}
+
+/** The schema changes that a database has, in order; none for one that is empty. */
+export async function appliedMigrations(db: Kysely<unknown>): Promise<string[]> {
+  const { rows } = await tableNames(db)
+  if (!rows.some(({ name }) => name === 'kysely_migration')) return []
+  const applied = await sql<{ name: string }>`select name from kysely_migration order by name`.execute(db)
+  return applied.rows.map(({ name }) => name)
+}
+
+/** Throws `storage-unavailable` for a database whose schema this version does not know: another Pawl made it. */
+export function refuseNewer(applied: readonly string[]): void {
+  const unknown = applied.find((name) => !knownMigrations.includes(name))
+  if (unknown === undefined) return
+  throw new PawlError(
+    'storage-unavailable',
+    `the database was made by a newer Pawl: it has the schema change ${unknown}, and this Pawl knows those up to ${knownMigrations.at(-1)}`,
+    {
+      hint: 'run the newer Pawl (its "pawl database downgrade" goes back), or restore a backup that this one made',
+    },
+  )
+}
+
+/** Takes back the schema changes behind `target`, the last one first. Runs in the caller's transaction. */
+export async function migrateDown(tx: Kysely<unknown>, target: string): Promise<string[]> {
+  const applied = await appliedMigrations(tx)
+  refuseNewer(applied)
+  const undone = applied.filter((name) => name > target).reverse()
+  for (const name of undone) {
+    const down = migrations[name]?.down
+    if (down === undefined) throw new PawlError('conflict', `schema change ${name} cannot be taken back`)
+    await down(tx)
+    await sql`delete from kysely_migration where name = ${name}`.execute(tx)
+  }
+  return undone
+}
+
+/** The tables of the database, Kysely's own too. */
+export async function listTables(db: Kysely<unknown>): Promise<string[]> {
+  return (await tableNames(db)).rows.map(({ name }) => name).sort()
+}
+
+function tableNames(db: Kysely<unknown>): Promise<{ rows: { name: string }[] }> {
+  return isPostgres(db)
+    ? sql<{
+        name: string
+      }>`select tablename as name from pg_tables where schemaname = current_schema()`.execute(db)
+    : sql<{
+        name: string
+      }>`select name from sqlite_master where type = 'table' and name not like 'sqlite@_%' escape '@'`.execute(
+        db,
+      )
+}
+
+/** Which of the two this is, by what only one of them can do. */
+export function isPostgres(db: Kysely<unknown>): boolean {
+  return db.getExecutor().adapter.supportsMultipleConnections === true
 }

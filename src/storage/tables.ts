@@ -2,6 +2,14 @@ import type { Generated } from 'kysely'
 import type { EventKind } from '../domain/event.ts'
 import type { NodeState, ReinstallState, SessionState } from '../domain/state.ts'
 import type { TokenKind } from '../domain/token.ts'
+import type { CheckpointHeadRow, CheckpointKeyRow, CheckpointRow } from './audit-tables.ts'
+import type { IdempotentAnswerRow } from './api-tables.ts'
+import type {
+  LoginRequestRow,
+  OperatorCertificateRow,
+  OperatorSessionRow,
+  PersonRow,
+} from './identity-tables.ts'
 import type {
   ArtifactRemovalRow,
   ChannelMoveRow,
@@ -13,6 +21,16 @@ import type {
   RolloutNodeRow,
   RolloutRow,
 } from './image-tables.ts'
+import type {
+  AutoApprovalRow,
+  AutoApprovalSerialRow,
+  CampaignNodeRow,
+  CampaignRow,
+  NodeClaimRow,
+  PendingMachineRow,
+  RefusedFactsRow,
+  ReinstallMarkRow,
+} from './machine-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 
 /**
@@ -29,9 +47,23 @@ export interface Tables {
   session_stages: SessionStageRow
   tokens: TokenRow
   pending_machines: PendingMachineRow
+  node_claims: NodeClaimRow
+  refused_facts: RefusedFactsRow
+  auto_approvals: AutoApprovalRow
+  auto_approval_serials: AutoApprovalSerialRow
+  reinstall_marks: ReinstallMarkRow
+  campaigns: CampaignRow
+  campaign_nodes: CampaignNodeRow
   chains: ChainRow
   events: EventRow
+  checkpoints: CheckpointRow
+  checkpoint_heads: CheckpointHeadRow
+  checkpoint_keys: CheckpointKeyRow
   operators: OperatorRow
+  people: PersonRow
+  operator_sessions: OperatorSessionRow
+  login_requests: LoginRequestRow
+  operator_certificates: OperatorCertificateRow
   image_artifacts: ImageArtifactRow
   artifact_removals: ArtifactRemovalRow
   pruned_images: PrunedImageRow
@@ -43,6 +75,7 @@ export interface Tables {
   rollout_nodes: RolloutNodeRow
   publishers: PublisherRow
   image_signatures: ImageSignatureRow
+  idempotent_answers: IdempotentAnswerRow
 }
 
 export interface NodeRow {
@@ -68,6 +101,8 @@ export interface NodeRow {
   session: string | null
   created_at: string
   updated_at: string
+  /** Counted up with each change by an operator; what boots change does not count. */
+  revision: number
 }
 
 export interface NodeAddressRow {
@@ -143,18 +178,6 @@ export interface TokenRow {
   answer: string | null
 }
 
-export interface PendingMachineRow {
-  code: string
-  /** SHA-256 over facts and source, so that the same machine keeps its code. */
-  fingerprint: string
-  facts: string
-  source: string
-  first_seen_at: string
-  last_seen_at: string
-  expires_at: string
-  rejected: number
-}
-
 export interface ChainRow {
   name: string
   base_seq: number
@@ -190,4 +213,9 @@ export interface OperatorRow {
   revoked_at: string | null
   /** A pattern of image names, for publishers; null: every image. */
   scope: string | null
+  /** To the minute. */
+  last_used_at: string | null
+  last_used_from: string | null
+  /** Whose it is where `pawl login` made it: it ends with the person. */
+  person: string | null
 }

@@ -160,6 +160,7 @@ export function newNode(name: string, secret: MintedToken, at: string): NodeRow 
     session: null,
     created_at: at,
     updated_at: at,
+    revision: 1,
   }
 }
 

@@ -31,6 +31,7 @@ const fields = {
   twoPerson: Type.Boolean(),
   requireTest: Type.Boolean(),
   rollout: textOrNull,
+  revision: Type.Integer(),
   updatedAt: Type.String(),
 }
 

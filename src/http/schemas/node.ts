@@ -95,6 +95,7 @@ const nodeFields = {
   armed: Type.Boolean(),
   secret: Type.Object({ issued: Type.Boolean() }),
   session: Type.Union([sessionSummary, Type.Null()]),
+  revision: Type.Integer(),
   createdAt: Type.String(),
   updatedAt: Type.String(),
 }

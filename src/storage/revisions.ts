@@ -1,0 +1,37 @@
+import { sql } from 'kysely'
+import type { EventKind } from '../domain/event.ts'
+import type { Queries, Tx } from './database.ts'
+import type { EventRow } from './tables.ts'
+
+/** Counts a node's revision up. */
+export async function countNodeRevision(tx: Tx, name: string): Promise<void> {
+  await tx
+    .updateTable('nodes')
+    .set((e) => ({ revision: e('revision', '+', 1) }))
+    .where('name', '=', name)
+    .execute()
+}
+
+/** Which of the last events to list: a node's, or those with one field in their detail. */
+export interface LastEvents {
+  readonly kinds: readonly EventKind[]
+  readonly node?: string
+  readonly field?: string
+  readonly value?: string
+  readonly limit: number
+}
+
+/** The last events of these kinds about one thing, in the order they were written. */
+export async function listLastEvents(db: Queries, wanted: LastEvents): Promise<EventRow[]> {
+  let query = db.selectFrom('events').selectAll().where('kind', 'in', wanted.kinds)
+  if (wanted.node !== undefined) query = query.where('node', '=', wanted.node)
+  if (wanted.field !== undefined) {
+    // Detail is canonical JSON, so this text is there exactly when the field is (a name holds no quotes). LIKE would not
+    // do: it ignores case in SQLite.
+    const member = `${JSON.stringify(wanted.field)}:${JSON.stringify(wanted.value)}`
+    query = query.where(sql<boolean>`replace(detail, ${member}, '') <> detail`)
+  }
+  const rows = await query.orderBy('id', 'desc').limit(wanted.limit).execute()
+  // An identity column makes `id` a plain number in both dialects; Generated<> is for inserts only.
+  return rows.reverse() as unknown as EventRow[]
+}
