@@ -11,8 +11,8 @@ import { appendEvent, trimChain } from '../storage/events.ts'
  * them, and not at all when the disk is nearly full.
  */
 export interface RefusalLog {
-  /** Takes note; never throws and never waits. */
-  record(facts: Omit<EventFacts, 'at' | 'actor'> & { cause: string }): void
+  /** Takes note; never throws and never waits. Without an actor it was the node, or who knows who. */
+  record(facts: Omit<EventFacts, 'at' | 'actor'> & { cause: string; actor?: string }): void
   /** Writes what is due: queued events, and counts whose minute is over. */
   flush(): Promise<void>
   /** Events that were not written because the queue or the disk was full. */
@@ -69,6 +69,7 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
       at: options.clock(),
       kind: 'refusals-counted',
       session: null,
+      actor: facts.node === null ? 'unknown' : 'node', // of many, the first is not who it was
       detail: { of: facts.kind, cause, count: counted, since: since.toISOString() },
     })
   }
@@ -80,7 +81,7 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
 
   function record(input: Parameters<RefusalLog['record']>[0]): void {
     const { cause, ...rest } = input
-    const facts: EventFacts = { ...rest, at: options.clock(), actor: rest.node === null ? 'unknown' : 'node' }
+    const facts: EventFacts = { actor: rest.node === null ? 'unknown' : 'node', ...rest, at: options.clock() }
     const chain = chainOf(facts)
     const unit = facts.source === null ? '-' : countingUnit(facts.source)
     const whole = windowFor(`${chain}|*`, { ...facts, source: null }, 'any')

@@ -29,6 +29,8 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'profile-applied': (detail) => `profile ${text(detail.profile)}, revision ${text(detail.revision)}`,
   'operator-created': (detail) =>
     `a token for ${text(detail.name)}, role ${text(detail.role)}${detail.scope == null ? '' : `, scope ${text(detail.scope)}`}`,
+  'operator-refused': (detail) =>
+    `${text(detail.cause).replaceAll('-', ' ')}${detail.name === undefined ? '' : ` of ${text(detail.name)}`} at ${text(detail.request)}`,
   'operator-revoked': (detail) => `the token ${text(detail.id)} of ${text(detail.name)} was revoked`,
   'channel-moved': (detail) =>
     `channel ${text(detail.channel)} ${detail.how === 'rollback' ? 'was rolled back' : 'moved'} from ${text(detail.before ?? 'none')} to ${text(detail.version)}${because(detail.why)}`,

@@ -4,7 +4,13 @@ import { tokenFromRandom } from '../domain/token.ts'
 import { PawlError } from '../errors.ts'
 import type { Queries, Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
-import { insertOperator, listOperators, lockOperators, updateOperator } from '../storage/operators.ts'
+import {
+  insertOperator,
+  listOperators,
+  lockOperators,
+  type NewOperatorRow,
+  updateOperator,
+} from '../storage/operators.ts'
 import type { OperatorRow, Role } from '../storage/tables.ts'
 import type { By } from './change.ts'
 import { parseGlob } from './glob.ts'
@@ -37,6 +43,11 @@ export interface OperatorView {
   readonly createdAt: string
   readonly expiresAt: string | null
   readonly revokedAt: string | null
+  /** To the minute; null: never. */
+  readonly lastUsedAt: string | null
+  readonly lastUsedFrom: string | null
+  /** Made by `pawl login` for whoever is named: it opens nothing once the provider is taken out of the settings. */
+  readonly personal: boolean
 }
 
 /** An operator token just made; `token` is shown this once. */
@@ -67,7 +78,7 @@ export async function issueOperator(
 ): Promise<IssuedOperator> {
   const now = context.clock()
   const token = tokenFromRandom(context.randomBytes(33))
-  const row: OperatorRow = {
+  const row: NewOperatorRow = {
     id: token.id,
     name: parseOperatorName(asked.name),
     role: asked.role,
@@ -82,7 +93,7 @@ export async function issueOperator(
     const { id, name, role, expires_at: expiresAt, scope } = row
     await note(tx, by, now, 'operator-created', { id, name, role, expiresAt, scope })
   })
-  return { ...viewOf(row), token: token.text }
+  return { ...viewOf({ person: null, ...row, last_used_at: null, last_used_from: null }), token: token.text }
 }
 
 /** Shows every operator token, the newest first; revoked and expired ones too: events name them. */
@@ -148,15 +159,20 @@ function viewOf(row: OperatorRow): OperatorView {
     createdAt: row.created_at,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
+    lastUsedAt: row.last_used_at,
+    lastUsedFrom: row.last_used_from,
+    personal: row.person !== null,
   }
 }
 
-function parseExpiry(expiresAt: Date | null, now: Date): string | null {
+/** When it shall expire, as it is stored; throws `invalid` for a time that is over. */
+export function parseExpiry(expiresAt: Date | null, now: Date): string | null {
   if (expiresAt === null || expiresAt > now) return expiresAt?.toISOString() ?? null
   throw new PawlError('invalid', `the token would expire at ${expiresAt.toISOString()}, which is over`)
 }
 
-function parseScope({ role, scope = null }: NewOperator): string | null {
+/** The images that it shall be for; throws `invalid` where that is no pattern, or the role has no use for one. */
+export function parseScope({ role, scope = null }: Pick<NewOperator, 'role' | 'scope'>): string | null {
   if (scope === null) return null
   if (role !== 'publisher')
     throw new PawlError('invalid', `a scope is for the role publisher, not for ${role}`)
@@ -164,7 +180,8 @@ function parseScope({ role, scope = null }: NewOperator): string | null {
   return scope
 }
 
-function parseOperatorName(text: string): string {
+/** The name of a token or certificate; throws `invalid`. */
+export function parseOperatorName(text: string): string {
   if (/^[a-z0-9](?:[a-z0-9._@-]{0,61}[a-z0-9])?$/.test(text)) return text
   throw new PawlError(
     'invalid',

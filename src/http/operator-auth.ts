@@ -1,15 +1,18 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { BootContext } from '../boot/context.ts'
-import { countingUnit } from '../domain/address.ts'
-import type { Clock } from '../domain/clock.ts'
-import { hashesEqual, hashSecret, parseToken, type SecretHash } from '../domain/token.ts'
+import { addSeconds } from '../domain/clock.ts'
 import { PawlError } from '../errors.ts'
 import type { By } from '../fleet/change.ts'
 import { roleGrants } from '../fleet/operators.ts'
-import { findOperator } from '../storage/operators.ts'
-import type { OperatorRow, Role } from '../storage/tables.ts'
-import { bearer } from './routes/boot.ts'
+import type { SignInSettings } from '../fleet/sign-in-settings.ts'
+import { noteUse } from '../storage/identity.ts'
+import type { Role } from '../storage/tables.ts'
+import { type Fault, identify, isOperator, type Operator } from './credentials.ts'
+import { checkSameSite } from './cross-site.ts'
+import { type FailureCount, openFailureCount } from './failure-count.ts'
 import { sourceOf } from './source.ts'
+
+export type { Operator } from './credentials.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -18,14 +21,7 @@ declare module 'fastify' {
   }
 }
 
-/** Who an operator token belongs to. */
-export interface Operator {
-  readonly name: string
-  readonly role: Role
-  readonly scope: string | null
-}
-
-/** The check of operator tokens, and what it found out about a request. */
+/** The check of who asks, and what it found out about a request. */
 export interface OperatorAuth {
   /** Runs before a body is read: who may not ask is not listened to. */
   check(request: FastifyRequest, reply: FastifyReply): Promise<void>
@@ -33,35 +29,75 @@ export interface OperatorAuth {
   operatorOf(request: FastifyRequest): Operator
   /** Who asks, as changes record it. */
   byOf(request: FastifyRequest): By
+  /** Counts and records what was not accepted; throws `too-many-attempts` past the limit. */
+  refuse(request: FastifyRequest, fault: Fault): void
+  /** Writes down that something was used, at most once a minute; never throws and never waits. */
+  noteUse(operator: Operator, source: string): void
+  readonly failures: FailureCount
+  /** Resolves when what was written down is written. */
+  settled(): Promise<void>
 }
 
+const tables = {
+  token: 'operators',
+  session: 'operator_sessions',
+  certificate: 'operator_certificates',
+} as const
+const noteEverySeconds = 60
+
 /** Opens the check for one listener. */
-export function operatorAuth(context: BootContext): OperatorAuth {
+export function operatorAuth(context: BootContext, signIn?: SignInSettings): OperatorAuth {
   const known = new WeakMap<FastifyRequest, Operator>()
   const failures = openFailureCount(context.clock)
+  const writing = new Set<Promise<void>>()
 
   async function check(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (request.is404) return
     // The listener registers no route without a role; should one slip in, it is admin's.
     const role = request.routeOptions.config.role ?? 'admin'
     if (role === 'anyone') return
-    try {
-      const operator = await authenticate(context, bearer(request))
-      const roles = typeof role === 'string' ? [role] : role
-      if (!roles.some((one) => roleGrants[operator.role].includes(one))) {
-        const needed = roles.join(' or ')
-        throw new PawlError(
-          'forbidden',
-          `this needs the role ${needed}; ${operator.name} has ${operator.role}`,
-        )
-      }
-      known.set(request, operator)
-    } catch (error) {
-      if (!(error instanceof PawlError) || error.code !== 'unauthenticated') throw error
-      failures.count(sourceOf(request))
+    const found = await identify(context, signIn, request)
+    if (!isOperator(found)) {
       reply.header('www-authenticate', 'Bearer realm="pawl"')
-      throw error
+      refuse(request, found)
+      throw unauthenticated(found.message)
     }
+    checkSameSite(found, signIn, request)
+    checkRole(found, role)
+    known.set(request, found)
+    note(found, sourceOf(request))
+  }
+
+  function refuse(request: FastifyRequest, { cause, detail }: Fault): void {
+    const source = sourceOf(request)
+    // Who presents nothing tried nothing.
+    if (cause !== undefined) {
+      const about = { cause, request: request.routeOptions.url ?? 'none', ...detail }
+      context.refusals.record({
+        kind: 'operator-refused',
+        cause,
+        node: null,
+        session: null,
+        source,
+        detail: about,
+      })
+    }
+    failures.count(source)
+  }
+
+  function note({ how, id, lastUsedAt }: Operator, source: string): void {
+    const now = context.clock()
+    const before = addSeconds(now, -noteEverySeconds)
+    if (lastUsedAt !== null && Date.parse(lastUsedAt) > before.getTime()) return
+    // Nobody waits for it, and where it fails nobody is held up: the next request tries again.
+    const written: Promise<void> = noteUse(
+      context.storage.db,
+      { table: tables[how], id },
+      { now, before, source },
+    )
+      .catch(() => {})
+      .finally(() => writing.delete(written))
+    writing.add(written)
   }
 
   function operatorOf(request: FastifyRequest): Operator {
@@ -77,60 +113,22 @@ export function operatorAuth(context: BootContext): OperatorAuth {
       const { name, role, scope } = operatorOf(request)
       return { actor: `operator:${name}`, source: sourceOf(request), role, scope }
     },
+    refuse,
+    noteUse: note,
+    failures,
+    settled: async () => void (await Promise.all(writing)),
   }
 }
 
-/** What a token is compared with that names none of ours, so that a guess takes the same way through the code. */
-const nobody = '0'.repeat(64) as SecretHash
-
-async function authenticate(context: BootContext, text: string | undefined): Promise<Operator> {
-  const presented = text === undefined ? undefined : parseToken(text)
-  if (presented === undefined) throw unauthenticated('no valid operator token was given')
-  const row = await findOperator(context.storage.db, presented.id)
-  const right = hashesEqual(hashSecret(presented.secret), (row?.secret_hash ?? nobody) as SecretHash)
-  if (row === undefined || !right) throw unauthenticated('no valid operator token was given')
-  // From here on the holder has shown the secret: what is wrong with the token may be told.
-  checkValid(row, context.clock())
-  return { name: row.name, role: row.role, scope: row.scope }
-}
-
-function checkValid(row: OperatorRow, now: Date): void {
-  if (row.revoked_at !== null) throw unauthenticated('the operator token was revoked')
-  if (row.expires_at !== null && Date.parse(row.expires_at) <= now.getTime())
-    throw unauthenticated(`the operator token expired at ${row.expires_at}`)
+function checkRole(operator: Operator, role: Role | readonly Role[]): void {
+  const roles = typeof role === 'string' ? [role] : role
+  if (roles.some((one) => roleGrants[operator.role].includes(one))) return
+  const needed = roles.join(' or ')
+  throw new PawlError('forbidden', `this needs the role ${needed}; ${operator.name} has ${operator.role}`)
 }
 
 function unauthenticated(message: string): PawlError {
   return new PawlError('unauthenticated', message, {
-    hint: 'send "Authorization: Bearer TOKEN" with the token that pawl init made (DIR/admin.token)',
+    hint: 'send "Authorization: Bearer TOKEN" with the token that pawl init made (DIR/admin.token), or sign in',
   })
-}
-
-const failuresPerMinute = 20
-const maxAddresses = 10_000
-
-/**
- * Counts wrong tokens per address (IPv6: per /64). Past the limit they are answered 429 for the rest of the minute; a right
- * token is never held up, so that nobody locks operators out from an address they share. Guessing 192 random bits is
- * hopeless either way: this bounds noise.
- */
-function openFailureCount(clock: Clock): { count(source: string): void } {
-  const windows = new Map<string, { readonly since: number; failures: number }>()
-  return {
-    count(source) {
-      const now = clock().getTime()
-      const unit = countingUnit(source)
-      const known = windows.get(unit)
-      const window = known !== undefined && now - known.since < 60_000 ? known : { since: now, failures: 0 }
-      window.failures += 1
-      windows.delete(unit)
-      windows.set(unit, window) // behind the others: the first is the one that was quiet longest
-      const [quietest] = windows.keys()
-      if (windows.size > maxAddresses && quietest !== undefined) windows.delete(quietest)
-      if (window.failures <= failuresPerMinute) return
-      throw new PawlError('too-many-attempts', 'too many wrong operator tokens came from this address', {
-        retryAfterSeconds: Math.ceil((window.since + 60_000 - now) / 1000),
-      })
-    },
-  }
 }

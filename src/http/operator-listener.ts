@@ -84,6 +84,7 @@ export function buildOperatorListener(
   })
   app.addHook('onRequest', (request, reply) => auth.check(request, reply))
   app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
+  app.addHook('onClose', () => auth.settled())
   app.setErrorHandler((error, request, reply) => answerError(options.log, error, request, reply))
   app.setNotFoundHandler(async (request) => {
     throw new PawlError('not-found', `there is nothing at ${request.method} ${quote(pathOf(request))}`)

@@ -6,7 +6,9 @@ import * as publishers from './migrations/0002-publishers.ts'
 import * as channels from './migrations/0003-channels.ts'
 import * as api from './migrations/0004-api.ts'
 import * as identity from './migrations/0005-identity.ts'
+import * as machines from './migrations/0007-machines.ts'
 import * as audit from './migrations/0008-audit.ts'
+import * as webhooks from './migrations/0009-webhooks.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -15,7 +17,9 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0003-channels': channels,
   '0004-api': api,
   '0005-identity': identity,
+  '0007-machines': machines,
   '0008-audit': audit,
+  '0009-webhooks': webhooks,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

@@ -1,9 +1,17 @@
 import type { Queries, Storage, Tx } from './database.ts'
 import type { OperatorRow } from './tables.ts'
 
+/** An operator token just made: nobody used it yet. */
+export type NewOperatorRow = Omit<OperatorRow, 'last_used_at' | 'last_used_from' | 'person'> & {
+  readonly person?: string
+}
+
 /** Stores the hash of an operator token just made. */
-export async function insertOperator(tx: Tx, row: OperatorRow): Promise<void> {
-  await tx.insertInto('operators').values(row).execute()
+export async function insertOperator(tx: Tx, row: NewOperatorRow): Promise<void> {
+  await tx
+    .insertInto('operators')
+    .values({ person: null, ...row, last_used_at: null, last_used_from: null })
+    .execute()
 }
 
 /** Finds an operator token by its id; revoked and expired ones too. */
@@ -25,6 +33,16 @@ export function lockOperators(tx: Tx, dialect: Storage['dialect']): Promise<Oper
 /** Changes columns of an operator token. */
 export async function updateOperator(tx: Tx, id: string, changes: Partial<OperatorRow>): Promise<void> {
   await tx.updateTable('operators').set(changes).where('id', '=', id).execute()
+}
+
+/** Removes tokens of people that ended before this time; returns how many. Events go on naming them. */
+export async function deleteEndedPersonalTokens(db: Queries, before: Date): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom('operators')
+    .where('person', 'is not', null)
+    .where('expires_at', '<', before.toISOString())
+    .executeTakeFirst()
+  return Number(numDeletedRows)
 }
 
 /** How many operator tokens were ever made: none means a new installation. */

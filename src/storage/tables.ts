@@ -32,6 +32,7 @@ import type {
   ReinstallMarkRow,
 } from './machine-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
+import type { WebhookDeliveryRow, WebhookRow } from './webhook-tables.ts'
 
 /**
  * The rows, the same on SQLite and PostgreSQL: times are ISO 8601 UTC text with milliseconds (so that text order is
@@ -75,6 +76,8 @@ export interface Tables {
   rollout_nodes: RolloutNodeRow
   publishers: PublisherRow
   image_signatures: ImageSignatureRow
+  webhooks: WebhookRow
+  webhook_deliveries: WebhookDeliveryRow
   idempotent_answers: IdempotentAnswerRow
 }
 

@@ -6,7 +6,7 @@ import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fas
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { createOperator, roleGrants } from '../../src/fleet/operators.ts'
-import { buildOperatorListener } from '../../src/http/operator-listener.ts'
+import { buildOperatorListener, type OperatorListenerOptions } from '../../src/http/operator-listener.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
 import type { Role } from '../../src/storage/tables.ts'
 import { testIssuer } from './signing.ts'
@@ -39,9 +39,32 @@ export interface Listener {
 
 type Open = (options?: WorldOptions) => Promise<World>
 
-/** Opens one over a world of its own; it closes with the test. */
-export async function listen(t: Test, openWorld: Open): Promise<Listener> {
+/** Opens one over a world of its own, with tokens; it closes with the test. */
+export async function listen(
+  t: Test,
+  openWorld: Open,
+  options: Partial<OperatorListenerOptions> = {},
+): Promise<Listener> {
   const world = await openWorld({ templates: servedTemplates() })
+  const { app, logged } = await listenOver(t, world, options)
+  const tokens = {} as Record<Role, string>
+  for (const role of roles)
+    tokens[role] = await createOperator(world.context, { name: `the-${role}`, role, expiresAt: null })
+  return {
+    world,
+    app,
+    tokens,
+    logged,
+    send: (role, method, url, payload) => send(app, role && tokens[role], method, url, payload),
+  }
+}
+
+/** Opens a listener over a world that is there; it closes with the test. */
+export async function listenOver(
+  t: Test,
+  world: World,
+  options: Partial<OperatorListenerOptions> = {},
+): Promise<{ app: FastifyInstance; logged: string[] }> {
   const folder = mkdtempSync(join(tmpdir(), 'pawl-store-'))
   const logged: string[] = []
   const into = new Writable({
@@ -56,21 +79,13 @@ export async function listen(t: Test, openWorld: Open): Promise<Listener> {
     limits,
     artifacts: await openArtifactStore(folder),
     issueCodeSigning: testIssuer,
+    ...options,
   })
   t.teardown(async () => {
     await app.close()
     rmSync(folder, { recursive: true, force: true })
   })
-  const tokens = {} as Record<Role, string>
-  for (const role of roles)
-    tokens[role] = await createOperator(world.context, { name: `the-${role}`, role, expiresAt: null })
-  return {
-    world,
-    app,
-    tokens,
-    logged,
-    send: (role, method, url, payload) => send(app, role && tokens[role], method, url, payload),
-  }
+  return { app, logged }
 }
 
 /** Sends a request with a token, or none. */

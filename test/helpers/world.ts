@@ -57,6 +57,7 @@ export const testSettings: BootSettings = {
   repeatStage1Seconds: 30,
   enrolmentLifetimeSeconds: 3600,
   maxPendingMachines: 100,
+  webhookAllowedNetworks: [],
 }
 
 /** When every world begins. */
@@ -116,7 +117,8 @@ async function sqliteFile(t: Test): Promise<string> {
   return join(folder, 'pawl.db')
 }
 
-async function openAt(t: Test, location: string, options: WorldOptions): Promise<World> {
+/** Opens a world on a database that is there: two of them are two replicas. */
+export async function openAt(t: Test, location: string, options: WorldOptions): Promise<World> {
   const storage = await openStorage(location)
   t.teardown(() => storage.close())
   let now = worldBegins

@@ -2,8 +2,10 @@ import type { LightMyRequestResponse } from 'fastify'
 import t from 'tap'
 import { createOperator } from '../../src/fleet/operators.ts'
 import type { Role } from '../../src/storage/tables.ts'
-import { listen, roles, send } from '../helpers/operator-listener.ts'
-import { forEachDatabase } from '../helpers/world.ts'
+import { listen, listenOver, roles, send } from '../helpers/operator-listener.ts'
+import { postgresAbsent, startPostgres } from '../helpers/postgres.ts'
+import { until } from '../helpers/until.ts'
+import { forEachDatabase, openAt } from '../helpers/world.ts'
 
 const hex = 'a'.repeat(64)
 
@@ -138,4 +140,88 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.equal((await ask('viewer', 'GET', 'whoami')).statusCode, 200)
     },
   )
+
+  await t.test(
+    'tells when and from where a token was used last, to the minute, and waits for nothing',
+    async (t) => {
+      const { world, app, send: ask, tokens } = await listen(t, openWorld)
+      const used = async (): Promise<unknown[]> => {
+        const { items } = (await ask('admin', 'GET', 'operator-tokens')).json()
+        return items
+          .filter(({ name }: { name: string }) => name === 'the-viewer')
+          .map((one: Record<string, unknown>) => [one.lastUsedAt, one.lastUsedFrom, one.personal])
+      }
+      const from = async (remoteAddress: string): Promise<number> => {
+        const headers = { authorization: `Bearer ${tokens.viewer}` }
+        return (await app.inject({ url: '/api/v1/whoami', headers, remoteAddress })).statusCode
+      }
+      t.same(await used(), [[null, null, false]])
+      await from('192.0.2.1')
+      await until(t, async () => (await used())[0], ['2026-11-21T06:00:00.000Z', '192.0.2.1', false])
+      world.clock.advance(59)
+      await from('192.0.2.2')
+      t.same(await used(), [['2026-11-21T06:00:00.000Z', '192.0.2.1', false]], 'once a minute')
+      world.clock.advance(1)
+      await from('::ffff:192.0.2.3')
+      await until(t, async () => (await used())[0], ['2026-11-21T06:01:00.000Z', '192.0.2.3', false])
+      world.clock.advance(61)
+      t.equal((await send(app, `${tokens.viewer.slice(0, 43)}_`, 'GET', 'whoami')).statusCode, 401)
+      t.same(await used(), [['2026-11-21T06:01:00.000Z', '192.0.2.3', false]], 'a wrong secret uses nothing')
+    },
+  )
+
+  await t.test(
+    'whoever presents what opens nothing is on the record, with no name but one it has proven',
+    async (t) => {
+      const { world, app, tokens } = await listen(t, openWorld)
+      const expiresAt = new Date(world.clock.now().getTime() + 1000)
+      const expired = await createOperator(world.context, { name: 'gone', role: 'admin', expiresAt })
+      world.clock.advance(2)
+      const wrong = `${tokens.admin.slice(0, 43)}_`
+      for (const token of [undefined, 'x', wrong, 'A'.repeat(44), expired])
+        await send(app, token, 'GET', 'nodes')
+      const events = await world.events({ kind: 'operator-refused' })
+      t.same(
+        events.map(({ actor, source, detail }) => [actor, source, detail]),
+        [
+          ['unknown', '127.0.0.1', { cause: 'malformed-token', request: '/api/v1/nodes' }],
+          ['unknown', '127.0.0.1', { cause: 'unknown-token', request: '/api/v1/nodes' }],
+          ['unknown', '127.0.0.1', { cause: 'unknown-token', request: '/api/v1/nodes' }],
+          [
+            'unknown',
+            '127.0.0.1',
+            { cause: 'expired-token', request: '/api/v1/nodes', token: expired.slice(0, 12), name: 'gone' },
+          ],
+        ],
+      )
+      for (let i = 0; i < 500; i += 1) await send(app, 'A'.repeat(44), 'GET', 'nodes')
+      world.clock.advance(61)
+      await world.context.refusals.flush()
+      t.equal(
+        (await world.events({ kind: 'operator-refused' })).length,
+        12,
+        'ten a minute, cause and address',
+      )
+      const [counted] = await world.events({ kind: 'refusals-counted' })
+      t.match(counted, {
+        actor: 'unknown',
+        detail: { of: 'operator-refused', cause: 'unknown-token', count: 492 },
+      })
+      t.notMatch(await world.dump(), wrong.slice(12), 'what was presented is nowhere')
+    },
+  )
+})
+
+const absent = process.env.PAWL_REQUIRE === 'all' ? undefined : postgresAbsent()
+const needsPostgres = absent === undefined ? {} : { skip: absent }
+
+t.test('what was revoked at one replica opens nothing at another, at once', needsPostgres, async (t) => {
+  const database = await (await startPostgres()).createDatabase()
+  const here = await listen(t, (options = {}) => openAt(t, database, options))
+  const { app: there } = await listenOver(t, await openAt(t, database, {}))
+  const id = here.tokens.viewer.slice(0, 12)
+  const ask = (): Promise<LightMyRequestResponse> => send(there, here.tokens.viewer, 'GET', 'whoami')
+  t.equal((await ask()).statusCode, 200)
+  t.equal((await here.send('admin', 'DELETE', `operator-tokens/${id}`)).statusCode, 200)
+  t.match((await ask()).json(), { status: 401, detail: 'the operator token was revoked' })
 })

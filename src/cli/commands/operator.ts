@@ -93,6 +93,7 @@ function showList({ output, io }: Context, tokens: readonly OperatorView[]): voi
       { title: 'ROLE', min: 9 },
       { title: 'SCOPE', min: 6 },
       { title: 'STATE', min: 10 },
+      { title: 'USED', min: 6 },
       { title: 'AGO', align: 'right', min: 6 },
     ],
     tokens.map((one) => [
@@ -101,6 +102,7 @@ function showList({ output, io }: Context, tokens: readonly OperatorView[]): voi
       one.role,
       one.scope ?? '',
       stateOf(one, io.now()),
+      usedOf(one, io.now()),
       formatAge(one.createdAt, io.now()),
     ]),
   )
@@ -112,4 +114,8 @@ function stateOf({ revokedAt, expiresAt }: OperatorView, now: Date): Piece {
   return Date.parse(expiresAt) <= now.getTime()
     ? toned('bad', 'expired')
     : `good until ${formatTime(expiresAt)}`
+}
+
+function usedOf({ lastUsedAt, lastUsedFrom }: OperatorView, now: Date): string {
+  return lastUsedAt === null ? 'never' : `${formatAge(lastUsedAt, now)} ago from ${lastUsedFrom ?? 'unknown'}`
 }

@@ -5,8 +5,15 @@ import { answers, oneOf, type Page, textOrNull, word } from './answers.ts'
 
 const roles: readonly Role[] = ['viewer', 'operator', 'publisher', 'admin']
 
-/** Who a token belongs to. */
-export const whoamiAnswer = Type.Object({ name: Type.String(), role: oneOf(roles), scope: textOrNull })
+/** Who is asking, and by what. */
+export const whoamiAnswer = Type.Object({
+  name: Type.String(),
+  role: oneOf(roles),
+  scope: textOrNull,
+  how: oneOf(['token', 'session', 'certificate']),
+  expiresAt: textOrNull,
+  csrf: textOrNull,
+})
 
 /** An operator token to make. */
 export const newOperator = Type.Object(
@@ -29,6 +36,9 @@ const fields = {
   createdAt: Type.String(),
   expiresAt: textOrNull,
   revokedAt: textOrNull,
+  lastUsedAt: textOrNull,
+  lastUsedFrom: textOrNull,
+  personal: Type.Boolean(),
 }
 
 /** An operator token, without its secret. */
