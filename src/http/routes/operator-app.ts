@@ -64,8 +64,10 @@ export const apiTags = {
   proposals: 'Changes that wait for a second person.',
   publishers: 'Who may sign images.',
   profiles: 'What a kind of node boots.',
+  webhooks: 'Events sent to receivers.',
   events: 'The record of everything that happened.',
   operators: 'Who may ask, and who is asking.',
+  webhooks: 'Where events are sent.',
   health: 'What monitors and tools ask.',
 } as const
 
