@@ -33,7 +33,12 @@ export async function pageOfEvents(
   filter: Omit<EventFilter, 'newest'>,
 ): Promise<{ items: EventView[]; next: number | null }> {
   const newest = filter.after === undefined && filter.since === undefined
-  const rows = await listEvents(db, { ...filter, limit: newest ? filter.limit : filter.limit + 1, newest })
+  const rows = await listEvents(db, {
+    ...filter,
+    settled: true,
+    limit: newest ? filter.limit : filter.limit + 1,
+    newest,
+  })
   const items = rows.slice(0, filter.limit).map(eventView)
   return { items, next: rows.length > filter.limit ? (items.at(-1)?.id ?? null) : null }
 }

@@ -10,12 +10,14 @@ import {
   nodeChain,
   systemChain,
 } from '../domain/event.ts'
+import { holdPlace, settledId } from './commit-order.ts'
 import type { Queries, Tx } from './database.ts'
 import type { ChainRow, EventRow } from './tables.ts'
 
 /** Appends an event to its chain: the node's, or `chain` where another is named. */
 export async function appendEvent(tx: Tx, facts: EventFacts, chain?: string): Promise<void> {
   const name = chain ?? (facts.node === null ? systemChain : nodeChain(facts.node))
+  await holdPlace(tx)
   await tx
     .insertInto('chains')
     .values({ name, base_seq: 0, base_hash: genesisHash, head_seq: 0, head_hash: genesisHash })
@@ -74,8 +76,10 @@ export interface EventFilter {
   readonly kind?: string | undefined
   readonly session?: string | undefined
   readonly since?: Date | undefined
-  /** Only events with a greater id: the cursor of paging and following. */
+  /** Only events with a greater id, and none that another could still appear before: the cursor of paging and following. */
   readonly after?: number | undefined
+  /** Only events that no other can appear before any more: on by itself with `after`. */
+  readonly settled?: boolean
   readonly limit: number
   /** The newest `limit` (still in order of time) instead of the oldest. */
   readonly newest?: boolean
@@ -83,12 +87,14 @@ export interface EventFilter {
 
 /** Lists events in the order they were written. */
 export async function listEvents(db: Queries, filter: EventFilter): Promise<EventRow[]> {
+  const settled = filter.settled ?? filter.after !== undefined
   let query = db.selectFrom('events').selectAll()
   if (filter.node !== undefined) query = query.where('node', '=', filter.node)
   if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind as EventRow['kind']) // any text: no match
   if (filter.session !== undefined) query = query.where('session', '=', filter.session)
   if (filter.since !== undefined) query = query.where('at', '>=', filter.since.toISOString())
   if (filter.after !== undefined) query = query.where('id', '>', filter.after)
+  if (settled) query = query.where('id', '<=', await settledId(db))
   const rows = await query
     .orderBy('id', filter.newest === true ? 'desc' : 'asc')
     .limit(filter.limit)

@@ -1,8 +1,10 @@
 import { sql } from 'kysely'
 import t from 'tap'
 import { type EventFacts, unknownChain } from '../../src/domain/event.ts'
-import type { Queries } from '../../src/storage/database.ts'
-import { appendEvent, trimChain, verifyChains } from '../../src/storage/events.ts'
+import { settledId } from '../../src/storage/commit-order.ts'
+import { openStorage, type Queries } from '../../src/storage/database.ts'
+import { appendEvent, listEvents, trimChain, verifyChains } from '../../src/storage/events.ts'
+import { postgresAbsent, startPostgres } from '../helpers/postgres.ts'
 import { forEachDatabase, type World, worldBegins } from '../helpers/world.ts'
 
 const facts = (n: number, node: string | null = 'node1'): EventFacts => ({
@@ -115,6 +117,35 @@ await forEachDatabase(t, async (t, openWorld) => {
     )
   })
 
+  await t.test('a follower sees every event exactly once, whoever writes meanwhile', async (t) => {
+    const world = await openWorld()
+    const { db } = world.context.storage
+    const seen: string[] = []
+    let after = 0
+    const read = async (): Promise<void> => {
+      const rows = await listEvents(db, { after, limit: 17 })
+      for (const row of rows) {
+        t.ok(row.id > after, 'ids go up')
+        after = Number(row.id)
+        seen.push(`${row.chain} ${row.seq}`)
+      }
+    }
+    let writing = 8
+    const writers = Array.from({ length: 8 }, async (_, writer) => {
+      for (let n = 0; n < 25; n++) await append(world, 1 + ((writer + n) % 4), `node${writer % 5}`)
+      writing -= 1
+    })
+    while (writing > 0) await read()
+    await Promise.all(writers)
+    for (let before = -1; before < seen.length; ) {
+      before = seen.length
+      await read()
+    }
+    const all = await listEvents(db, { limit: 10_000 })
+    t.equal(all.length, 500)
+    t.same([...seen].sort(), all.map((row) => `${row.chain} ${row.seq}`).sort())
+  })
+
   await t.test('a chain that was trimmed still verifies, and a gap is not trimmed away', async (t) => {
     const world = await openWorld()
     const { storage } = world.context
@@ -204,5 +235,64 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['a token of no session', `'t2', 'sx', 'stage3', '${hash}', '', '', null, null`],
     ]
     for (const [what, values] of tokens) await t.rejects(sql.raw(token(values)).execute(db), what)
+  })
+})
+
+t.test('on PostgreSQL, ids that commit out of order', { skip: postgresAbsent() ?? false }, async (t) => {
+  const url = await (await startPostgres()).createDatabase()
+  const [one, other] = [await openStorage(url), await openStorage(url)]
+  t.teardown(() => Promise.all([one.close(), other.close()]))
+  const seen = (): Promise<number[]> =>
+    listEvents(one.db, { after: 0, limit: 10 }).then((rows) => rows.map((row) => Number(row.id)))
+  const gate = Promise.withResolvers<void>()
+  const appended = Promise.withResolvers<void>()
+  const slow = one.transaction(async (tx) => {
+    await appendEvent(tx, facts(1, 'slow'))
+    appended.resolve()
+    await gate.promise
+  })
+  await appended.promise
+  await other.transaction((tx) => appendEvent(tx, facts(2, 'quick')))
+  const there = await listEvents(one.db, { limit: 10 })
+  t.same(
+    [there.map((row) => row.id), await seen(), await settledId(one.db)],
+    [[2], [], 0],
+    'id 2 is there, id 1 still may be',
+  )
+  await other
+    .transaction(async (tx) => {
+      await appendEvent(tx, facts(3, 'undone'))
+      throw new Error('undone')
+    })
+    .catch(() => {})
+  gate.resolve()
+  await slow
+  t.same(
+    [await seen(), await settledId(one.db)],
+    [[1, 2], 3],
+    'both, once, in order; what was undone holds nothing up',
+  )
+
+  await t.test('another replica is woken, and again after its connection broke', async (t) => {
+    const woken = (): Promise<void> =>
+      new Promise((resolve) => {
+        const stop = other.wake.subscribe(() => {
+          stop()
+          resolve()
+        })
+      })
+    await woken() // its connection stands
+    const first = woken()
+    await one.transaction((tx) => appendEvent(tx, facts(4)))
+    await first
+    const again = woken()
+    await sql`select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen pawl_events'`.execute(
+      one.db,
+    )
+    await again
+    const last = woken()
+    await one.transaction((tx) => appendEvent(tx, facts(5)))
+    await last
+    t.pass('woken')
   })
 })
