@@ -7,6 +7,8 @@ import { finishRemovals } from './fleet/prune.ts'
 import { tendRollouts } from './fleet/rollouts.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import type { ServerTls } from './pki/tls.ts'
+import { trimEnded } from './webhooks/deliver.ts'
+import type { WebhookSender } from './webhooks/sender.ts'
 
 /** What the server does by itself, and how often. `server.ts` starts the timers, a test calls each work. */
 export interface Chore {
@@ -19,11 +21,15 @@ export interface Chore {
 export interface ChoreParts {
   readonly context: BootContext
   readonly artifacts: ArtifactStore
+  readonly webhooks: WebhookSender
   readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
 }
 
 /** What happens by itself, each thing with how often. */
-export function chores({ context, artifacts, listeners }: ChoreParts, log: Logger): readonly Chore[] {
+export function chores(
+  { context, artifacts, webhooks, listeners }: ChoreParts,
+  log: Logger,
+): readonly Chore[] {
   return [
     { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
     {
@@ -36,6 +42,8 @@ export function chores({ context, artifacts, listeners }: ChoreParts, log: Logge
       everyMilliseconds: 30_000,
       work: () => tendRollouts(context),
     },
+    { what: 'sending webhooks', everyMilliseconds: 1000, work: () => webhooks.work() },
+    { what: 'trimming webhook deliveries', everyMilliseconds: 600_000, work: () => trimEnded(context) },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {
       what: 'removing old uploads',

@@ -7,6 +7,7 @@ import {
   parseListen,
   parseLogLevel,
   parseName,
+  parseNetwork,
   parsePath,
   parseProxy,
   parsePublicUrl,
@@ -221,6 +222,13 @@ export const settings = {
     meaning:
       'Disk space for uploads that are not done, of all publishers. They leave `refusalDiskReserveMiB` free, too.',
     parse: wholeNumber(1, 16 * 1024 * 1024),
+  },
+  webhookAllowedNetworks: {
+    ...named('webhook-allowed-networks', 'address', null),
+    meaning:
+      'Addresses and prefixes that webhooks may go to beside the public Internet, by `http://` too. May be repeated.',
+    parse: parseNetwork,
+    many: true,
   },
   requestTimeoutSeconds: {
     ...named('request-timeout-seconds', 'seconds', '15'),

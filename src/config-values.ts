@@ -70,6 +70,13 @@ export function parseProxy(text: string): string {
   return `${range.address}/${range.prefixLength}`
 }
 
+/** Reads an address or prefix that webhooks may go to. */
+export function parseNetwork(text: string): AddressRange {
+  const range = fromDomain(() => parseAddressRange(text), 'an IP address or a CIDR prefix without host bits')
+  if (range.prefixLength === 0) throw new ValueFault('narrower than everything: it would allow every address')
+  return range
+}
+
 /** Reads a folder or file name. */
 export function parsePath(text: string): string {
   if (text.trim() === '' || text.includes('\0')) throw new ValueFault('the name of a folder')

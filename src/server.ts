@@ -24,6 +24,7 @@ import { loadTls, type ServerTls } from './pki/tls.ts'
 import { keyOfRequest } from './pki/x509.ts'
 import { openStorage, type Storage } from './storage/database.ts'
 import { loadTemplates } from './templates/load.ts'
+import { openWebhookSender, type WebhookSender } from './webhooks/sender.ts'
 
 /** What the server is started with, beside its settings. */
 export interface ServerOptions {
@@ -65,6 +66,7 @@ interface Parts {
   readonly context: BootContext
   readonly settings: Writable<BootSettings>
   readonly artifacts: ArtifactStore
+  readonly webhooks: WebhookSender
   readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
   readonly boot: FastifyInstance
   readonly operator: FastifyInstance
@@ -104,7 +106,8 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     { app: boot, tls: bootTls },
     { app: operator, tls: operatorTls },
   ]
-  return { context, settings, artifacts, listeners, boot, operator }
+  const webhooks = openWebhookSender(context, { log })
+  return { context, settings, artifacts, webhooks, listeners, boot, operator }
 }
 
 function openContext(
@@ -186,6 +189,7 @@ function bootSettings({ config }: ServerOptions): Writable<BootSettings> {
     repeatStage1Seconds: config.repeatStage1Seconds,
     enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
     maxPendingMachines: config.maxPendingMachines,
+    webhookAllowedNetworks: config.webhookAllowedNetworks,
   }
 }
 
@@ -229,7 +233,7 @@ function urlOf(app: FastifyInstance, { host }: ListenAddress): string {
 }
 
 async function closeAll(
-  { boot, operator, context }: Parts,
+  { boot, operator, context, webhooks }: Parts,
   stopTimers: () => void,
   graceSeconds: number,
 ): Promise<void> {
@@ -237,7 +241,7 @@ async function closeAll(
   const cut = setTimeout(() => {
     for (const app of [boot, operator]) app.server.closeAllConnections()
   }, graceSeconds * 1000)
-  await Promise.all([boot.close(), operator.close()])
+  await Promise.all([boot.close(), operator.close(), webhooks.close()])
   clearTimeout(cut)
   await context.refusals.flush()
   await context.storage.close()

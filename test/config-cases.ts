@@ -84,6 +84,13 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
     '192.0.2.0/33',
     '',
   ],
+  webhookAllowedNetworks: [
+    'an IP address or a CIDR prefix without host bits',
+    'hooks.example.net',
+    '10.0.0.1/8',
+    '10.0.0.0/33',
+    '',
+  ],
   logLevel: ['one of trace, debug, info, warn, error, fatal, silent', 'INFO', 'verbose', ''],
   tokenLifetimeSeconds: [
     'a whole number from 60 to 604800',
@@ -179,6 +186,10 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
   trustedProxies: [
     ['192.0.2.1', ['192.0.2.1/32']],
     ['2001:DB8::/32', ['2001:db8::/32']],
+  ],
+  webhookAllowedNetworks: [
+    ['10.0.0.0/8', [{ address: '10.0.0.0', prefixLength: 8 }]],
+    ['FD00::1', [{ address: 'fd00::1', prefixLength: 128 }]],
   ],
   logLevel: [['silent', 'silent']],
   tokenLifetimeSeconds: [['60', 60]],

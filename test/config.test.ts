@@ -93,6 +93,12 @@ t.test('trusts no proxy to speak for everyone', async (t) => {
   }
 })
 
+t.test('allows webhooks no whole address family', async (t) => {
+  for (const range of ['0.0.0.0/0', '::/0']) {
+    t.match(faultOf({ flags: { webhookAllowedNetworks: range } }), 'narrower than everything', range)
+  }
+})
+
 t.test("does not show the database's password", async (t) => {
   for (const sources of [
     { flags: { database: 'mysql://u:hunter2@h/d' } },
@@ -149,6 +155,7 @@ t.test('without any setting the defaults hold', async (t) => {
     s3CredentialsFile: undefined,
     s3CaFile: undefined,
     trustedProxies: [],
+    webhookAllowedNetworks: [],
     logLevel: 'info',
     tokenLifetimeSeconds: 7200,
     epoxyTokenLifetimeSeconds: 25_200,

@@ -1,3 +1,4 @@
+import type { AddressRange } from '../domain/address.ts'
 import type { Clock } from '../domain/clock.ts'
 import type { ArtifactRedirects } from '../images/artifacts.ts'
 import type { Storage } from '../storage/database.ts'
@@ -19,6 +20,8 @@ export interface BootSettings {
   readonly repeatStage1Seconds: number
   readonly enrolmentLifetimeSeconds: number
   readonly maxPendingMachines: number
+  /** Networks beside the public Internet that webhooks may go to. */
+  readonly webhookAllowedNetworks: readonly AddressRange[]
 }
 
 /** What the steps of a boot use. Wired by hand in server.ts. */

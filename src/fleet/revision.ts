@@ -19,7 +19,7 @@ export type Precondition =
 
 /** What has revisions. Channels by `name/channel`, operator tokens by their id. */
 export interface Revised {
-  readonly kind: 'node' | 'profile' | 'channel' | 'publisher' | 'operator token'
+  readonly kind: 'node' | 'profile' | 'channel' | 'publisher' | 'operator token' | 'webhook'
   readonly name: string
 }
 
@@ -42,6 +42,10 @@ const records: Readonly<Record<Revised['kind'], { kinds: readonly EventKind[]; f
   channel: { kinds: ['channel-moved', 'channel-protected', 'rollout-completed'], field: 'channel' },
   publisher: { kinds: ['publisher-revoked'], field: 'publisher' },
   'operator token': { kinds: ['operator-revoked'], field: 'id' },
+  webhook: {
+    kinds: ['webhook-changed', 'webhook-enabled', 'webhook-disabled', 'webhook-secret-rotated'],
+    field: 'webhook',
+  },
 }
 
 /** Counts a node's revision up where the event is a change by an operator. */
