@@ -5,12 +5,16 @@ import { Refusal, type RefusalCause } from '../domain/refusal.ts'
 import { hashesEqual, hashSecret, parseToken, type SecretHash } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
 import { countOtherHolders, type NodeRecord } from '../storage/nodes.ts'
+import { findClaim } from '../storage/pending.ts'
+import { type PresentedClaim, provesClaim } from './claim.ts'
 
 /** What a request presents to prove that it comes from a node. */
 export interface Presented {
   readonly source: string
   /** The enrolment secret; only stage 1 has it. */
   readonly secret?: string | undefined
+  /** What a machine that was just approved has in place of a secret; only stage 1 has it. */
+  readonly claim?: PresentedClaim | undefined
 }
 
 type Check = (db: Queries, node: NodeRecord, presented: Presented) => Promise<EvidenceResult>
@@ -21,6 +25,11 @@ const checks: Readonly<Record<EvidenceName, Check>> = { address: checkAddress, s
 const causes: Readonly<Record<EvidenceName, Partial<Record<EvidenceResult, RefusalCause>>>> = {
   address: { wrong: 'wrong-address', absent: 'wrong-address' },
   secret: { wrong: 'wrong-secret', absent: 'no-secret' },
+}
+
+/** A machine that came with a claim has no media with a secret in it: that would be the wrong thing to look for. */
+function claimed(cause: RefusalCause, { claim }: Presented): RefusalCause {
+  return cause === 'no-secret' && claim !== undefined ? 'wrong-claim' : cause
 }
 
 /** Proves at stage 1 that the request comes from `node`: every required kind must hold, and one of them must prove it. */
@@ -34,7 +43,7 @@ export async function authenticate(
   for (const kind of required) {
     const result = await checks[kind](db, node, presented)
     const cause = causes[kind][result]
-    if (cause !== undefined) throw new Refusal(cause, { node: node.name })
+    if (cause !== undefined) throw new Refusal(claimed(cause, presented), { node: node.name })
     results.push(result)
   }
   if (results.includes('proof')) return
@@ -65,8 +74,15 @@ async function checkAddress(db: Queries, node: NodeRecord, { source }: Presented
   return (await countOtherHolders(db, node.id, source)) === 0 ? 'proof' : 'location'
 }
 
-async function checkSecret(_db: Queries, node: NodeRecord, { secret }: Presented): Promise<EvidenceResult> {
-  if (secret === undefined || secret === '') return 'absent'
+/** A claim stands in for a secret that the media does not carry, never beside one. */
+async function checkSecret(db: Queries, node: NodeRecord, presented: Presented): Promise<EvidenceResult> {
+  const { secret, claim } = presented
+  if (secret !== undefined && secret !== '') return compareSecret(node, secret)
+  if (claim === undefined) return 'absent'
+  return provesClaim(await findClaim(db, node.id), claim) ? 'proof' : 'absent'
+}
+
+function compareSecret(node: NodeRecord, secret: string): EvidenceResult {
   const presented = parseToken(secret)
   if (presented === undefined || node.secret_hash === null) return 'wrong'
   const right =

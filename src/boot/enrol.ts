@@ -1,8 +1,20 @@
 import { createHash } from 'node:crypto'
-import { canonicalJson } from '../domain/canonical-json.ts'
+import { countingUnit } from '../domain/address.ts'
 import { addSeconds } from '../domain/clock.ts'
+import type { EventKind } from '../domain/event.ts'
 import { type Facts, parseFacts } from '../domain/facts.ts'
 import { PawlError } from '../errors.ts'
+import type { PendingMachineRow } from '../storage/machine-tables.ts'
+import {
+  findPending,
+  findRejected,
+  forgetExpired,
+  insertPending,
+  listForRoom,
+  removePending,
+  updatePending,
+} from '../storage/pending.ts'
+import { type identifying, machineOf, newClaim, type ToldClaim, toldClaim } from './claim.ts'
 import type { BootContext } from './context.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
@@ -11,22 +23,59 @@ export interface EnrolRequest extends Asking {
   readonly fields: Readonly<Record<string, unknown>>
 }
 
-/** The facts that make a machine; the rest (addresses, versions) may differ from boot to boot. */
-const identifying = ['uuid', 'serial', 'mac', 'manufacturer', 'product'] as const
+/** What rules make of a machine: a node's name, why none does though one has its serial number, or nothing. */
+export type RuleAnswer = { readonly node: string } | { readonly refused: string } | undefined
+
+/** Asks the rules that approve machines, in the transaction of the machine's request. */
+export type ByRule = (work: Work, machine: PendingMachineRow, facts: Facts) => Promise<RuleAnswer>
+
+/** How long a machine that was turned away waits between two requests. */
+const rejectedWaitSeconds = 600
+/** A row that was not asked for since gives way to the same machine's next: it was started again. */
+const stillAskingSeconds = 120
+/** Rows that tell the same from the same address at a time: forgers among them, the console says which is which. */
+const maxAlike = 4
 
 /**
  * Answers a machine that no node matches: a script that shows its facts and a code, and asks again. The code is bound to
- * the facts and the source, lives an hour, and is renewed by asking; an operator approves the machine by it.
+ * the facts, the source and the claim that this script alone is given; it lives an hour, and is renewed by asking.
  */
 export function enrol(context: BootContext, request: EnrolRequest): Promise<string> {
-  return recordingRefusals(context, { ...request, host: undefined }, async () => {
-    const result = parseFacts(request.fields)
-    if ('bad' in result) throw new PawlError('invalid', `fact "${result.bad.name}" ${result.bad.reason}`)
-    return inTransaction(context, async (work) => {
-      const code = await codeFor(work, result.facts, request.source)
-      return context.templates.render('pending.ipxe', { code, ...shown(result.facts) })
-    })
+  return recordingRefusals(context, { ...request, host: undefined }, () => {
+    const facts = readFacts(request)
+    return inTransaction(context, (work) => enrolIn(work, request, facts))
   })
+}
+
+/** Reads what a machine tells; throws `invalid`. */
+export function readFacts(request: EnrolRequest): Facts {
+  const result = parseFacts(request.fields)
+  if ('bad' in result) throw new PawlError('invalid', `fact "${result.bad.name}" ${result.bad.reason}`)
+  return result.facts
+}
+
+/** The same inside a transaction, with rules that may approve the machine now. */
+export async function enrolIn(
+  work: Work,
+  request: EnrolRequest,
+  facts: Facts,
+  byRule: ByRule = async () => undefined,
+): Promise<string> {
+  const { tx, now, context } = work
+  await forgetExpired(tx, now)
+  const machine = machineOf(facts, request.source)
+  const rejected = await findRejected(tx, machine, now)
+  if (rejected !== undefined) return turnAway(work, rejected)
+  const told = toldClaim(request.fields)
+  const known = await renew(work, machine, told)
+  const { row, claim } = known ?? (await add(work, { facts, source: request.source, machine, told }))
+  const answer = await byRule(work, row, facts)
+  if (answer !== undefined && 'node' in answer) {
+    await removePending(tx, [row.code])
+    return context.templates.render('approved.ipxe', { host: answer.node, claim })
+  }
+  if (answer !== undefined) await noteNotByRule(work, row, facts, answer.refused)
+  return context.templates.render('pending.ipxe', { code: row.code, claim, ...shown(facts) })
 }
 
 /** The facts for a console line. What iPXE would not take as one harmless word is shown as `_`: a fact is told, not trusted. */
@@ -42,67 +91,103 @@ function shown(facts: Facts): Record<(typeof identifying)[number], string> {
   }
 }
 
-async function codeFor(work: Work, facts: Facts, source: string): Promise<string> {
+async function turnAway({ tx, now, context }: Work, row: PendingMachineRow): Promise<string> {
+  await updatePending(tx, row.code, { last_seen_at: now.toISOString() })
+  const left = Math.ceil((Date.parse(row.expires_at) - now.getTime()) / 1000)
+  const seconds = Math.max(1, Math.min(rejectedWaitSeconds, left))
+  return context.templates.render('rejected.ipxe', { code: row.code, until: row.expires_at, seconds })
+}
+
+/** A row, and the claim to hand out with it; empty where the machine has it, or could not send it. */
+interface Waiting {
+  readonly row: PendingMachineRow
+  readonly claim: string
+}
+
+async function renew(work: Work, machine: string, told: ToldClaim): Promise<Waiting | undefined> {
+  if (told === 'none') return undefined
+  const row = await findPending(work.tx, fingerprintOf(machine, told))
+  if (row === undefined) return undefined
+  await updatePending(work.tx, row.code, timesOf(work))
+  return { row, claim: '' }
+}
+
+async function add(
+  work: Work,
+  asking: { facts: Facts; source: string; machine: string; told: ToldClaim },
+): Promise<Waiting> {
   const { tx, now, context } = work
-  await tx.deleteFrom('pending_machines').where('expires_at', '<=', now.toISOString()).execute()
-  const fingerprint = fingerprintOf(facts, source)
-  const times = {
+  const { facts, source, machine } = asking
+  await makeRoom(work, machine, source)
+  const claim = asking.told === undefined ? undefined : newClaim(context.randomBytes)
+  const row: PendingMachineRow = {
+    code: newCode(context.randomBytes(8)),
+    fingerprint: fingerprintOf(machine, claim?.hash),
+    machine,
+    claim_hash: claim?.hash ?? null,
+    facts: JSON.stringify(facts),
+    source,
+    first_seen_at: now.toISOString(),
+    rejected: 0,
+    not_by_rule: null,
+    ...timesOf(work),
+  }
+  await insertPending(tx, row)
+  noteUnknown(work, 'machine-pending', 'unknown', source, { facts })
+  return { row, claim: claim?.text ?? '' }
+}
+
+function timesOf({ now, context }: Work): Pick<PendingMachineRow, 'last_seen_at' | 'expires_at'> {
+  return {
     last_seen_at: now.toISOString(),
     expires_at: addSeconds(now, context.settings.enrolmentLifetimeSeconds).toISOString(),
   }
-  const known = await tx
-    .selectFrom('pending_machines')
-    .selectAll()
-    .where('fingerprint', '=', fingerprint)
-    .executeTakeFirst()
-  if (known !== undefined) {
-    await tx.updateTable('pending_machines').set(times).where('code', '=', known.code).execute()
-    return known.code
-  }
-  await makeRoom(work)
-  const code = newCode(context.randomBytes(8))
-  await tx
-    .insertInto('pending_machines')
-    .values({
-      code,
-      fingerprint,
-      facts: JSON.stringify(facts),
-      source,
-      first_seen_at: now.toISOString(),
-      rejected: 0,
-      ...times,
-    })
-    .execute()
-  const event = {
-    kind: 'machine-pending' as const,
-    cause: 'unknown',
-    node: null,
-    session: null,
-    source,
-    detail: { facts },
-  }
-  work.afterCommit(() => context.refusals.record(event))
-  return code
 }
 
-/** The list is bounded: who was seen last the longest ago makes room. */
-async function makeRoom({ tx, context }: Work): Promise<void> {
-  const { count } = await tx
-    .selectFrom('pending_machines')
-    .select((e) => e.fn.countAll<number | string>().as('count'))
-    .executeTakeFirstOrThrow()
-  if (Number(count) < context.settings.maxPendingMachines) return
-  const oldest = await tx
-    .selectFrom('pending_machines')
-    .select('code')
-    .orderBy('last_seen_at')
-    .executeTakeFirst()
-  if (oldest !== undefined) await tx.deleteFrom('pending_machines').where('code', '=', oldest.code).execute()
+/** Once for each cause: a machine asks every half minute. */
+async function noteNotByRule(work: Work, row: PendingMachineRow, facts: Facts, cause: string): Promise<void> {
+  if (row.not_by_rule === cause) return
+  await updatePending(work.tx, row.code, { not_by_rule: cause })
+  noteUnknown(work, 'auto-approval-refused', cause, row.source, { cause, code: row.code, facts })
 }
 
-function fingerprintOf(facts: Facts, source: string): string {
-  const bound = [source, ...identifying.map((name) => facts[name] ?? null)]
-  return createHash('sha256').update(canonicalJson(bound)).digest('hex')
+function noteUnknown(
+  work: Work,
+  kind: EventKind,
+  cause: string,
+  source: string,
+  detail: Record<string, unknown>,
+): void {
+  const event = { kind, cause, node: null, session: null, source, detail }
+  work.afterCommit(() => work.context.refusals.record(event))
+}
+
+/**
+ * The list is bounded, and so is what one machine has in it. When it is full, whoever has most of it makes room: who floods it
+ * from one address pushes out nobody else.
+ */
+async function makeRoom({ tx, now, context }: Work, machine: string, source: string): Promise<void> {
+  const waiting = await listForRoom(tx)
+  const alike = waiting.filter((row) => row.machine === machine)
+  const since = addSeconds(now, -stillAskingSeconds).toISOString()
+  const stale = alike.filter((row) => row.last_seen_at < since)
+  const asking = alike.filter((row) => row.last_seen_at >= since)
+  const gone = [...stale, ...asking.slice(0, Math.max(0, asking.length - maxAlike + 1))]
+  const left = waiting.filter((row) => !gone.includes(row))
+  if (left.length >= context.settings.maxPendingMachines) {
+    const bySource = Map.groupBy(left, (row) => countingUnit(row.source))
+    const own = bySource.get(countingUnit(source)) ?? []
+    const most = [...bySource.values()].reduce((a, b) => (b.length > a.length ? b : a), own)
+    gone.push(...most.slice(0, 1))
+  }
+  await removePending(
+    tx,
+    gone.map((row) => row.code),
+  )
+}
+
+function fingerprintOf(machine: string, claim: string | undefined): string {
+  return claim === undefined ? machine : createHash('sha256').update(`${machine} ${claim}`).digest('hex')
 }
 
 /** Crockford's alphabet without the letters that look like others; 10 characters of 5 bits are 50 bits. */

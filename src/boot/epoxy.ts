@@ -7,7 +7,7 @@ import { markConsumed } from '../storage/tokens.ts'
 import { type BootContext, bootBase } from './context.ts'
 import { mint } from './mint.ts'
 import { openToken } from './open-token.ts'
-import { countAttempt } from './redeem.ts'
+import { noteStarted } from './redeem.ts'
 import type { Opened, Stage1Answer } from './stage1-answer.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
@@ -77,7 +77,7 @@ export function redeemEpoxy(context: BootContext, request: EpoxyRedemption): Pro
         if (state === undefined)
           throw new Refusal('wrong-order', { ...subject, detail: { state: session.state } })
         await advanceSession(work.tx, session.id, { state, stage: request.stage }, work.now)
-        if (request.stage === 'stage2') await countAttempt(work, opened)
+        if (request.stage === 'stage2') await noteStarted(work, opened)
         else await markConsumed(work.tx, session.id, 'stage2', work.now)
         await work.event({
           kind: request.stage === 'stage2' ? 'stage2-redeemed' : 'stage3-redeemed',

@@ -3,6 +3,7 @@ import { Refusal } from '../domain/refusal.ts'
 import { next, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { type IdempotencyKey, parseIdempotencyKey, type TokenKind } from '../domain/token.ts'
 import { updateNode } from '../storage/nodes.ts'
+import { removeClaim } from '../storage/pending.ts'
 import { advanceSession, touchSession } from '../storage/sessions.ts'
 import type { StageName } from '../storage/tables.ts'
 import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
@@ -80,7 +81,7 @@ async function redeemIn(work: Work, request: Redemption): Promise<string> {
   }
   await advanceSession(work.tx, session.id, { state, stage: request.stage as StageName }, work.now)
   await retireTokens(work.tx, session.id, { kinds: step.retires }, work.now)
-  if (request.stage === 'stage2') await countAttempt(work, opened)
+  if (request.stage === 'stage2') await noteStarted(work, opened)
   const answer = JSON.stringify(await step.answer(work, opened))
   if (key !== undefined)
     await keepAnswer(work.tx, opened.token.id, sealAnswer(answer, opened.presented.secret, key))
@@ -117,8 +118,12 @@ async function repeat(
   return answer
 }
 
-/** A reinstall counts as attempted once the minimal system runs: what failed before it changed nothing on the node. */
-export async function countAttempt(work: Work, { node, session }: OpenedToken): Promise<void> {
+/**
+ * The minimal system runs. A reinstall counts as attempted from here on: what failed before it changed nothing on the node. A
+ * claim is used up: it was in the memory of an iPXE that is gone.
+ */
+export async function noteStarted(work: Work, { node, session }: OpenedToken): Promise<void> {
+  await removeClaim(work.tx, node.id)
   if (node.reinstall_session !== session.id) return
   await updateNode(work.tx, node.id, { reinstall_attempts: node.reinstall_attempts + 1 })
 }

@@ -7,9 +7,12 @@ import { advance, nodeTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
+import { removeClaim } from '../storage/pending.ts'
 import { countSessionsSince, findLiveSession, insertSession } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
-import { authenticate } from './authenticate.ts'
+import { authenticate, type Presented } from './authenticate.ts'
+import { checkFacts, forgetRefusedFacts, keepRefusedFacts, noteChangedFacts } from './check-facts.ts'
+import { machineOf, toldClaim } from './claim.ts'
 import type { BootContext } from './context.ts'
 import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type Pinned, pinBasics, pinChain, pinImages, readFacts } from './pin.ts'
@@ -41,7 +44,9 @@ export function serveStage1(context: BootContext, request: Stage1Request): Promi
     const facts = readRequestFacts(request.fields)
     const name = request.host === undefined ? await selectByFacts(context, facts) : nameOf(request.host)
     if (name === undefined) return undefined
-    const answer = await inTransaction(context, (work) => serve(work, request, name, facts))
+    const answer = await inTransaction(context, (work) => serve(work, request, name, facts)).catch((error) =>
+      keepRefusedFacts(context, request, facts, error),
+    )
     // A client that takes JSON has no console to tell. Refused only now: that the node became held stays.
     if (answer.held === true && request.format === 'json') throw new Refusal('held', { node: name })
     return answer
@@ -55,11 +60,8 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
   if (node.state === 'disabled') throw new Refusal('node-disabled', { node: name })
   const profile = await orDoesNotFit(name, () => profileOf(work, known))
   const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
-  await authenticate(work.tx, node, profile.evidence[sequenceName], {
-    source: request.source,
-    secret: typeof request.fields.secret === 'string' ? request.fields.secret : undefined,
-  })
-  checkRegisteredFacts(node, facts)
+  await authenticate(work.tx, node, profile.evidence[sequenceName], presentedBy(work, request, facts))
+  checkFacts(node, facts, profile.whenFactsChange)
   await limitStage1s(work, node, request.source)
   node = await retireLiveSession(work, node, facts, request.source)
   if (node.state === 'held') return held(work, node, request)
@@ -69,6 +71,18 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
   if (sequence === undefined)
     throw new Refusal('no-sequence', { node: name, detail: { sequence: sequenceName } })
   return open(work, request, node, { profile, sequenceName, sequence, facts })
+}
+
+/** What a request proves itself with. The claim is told by site scripts without a secret only. */
+function presentedBy({ now }: Work, { fields, source }: Stage1Request, facts: Facts): Presented {
+  const hash = toldClaim(fields)
+  return {
+    source,
+    secret: typeof fields.secret === 'string' ? fields.secret : undefined,
+    ...(hash === undefined || hash === 'none'
+      ? {}
+      : { claim: { hash, machine: machineOf(facts, source), now } }),
+  }
 }
 
 interface Plan {
@@ -102,6 +116,8 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
   await insertSession(tx, session)
   await noteRolloutBoot(work, session, pinned)
   await updateNode(tx, node.id, nodeAfter(node, session, plan))
+  if (local) await removeClaim(tx, node.id)
+  await forgetRefusedFacts(work, node)
   const answer = local
     ? answerLocal(work, node, plan.facts, request.format)
     : await answerStage1(work, { node, session, pinned, facts: plan.facts, format: request.format })
@@ -190,16 +206,6 @@ async function profileOf(work: Work, node: NodeRecord): Promise<Profile> {
   return readProfile(row)
 }
 
-/** A stick in the wrong machine: what an operator has registered is not contradicted by a request. */
-function checkRegisteredFacts(node: NodeRecord, facts: Facts): void {
-  const uuid = uuidOf(facts)
-  const wrong = [
-    ...(node.uuid !== null && uuid !== undefined && uuid !== node.uuid ? ['uuid'] : []),
-    ...(node.serial !== null && facts.serial !== undefined && facts.serial !== node.serial ? ['serial'] : []),
-  ]
-  if (wrong.length > 0) throw new Refusal('facts-contradict', { node: node.name, detail: { facts, wrong } })
-}
-
 /** Retires the session before this one. Another machine's live session is left alone, and this request refused. */
 async function retireLiveSession(
   work: Work,
@@ -262,27 +268,6 @@ async function limitStage1s(work: Work, node: NodeRecord, source: string): Promi
 function checkArmed(node: NodeRecord, profile: Profile): void {
   if (profile.armed && node.state === 'ready' && node.armed === 0)
     throw new Refusal('not-armed', { node: node.name })
-}
-
-async function noteChangedFacts(work: Work, node: NodeRecord, facts: Facts, source: string): Promise<void> {
-  if (node.last_facts === null) return
-  const before = readFacts(node.last_facts)
-  const changed = (['uuid', 'serial', 'mac'] as const).filter(
-    (name) => before[name] !== undefined && facts[name] !== undefined && before[name] !== facts[name],
-  )
-  if (changed.length === 0) return
-  await work.event({
-    kind: 'facts-changed',
-    node: node.name,
-    session: null,
-    actor: 'node',
-    source,
-    detail: { changed, before: pick(before, changed), now: pick(facts, changed) },
-  })
-}
-
-function pick(facts: Facts, names: readonly (keyof Facts)[]): Facts {
-  return Object.fromEntries(names.map((name) => [name, facts[name]]))
 }
 
 /** A held node is told so, and asks again; nothing is opened. */

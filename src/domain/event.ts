@@ -27,6 +27,8 @@ export const eventKinds = {
   'campaign-completed': 'a reinstall of many nodes is over: no node waits or is under way',
   'campaign-node-skipped': 'a node whose turn came could not be marked for reinstall any more',
   'profile-applied': 'a profile was made or changed',
+  'profile-removed': 'a profile was removed',
+  'fleet-applied': 'fleet files were applied: what was added, changed and removed',
   'image-published': 'an image version was published',
   'image-signed': 'a publisher signed an image version',
   'publisher-registered': 'who holds a certificate may sign images',
@@ -48,12 +50,14 @@ export const eventKinds = {
   'webhook-enabled': 'a webhook sends again',
   'webhook-disabled': 'a webhook sends nothing more: an operator said so, or its receiver answered 410 Gone',
   'webhook-secret-rotated': 'a webhook signs with a new secret',
-  'webhook-failing': 'a receiver did not take an event in 24 hours of tries: the first dead letter since it took one',
+  'webhook-failing':
+    'a receiver did not take an event in 24 hours of tries: the first dead letter since it took one',
   'webhook-redelivered': 'ended deliveries of a webhook are sent again',
   'image-tested': 'a test boot of an image version passed or failed',
   'images-pruned': 'image versions that nothing uses were removed',
   'channel-moved': 'a channel was pointed at a version',
   'channel-protected': "a channel's rules were changed",
+  'channel-removed': 'a channel was removed, with its history',
   'change-proposed': 'a change was proposed that needs a second person',
   'change-approved': 'a second person approved a change',
   'change-rejected': 'a proposed change was turned down',
@@ -67,7 +71,8 @@ export const eventKinds = {
   'machine-pending': 'an unknown machine asked to be enrolled',
   'machine-approved': 'an unknown machine became a node',
   'machine-auto-approved': 'an unknown machine became a node by a rule',
-  'auto-approval-refused': 'a machine has a serial number of a rule, and was not approved by it; the cause says why',
+  'auto-approval-refused':
+    'a machine has a serial number of a rule, and was not approved by it; the cause says why',
   'auto-approval-created': 'a rule that approves machines was made',
   'auto-approval-revoked': 'a rule that approves machines was revoked',
   'auto-approval-removed': 'a rule that was over was removed',
@@ -92,6 +97,9 @@ export const eventKinds = {
   'facts-changed': "the machine's facts differ from the boot before",
   'facts-accepted': 'an operator accepted the facts that a node was refused for',
   'too-many-boots': 'stage 1 was asked more often than the limit allows',
+  'backup-made': 'a backup was made',
+  restored: 'the database came from a backup: what was open in it has ended',
+  'database-downgraded': 'the database was taken back to an older release',
   refused: 'a request was not served; the cause says why',
   'refusals-counted': 'more refusals of one kind, counted instead of listed',
   'handshake-failed': 'a TLS handshake did not succeed',
@@ -167,6 +175,12 @@ export interface ChainFault {
   readonly chain: string
   readonly seq: number
   readonly fault: 'missing' | 'edited' | 'out of order' | 'cut off'
+}
+
+/** One place in a chain. */
+export interface ChainPosition {
+  readonly chain: string
+  readonly seq: number
 }
 
 /** Where a chain begins (what was pruned before it) and where it should end. */

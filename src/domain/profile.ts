@@ -50,7 +50,9 @@ export const profileSchema = Type.Object(
       ]),
     ),
     acceptAddressOnly: Type.Optional(Type.Boolean()),
+    acceptAutoApproved: Type.Optional(Type.Boolean()),
     armed: Type.Optional(Type.Boolean()),
+    whenFactsChange: Type.Optional(Type.Union([Type.Literal('record'), Type.Literal('refuse')])),
     downloads: Type.Optional(Type.Union([Type.Literal('session'), Type.Literal('digest')])),
     redirects: Type.Optional(Type.Boolean()),
     whenServerAbsent: Type.Optional(Type.Union([Type.Literal('retry'), Type.Literal('local')])),
@@ -83,7 +85,11 @@ export interface Profile {
   readonly tokens: 'native' | 'epoxy'
   readonly evidence: Readonly<Record<SequenceName, readonly EvidenceName[]>>
   readonly acceptAddressOnly: boolean
+  /** Whether machines that a rule approved may get what this profile hands out to join: facts can be forged. */
+  readonly acceptAutoApproved: boolean
   readonly armed: boolean
+  /** Whether a machine that tells another UUID, serial number or MAC address than before is booted and recorded, or refused. */
+  readonly whenFactsChange: 'record' | 'refuse'
   readonly downloads: 'session' | 'digest'
   /** Whether agents are sent to the object storage for the stage-3 image, where artifacts are kept in one. */
   readonly redirects: boolean
@@ -134,7 +140,9 @@ function withDefaults(written: Written): Profile {
     tokens: written.tokens ?? 'native',
     evidence: Array.isArray(evidence) ? { boot: evidence, reinstall: evidence } : evidence,
     acceptAddressOnly: written.acceptAddressOnly ?? false,
+    acceptAutoApproved: written.acceptAutoApproved ?? false,
     armed: written.armed ?? false,
+    whenFactsChange: written.whenFactsChange ?? 'record',
     downloads: written.downloads ?? 'session',
     redirects: written.redirects ?? false,
     whenServerAbsent: written.whenServerAbsent ?? 'retry',
@@ -185,6 +193,16 @@ export function usesAsStage2(profile: Profile, name: string): boolean {
   return [profile.boot, profile.reinstall].some(
     (sequence) =>
       typeof sequence === 'object' && 'stage2' in sequence && parseImageSource(sequence.stage2).name === name,
+  )
+}
+
+/**
+ * Whether booting this profile gives a machine what a cluster takes for proof. What a chain of URLs hands out is not ours to
+ * see, so it counts.
+ */
+export function handsOutCredentials(profile: Profile): boolean {
+  return [profile.boot, profile.reinstall].some(
+    (sequence) => typeof sequence === 'object' && (isChain(sequence) || handsOutCredential(sequence.join)),
   )
 }
 

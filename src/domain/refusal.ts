@@ -15,8 +15,12 @@ export const refusalCauses = {
   'address-proves-nothing': 'the address is a prefix, or another node has it too: it is a place, not a proof',
   'no-secret': 'the profile requires the enrolment secret, and none was sent',
   'wrong-secret': 'the enrolment secret is wrong, revoked or was never issued',
+  'wrong-claim':
+    "the machine has no secret, and its claim is not this node's, was used, is too old or came from elsewhere",
   'no-evidence': 'the profile requires no evidence that proves anything',
   'facts-contradict': "the machine's UUID or serial number is not the one registered for the node",
+  'facts-changed':
+    'the machine tells another UUID, serial number or MAC address than before, and the profile refuses that',
   'facts-ambiguous': 'the facts fit more than one node',
   'two-machines': 'another machine is booting as this node now',
   held: 'the node is held after failed reinstalls, and its client takes no script that says so',

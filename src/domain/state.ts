@@ -80,11 +80,11 @@ export const nodeTransitions: Transitions<NodeState, NodeEvent> = {
 export type ReinstallState = 'none' | 'marked' | 'serving'
 
 /** What can happen to a mark. `session-ended`: the serving session failed, expired or was superseded. */
-export type ReinstallEvent = 'mark' | 'cancel' | 'serve' | 'success' | 'session-ended'
+export type ReinstallEvent = 'mark' | 'cancel' | 'expire' | 'serve' | 'success' | 'session-ended'
 
 export const reinstallTransitions: Transitions<ReinstallState, ReinstallEvent> = {
   none: { mark: 'marked' },
-  marked: { mark: 'marked', cancel: 'none', serve: 'serving' },
+  marked: { mark: 'marked', cancel: 'none', expire: 'none', serve: 'serving' },
   serving: { cancel: 'none', success: 'none', 'session-ended': 'marked' },
 }
 

@@ -6,7 +6,9 @@ import { advance, type NodeState, nodeTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
 import { deleteNode, insertNode, retireTokensOf } from '../storage/fleet.ts'
 import { findNode, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
+import { removeClaim } from '../storage/pending.ts'
 import { findLiveSession } from '../storage/sessions.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchNode } from './change.ts'
 import {
   checkSettings,
@@ -54,10 +56,25 @@ export async function addNodeIn(
   state: NodeState,
 ): Promise<ChangedNode> {
   await checkSettings(change, name, settings)
-  const id = Buffer.from(change.context.randomBytes(9)).toString('base64url')
-  const now = change.now.toISOString()
-  await insertNode(change.tx, {
-    id,
+  const row = freshNode(change, name, settings, state)
+  const { id } = row
+  await insertNode(change.tx, row)
+  await writeLists(change, id, settings)
+  return {
+    node: await showNode(change.tx, name),
+    warnings: await warningsOf(change, { id, name }, settings),
+  }
+}
+
+/** The row of a node that is new. */
+export function freshNode(
+  { context, now }: Change,
+  name: string,
+  settings: NodeSettings,
+  state: NodeState,
+): NodeRow {
+  return {
+    id: Buffer.from(context.randomBytes(9)).toString('base64url'),
     name,
     state,
     profile: settings.profile,
@@ -73,14 +90,9 @@ export async function addNodeIn(
     secret_hash: null,
     last_facts: null,
     session: null,
-    created_at: now,
-    updated_at: now,
+    created_at: now.toISOString(),
+    updated_at: now.toISOString(),
     revision: 1,
-  })
-  await writeLists(change, id, settings)
-  return {
-    node: await showNode(change.tx, name),
-    warnings: await warningsOf(change, { id, name }, settings),
   }
 }
 
@@ -206,6 +218,7 @@ async function stop(change: Change, node: NodeRecord, cause: string): Promise<No
       ? node
       : await endSession(change, node, live, { how: 'fail', cause, actor, source, silence: true })
   await retireTokensOf(change.tx, node.id, change.now)
+  await removeClaim(change.tx, node.id)
   return stopped
 }
 

@@ -6,6 +6,7 @@ import * as publishers from './migrations/0002-publishers.ts'
 import * as channels from './migrations/0003-channels.ts'
 import * as api from './migrations/0004-api.ts'
 import * as identity from './migrations/0005-identity.ts'
+import * as fleetFiles from './migrations/0006-fleet-files.ts'
 import * as machines from './migrations/0007-machines.ts'
 import * as audit from './migrations/0008-audit.ts'
 import * as webhooks from './migrations/0009-webhooks.ts'
@@ -18,6 +19,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0004-api': api,
   '0005-identity': identity,
   '0007-machines': machines,
+  '0006-fleet-files': fleetFiles,
   '0008-audit': audit,
   '0009-webhooks': webhooks,
 }

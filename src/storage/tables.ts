@@ -2,8 +2,9 @@ import type { Generated } from 'kysely'
 import type { EventKind } from '../domain/event.ts'
 import type { NodeState, ReinstallState, SessionState } from '../domain/state.ts'
 import type { TokenKind } from '../domain/token.ts'
-import type { CheckpointHeadRow, CheckpointKeyRow, CheckpointRow } from './audit-tables.ts'
 import type { IdempotentAnswerRow } from './api-tables.ts'
+import type { CheckpointHeadRow, CheckpointKeyRow, CheckpointRow } from './audit-tables.ts'
+import type { FleetObjectRow, FleetSetRow } from './fleet-file-tables.ts'
 import type {
   LoginRequestRow,
   OperatorCertificateRow,
@@ -76,6 +77,8 @@ export interface Tables {
   rollout_nodes: RolloutNodeRow
   publishers: PublisherRow
   image_signatures: ImageSignatureRow
+  fleet_sets: FleetSetRow
+  fleet_objects: FleetObjectRow
   webhooks: WebhookRow
   webhook_deliveries: WebhookDeliveryRow
   idempotent_answers: IdempotentAnswerRow

@@ -8,16 +8,21 @@ import { forEachDatabase } from '../helpers/world.ts'
 import { type Installation, openInstallation, temporaryFolder } from './helpers/installation.ts'
 import { runScenario, type Scenario } from './helpers/scenario.ts'
 
-/** Each file is one scenario. With PAWL_UPDATE=scenarios they are written as they go, for a reader to judge. */
+/**
+ * Each file is one scenario. With PAWL_UPDATE=scenarios they are written as they go, for a reader to judge; with
+ * PAWL_UPDATE=scenarios:11 the one whose name begins with that.
+ */
 const folder = join(import.meta.dirname, 'scenarios')
-const update = process.env.PAWL_UPDATE === 'scenarios'
+const [what, only = ''] = (process.env.PAWL_UPDATE ?? '').split(':')
+const update = what === 'scenarios'
 
 await forEachDatabase(t, async (t, openWorld) => {
   if (t.name === 'on PostgreSQL') {
     t.pass('the command line does not see which database it is')
     return
   }
-  for (const file of readdirSync(folder).sort()) {
+  const files = readdirSync(folder).filter((file) => !update || file.startsWith(only))
+  for (const file of files.sort()) {
     await t.test(file, async (t) => {
       const installation = await openInstallation(t, openWorld)
       const text = readFileSync(join(folder, file), 'utf8')

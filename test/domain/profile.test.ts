@@ -1,6 +1,6 @@
 import t from 'tap'
 import { handsOutCredential, mapSecretSettings } from '../../src/domain/join.ts'
-import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
+import { handsOutCredentials, parseProfile, writeProfile } from '../../src/domain/profile.ts'
 
 const images = { stage2: 'small@1', stage3: 'full@1' }
 const kubeadm = {
@@ -32,6 +32,8 @@ t.test('refuses what is no profile, and names the field', async (t) => {
     [{ ...base, bots: 1 }, /unknown field "bots"/],
     [{ ...base, tokens: 'x' }, /tokens/],
     [{ ...base, publishers: [] }, /publishers/],
+    [{ ...base, whenFactsChange: 'ignore' }, /whenFactsChange/],
+    [{ ...base, acceptAutoApproved: 'yes' }, /acceptAutoApproved/],
     [{ ...base, publishers: ['a', 'a'] }, /publishers/],
     [{ ...base, publishers: ['A'] }, /publishers/],
     [
@@ -81,6 +83,19 @@ t.test('an address alone opens no reinstall and no credential unless the profile
   )
 })
 
+t.test('what hands out credentials: any join with a secret setting, and every chain', async (t) => {
+  const table: [object, boolean][] = [
+    [{ boot: 'local' }, false],
+    [{ boot: images }, false],
+    [{ boot: { ...images, join: kubeadm } }, true],
+    [{ boot: 'local', reinstall: { ...images, join: kubeadm } }, true],
+    [{ boot: 'local', reinstall: images }, false],
+    [{ tokens: 'epoxy', boot: chain }, true],
+  ]
+  for (const [written, hands] of table)
+    t.equal(handsOutCredentials(parseProfile({ name: 'p', ...written })), hands, JSON.stringify(written))
+})
+
 t.test('fills in defaults, and what it writes it reads back', async (t) => {
   const profile = parseProfile({ name: 'p', boot: images })
   t.same(profile, {
@@ -88,7 +103,9 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     tokens: 'native',
     evidence: { boot: ['secret'], reinstall: ['secret'] },
     acceptAddressOnly: false,
+    acceptAutoApproved: false,
     armed: false,
+    whenFactsChange: 'record',
     downloads: 'session',
     redirects: false,
     whenServerAbsent: 'retry',
@@ -105,6 +122,7 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     { name: 'e', tokens: 'epoxy', boot: chain },
     { name: 'p', boot: images, publishers: ['ci', 'local'], imgverify: true },
     { name: 'p', boot: images, acceptUnsigned: true },
+    { name: 'p', boot: images, acceptAutoApproved: true, whenFactsChange: 'refuse' },
   ]) {
     const parsed = parseProfile(written)
     t.same(parseProfile(JSON.parse(JSON.stringify(writeProfile(parsed)))), parsed)

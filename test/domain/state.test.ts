@@ -60,11 +60,11 @@ const nodes: Record<NodeState, string> = {
   disabled: '. . . . . . . . registered',
 }
 
-const reinstallEvents: ReinstallEvent[] = ['mark', 'cancel', 'serve', 'success', 'session-ended']
+const reinstallEvents: ReinstallEvent[] = ['mark', 'cancel', 'expire', 'serve', 'success', 'session-ended']
 const marks: Record<ReinstallState, string> = {
-  none: 'marked . . . .',
-  marked: 'marked none serving . .',
-  serving: '. none . none marked',
+  none: 'marked . . . . .',
+  marked: 'marked none none serving . .',
+  serving: '. none . . none marked',
 }
 
 t.test('every state × every event', async (t) => {

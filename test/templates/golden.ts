@@ -43,10 +43,28 @@ export const golden: Readonly<Record<string, Golden>> = {
   'held.ipxe': { name: 'held.ipxe', variables: { host: 'node1', attempts: 3 } },
   'local-boot-uefi.ipxe': { name: 'local-boot.ipxe', variables: { host: 'node1', uefi: true } },
   'local-boot-bios.ipxe': { name: 'local-boot.ipxe', variables: { host: 'node1', uefi: false } },
+  'approved.ipxe': { name: 'approved.ipxe', variables: { host: 'node1', claim: 'ab'.repeat(24) } },
+  'rejected.ipxe': {
+    name: 'rejected.ipxe',
+    variables: { code: '0a1b2-c3d4e', until: '2026-11-22T06:00:00.000Z', seconds: 600 },
+  },
+  'pending-again.ipxe': {
+    name: 'pending.ipxe',
+    variables: {
+      code: '0a1b2-c3d4e',
+      claim: '',
+      mac: '52:54:00:12:34:56',
+      uuid: 'unknown',
+      serial: 'unknown',
+      manufacturer: 'QEMU',
+      product: 'Standard_PC',
+    },
+  },
   'pending.ipxe': {
     name: 'pending.ipxe',
     variables: {
       code: '0a1b2-c3d4e',
+      claim: 'ab'.repeat(24),
       mac: '52:54:00:12:34:56',
       uuid: '11111111-2222-3333-4444-555555555555',
       serial: 'SN0001',

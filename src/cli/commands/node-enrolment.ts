@@ -4,33 +4,49 @@ import { PawlError } from '../../errors.ts'
 import type { ChangedNode, Page, PendingMachine } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
-import { formatAge } from '../format.ts'
-import { argument } from '../values.ts'
+import { formatAge, formatTime } from '../format.ts'
+import { argument, collect, parseDuration, parsePairs } from '../values.ts'
+
+interface ApproveFlags {
+  readonly name: string
+  readonly profile: string
+  readonly label?: readonly string[]
+  readonly address?: readonly string[]
+}
 
 /** Adds `pawl node pending`, `approve` and `reject`. */
 export function addEnrolmentCommands(node: Command, context: Context): void {
   const pending = node
     .command('pending')
     .description('Unknown machines that wait for approval. Compare the code with the one on the console.')
-    .action(() =>
+    .option('--rejected', 'those that were turned away instead')
+    .action((flags: { rejected?: true }) =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<PendingMachine, never>>('/pending')
-        answer(context, page, () => showPending(context, page.items))
+        const query = flags.rejected === true ? { rejected: 'true' } : {}
+        const page = await api.get<Page<PendingMachine, never>>('/pending', query)
+        answer(context, page, () => showPending(context, page.items, flags.rejected === true))
       }),
     )
-  withExamples(pending, ['pawl node pending'])
+  withExamples(pending, ['pawl node pending', 'pawl node pending --rejected'])
   addApprove(node, context)
-  const reject = node
+  addReject(node, context)
+}
+
+function addReject(node: Command, context: Context): void {
+  const command = node
     .command('reject')
-    .description('Turn a waiting machine away.')
+    .description(
+      'Turn a waiting machine away: its console says so, and it asks rarely until the time is over.',
+    )
     .argument('<code>', 'the code it shows')
-    .action((code: string) =>
+    .option('--for <TIME>', 'how long (1d)', parseDuration)
+    .action((code: string, flags: { for?: number }) =>
       withApi(context, async (api) => {
-        await api.post(`/pending/${argument(code, parseCode)}/reject`)
+        await api.post(`/pending/${argument(code, parseCode)}/reject`, { forSeconds: flags.for })
         answer(context, { code, rejected: true }, () => context.output.line(`machine ${code} rejected`))
       }),
     )
-  withExamples(reject, ['pawl node reject 7k2mq-x9c4t'])
+  withExamples(command, ['pawl node reject 7k2mq-x9c4t', 'pawl node reject 7k2mq-x9c4t --for 30d'])
 }
 
 function addApprove(node: Command, context: Context): void {
@@ -40,18 +56,25 @@ function addApprove(node: Command, context: Context): void {
     .argument('<code>', 'the code that the machine shows on its console')
     .requiredOption('--name <NAME>', 'the host name it gets')
     .requiredOption('--profile <P>', 'the profile it boots')
-    .action((code: string, flags: { name: string; profile: string }) =>
+    .option('--label <K=V>', 'a label; may be repeated', collect)
+    .option('--address <IP|CIDR>', 'an address it boots from, in place of its own; may be repeated', collect)
+    .action((code: string, flags: ApproveFlags) =>
       withApi(context, async (api) => {
         const path = `/pending/${argument(code, parseCode)}/approve`
         const approved = await api.post<ChangedNode>(path, {
           name: argument(flags.name, parseNodeName),
           profile: flags.profile,
+          labels: flags.label === undefined ? undefined : parsePairs(flags.label, false),
+          addresses: flags.address,
         })
         answer(context, approved, () => context.output.line(`machine ${code} is node "${approved.name}" now`))
         for (const warning of approved.warnings ?? []) context.output.warning(warning)
       }),
     )
-  withExamples(command, ['pawl node approve 7k2mq-x9c4t --name mlab3 --profile worker'])
+  withExamples(command, [
+    'pawl node approve 7k2mq-x9c4t --name mlab3 --profile worker',
+    'pawl node approve 7k2mq-x9c4t --name mlab3 --profile worker --label rack=r1 --address 192.0.2.3',
+  ])
 }
 
 function parseCode(text: string): string {
@@ -59,9 +82,9 @@ function parseCode(text: string): string {
   throw new PawlError('invalid', `"${text}" is not the code of a machine`)
 }
 
-function showPending({ output, io }: Context, machines: readonly PendingMachine[]): void {
+function showPending({ output, io }: Context, machines: readonly PendingMachine[], rejected: boolean): void {
   if (machines.length === 0) {
-    output.note('no machine waits')
+    output.note(rejected ? 'no machine is turned away' : 'no machine waits')
     return
   }
   output.table(
@@ -71,15 +94,19 @@ function showPending({ output, io }: Context, machines: readonly PendingMachine[
       { title: 'SERIAL', min: 8 },
       { title: 'PRODUCT' },
       { title: 'FROM', min: 9 },
-      { title: 'SEEN', align: 'right', min: 6 },
+      { title: 'AGE', align: 'right', min: 5 },
+      { title: 'SEEN', align: 'right', min: 5 },
+      rejected ? { title: 'UNTIL', min: 16 } : { title: 'NO RULE', min: 7 },
     ],
-    machines.map(({ code, facts, source, lastSeenAt }) => [
+    machines.map(({ code, facts, source, firstSeenAt, lastSeenAt, notByRule, expiresAt }) => [
       code,
       facts.mac ?? '-',
       facts.serial ?? '-',
       [facts.manufacturer, facts.product].filter((part) => part !== undefined).join(' ') || '-',
       source,
+      formatAge(firstSeenAt, io.now()),
       formatAge(lastSeenAt, io.now()),
+      rejected ? formatTime(expiresAt) : (notByRule ?? '-'),
     ]),
   )
 }

@@ -1,0 +1,108 @@
+import { type Facts, macOf, uuidOf } from '../domain/facts.ts'
+import type { Profile } from '../domain/profile.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { putRefusedFacts, removeRefusedFacts } from '../storage/facts.ts'
+import { lockNode, type NodeRecord } from '../storage/nodes.ts'
+import type { BootContext } from './context.ts'
+import { readFacts } from './pin.ts'
+import { type Asking, inTransaction, type Work } from './work.ts'
+
+/**
+ * What a machine tells of itself, against what is known of its node: what an operator registered, and what it told at its last
+ * boot. A fact that is not told, or was not known, is no change.
+ */
+
+const watched = ['uuid', 'serial', 'mac'] as const
+type Watched = (typeof watched)[number]
+
+/**
+ * Refuses a stick in the wrong machine: a registered UUID or serial number is never contradicted by a request. Where the
+ * profile says `refuse`, neither are the facts of the boot before, nor registered MAC addresses.
+ */
+export function checkFacts(node: NodeRecord, facts: Facts, policy: Profile['whenFactsChange']): void {
+  const uuid = uuidOf(facts)
+  const wrong = [
+    ...(node.uuid !== null && uuid !== undefined && uuid !== node.uuid ? ['uuid'] : []),
+    ...(node.serial !== null && facts.serial !== undefined && facts.serial !== node.serial ? ['serial'] : []),
+  ]
+  if (wrong.length > 0) throw new Refusal('facts-contradict', { node: node.name, detail: { facts, wrong } })
+  if (policy !== 'refuse') return
+  const changed = changedFacts(node, facts)
+  if (changed.length > 0)
+    throw new Refusal('facts-changed', {
+      node: node.name,
+      detail: { changed, before: known(node, changed), now: pick(facts, changed) },
+    })
+}
+
+/** Records the facts that differ from the boot before; a MAC address that is registered is no news. */
+export async function noteChangedFacts(
+  work: Work,
+  node: NodeRecord,
+  facts: Facts,
+  source: string,
+): Promise<void> {
+  const changed = changedFacts(node, facts)
+  if (changed.length === 0) return
+  await work.event({
+    kind: 'facts-changed',
+    node: node.name,
+    session: null,
+    actor: 'node',
+    source,
+    detail: { changed, before: known(node, changed), now: pick(facts, changed) },
+  })
+}
+
+function changedFacts(node: NodeRecord, facts: Facts): Watched[] {
+  const before = node.last_facts === null ? {} : readFacts(node.last_facts)
+  return watched.filter((name) => {
+    const told = facts[name]
+    if (told === undefined || told === before[name]) return false
+    if (name !== 'mac') return before[name] !== undefined && node[name] !== told
+    const mac = macOf(facts)
+    if (mac !== undefined && node.macs.includes(mac)) return false
+    return before.mac !== undefined || node.macs.length > 0
+  })
+}
+
+/** What was known of these facts; of MAC addresses all that are registered, where the machine has told none yet. */
+function known(node: NodeRecord, names: readonly Watched[]): Record<string, unknown> {
+  const before = node.last_facts === null ? {} : readFacts(node.last_facts)
+  return Object.fromEntries(names.map((name) => [name, before[name] ?? (name === 'mac' ? node.macs : null)]))
+}
+
+function pick(facts: Facts, names: readonly Watched[]): Facts {
+  return Object.fromEntries(names.map((name) => [name, facts[name]]))
+}
+
+/**
+ * Keeps what a machine told that was refused for it, so that an operator may accept exactly that, and throws the refusal on.
+ * One set for each node, the last: only who has proved to be the node comes so far.
+ */
+export async function keepRefusedFacts(
+  context: BootContext,
+  { source }: Asking,
+  facts: Facts,
+  error: unknown,
+): Promise<never> {
+  if (!(error instanceof Refusal) || (error.why !== 'facts-changed' && error.why !== 'facts-contradict'))
+    throw error
+  const { node: name } = error.subject
+  await inTransaction(context, async ({ tx, now }) => {
+    const node = name === undefined ? undefined : await lockNode(tx, context.storage.dialect, name)
+    if (node === undefined) return
+    await putRefusedFacts(tx, {
+      node: node.id,
+      facts: JSON.stringify(pick(facts, watched)),
+      source,
+      refused_at: now.toISOString(),
+    })
+  })
+  throw error
+}
+
+/** A boot that is served has nothing left to accept. */
+export function forgetRefusedFacts({ tx }: Work, node: NodeRecord): Promise<void> {
+  return removeRefusedFacts(tx, node.id)
+}

@@ -1,0 +1,62 @@
+import Type from 'typebox'
+import { approveMachine, listPending, rejectMachine } from '../../fleet/enrolment.ts'
+import { nothing, word } from '../schemas/answers.ts'
+import { approval, pendingAnswer, pendingQuery, rejection } from '../schemas/enrolment.ts'
+import { changedNodeAnswer } from '../schemas/node.ts'
+import { type OperatorApp, type OperatorParts, op } from './operator-app.ts'
+
+const viewer = { config: { role: 'viewer' } } as const
+const operator = { config: { role: 'operator' } } as const
+const coded = Type.Object({ code: word })
+const noContent = { 204: Type.Null() }
+
+/** The machines that wait to become nodes. */
+export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+  app.get(
+    '/pending',
+    {
+      ...viewer,
+      schema: {
+        ...op('enrolment', 'listPendingMachines', 'Lists the unknown machines that wait to become nodes.'),
+        querystring: pendingQuery,
+        response: { 200: pendingAnswer },
+      },
+    },
+    async (request) => ({ items: await listPending(context, request.query.rejected), next: null }),
+  )
+  app.post(
+    '/pending/:code/approve',
+    {
+      ...operator,
+      schema: {
+        ...op('enrolment', 'approveMachine', 'Makes a waiting machine a node.'),
+        params: coded,
+        body: approval,
+        querystring: nothing,
+        response: { 201: changedNodeAnswer },
+      },
+    },
+    async (request, reply) => {
+      const { code } = request.params
+      const { node, warnings } = await approveMachine(context, auth.byOf(request), code, request.body)
+      return reply.code(201).send({ ...node, warnings })
+    },
+  )
+  app.post(
+    '/pending/:code/reject',
+    {
+      ...operator,
+      schema: {
+        ...op('enrolment', 'rejectMachine', 'Turns a waiting machine away, for a day or as long as is said.'),
+        params: coded,
+        body: rejection,
+        querystring: nothing,
+        response: noContent,
+      },
+    },
+    async (request, reply) => {
+      await rejectMachine(context, auth.byOf(request), request.params.code, request.body?.forSeconds)
+      return reply.code(204).send(null)
+    },
+  )
+}
