@@ -81,8 +81,8 @@ export async function applyProfileIn(
   await change.note('profile-applied', null, {
     profile: name,
     revision: applied.revision,
-    before: stored === undefined ? null : shown(stored),
-    after: shown(profile),
+    before: stored === undefined ? null : shownProfile(stored),
+    after: shownProfile(profile),
     secretsChanged: changedSecrets(opened, profile),
   })
   return { ...viewOf(applied), warnings }
@@ -108,13 +108,14 @@ function viewOf(row: ProfileRow): ProfileView {
   return {
     name: row.name,
     revision: row.revision,
-    profile: shown(readProfile(row)),
+    profile: shownProfile(readProfile(row)),
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   }
 }
 
-function shown(profile: Profile): Record<string, unknown> {
+/** A profile as it may be shown: its secret settings are `***`. */
+export function shownProfile(profile: Profile): Record<string, unknown> {
   return writeProfile(mapSecrets(profile, () => masked))
 }
 
@@ -186,7 +187,7 @@ export function checkFits(profile: Profile, manifest: Manifest): void {
  * The stored profile with its secrets open, to compare with. Undefined where this server's key does not open them: then
  * what is applied now replaces them.
  */
-function openSecrets(context: BootContext, sealed: Profile): Profile | undefined {
+export function openSecrets(context: BootContext, sealed: Profile): Profile | undefined {
   try {
     return mapSecrets(sealed, (value, { place }) => context.sealer.open(value, place))
   } catch (error) {

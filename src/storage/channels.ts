@@ -112,3 +112,11 @@ export async function moveChannel(tx: Tx, move: Omit<ChannelMoveRow, 'seq'>): Pr
     updated_at: move.moved_at,
   })
 }
+
+/** Removes a channel with its moves and rollouts; images that only its history kept can be pruned then. */
+export async function deleteChannel(tx: Tx, { name, channel }: Named): Promise<void> {
+  for (const table of ['rollouts', 'channel_moves'] as const) {
+    await tx.deleteFrom(table).where('name', '=', name).where('channel', '=', channel).execute()
+  }
+  await tx.deleteFrom('channels').where('name', '=', name).where('channel', '=', channel).execute()
+}

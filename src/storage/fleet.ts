@@ -70,6 +70,11 @@ export async function putProfile(tx: Tx, row: ProfileRow): Promise<void> {
       .execute()
 }
 
+/** Removes a profile. */
+export async function deleteProfile(tx: Tx, name: string): Promise<void> {
+  await tx.deleteFrom('profiles').where('name', '=', name).execute()
+}
+
 /** Which nodes to list, and from where on. */
 export interface NodeFilter {
   readonly state?: NodeState | undefined

@@ -1,0 +1,315 @@
+import type { BootContext } from '../boot/context.ts'
+import { systemChain } from '../domain/event.ts'
+import { PawlError } from '../errors.ts'
+import { listProfiles, lockNodes } from '../storage/fleet.ts'
+import type { FleetKind, FleetObjectRow } from '../storage/fleet-file-tables.ts'
+import {
+  chainHead,
+  deleteObjects,
+  listObjects,
+  lockSet,
+  putObjects,
+  updateSet,
+} from '../storage/fleet-files.ts'
+import { allNodes, nodesWithLiveSession } from '../storage/node-batch.ts'
+import type { NodeRecord } from '../storage/nodes.ts'
+import { type By, type Change, change } from './change.ts'
+import { applyChannels, removeChannelIn } from './fleet-channels.ts'
+import { withAuthors } from './fleet-drift.ts'
+import { type NodePlan, planNodes, writeNodes } from './fleet-nodes.ts'
+import {
+  emptyPlan,
+  type FleetPlan,
+  type FleetRequest,
+  faulted,
+  type KindPlan,
+  keyOf,
+  planDigest,
+  type Records,
+} from './fleet-plan.ts'
+import { applyProfiles, removeProfileIn, sourcesInUse } from './fleet-profiles.ts'
+import { settingsOf, shown } from './node-settings.ts'
+import { removeNodeIn } from './nodes.ts'
+
+/**
+ * Applies fleet files, or with `dryRun` says what that would do. All of it is one transaction: the plan is made from what
+ * the database holds under its locks, and done whole or not at all. Throws what the first fault is; a dry run tells all.
+ * Throws `conflict` where the plan is not the one that was shown.
+ */
+export async function applyFleet(context: BootContext, by: By, request: FleetRequest): Promise<FleetPlan> {
+  try {
+    return await change(context, by, async (change) => {
+      const plan = await carryOut(change, request)
+      // What was tried in the transaction to find out is taken back.
+      if (request.dryRun === true) throw new DryRun(plan)
+      return plan
+    })
+  } catch (error) {
+    if (error instanceof DryRun) return error.plan
+    throw error
+  }
+}
+
+/** Ends the transaction of a dry run. Not an error of anyone's. */
+class DryRun extends Error {
+  readonly plan: FleetPlan
+
+  constructor(plan: FleetPlan) {
+    super('a dry run')
+    this.plan = plan
+  }
+}
+
+async function carryOut(change: Change, request: FleetRequest): Promise<FleetPlan> {
+  const { tx, context } = change
+  const set = await lockSet(tx, context.storage.dialect, request.set)
+  const records: Records = new Map((await listObjects(tx)).map((row) => [keyOf(row.kind, row.name), row]))
+  refuseTwice(request)
+  const upTo = await chainHead(tx, systemChain)
+  const gone = goneFrom(request, records)
+  const profiles = await applyProfiles(change, request, records)
+  const channels = await applyChannels(change, request, records)
+  const { nodes, existing } = await planNodesOf(change, request, records, gone)
+  const leaving = existing.filter((node) => request.prune === true && gone.node.includes(node.name))
+  const removals = emptyPlan()
+  await noteRemovedNodes(change, removals, leaving)
+  const parts = [profiles, channels, nodes, removals]
+  const last = await planLastRemovals(change, request, gone, nodes, leaving)
+  const plan = await planOf(change, request, [...parts, last], profiles.based, {
+    before: existing.length,
+    removed: leaving.length,
+    left: request.prune === true ? 0 : await countLeft(change, gone, existing),
+    upTo,
+  })
+  if (request.dryRun === true) return plan
+  checkMayDo(request, plan)
+  for (const { name } of leaving) await removeNodeIn(change, name)
+  await writeNodes(change, nodes)
+  await removeRest(change, gone, request)
+  const written = await writeRecords(change, request, gone, [...parts, last])
+  if (plan.changes.length + plan.counts.adopted + written > 0) await finish(change, set.name, request, plan)
+  return { ...plan, applied: true }
+}
+
+/** What the set holds and the files do not name. */
+type Gone = Readonly<Record<FleetKind, readonly string[]>>
+
+function goneFrom(request: FleetRequest, records: Records): Gone {
+  const named: Record<FleetKind, ReadonlySet<string>> = {
+    node: new Set(request.nodes.map(({ name }) => name)),
+    profile: new Set(request.profiles.map(({ name }) => name)),
+    channel: new Set(request.channels.map(({ channel }) => channel)),
+  }
+  const gone = [...records.values()]
+    .filter(({ kind, name, set_name }) => set_name === request.set && !named[kind].has(name))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+  const of = (kind: FleetKind): string[] => gone.filter((row) => row.kind === kind).map(({ name }) => name)
+  return { node: of('node'), profile: of('profile'), channel: of('channel') }
+}
+
+/** The client finds these with their places; whoever speaks to the API itself learns of the first. */
+function refuseTwice(request: FleetRequest): void {
+  const lists: [FleetKind, string[]][] = [
+    ['node', request.nodes.map(({ name }) => name)],
+    ['profile', request.profiles.map(({ name }) => name)],
+    ['channel', request.channels.map(({ channel }) => channel)],
+  ]
+  for (const [kind, names] of lists) {
+    const seen = new Set<string>()
+    for (const name of names) {
+      if (seen.has(name)) throw new PawlError('invalid', `${kind} "${name}" is there twice`)
+      seen.add(name)
+    }
+  }
+}
+
+async function planNodesOf(
+  change: Change,
+  request: FleetRequest,
+  records: Records,
+  gone: Gone,
+): Promise<{ nodes: NodePlan; existing: readonly NodeRecord[] }> {
+  const { tx, context } = change
+  const leaving = new Set(request.prune === true ? gone.node : [])
+  await lockNodes(tx, context.storage.dialect, [...request.nodes.map(({ name }) => name), ...leaving])
+  const existing = await allNodes(tx)
+  const profiles = new Set((await listProfiles(tx)).map(({ name }) => name))
+  if (request.prune === true) for (const name of gone.profile) profiles.delete(name)
+  return { nodes: await planNodes({ request, records, existing, leaving, profiles }), existing }
+}
+
+async function noteRemovedNodes(
+  { tx }: Change,
+  plan: KindPlan,
+  leaving: readonly NodeRecord[],
+): Promise<void> {
+  const live = leaving.length === 0 ? new Set() : await nodesWithLiveSession(tx)
+  for (const node of leaving) {
+    const fields = Object.entries(shown(settingsOf(node)))
+      .filter(([, value]) => value !== null && Object.keys(Object(value)).length > 0)
+      .map(([field, before]) => ({
+        field,
+        before,
+        after: null,
+        secret: false,
+        changedBy: null,
+        drifted: false,
+      }))
+    const notes = [
+      ...(live.has(node.id) ? ['it boots now: its session is ended, its downloads are cut'] : []),
+      ...(node.reinstall === 'none' ? [] : [`its reinstall mark (${node.reinstall}) goes with it`]),
+    ]
+    plan.changes.push({ kind: 'node', name: node.name, action: 'remove', fields, notes })
+  }
+}
+
+/**
+ * Profiles and channels that go, checked against the nodes and profiles that stay. Removing is tried in the transaction
+ * only when it is done for good: what still uses them now may be about to go itself.
+ */
+async function planLastRemovals(
+  change: Change,
+  request: FleetRequest,
+  gone: Gone,
+  nodes: NodePlan,
+  leaving: readonly NodeRecord[],
+): Promise<KindPlan> {
+  const plan = emptyPlan()
+  if (request.prune !== true) return plan
+  const existing = new Set((await listProfiles(change.tx)).map(({ name }) => name))
+  const going = new Set(gone.profile.filter((name) => existing.has(name)))
+  const users = await usersOf(change, nodes, leaving)
+  for (const name of going) {
+    const user = users.get(name)
+    plan.changes.push({ kind: 'profile', name, action: 'remove', fields: [], notes: [] })
+    if (user === undefined) continue
+    plan.faults.push({
+      ...{ kind: 'profile', name, field: null, code: 'conflict' },
+      message: `profile "${name}" is gone from the files, and node "${user}" that stays has it`,
+      hint: 'give its nodes another profile, or keep the profile',
+    })
+  }
+  const inUse = await sourcesInUse(change, going)
+  for (const name of gone.channel) {
+    const there = await faulted(plan, { kind: 'channel', name }, () => removeChannelIn(change, name, inUse))
+    if (there === true) plan.changes.push({ kind: 'channel', name, action: 'remove', fields: [], notes: [] })
+  }
+  return plan
+}
+
+/** A node of each profile, as they will be. */
+async function usersOf(
+  change: Change,
+  { adds, updates }: NodePlan,
+  leaving: readonly NodeRecord[],
+): Promise<ReadonlyMap<string, string>> {
+  const users = new Map<string, string>()
+  const skip = new Set([...leaving.map(({ name }) => name), ...updates.map(({ row }) => row.name)])
+  for (const { name, profile } of await change.tx.selectFrom('nodes').select(['name', 'profile']).execute())
+    if (profile !== null && !skip.has(name)) users.set(profile, name)
+  for (const { row, after } of updates) if (after.profile !== null) users.set(after.profile, row.name)
+  for (const { name, settings } of adds) if (settings.profile !== null) users.set(settings.profile, name)
+  return users
+}
+
+async function planOf(
+  change: Change,
+  request: FleetRequest,
+  parts: readonly KindPlan[],
+  based: readonly string[],
+  nodes: { readonly before: number; readonly removed: number; readonly left: number; readonly upTo: number },
+): Promise<FleetPlan> {
+  const planned = parts.flatMap((part) => part.changes)
+  const changes = request.dryRun === true ? await withAuthors(change.tx, planned, nodes.upTo) : planned
+  const count = (action: string): number => changes.filter((one) => one.action === action).length
+  const there = new Set(
+    changes.filter(({ action }) => action === 'add').map(({ kind, name }) => keyOf(kind, name)),
+  )
+  return {
+    set: request.set,
+    plan: planDigest(request, planned, based),
+    applied: false,
+    changes,
+    faults: parts.flatMap((part) => part.faults),
+    warnings: parts.flatMap((part) => part.warnings),
+    counts: {
+      added: count('add'),
+      changed: count('change'),
+      removed: count('remove'),
+      unchanged: parts.reduce((sum, part) => sum + part.unchanged, 0),
+      adopted: parts.flatMap((part) => part.newcomers).filter((object) => !there.has(object)).length,
+      left: nodes.left,
+    },
+    nodes: { before: nodes.before, removed: nodes.removed },
+    massRemoval: nodes.removed * 10 > nodes.before,
+  }
+}
+
+/** Refuses what was not shown, what has faults, and what would remove a tenth of the fleet unasked. */
+function checkMayDo(request: FleetRequest, plan: FleetPlan): void {
+  const [fault] = plan.faults
+  if (fault !== undefined) {
+    const more = plan.faults.length - 1
+    throw new PawlError(
+      fault.code,
+      `${fault.kind} "${fault.name}": ${fault.message}${more > 0 ? `; ${more} more of this kind` : ''}`,
+      { hint: fault.hint ?? 'a dry run tells all of them' },
+    )
+  }
+  if (request.plan !== undefined && request.plan !== plan.plan) {
+    throw new PawlError('conflict', 'the fleet is another now than when this plan was made', {
+      hint: 'look at what would be done now: pawl diff',
+    })
+  }
+  if (!plan.massRemoval || request.allowMassRemoval === true) return
+  const { removed, before } = plan.nodes
+  throw new PawlError(
+    'conflict',
+    `this would remove ${removed} of ${before} nodes (${Math.floor((removed * 100) / before)} %), more than 10 %`,
+    { hint: 'if that is meant, say so: pawl apply --yes --allow-mass-removal' },
+  )
+}
+
+/** Profiles last: nodes that go or change have let go of theirs by then. Channels went when they were planned. */
+async function removeRest(change: Change, gone: Gone, { prune }: FleetRequest): Promise<void> {
+  if (prune !== true) return
+  for (const name of gone.profile) await removeProfileIn(change, name)
+}
+
+/** How many things the files name no more are still there. */
+async function countLeft({ tx }: Change, gone: Gone, existing: readonly NodeRecord[]): Promise<number> {
+  const nodes = new Set(existing.map(({ name }) => name))
+  const profiles = new Set((await listProfiles(tx)).map(({ name }) => name))
+  return (
+    gone.node.filter((name) => nodes.has(name)).length +
+    gone.profile.filter((name) => profiles.has(name)).length +
+    gone.channel.length
+  )
+}
+
+/** Writes down what the files said of each thing; returns how much of it is other than before. */
+async function writeRecords(
+  { tx }: Change,
+  request: FleetRequest,
+  gone: Gone,
+  parts: readonly KindPlan[],
+): Promise<number> {
+  const objects: FleetObjectRow[] = parts.flatMap((part) => part.objects)
+  await putObjects(tx, objects)
+  if (request.prune === true) {
+    for (const kind of ['node', 'profile', 'channel'] as const) await deleteObjects(tx, kind, gone[kind])
+  }
+  return objects.length
+}
+
+async function finish(change: Change, set: string, request: FleetRequest, plan: FleetPlan): Promise<void> {
+  const files = request.files ?? null
+  const { actor } = change.by
+  await updateSet(change.tx, { name: set, files, applied_at: change.now.toISOString(), applied_by: actor })
+  const { counts, nodes } = plan
+  await change.note('fleet-applied', null, {
+    ...{ set, files, plan: plan.plan, prune: request.prune === true },
+    counts,
+    nodes,
+  })
+}

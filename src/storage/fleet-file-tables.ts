@@ -1,0 +1,20 @@
+/** What fleet files speak of. */
+export type FleetKind = 'node' | 'profile' | 'channel'
+
+/** Files that are applied together, under a name. */
+export interface FleetSetRow {
+  name: string
+  /** The digest of the files last applied; null until they were. */
+  files: string | null
+  applied_at: string | null
+  applied_by: string | null
+}
+
+/** One thing of a set: the fields that the files named when they were last applied, secrets as `***`. */
+export interface FleetObjectRow {
+  kind: FleetKind
+  /** A channel's is `name/channel`. */
+  name: string
+  set_name: string
+  document: string
+}
