@@ -16,20 +16,20 @@ const pageSize = 500
  * event is appended, a webhook's cursor moves in the transaction that makes its deliveries, and of several processes
  * one moves it.
  */
-export async function fanOut(context: BootContext): Promise<void> {
+export async function fanOut(context: BootContext, most = maxWaiting): Promise<void> {
   for (const webhook of await listWebhooks(context.storage.db)) {
-    if (webhook.disabled === null) await advance(context, webhook)
+    if (webhook.disabled === null) await advance(context, webhook, most)
   }
 }
 
-async function advance(context: BootContext, webhook: WebhookRow): Promise<void> {
+async function advance(context: BootContext, webhook: WebhookRow, most: number): Promise<void> {
   const { db } = context.storage
   let cursor = Number(webhook.cursor)
   for (;;) {
     const events = await listEvents(db, { after: cursor, limit: pageSize })
     const last = events.at(-1)
     if (last === undefined) return
-    const room = maxWaiting - (await countWaiting(db, webhook.id))
+    const room = most - (await countWaiting(db, webhook.id))
     const wanted = wantedOf(webhook)
     const deliveries = events.filter(wanted).map((event) => deliveryOf(webhook, event, context.clock()))
     // As many as there is room for: the cursor stops behind the last that is taken.

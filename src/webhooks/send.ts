@@ -113,6 +113,7 @@ async function openAddresses(
 ): Promise<readonly string[]> {
   const host = url.hostname.replace(/^\[|\]$/g, '')
   const found = isIP(host) === 0 ? await resolve(host) : [host]
+  if (found.length === 0) throw new NotAllowed(reasons.ENOTFOUND)
   const judged = found.slice(0, 16).map((address) => ({ address, use: addressUse(address, allowed) }))
   const open = judged.filter(({ use }) => use === 'listed' || (use === 'public' && url.protocol === 'https:'))
   if (open.length > 0) return open.map(({ address }) => address)

@@ -282,5 +282,5 @@ await t.test('Retry-After is seconds or a date, and nothing else', async (t) => 
     ['2026-11-21', undefined],
     [undefined, undefined],
   ] as const)
-    t.equal(parseRetryAfter(text, now), seconds, text)
+    t.equal(parseRetryAfter(text, now), seconds, text ?? 'none')
 })
