@@ -6,6 +6,7 @@ import { manifestSchema } from '../src/domain/image.ts'
 import { refusalCauses } from '../src/domain/refusal.ts'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../src/domain/state.ts'
 import { errorCodes } from '../src/errors.ts'
+import { publishedPath, publishedText } from './openapi.ts'
 
 type Words = Readonly<Record<string, string>>
 
@@ -47,6 +48,7 @@ export function placeOf(part: string): RegExp {
 }
 
 if (process.argv[1] === import.meta.filename) {
+  writeFileSync(publishedPath, await publishedText())
   for (const { file, part, text } of generated) {
     const path = join(import.meta.dirname, '..', file)
     const before = readFileSync(path, 'utf8')

@@ -45,6 +45,15 @@ export async function firstAnswer<T>(
   return row === undefined ? undefined : (read(row, idempotency) as T)
 }
 
+/** Gives the first answer again, where there is one, before anything is looked at that has changed since. */
+export async function once<T>(
+  context: Parameters<typeof firstAnswer>[0],
+  asker: Asker,
+  work: () => Promise<T>,
+): Promise<T> {
+  return (await firstAnswer<T>(context, asker)) ?? work()
+}
+
 /** Does a piece of work and stores its answer, in one transaction; where it is done already, gives its answer again. */
 export async function onceIn<T>(
   { tx, now }: { readonly tx: Tx; readonly now: Date },

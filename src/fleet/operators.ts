@@ -5,6 +5,7 @@ import { PawlError } from '../errors.ts'
 import type { Queries, Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
 import {
+  findOperator,
   insertOperator,
   listOperators,
   lockOperators,
@@ -14,6 +15,8 @@ import {
 import type { OperatorRow, Role } from '../storage/tables.ts'
 import type { By } from './change.ts'
 import { parseGlob } from './glob.ts'
+import { onceIn } from './idempotency.ts'
+import { requireRevision } from './revision.ts'
 
 /** What each role may do. A route names one; admin may do everything. */
 export const roleGrants: Readonly<Record<Role, readonly Role[]>> = {
@@ -43,6 +46,8 @@ export interface OperatorView {
   readonly createdAt: string
   readonly expiresAt: string | null
   readonly revokedAt: string | null
+  /** 2 when it is revoked. */
+  readonly revision: number
   /** To the minute; null: never. */
   readonly lastUsedAt: string | null
   readonly lastUsedFrom: string | null
@@ -88,12 +93,15 @@ export async function issueOperator(
     revoked_at: null,
     scope: parseScope(asked),
   }
-  await context.storage.transaction(async (tx) => {
-    await insertOperator(tx, row)
-    const { id, name, role, expires_at: expiresAt, scope } = row
-    await note(tx, by, now, 'operator-created', { id, name, role, expiresAt, scope })
-  })
-  return { ...viewOf({ person: null, ...row, last_used_at: null, last_used_from: null }), token: token.text }
+  return context.storage.transaction((tx) =>
+    onceIn({ tx, now }, by, async () => {
+      await insertOperator(tx, row)
+      const { id, name, role, expires_at: expiresAt, scope } = row
+      await note(tx, by, now, 'operator-created', { id, name, role, expiresAt, scope })
+      const made = { person: null, ...row, last_used_at: null, last_used_from: null }
+      return { ...viewOf(made), token: token.text }
+    }),
+  )
 }
 
 /** Shows every operator token, the newest first; revoked and expired ones too: events name them. */
@@ -106,11 +114,8 @@ export async function revokeOperator(context: OperatorContext, by: By, id: strin
   return context.storage.transaction(async (tx) => {
     const rows = await lockOperators(tx, context.storage.dialect)
     const row = rows.find((other) => other.id === id)
-    if (row === undefined) {
-      throw new PawlError('not-found', `no operator token has the id ${quote(id)}`, {
-        hint: 'list them with pawl operator token list',
-      })
-    }
+    if (row === undefined) throw noSuchToken(id)
+    await requireRevision({ tx, by }, { kind: 'operator token', name: id }, revisionOf(row))
     if (row.revoked_at !== null) return viewOf(row)
     const now = context.clock()
     if (row.role === 'admin') refuseLast(rows, row)
@@ -119,6 +124,24 @@ export async function revokeOperator(context: OperatorContext, by: By, id: strin
     await note(tx, by, now, 'operator-revoked', { id, name: row.name, role: row.role })
     return viewOf(revoked)
   })
+}
+
+/** Shows an operator token; throws `not-found`. */
+export async function showOperator(db: Queries, id: string): Promise<OperatorView> {
+  const row = await findOperator(db, id)
+  if (row === undefined) throw noSuchToken(id)
+  return viewOf(row)
+}
+
+function noSuchToken(id: string): PawlError {
+  return new PawlError('not-found', `no operator token has the id ${quote(id)}`, {
+    hint: 'list them with pawl operator token list',
+  })
+}
+
+/** All that operators change of a token is that it is revoked. */
+function revisionOf({ revoked_at }: Pick<OperatorRow, 'revoked_at'>): number {
+  return revoked_at === null ? 1 : 2
 }
 
 /** Throws `forbidden` where a publisher's token is for other images. */
@@ -159,6 +182,7 @@ function viewOf(row: OperatorRow): OperatorView {
     createdAt: row.created_at,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
+    revision: revisionOf(row),
     lastUsedAt: row.last_used_at,
     lastUsedFrom: row.last_used_from,
     personal: row.person !== null,

@@ -101,8 +101,10 @@ export async function signImage(
   }
   const manifest = parseManifest(JSON.parse(row.manifest))
   const checked = await readSignature(context.storage.db, document, manifest, context.clock())
-  const added = await change(context, by, (change) => storeSignature(change, ref, checked))
-  return { ref: formatImageRef(ref), publisher: checked.publisher.name, added }
+  return change(context, by, async (change) => {
+    const added = await storeSignature(change, ref, checked)
+    return { ref: formatImageRef(ref), publisher: checked.publisher.name, added }
+  })
 }
 
 /** An image's signatures whole, the oldest first; those of revoked publishers too. */

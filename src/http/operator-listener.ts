@@ -12,20 +12,32 @@ import type { Logger } from 'pino'
 import type { BootContext } from '../boot/context.ts'
 import { quote } from '../domain/node.ts'
 import { PawlError } from '../errors.ts'
+import type { CheckpointSigner } from '../fleet/checkpoints.ts'
+import type { ClientCertificateIssuer } from '../fleet/operator-certificates.ts'
 import type { CodeSigningIssuer } from '../fleet/publishers.ts'
 import type { ArtifactStore } from '../images/artifacts.ts'
+import { answerConditions, withConditions } from './conditions.ts'
+import { addOpenApi } from './openapi.ts'
 import { operatorAuth } from './operator-auth.ts'
 import { asPawlError, problemOf } from './problem.ts'
 import { artifactRoutes } from './routes/artifacts.ts'
 import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
 import { channelRoutes, proposalRoutes, rolloutRoutes } from './routes/operator-channels.ts'
+import { chainRoutes, checkpointRoutes } from './routes/operator-checkpoints.ts'
+import { pendingRoutes } from './routes/operator-enrolment.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
+import { fleetRoutes } from './routes/operator-fleet.ts'
+import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
 import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
 import { imageRoutes } from './routes/operator-images.ts'
-import { nodeRoutes, pendingRoutes } from './routes/operator-nodes.ts'
+import { nodeRoutes } from './routes/operator-nodes.ts'
+import { openApiRoutes } from './routes/operator-openapi.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
 import { publisherRoutes } from './routes/operator-publishers.ts'
 import { operatorTokenRoutes } from './routes/operator-tokens.ts'
+import { webhookRoutes } from './routes/operator-webhooks.ts'
+import { signInRoutes } from './routes/sign-in.ts'
+import type { SignIn } from './sign-in/options.ts'
 import { sourceOf } from './source.ts'
 
 /** Limits of the operator listener. Seconds and bytes. */
@@ -50,6 +62,18 @@ export interface OperatorListenerOptions {
   readonly artifacts: ArtifactStore
   /** Makes code-signing certificates. */
   readonly issueCodeSigning: CodeSigningIssuer
+  /** Signs checkpoints of the event log. */
+  readonly checkpoints: CheckpointSigner
+  /** Makes client certificates; left out, none are issued. */
+  readonly issueClientCertificate?: ClientCertificateIssuer
+  /** Sign-in for people; left out where no provider is set up. */
+  readonly signIn?: SignIn
+}
+
+const noIssuer: ClientCertificateIssuer = async () => {
+  throw new PawlError('certificate-invalid', 'this server has no CA for client certificates', {
+    hint: 'run pawl init again, and restart it',
+  })
 }
 
 /** A connection that moves no byte for this long is over. */
@@ -71,25 +95,36 @@ export function buildOperatorListener(
   options: OperatorListenerOptions,
 ): FastifyInstance {
   const app = open(options)
-  const auth = operatorAuth(context)
+  const auth = withConditions(operatorAuth(context, options.signIn?.settings))
   const longTimeoutSeconds = options.limits.uploadTimeoutSeconds
-  const { artifacts, issueCodeSigning } = options
-  const parts = { context, auth, artifacts, issueCodeSigning, longTimeoutSeconds }
+  const { artifacts, issueCodeSigning, issueClientCertificate = noIssuer, checkpoints, log, signIn } = options
+  const issuers = { issueCodeSigning, issueClientCertificate }
+  const parts = { context, auth, artifacts, ...issuers, checkpoints, longTimeoutSeconds, log, signIn }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
   })
+  addOpenApi(app as unknown as FastifyInstance)
   app.addHook('onRequest', async (request, reply) => {
     reply.headers({ ...securityHeaders, 'x-request-id': request.id })
   })
   app.addHook('onRequest', (request, reply) => auth.check(request, reply))
+  answerConditions(app as unknown as FastifyInstance)
   app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
   app.addHook('onClose', () => auth.settled())
   app.setErrorHandler((error, request, reply) => answerError(options.log, error, request, reply))
   app.setNotFoundHandler(async (request) => {
     throw new PawlError('not-found', `there is nothing at ${request.method} ${quote(pathOf(request))}`)
   })
-  healthRoutes(app, parts)
+  // In a plugin, as all routes are: the document is read from those that come after it.
+  app.register((pages, _options, done) => {
+    healthRoutes(pages as unknown as OperatorApp, parts)
+    done()
+  })
+  app.register((pages, _options, done) => {
+    signInRoutes(pages as unknown as OperatorApp, parts)
+    done()
+  })
   app.register(apiRoutes(parts), { prefix: '/api/v1' })
   return app as unknown as FastifyInstance
 }
@@ -97,6 +132,7 @@ export function buildOperatorListener(
 function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
   return (app, _options, done) => {
     const api = app as unknown as OperatorApp // a child of ours
+    openApiRoutes(api)
     nodeRoutes(api, parts)
     pendingRoutes(api, parts)
     imageRoutes(api, parts)
@@ -104,11 +140,17 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     pruneRoutes(api, parts)
     publisherRoutes(api, parts)
     profileRoutes(api, parts)
+    fleetRoutes(api, parts)
     eventRoutes(api, parts)
+    checkpointRoutes(api, parts)
+    chainRoutes(api, parts)
     operatorTokenRoutes(api, parts)
+    identityRoutes(api, parts)
+    loginRoutes(api, parts)
     channelRoutes(api, parts)
     proposalRoutes(api, parts)
     rolloutRoutes(api, parts)
+    webhookRoutes(api, parts)
     api.register((uploads, _nested, ready) => {
       artifactRoutes(uploads as unknown as OperatorApp, parts)
       ready()

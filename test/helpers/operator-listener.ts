@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -8,7 +8,9 @@ import type { Test } from 'tap'
 import { createOperator, roleGrants } from '../../src/fleet/operators.ts'
 import { buildOperatorListener, type OperatorListenerOptions } from '../../src/http/operator-listener.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
+import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import type { Role } from '../../src/storage/tables.ts'
+import { checkConforms } from './conforms.ts'
 import { testIssuer } from './signing.ts'
 import { servedTemplates, type World, type WorldOptions } from './world.ts'
 
@@ -66,6 +68,7 @@ export async function listenOver(
   options: Partial<OperatorListenerOptions> = {},
 ): Promise<{ app: FastifyInstance; logged: string[] }> {
   const folder = mkdtempSync(join(tmpdir(), 'pawl-store-'))
+  mkdirSync(join(folder, 'pki'))
   const logged: string[] = []
   const into = new Writable({
     write: (chunk, _encoding, done) => {
@@ -79,6 +82,7 @@ export async function listenOver(
     limits,
     artifacts: await openArtifactStore(folder),
     issueCodeSigning: testIssuer,
+    checkpoints: openCheckpointSigner(folder),
     ...options,
   })
   t.teardown(async () => {
@@ -88,8 +92,8 @@ export async function listenOver(
   return { app, logged }
 }
 
-/** Sends a request with a token, or none. */
-export function send(
+/** Sends a request with a token, or none. What comes back is what the OpenAPI document says, or this throws. */
+export async function send(
   app: FastifyInstance,
   token: string | undefined,
   method: string,
@@ -98,10 +102,8 @@ export function send(
 ): Promise<LightMyRequestResponse> {
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
   const body = payload === undefined ? {} : { payload: payload as object }
-  return app.inject({
-    method: method as 'GET',
-    url: url.startsWith('/') ? url : `/api/v1/${url}`,
-    headers,
-    ...body,
-  } as InjectOptions)
+  const path = url.startsWith('/') ? url : `/api/v1/${url}`
+  const answer = await app.inject({ method: method as 'GET', url: path, headers, ...body } as InjectOptions)
+  checkConforms(app, method, path, answer)
+  return answer
 }

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyRequest } from 'fastify'
+import Type from 'typebox'
 import { type Digest, parseDigest } from '../../domain/digest.ts'
 import { PawlError } from '../../errors.ts'
 import { isRemoved, noteStored, refuseWhileRemoved } from '../../fleet/prune.ts'
@@ -53,11 +54,16 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.put(
     '/artifacts/sha256/:hex',
     {
-      ...publisher,
+      config: { role: 'publisher', problems: ['digest-mismatch', 'disk-full', 'store-unavailable'] },
       ...long(parts),
       schema: {
         ...op('artifacts', 'putArtifact', 'Uploads an artifact, or goes on with an upload that broke off.'),
         ...path,
+        description:
+          'Answers and errors say in Upload-Offset how much has come, and in Upload-Complete whether that is all.',
+        headers: uploadHeaders,
+        consumes: ['application/octet-stream'],
+        body: Type.Unknown(),
         response: { 200: artifactAnswer, 201: artifactAnswer, 202: partialArtifactAnswer },
       },
     },
@@ -82,6 +88,19 @@ export function artifactRoutes(app: OperatorApp, parts: OperatorParts): void {
     },
   )
 }
+
+/** The fields of draft-ietf-httpbis-resumable-upload; what they hold is read by `readUpload`. */
+const uploadHeaders = Type.Object({
+  'upload-offset': Type.Optional(
+    Type.String({ description: 'Where in the artifact this body begins; 0 when left out.' }),
+  ),
+  'upload-length': Type.Optional(Type.String({ description: 'How large the artifact becomes.' })),
+  'upload-complete': Type.Optional(
+    Type.String({
+      description: '?1 where the upload ends with this body, as when left out; ?0 where more comes.',
+    }),
+  ),
+})
 
 function progressFields(offset: number, complete: boolean): Record<string, string> {
   return { 'upload-offset': String(offset), 'upload-complete': complete ? '?1' : '?0' }

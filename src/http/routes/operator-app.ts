@@ -3,12 +3,16 @@ import { Socket } from 'node:net'
 import type {} from '@fastify/swagger' // the fields of a schema that only the OpenAPI document shows
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
+import type { Logger } from 'pino'
 import Type from 'typebox'
 import type { BootContext } from '../../boot/context.ts'
+import type { CheckpointSigner } from '../../fleet/checkpoints.ts'
+import type { ClientCertificateIssuer } from '../../fleet/operator-certificates.ts'
 import type { CodeSigningIssuer } from '../../fleet/publishers.ts'
 import type { ArtifactStore } from '../../images/artifacts.ts'
 import type { OperatorAuth } from '../operator-auth.ts'
 import { noBody, nothing, word } from '../schemas/answers.ts'
+import type { SignIn } from '../sign-in/options.ts'
 
 /** The operator listener while its routes are added: handlers take their types from the schemas. */
 export type OperatorApp = FastifyInstance<
@@ -25,6 +29,12 @@ export interface OperatorParts {
   readonly auth: OperatorAuth
   readonly artifacts: ArtifactStore
   readonly issueCodeSigning: CodeSigningIssuer
+  /** Signs checkpoints of the event log. */
+  readonly checkpoints: CheckpointSigner
+  readonly issueClientCertificate: ClientCertificateIssuer
+  readonly log: Logger
+  /** Left out where no provider is set up. */
+  readonly signIn?: SignIn | undefined
   /** For routes that move or read gigabytes. */
   readonly longTimeoutSeconds: number
 }
@@ -64,10 +74,10 @@ export const apiTags = {
   proposals: 'Changes that wait for a second person.',
   publishers: 'Who may sign images.',
   profiles: 'What a kind of node boots.',
+  fleet: 'Nodes, profiles and channels as files describe them.',
   webhooks: 'Events sent to receivers.',
   events: 'The record of everything that happened.',
   operators: 'Who may ask, and who is asking.',
-  webhooks: 'Where events are sent.',
   health: 'What monitors and tools ask.',
 } as const
 

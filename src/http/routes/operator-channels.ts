@@ -1,6 +1,7 @@
 import { type ChannelRef, parseChannelRef, parseVersionFor } from '../../domain/channel.ts'
 import { approveProposal, rejectProposal } from '../../fleet/approvals.ts'
 import { listChannels, move, protectChannel, showChannel } from '../../fleet/channels.ts'
+import { once } from '../../fleet/idempotency.ts'
 import { showProposal, showProposals } from '../../fleet/proposals.ts'
 import { listRollouts, showRollout } from '../../fleet/rollout-view.ts'
 import { abortRollout, pauseRollout, resumeRollout, startRollout } from '../../fleet/rollouts.ts'
@@ -28,7 +29,6 @@ import { bare, bodiless, long, type OperatorApp, type OperatorParts, op } from '
 const viewer = { config: { role: 'viewer' } } as const
 /** Publishers bring images out; operators must be able to take them back. */
 const mover = { config: { role: ['operator', 'publisher'] } } as const
-const admin = { config: { role: 'admin' } } as const
 
 /** Channels: a change that needs a second person is answered 202 with its proposal, one that is made 200. */
 export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
@@ -51,7 +51,7 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
   app.get(
     '/channels/:name/:channel',
     {
-      ...viewer,
+      config: { role: 'viewer', revised: true },
       schema: {
         ...op('channels', 'getChannel', 'Shows a channel with its moves.'),
         ...bare,
@@ -65,7 +65,7 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
   app.put(
     '/channels/:name/:channel',
     {
-      ...mover,
+      config: { ...mover.config, revised: true },
       schema: {
         ...op('channels', 'moveChannel', 'Points a channel at a version, or proposes that.'),
         params: channelPath,
@@ -84,7 +84,7 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
   app.post(
     '/channels/:name/:channel/rollback',
     {
-      ...mover,
+      config: { ...mover.config, revised: true, idempotent: true },
       schema: {
         ...op('channels', 'rollBackChannel', 'Points a channel at the version before.'),
         params: channelPath,
@@ -94,14 +94,16 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
     },
     async (request, reply) => {
       const why = request.body.why ?? null
-      const answer = await move(context, auth.byOf(request), refOf(request.params), { how: 'rollback', why })
+      const by = auth.byOf(request)
+      const ref = refOf(request.params)
+      const answer = await once(context, by, () => move(context, by, ref, { how: 'rollback', why }))
       return reply.code(answer.proposal === null ? 200 : 202).send(answer)
     },
   )
   app.put(
     '/channels/:name/:channel/rules',
     {
-      ...admin,
+      config: { role: 'admin', revised: true },
       schema: {
         ...op('channels', 'setChannelRules', 'Changes what a channel demands of its moves.'),
         params: channelPath,
@@ -147,7 +149,7 @@ export function proposalRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.post(
     '/proposals/:id/approve',
     {
-      ...mover,
+      config: { ...mover.config, problems: ['digest-mismatch', 'store-unavailable'] },
       ...long(parts),
       schema: {
         ...op('proposals', 'approveProposal', 'Approves a change that someone else proposed, and makes it.'),
@@ -201,7 +203,7 @@ export function rolloutRoutes(app: OperatorApp, { context, auth }: OperatorParts
   app.post(
     '/rollouts',
     {
-      ...mover,
+      config: { ...mover.config, idempotent: true },
       schema: {
         ...op('rollouts', 'startRollout', 'Starts a rollout, proposes one, or says what it would do.'),
         body: newRollout,
@@ -213,7 +215,10 @@ export function rolloutRoutes(app: OperatorApp, { context, auth }: OperatorParts
       const { channel, dryRun = false, ...asked } = request.body
       const ref = parseChannelRef(channel)
       const version = parseVersionFor(ref, asked.version)
-      const planned = await startRollout(context, auth.byOf(request), ref, { ...asked, version }, { dryRun })
+      const by = auth.byOf(request)
+      const planned = await once(context, by, () =>
+        startRollout(context, by, ref, { ...asked, version }, { dryRun }),
+      )
       return reply.code(dryRun ? 200 : planned.proposal === null ? 201 : 202).send(planned)
     },
   )

@@ -57,7 +57,7 @@ export function eventRoutes(app: OperatorApp, parts: OperatorParts): void {
 
 /** What monitors ask, outside the API and without a token: they learn no more than ok. */
 export function healthRoutes(app: OperatorApp, { context }: OperatorParts): void {
-  const schema = { response: { 200: Type.String() } }
+  const schema = { produces: ['text/plain'], response: { 200: Type.String() } }
   app.get(
     '/healthz',
     { ...anyone, schema: { ...op('health', 'getHealth', 'Says ok while the server runs.'), ...schema } },

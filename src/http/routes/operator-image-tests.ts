@@ -1,6 +1,8 @@
 import { Readable } from 'node:stream'
+import Type from 'typebox'
 import { parseDigest } from '../../domain/digest.ts'
 import { parseImageName, parseImageVersion } from '../../domain/image.ts'
+import { once } from '../../fleet/idempotency.ts'
 import { listImageTests, recordImageTest } from '../../fleet/image-tests.ts'
 import { prune } from '../../fleet/prune.ts'
 import type { OpenArtifact } from '../../images/artifacts.ts'
@@ -41,7 +43,7 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.post(
     '/images/:name/:version/tests',
     {
-      ...publisher,
+      config: { role: 'publisher', idempotent: true },
       schema: {
         ...op('images', 'recordImageTest', 'Records how a test boot of an image version went.'),
         params,
@@ -55,7 +57,9 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
         name: parseImageName(request.params.name),
         version: parseImageVersion(request.params.version),
       }
-      return reply.code(201).send(await recordImageTest(context, auth.byOf(request), ref, request.body))
+      const by = auth.byOf(request)
+      const recorded = await once(context, by, () => recordImageTest(context, by, ref, request.body))
+      return reply.code(201).send(recorded)
     },
   )
   app.get(
@@ -67,6 +71,8 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
         ...op('artifacts', 'getArtifact', 'Sends the bytes of an artifact.'),
         ...bare,
         params: artifactPath,
+        produces: ['application/octet-stream'],
+        response: { 200: Type.Unsafe<Readable>({ description: 'The bytes.' }) },
       },
     },
     async (request, reply) => {

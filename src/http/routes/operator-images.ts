@@ -1,5 +1,6 @@
 import Type from 'typebox'
 import { parseImageName, parseImageVersion } from '../../domain/image.ts'
+import { once } from '../../fleet/idempotency.ts'
 import { listImages, publishImage, rereadImage, showEvidence, showImage } from '../../fleet/images.ts'
 import { signImage } from '../../fleet/signatures.ts'
 import { noBody, nothing } from '../schemas/answers.ts'
@@ -16,7 +17,6 @@ import {
 import { bare, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
-const publisher = { config: { role: 'publisher' } } as const
 
 /** Images. A manifest is read by domain/image.ts, which says what is wrong with it better than a schema here could. */
 export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
@@ -53,7 +53,11 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.post(
     '/images',
     {
-      ...publisher,
+      config: {
+        role: 'publisher',
+        idempotent: true,
+        problems: ['digest-mismatch', 'signature-invalid', 'store-unavailable'],
+      },
       ...long(parts), // every byte is read back
       schema: {
         ...op('images', 'publishImage', 'Publishes an image version whose artifacts are uploaded.'),
@@ -63,7 +67,8 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
       },
     },
     async (request, reply) => {
-      const published = await publishImage(context, auth.byOf(request), artifacts, request.body)
+      const by = auth.byOf(request)
+      const published = await once(context, by, () => publishImage(context, by, artifacts, request.body))
       return reply.code(published.proposal !== null ? 202 : published.created ? 201 : 200).send(published)
     },
   )
@@ -83,7 +88,7 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.post(
     '/images/:name/:version/signatures',
     {
-      ...publisher,
+      config: { role: 'publisher', idempotent: true, problems: ['signature-invalid'] },
       schema: {
         ...op('images', 'signImage', 'Adds a signature to an image version.'),
         body: Type.Unknown(),
@@ -95,14 +100,15 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
     async (request, reply) => {
       const { params, body } = request
       const ref = { name: parseImageName(params.name), version: parseImageVersion(params.version) }
-      const signed = await signImage(context, auth.byOf(request), ref, body)
+      const by = auth.byOf(request)
+      const signed = await once(context, by, () => signImage(context, by, ref, body))
       return reply.code(signed.added ? 201 : 200).send(signed)
     },
   )
   app.post(
     '/images/:name/:version/reread',
     {
-      config: { role: ['operator', 'publisher'] },
+      config: { role: ['operator', 'publisher'], problems: ['digest-mismatch', 'store-unavailable'] },
       ...long(parts),
       schema: {
         ...op('images', 'rereadImage', 'Reads every byte of an image version back and compares its digests.'),

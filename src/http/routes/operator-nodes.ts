@@ -1,5 +1,5 @@
 import Type from 'typebox'
-import { approveMachine, listPending, rejectMachine } from '../../fleet/enrolment.ts'
+import { once } from '../../fleet/idempotency.ts'
 import { pageOfNodes, showNode } from '../../fleet/node-view.ts'
 import {
   addNode,
@@ -13,9 +13,8 @@ import {
 import { parseLabel, reinstall } from '../../fleet/reinstall.ts'
 import { issueSecret, revokeSecret } from '../../fleet/secrets.ts'
 import { timelineOf } from '../../fleet/timeline.ts'
-import { nothing, word } from '../schemas/answers.ts'
+import { nothing } from '../schemas/answers.ts'
 import { timelineAnswer, timelineQuery } from '../schemas/event.ts'
-import { approval, pendingAnswer } from '../schemas/fleet.ts'
 import {
   changedNodeAnswer,
   newNode,
@@ -31,10 +30,11 @@ import { bare, bodiless, named, type OperatorApp, type OperatorParts, op } from 
 
 const viewer = { config: { role: 'viewer' } } as const
 const operator = { config: { role: 'operator' } } as const
-const coded = Type.Object({ code: word })
+const changer = { config: { role: 'operator', revised: true } } as const
+const creator = { config: { role: 'operator', idempotent: true } } as const
 const noContent = { 204: Type.Null() }
 
-/** Nodes, their secrets, marks and timelines, and the machines that wait to become nodes. */
+/** Nodes, their secrets, marks and timelines. */
 export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
   const { db } = context.storage
   app.get(
@@ -56,7 +56,7 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   app.post(
     '/nodes',
     {
-      ...operator,
+      ...creator,
       schema: {
         ...op('nodes', 'addNode', 'Adds a node.'),
         body: newNode,
@@ -64,13 +64,16 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
         response: { 201: changedNodeAnswer },
       },
     },
-    async (request, reply) =>
-      reply.code(201).send(flat(await addNode(context, auth.byOf(request), request.body))),
+    async (request, reply) => {
+      const by = auth.byOf(request)
+      const added = await once(context, by, () => addNode(context, by, request.body))
+      return reply.code(201).send(flat(added))
+    },
   )
   app.get(
     '/nodes/:name',
     {
-      ...viewer,
+      config: { role: 'viewer', revised: true },
       schema: {
         ...op('nodes', 'getNode', 'Shows a node.'),
         ...bare,
@@ -83,7 +86,7 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   app.patch(
     '/nodes/:name',
     {
-      ...operator,
+      ...changer,
       schema: {
         ...op('nodes', 'changeNode', 'Changes what is given of a node, and nothing else.'),
         params: named,
@@ -97,7 +100,7 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   app.delete(
     '/nodes/:name',
     {
-      ...operator,
+      ...changer,
       schema: {
         ...op('nodes', 'removeNode', 'Removes a node; its tokens are spent, its downloads cut.'),
         ...bodiless,
@@ -118,7 +121,7 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
     app.post(
       `/nodes/:name/${verb}`,
       {
-        ...operator,
+        ...changer,
         schema: {
           ...op('nodes', `${verb}Node`, summary),
           ...bodiless,
@@ -132,7 +135,7 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   app.post(
     '/nodes/:name/secret',
     {
-      ...operator,
+      config: { role: 'operator', revised: true, idempotent: true, problems: ['render-failed'] },
       schema: {
         ...op('nodes', 'issueNodeSecret', 'Issues the enrolment secret of a node, shown once.'),
         ...bodiless,
@@ -140,12 +143,15 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
         response: { 200: secretAnswer },
       },
     },
-    (request) => issueSecret(context, auth.byOf(request), request.params.name),
+    (request) => {
+      const by = auth.byOf(request)
+      return once(context, by, () => issueSecret(context, by, request.params.name))
+    },
   )
   app.delete(
     '/nodes/:name/secret',
     {
-      ...operator,
+      ...changer,
       schema: {
         ...op('nodes', 'revokeNodeSecret', 'Takes the enrolment secret of a node back.'),
         ...bodiless,
@@ -187,58 +193,6 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
       },
     },
     (request) => reinstall(context, auth.byOf(request), request.body),
-  )
-}
-
-/** The machines that wait to become nodes. */
-export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
-  app.get(
-    '/pending',
-    {
-      ...viewer,
-      schema: {
-        ...op('enrolment', 'listPendingMachines', 'Lists the unknown machines that wait to become nodes.'),
-        ...bare,
-        response: { 200: pendingAnswer },
-      },
-    },
-    async () => ({
-      items: await listPending(context),
-      next: null,
-    }),
-  )
-  app.post(
-    '/pending/:code/approve',
-    {
-      ...operator,
-      schema: {
-        ...op('enrolment', 'approveMachine', 'Makes a waiting machine a node.'),
-        params: coded,
-        body: approval,
-        querystring: nothing,
-        response: { 201: changedNodeAnswer },
-      },
-    },
-    async (request, reply) => {
-      const approved = await approveMachine(context, auth.byOf(request), request.params.code, request.body)
-      return reply.code(201).send(flat(approved))
-    },
-  )
-  app.post(
-    '/pending/:code/reject',
-    {
-      ...operator,
-      schema: {
-        ...op('enrolment', 'rejectMachine', 'Turns a waiting machine away.'),
-        ...bodiless,
-        params: coded,
-        response: noContent,
-      },
-    },
-    async (request, reply) => {
-      await rejectMachine(context, auth.byOf(request), request.params.code)
-      return reply.code(204).send(null)
-    },
   )
 }
 

@@ -5,7 +5,6 @@ import { appliedProfileAnswer, profileAnswer, profilesAnswer } from '../schemas/
 import { bare, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
-const operator = { config: { role: 'operator' } } as const
 
 /** Profiles. What is sent is read by domain/profile.ts, which says what is wrong with it better than a schema here could. */
 export function profileRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
@@ -28,7 +27,7 @@ export function profileRoutes(app: OperatorApp, { context, auth }: OperatorParts
   app.get(
     '/profiles/:name',
     {
-      ...viewer,
+      config: { role: 'viewer', revised: true },
       schema: {
         ...op('profiles', 'getProfile', 'Shows a profile; its secret settings are ***.'),
         ...bare,
@@ -41,7 +40,7 @@ export function profileRoutes(app: OperatorApp, { context, auth }: OperatorParts
   app.put(
     '/profiles/:name',
     {
-      ...operator,
+      config: { role: 'operator', revised: 'create', problems: ['render-failed'] },
       schema: {
         ...op('profiles', 'applyProfile', 'Makes or changes a profile.'),
         params: named,

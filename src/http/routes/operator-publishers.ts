@@ -1,3 +1,4 @@
+import { once } from '../../fleet/idempotency.ts'
 import {
   issuePublisher,
   registerPublisher,
@@ -52,7 +53,7 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.post(
     '/publishers',
     {
-      config: { role: 'publisher' },
+      config: { role: 'publisher', idempotent: true, problems: ['signature-invalid'] },
       schema: {
         ...op('publishers', 'registerPublisher', 'Lets the holder of a certificate sign images.'),
         body: newPublisher,
@@ -61,14 +62,15 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
       },
     },
     async (request, reply) => {
-      const registered = await registerPublisher(context, auth.byOf(request), request.body)
+      const by = auth.byOf(request)
+      const registered = await once(context, by, () => registerPublisher(context, by, request.body))
       return reply.code(registered.proposal === null ? 201 : 202).send(registered)
     },
   )
   app.post(
     '/publishers/issue',
     {
-      ...admin,
+      config: { role: 'admin', idempotent: true, problems: ['signature-invalid', 'certificate-invalid'] },
       schema: {
         ...op(
           'publishers',
@@ -81,7 +83,8 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
       },
     },
     async (request, reply) => {
-      const made = await issuePublisher(context, auth.byOf(request), request.body, issueCodeSigning)
+      const by = auth.byOf(request)
+      const made = await once(context, by, () => issuePublisher(context, by, request.body, issueCodeSigning))
       return reply.code(201).send(made)
     },
   )

@@ -1,5 +1,6 @@
 import { PawlError } from '../../errors.ts'
-import { issueOperator, revokeOperator, showOperators } from '../../fleet/operators.ts'
+import { once } from '../../fleet/idempotency.ts'
+import { issueOperator, revokeOperator, showOperator, showOperators } from '../../fleet/operators.ts'
 import { nothing } from '../schemas/answers.ts'
 import {
   issuedOperatorAnswer,
@@ -33,7 +34,7 @@ export function operatorTokenRoutes(app: OperatorApp, { context, auth }: Operato
   app.post(
     '/operator-tokens',
     {
-      ...admin,
+      config: { role: 'admin', idempotent: true },
       schema: {
         ...op('operators', 'createOperatorToken', 'Makes an operator token; its secret is shown once.'),
         body: newOperator,
@@ -43,18 +44,29 @@ export function operatorTokenRoutes(app: OperatorApp, { context, auth }: Operato
     },
     async (request, reply) => {
       const { expiresAt, ...asked } = request.body
-      const issued = await issueOperator(
-        context,
-        { ...asked, expiresAt: expiresAt === undefined ? null : timeOf(expiresAt) },
-        auth.byOf(request),
-      )
+      const by = auth.byOf(request)
+      const wanted = { ...asked, expiresAt: expiresAt === undefined ? null : timeOf(expiresAt) }
+      const issued = await once(context, by, () => issueOperator(context, wanted, by))
       return reply.code(201).send(issued)
     },
+  )
+  app.get(
+    '/operator-tokens/:id',
+    {
+      config: { role: 'admin', revised: true },
+      schema: {
+        ...op('operators', 'getOperatorToken', 'Shows an operator token, without its secret.'),
+        ...bare,
+        params: operatorPath,
+        response: { 200: operatorAnswer },
+      },
+    },
+    (request) => showOperator(context.storage.db, request.params.id),
   )
   app.delete(
     '/operator-tokens/:id',
     {
-      ...admin,
+      config: { role: 'admin', revised: true },
       schema: {
         ...op('operators', 'revokeOperatorToken', 'Takes an operator token back, at once.'),
         ...bodiless,

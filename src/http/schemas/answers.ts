@@ -15,10 +15,15 @@ type Same<A, B> = [Frozen<A>] extends [Frozen<B>]
 
 /**
  * The schema of an answer that is a `View` of the fleet: compiles only where both describe the same shape, so that no
- * field is promised and not sent, or sent and not described.
+ * field is promised and not sent, or sent and not described. `title` is its name in the OpenAPI document.
  */
-export function answers<View>(): <S extends TSchema>(schema: S & Same<View, Static<S>>) => TUnsafe<View> {
-  return (schema) => Type.Unsafe<View>(schema)
+export function answers<View>(
+  title?: string,
+): <S extends TSchema>(schema: S & Same<View, Static<S>>) => TUnsafe<View> {
+  return (schema) => {
+    const answer = Type.Unsafe<View>(schema)
+    return title === undefined ? answer : Object.assign(answer, { title })
+  }
 }
 
 /** Text or null. */
@@ -48,4 +53,4 @@ export const limit = Type.Integer({ minimum: 1, maximum: 1000, default: 100 })
 export const nothing = Type.Object({}, { additionalProperties: false })
 
 /** Where a request may have a body of its own, but this one has none: null is what Fastify checks then. */
-export const noBody = Type.Union([Type.Null(), nothing])
+export const noBody = Type.Union([Type.Null(), nothing], { title: 'Nothing' })

@@ -13,15 +13,18 @@ const why = Type.Optional(Type.String({ maxLength: 500, pattern: '^[^\\p{Cc}]*$'
 const version = Type.String({ maxLength: 130 })
 
 /** Where to point a channel. */
-export const channelMove = Type.Object({ version, why }, { additionalProperties: false })
+export const channelMove = Type.Object(
+  { version, why },
+  { additionalProperties: false, title: 'ChannelMove' },
+)
 
 /** Why a channel is rolled back. */
-export const channelRollback = Type.Object({ why }, { additionalProperties: false })
+export const channelRollback = Type.Object({ why }, { additionalProperties: false, title: 'ChannelRollback' })
 
 /** What a channel demands of its moves; what is left out stays. */
 export const channelRules = Type.Object(
   { twoPerson: Type.Optional(Type.Boolean()), requireTest: Type.Optional(Type.Boolean()) },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'ChannelRules' },
 )
 
 const fields = {
@@ -36,15 +39,15 @@ const fields = {
 }
 
 /** A channel. */
-export const channelAnswer = answers<ChannelView>()(Type.Object(fields))
+export const channelAnswer = answers<ChannelView>('Channel')(Type.Object(fields))
 
 /** Every channel. */
-export const channelsAnswer = answers<Page<ChannelView, never>>()(
+export const channelsAnswer = answers<Page<ChannelView, never>>('Channels')(
   Type.Object({ items: Type.Array(channelAnswer), next: Type.Null() }),
 )
 
 /** A channel with its moves. */
-export const channelHistoryAnswer = answers<ChannelHistory>()(
+export const channelHistoryAnswer = answers<ChannelHistory>('ChannelHistory')(
   Type.Object({
     ...fields,
     moves: Type.Array(
@@ -62,7 +65,7 @@ export const channelHistoryAnswer = answers<ChannelHistory>()(
 )
 
 /** A change that waits, or has waited, for a second person. */
-export const proposalAnswer = answers<ProposalView>()(
+export const proposalAnswer = answers<ProposalView>('Proposal')(
   Type.Object({
     id: Type.String(),
     kind: oneOf(proposalKinds),
@@ -79,7 +82,7 @@ export const proposalAnswer = answers<ProposalView>()(
 )
 
 /** Proposals. */
-export const proposalsAnswer = answers<Page<ProposalView, never>>()(
+export const proposalsAnswer = answers<Page<ProposalView, never>>('Proposals')(
   Type.Object({ items: Type.Array(proposalAnswer), next: Type.Null() }),
 )
 
@@ -93,7 +96,7 @@ export const proposalQuery = Type.Object(
 export const identified = Type.Object({ id: word })
 
 /** A channel behind a change that was asked for. */
-export const changedChannelAnswer = answers<ChangedChannel>()(
+export const changedChannelAnswer = answers<ChangedChannel>('ChangedChannel')(
   Type.Object({
     ...fields,
     changed: Type.Boolean(),
@@ -115,7 +118,7 @@ export const newRollout = Type.Object(
     why,
     dryRun: Type.Optional(Type.Boolean()),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'NewRollout' },
 )
 
 const plan = Type.Object({
@@ -128,7 +131,7 @@ const plan = Type.Object({
 })
 
 /** A rollout. */
-export const rolloutAnswer = answers<RolloutView>()(
+export const rolloutAnswer = answers<RolloutView>('Rollout')(
   Type.Object({
     id: Type.String(),
     channel: Type.String(),
@@ -164,12 +167,12 @@ export const rolloutAnswer = answers<RolloutView>()(
 )
 
 /** Rollouts. */
-export const rolloutsAnswer = answers<Page<RolloutView, never>>()(
+export const rolloutsAnswer = answers<Page<RolloutView, never>>('Rollouts')(
   Type.Object({ items: Type.Array(rolloutAnswer), next: Type.Null() }),
 )
 
 /** What a rollout would do, or has begun to do. */
-export const plannedRolloutAnswer = answers<PlannedRollout>()(
+export const plannedRolloutAnswer = answers<PlannedRollout>('PlannedRollout')(
   Type.Object({
     channel: Type.String(),
     version: Type.String(),

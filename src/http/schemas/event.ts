@@ -1,5 +1,5 @@
 import Type from 'typebox'
-import { type EventKind, eventKinds } from '../../domain/event.ts'
+import { chainFaults, type EventKind, eventKinds } from '../../domain/event.ts'
 import type { EventView, VerificationView } from '../../fleet/event-view.ts'
 import type { Timeline, TimelineSession, TimelineStage } from '../../fleet/timeline.ts'
 import { answers, anyObject, limit, oneOf, type Page, textOrNull, word } from './answers.ts'
@@ -22,7 +22,7 @@ export const eventQuery = Type.Object(
   { additionalProperties: false },
 )
 
-const event = answers<EventView>()(
+const event = answers<EventView>('Event')(
   Type.Object({
     id: Type.Integer(),
     chain: Type.String(),
@@ -39,12 +39,12 @@ const event = answers<EventView>()(
 )
 
 /** A page of events. */
-export const eventsAnswer = answers<Page<EventView, number>>()(
+export const eventsAnswer = answers<Page<EventView, number>>('Events')(
   Type.Object({ items: Type.Array(event), next: Type.Union([Type.Integer(), Type.Null()]) }),
 )
 
 /** What a check of every chain found. */
-export const verificationAnswer = answers<VerificationView>()(
+export const verificationAnswer = answers<VerificationView>('Verification')(
   Type.Object({
     ok: Type.Boolean(),
     chains: Type.Integer(),
@@ -53,7 +53,7 @@ export const verificationAnswer = answers<VerificationView>()(
       Type.Object({
         chain: Type.String(),
         seq: Type.Integer(),
-        fault: oneOf(['missing', 'edited', 'out of order', 'cut off']),
+        fault: oneOf(chainFaults),
       }),
     ),
     note: Type.String(),
@@ -70,7 +70,7 @@ const via = Type.Object({
   gets: Type.Optional(oneOf(['new', 'before'])),
 })
 
-const timelineSession = answers<TimelineSession>()(
+const timelineSession = answers<TimelineSession>('TimelineSession')(
   Type.Object({
     id: Type.String(),
     sequence: sequenceName,
@@ -96,7 +96,7 @@ const timelineSession = answers<TimelineSession>()(
   }),
 )
 
-const timelineStage = answers<TimelineStage>()(
+const timelineStage = answers<TimelineStage>('TimelineStage')(
   Type.Object({
     stage: stageName,
     at: Type.String(),
@@ -107,7 +107,7 @@ const timelineStage = answers<TimelineStage>()(
 )
 
 /** A node's timeline. */
-export const timelineAnswer = answers<Timeline>()(
+export const timelineAnswer = answers<Timeline>('Timeline')(
   Type.Object({
     node: Type.String(),
     session: Type.Union([timelineSession, Type.Null()]),

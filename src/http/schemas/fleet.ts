@@ -2,34 +2,11 @@ import Type from 'typebox'
 import { digestPattern } from '../../domain/digest.ts'
 import type { Manifest } from '../../domain/image.ts'
 import type { ImageSignature } from '../../domain/signature.ts'
-import type { PendingMachine } from '../../fleet/enrolment.ts'
 import type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../../fleet/images.ts'
 import type { AppliedProfile, ProfileView } from '../../fleet/profiles.ts'
 import type { SignatureView, SignedImage, SignerView } from '../../fleet/signatures.ts'
 import { answers, anyObject, type Page, textOrNull, word } from './answers.ts'
 import { proposalAnswer } from './channel.ts'
-
-/** What an approved machine becomes. */
-export const approval = Type.Object(
-  { name: Type.String({ maxLength: 253 }), profile: Type.String({ maxLength: 63 }) },
-  { additionalProperties: false },
-)
-
-const pendingMachine = answers<PendingMachine>()(
-  Type.Object({
-    code: Type.String(),
-    facts: Type.Unsafe<PendingMachine['facts']>(Type.Record(Type.String(), Type.String())),
-    source: Type.String(),
-    firstSeenAt: Type.String(),
-    lastSeenAt: Type.String(),
-    expiresAt: Type.String(),
-  }),
-)
-
-/** The machines that wait; all of them, the list is bounded. */
-export const pendingAnswer = answers<Page<PendingMachine, never>>()(
-  Type.Object({ items: Type.Array(pendingMachine), next: Type.Null() }),
-)
 
 /** An artifact's path. */
 export const artifactPath = Type.Object({ hex: Type.String({ pattern: digestPattern }) })
@@ -53,10 +30,10 @@ const signerFields = {
   signedBy: Type.String(),
   revokedAt: textOrNull,
 }
-const signer = answers<SignerView>()(Type.Object(signerFields))
+const signer = answers<SignerView>('Signer')(Type.Object(signerFields))
 
 /** An image version. */
-export const imageAnswer = answers<ImageView>()(
+export const imageAnswer = answers<ImageView>('Image')(
   Type.Object({
     ref: Type.String(),
     digest: Type.String(),
@@ -72,12 +49,12 @@ export const imageAnswer = answers<ImageView>()(
 )
 
 /** Every image version. */
-export const imagesAnswer = answers<Page<ImageView, never>>()(
+export const imagesAnswer = answers<Page<ImageView, never>>('Images')(
   Type.Object({ items: Type.Array(imageAnswer), next: Type.Null() }),
 )
 
 /** An image version as published. */
-export const publishedAnswer = answers<PublishedImage>()(
+export const publishedAnswer = answers<PublishedImage>('PublishedImage')(
   Type.Object({
     ref: Type.String(),
     digest: Type.String(),
@@ -91,16 +68,16 @@ export const publishedAnswer = answers<PublishedImage>()(
 /** An image to publish: the manifest, and its signature where it is signed. */
 export const publication = Type.Object(
   { manifest: Type.Unknown(), signature: Type.Optional(Type.Unknown()) },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'Publication' },
 )
 
 /** An image version as signed. */
-export const signedAnswer = answers<SignedImage>()(
+export const signedAnswer = answers<SignedImage>('SignedImage')(
   Type.Object({ ref: Type.String(), publisher: Type.String(), added: Type.Boolean() }),
 )
 
 /** Everything by which an image can be checked anew: the manifest, byte for byte as it was signed, and its signatures. */
-export const signaturesAnswer = answers<ImageEvidence>()(
+export const signaturesAnswer = answers<ImageEvidence>('ImageEvidence')(
   Type.Object({
     ref: Type.String(),
     manifest: Type.String(),
@@ -113,7 +90,7 @@ export const signaturesAnswer = answers<ImageEvidence>()(
 )
 
 /** An image whose every byte was read back. */
-export const rereadAnswer = answers<RereadImage>()(
+export const rereadAnswer = answers<RereadImage>('RereadImage')(
   Type.Object({ ref: Type.String(), digest: Type.String(), bytes: Type.Integer() }),
 )
 
@@ -126,14 +103,14 @@ const profileFields = {
 }
 
 /** A profile. */
-export const profileAnswer = answers<ProfileView>()(Type.Object(profileFields))
+export const profileAnswer = answers<ProfileView>('Profile')(Type.Object(profileFields))
 
 /** Every profile. */
-export const profilesAnswer = answers<Page<ProfileView, never>>()(
+export const profilesAnswer = answers<Page<ProfileView, never>>('Profiles')(
   Type.Object({ items: Type.Array(profileAnswer), next: Type.Null() }),
 )
 
 /** A profile as applied. */
-export const appliedProfileAnswer = answers<AppliedProfile>()(
+export const appliedProfileAnswer = answers<AppliedProfile>('AppliedProfile')(
   Type.Object({ ...profileFields, warnings: Type.Array(Type.String()) }),
 )

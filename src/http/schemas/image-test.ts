@@ -25,10 +25,13 @@ const newDetail = Type.Object(
 )
 
 /** How a test boot went. */
-export const newImageTest = Type.Object({ passed: Type.Boolean(), detail: newDetail }, closed)
+export const newImageTest = Type.Object(
+  { passed: Type.Boolean(), detail: newDetail },
+  { ...closed, title: 'NewImageTest' },
+)
 
 /** A test boot. */
-export const imageTestAnswer = answers<ImageTestView>()(
+export const imageTestAnswer = answers<ImageTestView>('ImageTest')(
   Type.Object({
     id: Type.String(),
     passed: Type.Boolean(),
@@ -39,7 +42,7 @@ export const imageTestAnswer = answers<ImageTestView>()(
 )
 
 /** Test boots, the latest first. */
-export const imageTestsAnswer = answers<Page<ImageTestView, never>>()(
+export const imageTestsAnswer = answers<Page<ImageTestView, never>>('ImageTests')(
   Type.Object({ items: Type.Array(imageTestAnswer), next: Type.Null() }),
 )
 
@@ -51,11 +54,11 @@ export const pruneRequest = Type.Object(
     /** Without it, it is only said what would go. */
     apply: Type.Optional(Type.Boolean()),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'PruneRequest' },
 )
 
 /** What is removed, or would be. */
-export const pruneAnswer = answers<PrunePlan>()(
+export const pruneAnswer = answers<PrunePlan>('PrunePlan')(
   Type.Object({
     versions: Type.Array(Type.Object({ ref: Type.String(), createdAt: Type.String() })),
     artifacts: Type.Array(Type.Object({ digest: Type.String(), size: Type.Integer() })),

@@ -41,7 +41,7 @@ export const newNode = Type.Object(
     profile: Type.Optional(profile),
     labels: Type.Optional(Type.Record(Type.String(), label)),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'NewNode' },
 )
 
 /** What to change of a node: null clears, a label of null is removed. */
@@ -53,7 +53,7 @@ export const nodeChanges = Type.Object(
     profile: Type.Optional(Type.Union([profile, Type.Null()])),
     labels: Type.Optional(Type.Record(Type.String(), Type.Union([label, Type.Null()]))),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'NodeChanges' },
 )
 
 /** Which nodes to list. */
@@ -67,7 +67,7 @@ export const nodeQuery = Type.Object(
   { additionalProperties: false },
 )
 
-const sessionSummary = answers<SessionSummary>()(
+const sessionSummary = answers<SessionSummary>('SessionSummary')(
   Type.Object({
     id: Type.String(),
     state: sessionState,
@@ -101,20 +101,20 @@ const nodeFields = {
 }
 
 /** A node. */
-export const nodeAnswer = answers<NodeView>()(Type.Object(nodeFields))
+export const nodeAnswer = answers<NodeView>('Node')(Type.Object(nodeFields))
 
 /** A node behind a change, with what the operator should know. */
-export const changedNodeAnswer = answers<NodeView & { readonly warnings: readonly string[] }>()(
+export const changedNodeAnswer = answers<NodeView & { readonly warnings: readonly string[] }>('ChangedNode')(
   Type.Object({ ...nodeFields, warnings: Type.Array(Type.String()) }),
 )
 
 /** A page of nodes. */
-export const nodesAnswer = answers<Page<NodeView, string>>()(
+export const nodesAnswer = answers<Page<NodeView, string>>('Nodes')(
   Type.Object({ items: Type.Array(nodeAnswer), next: textOrNull }),
 )
 
 /** An enrolment secret, shown once. */
-export const secretAnswer = answers<IssuedSecret>()(
+export const secretAnswer = answers<IssuedSecret>('EnrolmentSecret')(
   Type.Object({ secret: Type.String(), siteScript: Type.String() }),
 )
 
@@ -127,10 +127,10 @@ export const reinstallRequest = Type.Object(
     cancel: Type.Optional(Type.Boolean()),
     dryRun: Type.Optional(Type.Boolean()),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'ReinstallRequest' },
 )
 
-const plannedNode = answers<PlannedNode>()(
+const plannedNode = answers<PlannedNode>('PlannedNode')(
   Type.Object({
     name: Type.String(),
     before: reinstallState,
@@ -140,6 +140,6 @@ const plannedNode = answers<PlannedNode>()(
 )
 
 /** What was done, or would be. */
-export const reinstallAnswer = answers<ReinstallPlan>()(
+export const reinstallAnswer = answers<ReinstallPlan>('ReinstallPlan')(
   Type.Object({ nodes: Type.Array(plannedNode), applied: Type.Boolean() }),
 )

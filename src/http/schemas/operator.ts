@@ -25,7 +25,7 @@ export const newOperator = Type.Object(
     ),
     scope: Type.Optional(Type.String({ maxLength: 63 })),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, title: 'NewOperator' },
 )
 
 const fields = {
@@ -36,21 +36,22 @@ const fields = {
   createdAt: Type.String(),
   expiresAt: textOrNull,
   revokedAt: textOrNull,
+  revision: Type.Integer(),
   lastUsedAt: textOrNull,
   lastUsedFrom: textOrNull,
   personal: Type.Boolean(),
 }
 
 /** An operator token, without its secret. */
-export const operatorAnswer = answers<OperatorView>()(Type.Object(fields))
+export const operatorAnswer = answers<OperatorView>('OperatorToken')(Type.Object(fields))
 
 /** Every operator token. */
-export const operatorsAnswer = answers<Page<OperatorView, never>>()(
+export const operatorsAnswer = answers<Page<OperatorView, never>>('OperatorTokens')(
   Type.Object({ items: Type.Array(operatorAnswer), next: Type.Null() }),
 )
 
 /** An operator token just made. */
-export const issuedOperatorAnswer = answers<IssuedOperator>()(
+export const issuedOperatorAnswer = answers<IssuedOperator>('IssuedOperatorToken')(
   Type.Object({ ...fields, token: Type.String() }),
 )
 

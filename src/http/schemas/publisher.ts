@@ -8,10 +8,16 @@ const name = Type.String({ pattern: publisherNamePattern })
 const pem = Type.String({ maxLength: 32 * 1024 })
 
 /** A publisher to register, with certificates of its own. */
-export const newPublisher = Type.Object({ name, certificates: pem }, { additionalProperties: false })
+export const newPublisher = Type.Object(
+  { name, certificates: pem },
+  { additionalProperties: false, title: 'NewPublisher' },
+)
 
 /** A publisher to make a certificate for. */
-export const publisherToIssue = Type.Object({ name, request: pem }, { additionalProperties: false })
+export const publisherToIssue = Type.Object(
+  { name, request: pem },
+  { additionalProperties: false, title: 'PublisherToIssue' },
+)
 
 /** A publisher's path. */
 export const publisherPath = Type.Object({ name })
@@ -29,10 +35,10 @@ const fields = {
 }
 
 /** A publisher. */
-export const publisherAnswer = answers<PublisherView>()(Type.Object(fields))
+export const publisherAnswer = answers<PublisherView>('Publisher')(Type.Object(fields))
 
 /** A publisher as registered, or as proposed. */
-export const registeredAnswer = answers<RegisteredPublisher>()(
+export const registeredAnswer = answers<RegisteredPublisher>('RegisteredPublisher')(
   Type.Unsafe<RegisteredPublisher>(
     Type.Object({
       publisher: Type.Union([publisherAnswer, Type.Null()]),
@@ -42,11 +48,11 @@ export const registeredAnswer = answers<RegisteredPublisher>()(
 )
 
 /** Every publisher. */
-export const publishersAnswer = answers<Page<PublisherView, never>>()(
+export const publishersAnswer = answers<Page<PublisherView, never>>('Publishers')(
   Type.Object({ items: Type.Array(publisherAnswer), next: Type.Null() }),
 )
 
 /** A publisher as revoked. */
-export const revokedPublisherAnswer = answers<RevokedPublisher>()(
+export const revokedPublisherAnswer = answers<RevokedPublisher>('RevokedPublisher')(
   Type.Object({ ...fields, onlySigned: Type.Array(Type.String()) }),
 )
