@@ -1,7 +1,8 @@
-import { rmSync } from 'node:fs'
+import { createReadStream, rmSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import closeWithGrace from 'close-with-grace'
+import manifest from '../package.json' with { type: 'json' }
 import type { Io, LocalCommands, SettingFlags } from './cli/io.ts'
 import { runCli } from './cli/main.ts'
 import { type Config, dataDirOf, loadConfig } from './config.ts'
@@ -48,9 +49,7 @@ const local: LocalCommands = {
 
   async server(flags) {
     const { startServer } = await import('./server.ts')
-    const dataDir = dataDirOf({ flags, env: io.env })
-    checkDataFolder(dataDir)
-    const config = configOf(flags, findSecretFile(settingsFile(dataDir)))
+    const config = configOnDisk(flags)
     const log = createLog(config.logLevel)
     const server = await startServer({
       config,
@@ -63,6 +62,64 @@ const local: LocalCommands = {
     process.stdout.write(`${JSON.stringify(server.ready)}\n`)
     await stopped(server.close, config, log)
   },
+
+  async backup(file, flags) {
+    const { makeBackup } = await import('./backup/make.ts')
+    const to = file === '-' ? process.stdout : file
+    return makeBackup({
+      ...upkeep(),
+      config: configOnDisk(flags),
+      withArtifacts: !flags.withoutArtifacts,
+      to,
+    })
+  },
+
+  async restore(file, flags) {
+    const { restoreBackup } = await import('./backup/restore.ts')
+    const from = file === '-' ? process.stdin : createReadStream(file)
+    const dataDir = dataDirOf({ flags, env: io.env })
+    return restoreBackup({ ...upkeep(), from, dataDir, configOf: (text) => configOf(flags, text) })
+  },
+
+  async downgrade(flags) {
+    const { downgrade } = await import('./backup/downgrade.ts')
+    const release = String(flags.to)
+    return downgrade({ ...upkeep(), config: configOnDisk(flags), release, apply: flags.yes === true })
+  },
+
+  async doctor(flags) {
+    const { examine } = await import('./doctor/examine.ts')
+    const dataDir = dataDirOf({ flags, env: io.env })
+    return examine({
+      ...upkeep(),
+      dataDir,
+      configOf: (text) => configOf(flags, text),
+      full: flags.full === true,
+      hostName: hostname(),
+      nodeVersion: process.versions.node,
+      templatesFolder,
+    })
+  },
+}
+
+/** What work on a data folder takes from the process. */
+function upkeep() {
+  return { version: manifest.version, now: io.now(), processId: process.pid, isAlive }
+}
+
+function isAlive(processId: number): boolean {
+  try {
+    return process.kill(processId, 0)
+  } catch (error) {
+    return (error as { code?: unknown }).code === 'EPERM' // another user's
+  }
+}
+
+/** The settings of a data folder that is there. */
+function configOnDisk(flags: SettingFlags): Config {
+  const dataDir = dataDirOf({ flags, env: io.env })
+  checkDataFolder(dataDir)
+  return configOf(flags, findSecretFile(settingsFile(dataDir)))
 }
 
 function configOf(flags: SettingFlags, fileText: string | undefined): Config {

@@ -23,7 +23,20 @@ export async function openArtifacts(config: Config, log: Logger): Promise<Artifa
     },
   }
   if (place.kind === 'folder') return openArtifactStore(place.path, options)
-  const shelf = await openS3Shelf({
+  const shelf = await openBucket(config, place)
+  await shelf.check().catch((error: unknown) => {
+    if (!isPawlError(error, 'store-unavailable')) throw error
+    log.warn({ err: error }, 'the object storage does not answer; it is asked again when it is needed')
+  })
+  return storeOver(shelf, await openSpool(join(config.dataDir, 'spool'), options))
+}
+
+/** Opens the object storage alone, without the folder where uploads arrive. */
+export function openBucket(
+  config: Config,
+  place: { readonly bucket: string; readonly prefix: string },
+): ReturnType<typeof openS3Shelf> {
+  return openS3Shelf({
     bucket: place.bucket,
     prefix: place.prefix,
     endpoint: config.s3Endpoint,
@@ -33,11 +46,6 @@ export async function openArtifacts(config: Config, log: Logger): Promise<Artifa
     credentials: readCredentials(config.s3CredentialsFile),
     ca: readCa(config.s3CaFile),
   })
-  await shelf.check().catch((error: unknown) => {
-    if (!isPawlError(error, 'store-unavailable')) throw error
-    log.warn({ err: error }, 'the object storage does not answer; it is asked again when it is needed')
-  })
-  return storeOver(shelf, await openSpool(join(config.dataDir, 'spool'), options))
 }
 
 /** The file in the form that AWS's own tools write; of several profiles the first counts. */

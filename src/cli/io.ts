@@ -1,4 +1,5 @@
 import type { Readable, Writable } from 'node:stream'
+import type { BackupResult, DoctorResult, DowngradeResult, RestoreResult } from './local-results.ts'
 
 /**
  * The command line is a client of the operator API: what it shows and changes goes through HTTPS, with a token, like any
@@ -42,6 +43,12 @@ export interface LocalCommands {
   init(flags: SettingFlags, io: Io): Promise<InitResult>
   /** Serves until it is told to stop; prints the ready line itself. */
   server(flags: SettingFlags, io: Io): Promise<void>
+  /** Writes a backup to a file, or to stdout for `-`. */
+  backup(file: string, flags: SettingFlags, io: Io): Promise<BackupResult>
+  /** Restores one from a file, or from stdin for `-`. */
+  restore(file: string, flags: SettingFlags, io: Io): Promise<RestoreResult>
+  downgrade(flags: SettingFlags, io: Io): Promise<DowngradeResult>
+  doctor(flags: SettingFlags, io: Io): Promise<DoctorResult>
   /** Starts a Pawl on loopback that emulated machines can reach. */
   scratch(): Promise<Scratch>
   /** The folder of the image recipes. */

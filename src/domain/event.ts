@@ -170,11 +170,22 @@ export function hashEvent(event: Omit<ChainedEvent, 'hash'>): string {
   return createHash('sha256').update(JSON.stringify(fields)).digest('hex')
 }
 
+/** What can be wrong with a chain; the last three are found against a checkpoint only. */
+export const chainFaults = [
+  'missing',
+  'edited',
+  'out of order',
+  'cut off',
+  'removed',
+  'trimmed too early',
+  'trimmed without a word',
+] as const
+
 /** What is wrong with a chain: the first event that does not fit, and how. */
 export interface ChainFault {
   readonly chain: string
   readonly seq: number
-  readonly fault: 'missing' | 'edited' | 'out of order' | 'cut off'
+  readonly fault: (typeof chainFaults)[number]
 }
 
 /** One place in a chain. */

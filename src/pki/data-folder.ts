@@ -52,8 +52,25 @@ export async function initData(request: InitRequest): Promise<{ created: string[
   return { created: created.map((path) => relative(dataDir, path) || '.') }
 }
 
-/** Throws unless `dataDir` is a folder of ours that nobody else can enter: it holds keys, the database and images. */
+/** Where a restore works; while it is there, the data folder is not whole. */
+export function restoringFolder(dataDir: string): string {
+  return join(dataDir, '.restoring')
+}
+
+/**
+ * Throws unless `dataDir` is a folder of ours that nobody else can enter, since it holds keys, the database and images, and
+ * that no restore has left half done.
+ */
 export function checkDataFolder(dataDir: string): void {
+  checkDataFolderMode(dataDir)
+  if (!existsSync(restoringFolder(dataDir))) return
+  throw new PawlError('conflict', `a restore into ${dataDir} was cut off, or is still running`, {
+    hint: 'run the same pawl restore again: it begins anew',
+  })
+}
+
+/** The first half of `checkDataFolder`: whose it is, and who can enter. */
+export function checkDataFolderMode(dataDir: string): void {
   const stat = statSync(dataDir, { throwIfNoEntry: false })
   if (stat === undefined) {
     throw new PawlError('not-found', `data folder ${dataDir} does not exist`, {

@@ -1,0 +1,45 @@
+import type { Command } from 'commander'
+import { settings } from '../../config-table.ts'
+import { answer, type Context } from '../context.ts'
+import { withExamples } from '../examples.ts'
+import { count } from '../format.ts'
+import type { SettingFlags } from '../io.ts'
+import type { DowngradeResult } from '../local-results.ts'
+import { addSettingFlag } from '../setting-flag.ts'
+
+/** Adds `pawl database downgrade`. */
+export function addDatabaseCommands(program: Command, context: Context): void {
+  const database = program.command('database').description('Look after the database.')
+  const command = database
+    .command('downgrade')
+    .description(
+      'Take the database back to an older release, so that its server can run on it again. Says what is lost, and does nothing until --yes; then makes a backup first. The server must be stopped.',
+    )
+    .requiredOption('--to <RELEASE>', 'the release to go back to, like 0.1.0')
+    .option('--yes', 'do it')
+  addSettingFlag(command, settings.database)
+  command.action(async (flags: SettingFlags) => {
+    const done = await context.local.downgrade({ ...context.flags(), ...flags }, context.io)
+    answer(context, done, () => show(context, done))
+  })
+  withExamples(command, [
+    'pawl database downgrade --to 0.1.0 --data DIR',
+    'pawl database downgrade --to 0.1.0 --data DIR --yes',
+  ])
+}
+
+function show(
+  { output }: Context,
+  { release, applied, backup, undone, rows, values }: DowngradeResult,
+): void {
+  if (undone.length === 0) {
+    output.line(`the database is as ${release} left it: nothing to do`)
+    return
+  }
+  output.line(`${applied ? 'taken back' : 'would be taken back'} to ${release}: ${undone.join(', ')}`)
+  for (const row of rows) output.line(`  lost: ${count(row.count, 'row')} of ${row.table}`)
+  for (const { table, column, count: many } of values)
+    output.line(`  lost: ${column} of ${count(many, 'row')} of ${table}`)
+  if (backup === null) output.note('nothing was changed; --yes does it')
+  else output.line(`everything as it was before: ${backup}`)
+}

@@ -1,0 +1,68 @@
+/** What the commands on a data folder itself answer; `main.ts` hands in who does the work. */
+
+/** What `pawl backup` wrote. */
+export interface BackupResult {
+  readonly createdAt: string
+  readonly bytes: number
+  readonly members: number
+  readonly rows: number
+  readonly artifacts: 'included' | 'left-out' | 'elsewhere'
+  readonly artifactCount: number
+  readonly damaged: readonly string[]
+  readonly missing: readonly string[]
+  readonly leftOut: readonly string[]
+}
+
+interface Credential {
+  readonly id: string
+  readonly name: string
+  readonly role: string
+  readonly createdAt: string
+}
+
+/** What `pawl restore` put in place, and what must be looked at. */
+export interface RestoreResult {
+  readonly dataDir: string
+  readonly database: string
+  readonly createdAt: string
+  readonly version: string
+  readonly rows: number
+  readonly artifacts: BackupResult['artifacts']
+  readonly artifactCount: number
+  readonly damaged: readonly string[]
+  readonly settingsDatabase?: string
+  readonly sessions: number
+  readonly paused: number
+  readonly rules: number
+  readonly operators: readonly Credential[]
+  readonly certificates: readonly Credential[]
+  readonly marked: readonly string[]
+}
+
+/** What `pawl database downgrade` took back, or would. */
+export interface DowngradeResult {
+  readonly release: string
+  readonly applied: boolean
+  readonly backup: string | null
+  readonly undone: readonly string[]
+  readonly rows: readonly { readonly table: string; readonly count: number }[]
+  readonly values: readonly { readonly table: string; readonly column: string; readonly count: number }[]
+}
+
+/** How one thing is that `pawl doctor` looked at. */
+export interface Finding {
+  readonly check: string
+  readonly level: 'ok' | 'warn' | 'fail'
+  /** What was found, in words. */
+  readonly found: string
+  /** What to do; none where all is well. */
+  readonly advice?: string
+}
+
+/** All that `pawl doctor` found. */
+export interface DoctorResult {
+  readonly version: string
+  readonly dataDir: string
+  readonly ok: boolean
+  readonly findings: readonly Finding[]
+}

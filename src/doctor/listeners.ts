@@ -1,0 +1,176 @@
+import { X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
+import { request } from 'node:https'
+import { connect as connectTcp } from 'node:net'
+import { join } from 'node:path'
+import { type ConnectionOptions, connect, type DetailedPeerCertificate } from 'node:tls'
+import { authorityFiles } from '../pki/authority.ts'
+import { findPublicFile, findSecretFile } from '../pki/key-file.ts'
+import { type Finding, fail, ok, type Subject, warn } from './finding.ts'
+
+const patience = 4000
+
+/** What a UEFI's HTTPS Boot offers: TLS 1.2, RSA for everything. */
+const asFirmware: ConnectionOptions = {
+  maxVersion: 'TLSv1.2',
+  ciphers: 'AES256-GCM-SHA384:AES128-GCM-SHA256',
+}
+
+/** Asks the running server as boot firmware and as an operator would. */
+export async function listeners(subject: Subject): Promise<Finding[]> {
+  const { announced, isAlive, dataDir } = subject
+  const start = `start it with pawl server --data ${dataDir}, or systemctl start pawl`
+  if (announced === undefined) return [warn('server', 'has never run on this data folder', start)]
+  const url = new URL(announced.boot)
+  if (!(await answers(url))) {
+    if (isAlive(announced.pid)) {
+      return [
+        fail(
+          'server',
+          `process ${announced.pid} is there, and nothing answers at ${announced.boot}`,
+          'look at its log; if that process is another program, start the server',
+        ),
+      ]
+    }
+    return [warn('server', 'does not run', start)]
+  }
+  const older = announced.version !== undefined && announced.version !== subject.version
+  return [
+    older
+      ? warn('server', `runs version ${announced.version}, and this is ${subject.version}`, 'restart it')
+      : ok('server', `runs as process ${announced.pid}, version ${announced.version ?? 'unknown'}`),
+    await bootListener(subject, url),
+    ...(await operatorListener(subject, new URL(announced.operator))),
+  ]
+}
+
+async function answers(url: URL): Promise<boolean> {
+  const socket = connectTcp({ host: hostOf(url), port: Number(url.port) })
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(patience) })
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+async function bootListener(subject: Subject, url: URL): Promise<Finding> {
+  const check = 'boot listener'
+  const sent = await handshake(url, asFirmware).catch((error: unknown) => error)
+  if (!Array.isArray(sent)) {
+    return fail(
+      check,
+      `refuses old boot firmware (TLS 1.2 with RSA suites): ${wordsOf(sent)}`,
+      'is something else in front of it, or on its port? Firmware needs RSA suites',
+    )
+  }
+  const chain = sent as X509Certificate[]
+  const [leaf] = chain
+  const root = new X509Certificate(findPublicFile(join(subject.dataDir, 'ca.crt')) ?? '')
+  if (leaf === undefined || !isOnDisk(subject, 'boot', leaf)) {
+    return fail(
+      check,
+      'answers with another certificate than pki/boot.pem',
+      'restart the server; is another server on this port?',
+    )
+  }
+  if (!chain.some(({ fingerprint256 }) => fingerprint256 === root.fingerprint256)) {
+    return fail(
+      check,
+      'does not send the root',
+      'iPXE that knows only a fingerprint needs it: is a proxy in front of it?',
+    )
+  }
+  return ok(check, `${url.origin} answers old firmware, with leaf and root`)
+}
+
+async function operatorListener(subject: Subject, url: URL): Promise<Finding[]> {
+  const check = 'operator listener'
+  const ca = findPublicFile(join(subject.dataDir, 'ca.crt'))
+  const sent = await handshake(url, {
+    minVersion: 'TLSv1.3',
+    ...(ca === undefined ? {} : { ca }),
+    rejectUnauthorized: true,
+  }).catch((error: unknown) => error)
+  if (!Array.isArray(sent)) {
+    return [
+      fail(
+        check,
+        `does not speak TLS 1.3 by our CA: ${wordsOf(sent)}`,
+        'restart the server; is another server on this port?',
+      ),
+    ]
+  }
+  const { status, date } = await ask(url, ca).catch(() => ({ status: 0, date: undefined }))
+  if (status !== 200) {
+    return [
+      fail(
+        check,
+        status === 0 ? 'does not answer' : `is not ready (${status})`,
+        'look at the log: the database does not answer',
+      ),
+    ]
+  }
+  const off = date === undefined ? 0 : Math.abs(Date.parse(date) - subject.now.getTime())
+  return [
+    ok(check, `${url.origin} is ready`),
+    ...(off > 60_000
+      ? [
+          fail(
+            'clock',
+            `the server's is ${Math.round(off / 1000)} s off ours`,
+            'set the clock of both by NTP',
+          ),
+        ]
+      : []),
+  ]
+}
+
+function isOnDisk(subject: Subject, kind: string, leaf: X509Certificate): boolean {
+  const text = findSecretFile(join(authorityFiles(subject.dataDir).folder, `${kind}.pem`)) ?? ''
+  const begin = text.indexOf('-----BEGIN CERTIFICATE-----')
+  return begin >= 0 && new X509Certificate(text.slice(begin)).fingerprint256 === leaf.fingerprint256
+}
+
+/** The certificates that a listener sends, the leaf first. */
+async function handshake(url: URL, options: ConnectionOptions): Promise<X509Certificate[]> {
+  const socket = connect({ host: hostOf(url), port: Number(url.port), rejectUnauthorized: false, ...options })
+  try {
+    await once(socket, 'secureConnect', { signal: AbortSignal.timeout(patience) })
+    const chain: X509Certificate[] = []
+    let one: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true)
+    while (one?.raw !== undefined && !chain.some(({ raw }) => raw.equals(one?.raw ?? Buffer.alloc(0)))) {
+      chain.push(new X509Certificate(one.raw))
+      one = one.issuerCertificate
+    }
+    return chain
+  } finally {
+    socket.destroy()
+  }
+}
+
+function ask(url: URL, ca: string | undefined): Promise<{ status: number; date: string | undefined }> {
+  return new Promise((resolve, reject) => {
+    const asked = request(
+      new URL('/readyz', url),
+      { agent: false, timeout: patience, ...(ca === undefined ? {} : { ca }) },
+      (response) => {
+        response.resume()
+        resolve({ status: response.statusCode ?? 0, date: response.headers.date })
+      },
+    )
+    asked.on('timeout', () => asked.destroy(new Error('no answer')))
+    asked.on('error', reject)
+    asked.end()
+  })
+}
+
+function hostOf(url: URL): string {
+  return url.hostname.replace(/^\[|\]$/g, '')
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message.replace(/^[0-9A-F]+:/, '').slice(0, 200) : String(error)
+}
