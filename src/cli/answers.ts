@@ -1,7 +1,15 @@
 /** The answers of the operator API, by type only: the server describes them once, and nothing of it is loaded here. */
+
+export type { RefusedFactsView } from '../fleet/accept-facts.ts'
+export type { AutoApprovalView, MadeAutoApproval, RuleSerial } from '../fleet/auto-approvals.ts'
 export type { ChangedChannel, ChannelHistory, ChannelView } from '../fleet/channels.ts'
+export type {
+  CheckpointKeySet,
+  CheckpointView,
+  CheckpointWithPlaces,
+} from '../fleet/checkpoints.ts'
 export type { PendingMachine } from '../fleet/enrolment.ts'
-export type { EventView, VerificationView } from '../fleet/event-view.ts'
+export type { ChainedPage, EventView, PositionsView, VerificationView } from '../fleet/event-view.ts'
 export type { ImageTestView } from '../fleet/image-tests.ts'
 export type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../fleet/images.ts'
 export type { NodeView } from '../fleet/node-view.ts'
@@ -16,7 +24,10 @@ export type { PlannedRollout } from '../fleet/rollouts.ts'
 export type { IssuedSecret } from '../fleet/secrets.ts'
 export type { SignatureView, SignedImage, SignerView } from '../fleet/signatures.ts'
 export type { Timeline } from '../fleet/timeline.ts'
+export type { WebhookDeliveryView, WebhookView } from '../fleet/webhook-view.ts'
+export type { IssuedWebhook } from '../fleet/webhooks.ts'
 export type { Page } from '../http/schemas/answers.ts'
+export type { PingAnswer } from '../webhooks/ping.ts'
 
 import type { NodeView } from '../fleet/node-view.ts'
 

@@ -53,6 +53,18 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'images-pruned': (detail) => `${count(Number(detail.count), 'image version')} removed`,
   'image-tested': (detail) =>
     `${text(detail.image)} ${detail.passed === true ? 'passed' : 'failed'} its test`,
+  'webhook-created': (detail) => `webhook ${text(detail.webhook)} was made${toUrl(detail.after)}`,
+  'webhook-changed': (detail) => `webhook ${text(detail.webhook)} was changed${toUrl(detail.after)}`,
+  'webhook-removed': (detail) => `webhook ${text(detail.webhook)} was removed`,
+  'webhook-enabled': (detail) =>
+    `webhook ${text(detail.webhook)} sends again${detail.fromNow === true ? ', from now on' : ''}`,
+  'webhook-disabled': (detail) =>
+    `webhook ${text(detail.webhook)} sends nothing more${detail.cause === 'gone' ? ': its receiver answered 410 Gone' : ''}`,
+  'webhook-secret-rotated': (detail) => `webhook ${text(detail.webhook)} signs with a new secret`,
+  'webhook-failing': (detail) =>
+    `the receiver of webhook ${text(detail.webhook)} did not take an event: ${text(detail.result)}`,
+  'webhook-redelivered': (detail) =>
+    `deliveries of webhook ${text(detail.webhook)} are sent again: ${text(detail.count)}`,
   'image-published': (detail) => `image ${text(detail.image)}`,
   'image-signed': (detail) => `publisher ${text(detail.publisher)} signed image ${text(detail.image)}`,
   'publisher-registered': (detail) =>
@@ -75,12 +87,18 @@ export const problemKinds: ReadonlySet<string> = new Set([
   'facts-changed',
   'node-held',
   'asked-while-held',
+  'webhook-failing',
 ])
 
 /** An event in words, with where it came from or who did it. */
 export function describeEvent(event: EventView): string {
   const said = Object.hasOwn(words, event.kind) ? words[event.kind]?.(event.detail) : undefined
   return `${said ?? meaningOf(event)}${origin(event)}`
+}
+
+function toUrl(settings: unknown): string {
+  const { url } = (settings ?? {}) as { readonly url?: unknown }
+  return url === undefined ? '' : `, to ${text(url)}`
 }
 
 function because(why: unknown): string {

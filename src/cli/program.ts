@@ -1,5 +1,8 @@
 import { Command, type Option } from 'commander'
+import { addBackupCommands } from './commands/backup.ts'
 import { addChannelCommands } from './commands/channel.ts'
+import { addDatabaseCommands } from './commands/database.ts'
+import { addDoctorCommand } from './commands/doctor.ts'
 import { addEventCommands } from './commands/event.ts'
 import { addImageCommands } from './commands/image.ts'
 import { addInitCommand } from './commands/init.ts'
@@ -10,6 +13,7 @@ import { addProposalCommands } from './commands/proposal.ts'
 import { addPublisherCommands } from './commands/publisher.ts'
 import { addRolloutCommands } from './commands/rollout.ts'
 import { addServerCommand } from './commands/server.ts'
+import { addWebhookCommands } from './commands/webhook.ts'
 import type { Context } from './context.ts'
 import { withExamples } from './examples.ts'
 import type { Io } from './io.ts'
@@ -42,6 +46,9 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   const context = contextOf(program)
   addInitCommand(program, context)
   addServerCommand(program, context)
+  addBackupCommands(program, context)
+  addDoctorCommand(program, context)
+  addDatabaseCommands(program, context)
   addNodeCommands(program, context)
   addImageCommands(program, context)
   addPublisherCommands(program, context)
@@ -50,6 +57,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addChannelCommands(program, context)
   addRolloutCommands(program, context)
   addProposalCommands(program, context)
+  addWebhookCommands(program, context)
   addOperatorCommands(program, context)
   withExamples(program, [
     'pawl init --data ./pawl-data',

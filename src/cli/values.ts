@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from 'commander'
 import { parseNodeName } from '../domain/node.ts'
+import { parseWebhookName } from '../domain/webhook.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 
 /** Collects a flag that may be given more than once. */
@@ -23,6 +24,11 @@ export function argument<T>(text: string, parse: (text: string) => T): T {
 /** A node's path in the API. */
 export function nodePath(name: string): string {
   return `/nodes/${argument(name, parseNodeName)}`
+}
+
+/** A webhook's path in the API. */
+export function webhookPath(name: string): string {
+  return `/webhooks/${argument(name, parseWebhookName)}`
 }
 
 /** Reads `KEY=VALUE` pairs; an empty value is null where `allowEmpty` says what that means. */

@@ -24,6 +24,7 @@ import { artifactRoutes } from './routes/artifacts.ts'
 import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
 import { channelRoutes, proposalRoutes, rolloutRoutes } from './routes/operator-channels.ts'
 import { chainRoutes, checkpointRoutes } from './routes/operator-checkpoints.ts'
+import { autoApprovalRoutes, factRoutes } from './routes/operator-auto-approvals.ts'
 import { pendingRoutes } from './routes/operator-enrolment.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
 import { fleetRoutes } from './routes/operator-fleet.ts'
@@ -135,6 +136,8 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     openApiRoutes(api)
     nodeRoutes(api, parts)
     pendingRoutes(api, parts)
+    autoApprovalRoutes(api, parts)
+    factRoutes(api, parts)
     imageRoutes(api, parts)
     imageTestRoutes(api, parts)
     pruneRoutes(api, parts)

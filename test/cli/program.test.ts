@@ -30,6 +30,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
     [
       'init',
       'server',
+      ...['backup', 'restore', 'doctor', 'database downgrade'],
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
       ...['reinstall', 'secret', 'timeline', 'pending', 'approve', 'reject'].map((name) => `node ${name}`),
       ...['publish', 'sign', 'verify', 'export', 'list', 'show', 'test', 'prune'].map(
@@ -41,6 +42,8 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['set', 'rollback', 'list', 'history', 'protect'].map((name) => `channel ${name}`),
       ...['start', 'status', 'list', 'pause', 'resume', 'abort'].map((name) => `rollout ${name}`),
       ...['list', 'show', 'approve', 'reject'].map((name) => `proposal ${name}`),
+      ...['create', 'set', 'list', 'show', 'remove', 'enable', 'disable'].map((name) => `webhook ${name}`),
+      ...['test', 'rotate-secret', 'deliveries', 'redeliver'].map((name) => `webhook ${name}`),
       ...['create', 'list', 'revoke'].map((name) => `operator token ${name}`),
     ],
   )
@@ -70,6 +73,10 @@ const unused = {
   init: () => Promise.reject(new Error('not asked')),
   server: () => Promise.reject(new Error('not asked')),
   scratch: () => Promise.reject(new Error('not asked')),
+  backup: () => Promise.reject(new Error('not asked')),
+  restore: () => Promise.reject(new Error('not asked')),
+  downgrade: () => Promise.reject(new Error('not asked')),
+  doctor: () => Promise.reject(new Error('not asked')),
 }
 
 await t.test('a reader that goes away ends the output, not the command', async (t) => {

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { enrol } from '../../src/boot/enrol.ts'
+import { fanOut } from '../../src/webhooks/fan-out.ts'
 import { demoProfile, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
 import { askStage1, boot, facts, machineOf, report, type Until } from '../helpers/machine.ts'
 import { forEachDatabase } from '../helpers/world.ts'
@@ -84,6 +85,21 @@ function actionsOf(installation: Installation, learnt: Scenario['learnt']): Scen
         .set({ actor: 'operator:nobody' })
         .where('chain', '=', where.chain)
         .where('seq', '=', where.seq)
+        .execute()
+    },
+    'a delivery is made, and becomes': async (state) => {
+      await fanOut(world.context)
+      const [one] = await db
+        .selectFrom('webhook_deliveries')
+        .selectAll()
+        .where('result', 'is', null)
+        .execute()
+      learnt.set('$DELIVERY', one?.id ?? '')
+      const ended = state === 'waiting' ? {} : { next_at: null, ended_at: world.clock.now().toISOString() }
+      await db
+        .updateTable('webhook_deliveries')
+        .set({ state: state as 'dead', tries: 11, result: state === 'dead' ? '502' : '204', ...ended })
+        .where('id', '=', one?.id ?? '')
         .execute()
     },
     'seconds pass:': async (seconds) => world.clock.advance(Number(seconds)),
