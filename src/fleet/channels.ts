@@ -162,7 +162,7 @@ export async function protectIn(change: Change, ref: ChannelRef, rules: ChannelR
     before: rulesOf(row),
     after: rulesOf(after),
   })
-  return viewOf(tx, after)
+  return viewOf(tx, (await findChannel(tx, ref)) ?? after)
 }
 
 /** Finds a channel, made where there is none, and keeps it from changing; throws `precondition-failed`. */

@@ -80,12 +80,11 @@ export async function requireRevision(
   }
   if (current === undefined) throw failed(`${who} does not exist`, 'make it without If-Match')
   if (precondition.at === 'any' || precondition.at.includes(current)) return
-  const given = Math.max(...precondition.at)
-  const changes = await changesSince(tx, thing, current - given)
-  throw failed(
-    `${who} is at revision ${current}, not ${precondition.at.join(' or ')}${changes === '' ? '' : `: ${changes}`}`,
-    'look at it as it is now, and decide again',
-  )
+  const hint = 'look at it as it is now, and decide again'
+  const now = `${who} is at revision ${current}`
+  if (precondition.at.length === 0) throw failed(`${now}; the tag given is none of its own`, hint)
+  const changes = await changesSince(tx, thing, current - Math.max(...precondition.at))
+  throw failed(`${now}, not ${precondition.at.join(' or ')}${changes === '' ? '' : `: ${changes}`}`, hint)
 }
 
 function failed(message: string, hint: string): PawlError {
@@ -99,9 +98,8 @@ async function changesSince(db: Queries, thing: Revised, revisions: number): Pro
   const { kinds, field } = records[thing.kind]
   const about = field === undefined ? { node: thing.name } : { field, value: thing.name }
   const rows = await listLastEvents(db, { kinds, ...about, limit: Math.min(revisions, maxTold) })
-  const told = rows.map(tell)
-  if (revisions > rows.length && rows.length === maxTold) told.unshift(`${revisions - maxTold} changes, then`)
-  return told.join('; ')
+  const untold = rows.length === maxTold && revisions > maxTold ? `after ${revisions - maxTold} others, ` : ''
+  return untold + rows.map(tell).join('; ')
 }
 
 /** One change as a person reads it: `operator:ann changed profile "a" to "b" at 2026-11-21T12:00:00.000Z`. */

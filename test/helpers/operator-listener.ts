@@ -99,8 +99,9 @@ export async function send(
   method: string,
   url: string,
   payload?: unknown,
+  more: Readonly<Record<string, string>> = {},
 ): Promise<LightMyRequestResponse> {
-  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
+  const headers = { ...more, ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) }
   const body = payload === undefined ? {} : { payload: payload as object }
   const path = url.startsWith('/') ? url : `/api/v1/${url}`
   const answer = await app.inject({ method: method as 'GET', url: path, headers, ...body } as InjectOptions)
