@@ -14,22 +14,28 @@ import {
 import { allNodes, nodesWithLiveSession } from '../storage/node-batch.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { type By, type Change, change } from './change.ts'
-import { applyChannels, removeChannelIn } from './fleet-channels.ts'
+import { applyChannels } from './fleet-channels.ts'
 import { withAuthors } from './fleet-drift.ts'
-import { type NodePlan, planNodes, writeNodes } from './fleet-nodes.ts'
+import { removeNodes, writeNodes } from './fleet-node-writes.ts'
+import { type NodePlan, planNodes } from './fleet-nodes.ts'
 import {
   emptyPlan,
   type FleetPlan,
   type FleetRequest,
-  faulted,
   type KindPlan,
   keyOf,
   planDigest,
   type Records,
 } from './fleet-plan.ts'
-import { applyProfiles, removeProfileIn, sourcesInUse } from './fleet-profiles.ts'
-import { settingsOf, shown } from './node-settings.ts'
-import { removeNodeIn } from './nodes.ts'
+import { applyProfiles } from './fleet-profiles.ts'
+import {
+  countLeft,
+  type Gone,
+  goneFrom,
+  noteRemovedNodes,
+  planLastRemovals,
+  removeRest,
+} from './fleet-prune.ts'
 
 /**
  * Applies fleet files, or with `dryRun` says what that would do. All of it is one transaction: the plan is made from what
@@ -72,7 +78,8 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   const { nodes, existing } = await planNodesOf(change, request, records, gone)
   const leaving = existing.filter((node) => request.prune === true && gone.node.includes(node.name))
   const removals = emptyPlan()
-  await noteRemovedNodes(change, removals, leaving)
+  const live = leaving.length === 0 ? new Set<string>() : await nodesWithLiveSession(tx)
+  noteRemovedNodes(removals, leaving, live)
   const parts = [profiles, channels, nodes, removals]
   const last = await planLastRemovals(change, request, gone, nodes, leaving)
   const plan = await planOf(change, request, [...parts, last], profiles.based, {
@@ -83,28 +90,12 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   })
   if (request.dryRun === true) return plan
   checkMayDo(request, plan)
-  for (const { name } of leaving) await removeNodeIn(change, name)
+  await removeNodes(change, leaving, live)
   await writeNodes(change, nodes)
   await removeRest(change, gone, request)
   const written = await writeRecords(change, request, gone, [...parts, last])
   if (plan.changes.length + plan.counts.adopted + written > 0) await finish(change, set.name, request, plan)
   return { ...plan, applied: true }
-}
-
-/** What the set holds and the files do not name. */
-type Gone = Readonly<Record<FleetKind, readonly string[]>>
-
-function goneFrom(request: FleetRequest, records: Records): Gone {
-  const named: Record<FleetKind, ReadonlySet<string>> = {
-    node: new Set(request.nodes.map(({ name }) => name)),
-    profile: new Set(request.profiles.map(({ name }) => name)),
-    channel: new Set(request.channels.map(({ channel }) => channel)),
-  }
-  const gone = [...records.values()]
-    .filter(({ kind, name, set_name }) => set_name === request.set && !named[kind].has(name))
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
-  const of = (kind: FleetKind): string[] => gone.filter((row) => row.kind === kind).map(({ name }) => name)
-  return { node: of('node'), profile: of('profile'), channel: of('channel') }
 }
 
 /** The client finds these with their places; whoever speaks to the API itself learns of the first. */
@@ -135,81 +126,7 @@ async function planNodesOf(
   const existing = await allNodes(tx)
   const profiles = new Set((await listProfiles(tx)).map(({ name }) => name))
   if (request.prune === true) for (const name of gone.profile) profiles.delete(name)
-  return { nodes: await planNodes({ request, records, existing, leaving, profiles }), existing }
-}
-
-async function noteRemovedNodes(
-  { tx }: Change,
-  plan: KindPlan,
-  leaving: readonly NodeRecord[],
-): Promise<void> {
-  const live = leaving.length === 0 ? new Set() : await nodesWithLiveSession(tx)
-  for (const node of leaving) {
-    const fields = Object.entries(shown(settingsOf(node)))
-      .filter(([, value]) => value !== null && Object.keys(Object(value)).length > 0)
-      .map(([field, before]) => ({
-        field,
-        before,
-        after: null,
-        secret: false,
-        changedBy: null,
-        drifted: false,
-      }))
-    const notes = [
-      ...(live.has(node.id) ? ['it boots now: its session is ended, its downloads are cut'] : []),
-      ...(node.reinstall === 'none' ? [] : [`its reinstall mark (${node.reinstall}) goes with it`]),
-    ]
-    plan.changes.push({ kind: 'node', name: node.name, action: 'remove', fields, notes })
-  }
-}
-
-/**
- * Profiles and channels that go, checked against the nodes and profiles that stay. Removing is tried in the transaction
- * only when it is done for good: what still uses them now may be about to go itself.
- */
-async function planLastRemovals(
-  change: Change,
-  request: FleetRequest,
-  gone: Gone,
-  nodes: NodePlan,
-  leaving: readonly NodeRecord[],
-): Promise<KindPlan> {
-  const plan = emptyPlan()
-  if (request.prune !== true) return plan
-  const existing = new Set((await listProfiles(change.tx)).map(({ name }) => name))
-  const going = new Set(gone.profile.filter((name) => existing.has(name)))
-  const users = await usersOf(change, nodes, leaving)
-  for (const name of going) {
-    const user = users.get(name)
-    plan.changes.push({ kind: 'profile', name, action: 'remove', fields: [], notes: [] })
-    if (user === undefined) continue
-    plan.faults.push({
-      ...{ kind: 'profile', name, field: null, code: 'conflict' },
-      message: `profile "${name}" is gone from the files, and node "${user}" that stays has it`,
-      hint: 'give its nodes another profile, or keep the profile',
-    })
-  }
-  const inUse = await sourcesInUse(change, going)
-  for (const name of gone.channel) {
-    const there = await faulted(plan, { kind: 'channel', name }, () => removeChannelIn(change, name, inUse))
-    if (there === true) plan.changes.push({ kind: 'channel', name, action: 'remove', fields: [], notes: [] })
-  }
-  return plan
-}
-
-/** A node of each profile, as they will be. */
-async function usersOf(
-  change: Change,
-  { adds, updates }: NodePlan,
-  leaving: readonly NodeRecord[],
-): Promise<ReadonlyMap<string, string>> {
-  const users = new Map<string, string>()
-  const skip = new Set([...leaving.map(({ name }) => name), ...updates.map(({ row }) => row.name)])
-  for (const { name, profile } of await change.tx.selectFrom('nodes').select(['name', 'profile']).execute())
-    if (profile !== null && !skip.has(name)) users.set(profile, name)
-  for (const { row, after } of updates) if (after.profile !== null) users.set(after.profile, row.name)
-  for (const { name, settings } of adds) if (settings.profile !== null) users.set(settings.profile, name)
-  return users
+  return { nodes: planNodes({ request, records, existing, leaving, profiles }), existing }
 }
 
 async function planOf(
@@ -267,23 +184,6 @@ function checkMayDo(request: FleetRequest, plan: FleetPlan): void {
     'conflict',
     `this would remove ${removed} of ${before} nodes (${Math.floor((removed * 100) / before)} %), more than 10 %`,
     { hint: 'if that is meant, say so: pawl apply --yes --allow-mass-removal' },
-  )
-}
-
-/** Profiles last: nodes that go or change have let go of theirs by then. Channels went when they were planned. */
-async function removeRest(change: Change, gone: Gone, { prune }: FleetRequest): Promise<void> {
-  if (prune !== true) return
-  for (const name of gone.profile) await removeProfileIn(change, name)
-}
-
-/** How many things the files name no more are still there. */
-async function countLeft({ tx }: Change, gone: Gone, existing: readonly NodeRecord[]): Promise<number> {
-  const nodes = new Set(existing.map(({ name }) => name))
-  const profiles = new Set((await listProfiles(tx)).map(({ name }) => name))
-  return (
-    gone.node.filter((name) => nodes.has(name)).length +
-    gone.profile.filter((name) => profiles.has(name)).length +
-    gone.channel.length
   )
 }
 

@@ -168,21 +168,39 @@ export function heldElsewhere(
   }
 }
 
+/** What a check is about. */
+export interface About {
+  readonly kind: FleetKind
+  readonly name: string
+  readonly field?: string | null
+}
+
 /** Runs a check; what it refuses becomes a fault of the thing. Returns undefined then. */
 export async function faulted<T>(
   plan: KindPlan,
-  { kind, name, field = null }: { kind: FleetKind; name: string; field?: string | null },
-  check: () => T | Promise<T>,
+  about: About,
+  check: () => Promise<T>,
 ): Promise<T | undefined> {
   try {
     return await check()
   } catch (error) {
-    if (!isPawlError(error)) throw error
-    if (serverFaults.includes(error.code)) throw error
-    const { code, message, hint = null } = error
-    plan.faults.push({ kind, name, field, code, message, hint })
-    return undefined
+    return takeFault(plan, about, error)
   }
+}
+
+/** The same for a check that waits for nothing. */
+export function attempt<T>(plan: KindPlan, about: About, check: () => T): T | undefined {
+  try {
+    return check()
+  } catch (error) {
+    return takeFault(plan, about, error)
+  }
+}
+
+function takeFault(plan: KindPlan, { kind, name, field = null }: About, error: unknown): undefined {
+  if (!isPawlError(error) || serverFaults.includes(error.code)) throw error
+  const { code, message, hint = null } = error
+  plan.faults.push({ kind, name, field, code, message, hint })
 }
 
 /** What is wrong with the server, not with the files. */

@@ -135,6 +135,7 @@ function parseUnlessNull(value: string | null, parse: (text: string) => string):
 
 /** In one order and each once, so that the same settings compare equal. */
 function unique<T>(values: readonly T[]): T[] {
+  if (values.length < 2) return [...values]
   const byText = new Map(values.map((value) => [canonicalJson(value), value]))
   return [...byText].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value)
 }

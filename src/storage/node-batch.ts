@@ -35,6 +35,11 @@ export async function insertNodes(tx: Tx, rows: readonly NodeRow[]): Promise<voi
   for (const some of inChunks(rows, 19)) await tx.insertInto('nodes').values(some).execute()
 }
 
+/** Removes nodes, with their lists, sessions and tokens. Their events stay. */
+export async function deleteNodes(tx: Tx, ids: readonly string[]): Promise<void> {
+  for (const some of inChunks(ids, 1)) await tx.deleteFrom('nodes').where('id', 'in', some).execute()
+}
+
 /** What operators set of a node, as columns. */
 export type NodeSettingColumns = Pick<NodeRow, 'id' | 'profile' | 'uuid' | 'serial' | 'labels' | 'updated_at'>
 
