@@ -1,6 +1,7 @@
 /** `npm run docs`: writes the parts of the docs that the code decides. The docs test compares the same parts. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ruleRefusals } from '../src/domain/auto-approval.ts'
 import { eventKinds } from '../src/domain/event.ts'
 import { manifestSchema } from '../src/domain/image.ts'
 import { refusalCauses } from '../src/domain/refusal.ts'
@@ -37,6 +38,7 @@ export const generated: readonly { readonly file: string; readonly part: string;
   { file: 'docs/boot-lifecycle.md', part: 'states:node', text: diagram(nodeTransitions) },
   { file: 'docs/boot-lifecycle.md', part: 'states:reinstall', text: diagram(reinstallTransitions) },
   { file: 'docs/boot-lifecycle.md', part: 'refusals', text: list(refusalCauses, 'cause') },
+  { file: 'docs/operations.md', part: 'rules', text: list(ruleRefusals, 'why') },
   { file: 'docs/errors.md', part: 'codes', text: list(errorCodes, 'code') },
   { file: 'docs/images.md', part: 'manifest', text: jsonSchema(manifestSchema) },
   { file: 'docs/errors.md', part: 'events', text: list(eventKinds, 'event') },

@@ -2,11 +2,13 @@ import { eventKinds } from '../domain/event.ts'
 import { refusalCauses } from '../domain/refusal.ts'
 import type { EventView } from './answers.ts'
 import { count } from './format.ts'
+import { machineWords } from './machine-event-words.ts'
 
 type Detail = EventView['detail']
 
 /** What these kinds say of themselves beyond their name. Others show their details as they are. */
 const words: Readonly<Record<string, (detail: Detail) => string>> = {
+  ...machineWords,
   refused: (detail) =>
     `refused${stageOf(detail.request)}: ${causeOf(detail.cause)}${detail.image === undefined ? '' : ` (${text(detail.image)})`}`,
   'refusals-counted': (detail) => `${count(Number(detail.count), 'more refusal')}: ${causeOf(detail.cause)}`,
@@ -69,6 +71,11 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'image-signed': (detail) => `publisher ${text(detail.publisher)} signed image ${text(detail.image)}`,
   'publisher-registered': (detail) =>
     `publisher ${text(detail.publisher)} may sign images: ${text(detail.subject)}`,
+  'checkpoint-signed': (detail) =>
+    `checkpoint ${text(detail.seq)} was signed: ${count(Number(detail.events), 'event')} in ${count(Number(detail.chains), 'chain')}`,
+  'checkpoint-key-replaced': () => 'checkpoints are signed with another key from here on',
+  'events-trimmed': (detail) =>
+    `${count(Number(detail.events), 'event')} of ${count(Number(detail.chains), 'chain')} from before ${text(detail.cutoff)} were removed`,
   'publisher-revoked': (detail) => `publisher ${text(detail.publisher)} was revoked`,
 }
 

@@ -159,7 +159,8 @@ function subjectOf({ leaf }: CertificateChain): string {
   return JSON.stringify((leaf.subject ?? '').replaceAll('\n', ', '))
 }
 
-async function readText(file: string, maxBytes: number): Promise<string> {
+/** Reads a text file; throws `not-found`, `invalid` or `too-large` naming it. */
+export async function readText(file: string, maxBytes: number): Promise<string> {
   const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
     throw error.code === 'ENOENT'
       ? new PawlError('not-found', `there is no ${file}`)

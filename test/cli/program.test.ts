@@ -33,6 +33,8 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['backup', 'restore', 'doctor', 'database downgrade'],
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
       ...['reinstall', 'secret', 'timeline', 'pending', 'approve', 'reject'].map((name) => `node ${name}`),
+      ...['create', 'list', 'show', 'revoke', 'remove'].map((name) => `node auto-approve ${name}`),
+      'node accept-facts',
       ...['publish', 'sign', 'verify', 'export', 'list', 'show', 'test', 'prune'].map(
         (name) => `image ${name}`,
       ),

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { enrol } from '../../src/boot/enrol.ts'
+import { serveArrival } from '../../src/fleet/arrivals.ts'
 import { fanOut } from '../../src/webhooks/fan-out.ts'
 import { demoProfile, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
 import { askStage1, boot, facts, machineOf, report, type Until } from '../helpers/machine.ts'
@@ -73,6 +74,18 @@ function actionsOf(installation: Installation, learnt: Scenario['learnt']): Scen
       const script = await enrol(world.context, { ...asked, fields: { ...facts, serial } })
       learnt.set('$CODE', /"code":"([^"]+)"/.exec(script)?.[1] ?? '')
       await world.context.refusals.flush()
+    },
+    'an unknown machine arrives with serial': async (text) => {
+      const [serial = '', elsewhere] = text.split(' from ')
+      const source = elsewhere === undefined ? '192.0.2.77' : '198.51.100.7'
+      const asked = { host: undefined, source, request: 'stage1' }
+      const mac = elsewhere === undefined ? '52-54-00-12-34-57' : '52-54-00-12-34-58'
+      const script = await serveArrival(world.context, { ...asked, fields: { serial, mac, claim: '' } })
+      learnt.set('$CODE', /"code":"([^"]+)"/.exec(script)?.[1] ?? '$CODE')
+      await world.context.refusals.flush()
+    },
+    'node1 asks with serial': async (serial) => {
+      await askStage1(world, machineOf(secret, { fields: { ...facts, secret, serial } })).catch(() => {})
     },
     'the label of node1 becomes': async (value) => {
       const labels = JSON.stringify({ site: value })

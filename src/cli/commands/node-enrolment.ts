@@ -73,7 +73,7 @@ function addApprove(node: Command, context: Context): void {
     )
   withExamples(command, [
     'pawl node approve 7k2mq-x9c4t --name mlab3 --profile worker',
-    'pawl node approve 7k2mq-x9c4t --name mlab3 --profile worker --label rack=r1 --address 192.0.2.3',
+    'pawl node approve 7k2mq-x9c4t --name mlab3 --profile worker --label rack=r1',
   ])
 }
 
@@ -90,13 +90,13 @@ function showPending({ output, io }: Context, machines: readonly PendingMachine[
   output.table(
     [
       { title: 'CODE', min: 11 },
-      { title: 'MAC', min: 17 },
-      { title: 'SERIAL', min: 8 },
-      { title: 'PRODUCT' },
-      { title: 'FROM', min: 9 },
-      { title: 'AGE', align: 'right', min: 5 },
-      { title: 'SEEN', align: 'right', min: 5 },
-      rejected ? { title: 'UNTIL', min: 16 } : { title: 'NO RULE', min: 7 },
+      { title: 'MAC', min: 17, drop: 5 },
+      { title: 'SERIAL', min: 10 },
+      { title: 'PRODUCT', drop: 3 },
+      { title: 'FROM', min: 12, drop: 4 },
+      { title: 'AGE', align: 'right', min: 5, drop: 6 },
+      { title: 'SEEN', align: 'right', min: 5, drop: 2 },
+      rejected ? { title: 'UNTIL', min: 16, drop: 7 } : { title: 'NO RULE', min: 7, drop: 1 },
     ],
     machines.map(({ code, facts, source, firstSeenAt, lastSeenAt, notByRule, expiresAt }) => [
       code,

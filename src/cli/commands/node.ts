@@ -5,7 +5,9 @@ import type { ChangedNode, NodeView } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { argument, collect, nodePath, parsePairs } from '../values.ts'
+import { addAutoApproveCommands } from './node-auto-approve.ts'
 import { addEnrolmentCommands } from './node-enrolment.ts'
+import { addFactsCommand } from './node-facts.ts'
 import { addReinstallCommand } from './node-reinstall.ts'
 import { addSecretCommand } from './node-secret.ts'
 import { addNodeShowCommands } from './node-show.ts'
@@ -32,6 +34,8 @@ export function addNodeCommands(program: Command, context: Context): void {
   addSecretCommand(node, context)
   addTimelineCommand(node, context)
   addEnrolmentCommands(node, context)
+  addAutoApproveCommands(node, context)
+  addFactsCommand(node, context)
 }
 
 function addAdd(node: Command, context: Context): void {

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { BootContext } from '../../boot/context.ts'
-import { type EnrolRequest, enrol } from '../../boot/enrol.ts'
+import type { EnrolRequest } from '../../boot/enrol.ts'
 import { redeemEpoxy } from '../../boot/epoxy.ts'
 import { type RedeemedStage, redeem } from '../../boot/redeem.ts'
 import { type Report, takeReport } from '../../boot/report.ts'
@@ -11,6 +11,7 @@ import type { Stage1Format } from '../../boot/stage1-answer.ts'
 import { recordingRefusals } from '../../boot/work.ts'
 import { parseSshHostKeys } from '../../domain/ssh-host-key.ts'
 import { PawlError } from '../../errors.ts'
+import { enrolArrival, serveArrival } from '../../fleet/arrivals.ts'
 import { type Fields, parseBody } from '../form.ts'
 import { sourceOf } from '../source.ts'
 
@@ -35,11 +36,8 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
       },
     })
   }
-  hostless('/v1/enrol.ipxe', (request) => enrol(context, request))
-  hostless('/v1/boot/stage1.ipxe', async (request) => {
-    const answer = await serveStage1(context, { ...request, format: 'ipxe' })
-    return answer?.body ?? enrol(context, request)
-  })
+  hostless('/v1/enrol.ipxe', (request) => enrolArrival(context, request))
+  hostless('/v1/boot/stage1.ipxe', (request) => serveArrival(context, request))
   const stage1 = (method: ('GET' | 'POST')[], format: Stage1Format): void => {
     app.route<Host>({
       method,

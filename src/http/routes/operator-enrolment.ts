@@ -1,14 +1,14 @@
 import Type from 'typebox'
 import { approveMachine, listPending, rejectMachine } from '../../fleet/enrolment.ts'
+import { once } from '../../fleet/idempotency.ts'
 import { nothing, word } from '../schemas/answers.ts'
-import { approval, pendingAnswer, pendingQuery, rejection } from '../schemas/enrolment.ts'
+import { approval, noContent, pendingAnswer, pendingQuery, rejection } from '../schemas/enrolment.ts'
 import { changedNodeAnswer } from '../schemas/node.ts'
 import { type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const operator = { config: { role: 'operator' } } as const
 const coded = Type.Object({ code: word })
-const noContent = { 204: Type.Null() }
 
 /** The machines that wait to become nodes. */
 export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
@@ -27,7 +27,7 @@ export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts
   app.post(
     '/pending/:code/approve',
     {
-      ...operator,
+      config: { role: 'operator', idempotent: true },
       schema: {
         ...op('enrolment', 'approveMachine', 'Makes a waiting machine a node.'),
         params: coded,
@@ -38,7 +38,9 @@ export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts
     },
     async (request, reply) => {
       const { code } = request.params
-      const { node, warnings } = await approveMachine(context, auth.byOf(request), code, request.body)
+      const by = auth.byOf(request)
+      const approve = () => approveMachine(context, by, code, request.body)
+      const { node, warnings } = await once(context, by, approve)
       return reply.code(201).send({ ...node, warnings })
     },
   )

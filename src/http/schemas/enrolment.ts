@@ -1,6 +1,14 @@
 import Type from 'typebox'
+import { maxSerials } from '../../domain/auto-approval.ts'
+import type { RefusedFactsView } from '../../fleet/accept-facts.ts'
+import type { AutoApprovalView, MadeAutoApproval, RuleSerial } from '../../fleet/auto-approvals.ts'
 import type { PendingMachine } from '../../fleet/enrolment.ts'
-import { answers, type Page, textOrNull } from './answers.ts'
+import { answers, limit, oneOf, type Page, textOrNull } from './answers.ts'
+
+/** An answer without a body. */
+export const noContent = { 204: Type.Null() }
+
+const serialNumber = Type.String({ pattern: '^[ -~]{1,128}$' })
 
 /** What an approved machine becomes. */
 export const approval = Type.Object(
@@ -42,4 +50,83 @@ const pendingMachine = answers<PendingMachine>()(
 /** The machines that wait; all of them, the list is bounded. */
 export const pendingAnswer = answers<Page<PendingMachine, never>>()(
   Type.Object({ items: Type.Array(pendingMachine), next: Type.Null() }),
+)
+
+/** A rule to make. */
+export const newAutoApproval = Type.Object(
+  {
+    name: Type.String({ maxLength: 63 }),
+    sources: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 64 }),
+    serials: Type.Array(Type.String({ maxLength: 128 }), { maxItems: maxSerials }),
+    profile: Type.String({ maxLength: 63 }),
+    nodeName: Type.Optional(Type.String({ maxLength: 253 })),
+    labels: Type.Optional(Type.Record(Type.String(), Type.String({ maxLength: 63 }))),
+    limit: Type.Optional(Type.Integer()),
+    until: Type.Optional(Type.String({ maxLength: 40 })),
+    forSeconds: Type.Optional(Type.Integer()),
+  },
+  { additionalProperties: false },
+)
+
+const rule = {
+  name: Type.String(),
+  state: oneOf(['live', 'used-up', 'expired', 'revoked']),
+  sources: Type.Array(Type.String()),
+  profile: Type.String(),
+  nodeName: Type.String(),
+  labels: Type.Record(Type.String(), Type.String()),
+  limit: Type.Integer(),
+  serials: Type.Integer(),
+  used: Type.Integer(),
+  createdAt: Type.String(),
+  createdBy: Type.String(),
+  expiresAt: Type.String(),
+  revokedAt: textOrNull,
+  revokedBy: textOrNull,
+}
+
+/** A rule. */
+export const autoApprovalAnswer = answers<AutoApprovalView>()(Type.Object(rule))
+
+/** A rule as it was made. */
+export const madeAutoApprovalAnswer = answers<MadeAutoApproval>()(
+  Type.Object({ ...rule, warnings: Type.Array(Type.String()) }),
+)
+
+/** Every rule. */
+export const autoApprovalsAnswer = answers<Page<AutoApprovalView, never>>()(
+  Type.Object({ items: Type.Array(autoApprovalAnswer), next: Type.Null() }),
+)
+
+/** Which serial numbers of a rule to list: all, those that are used, or those that are not. */
+export const serialsQuery = Type.Object(
+  { used: Type.Optional(Type.Boolean()), limit: Type.Optional(limit), after: Type.Optional(serialNumber) },
+  { additionalProperties: false },
+)
+
+const ruleSerial = answers<RuleSerial>()(
+  Type.Object({ serial: Type.String(), node: textOrNull, source: textOrNull, usedAt: textOrNull }),
+)
+
+/** A page of a rule's serial numbers. */
+export const serialsAnswer = answers<Page<RuleSerial, string>>()(
+  Type.Object({ items: Type.Array(ruleSerial), next: textOrNull }),
+)
+
+/** The facts that a node was refused for, and what accepting them changes. */
+export const refusedFactsAnswer = answers<RefusedFactsView>()(
+  Type.Object({
+    node: Type.String(),
+    source: Type.String(),
+    refusedAt: Type.String(),
+    changes: Type.Array(
+      Type.Object({ fact: oneOf(['uuid', 'serial', 'mac']), before: textOrNull, now: Type.String() }),
+    ),
+  }),
+)
+
+/** Which refused facts are accepted: those of this time and no others. */
+export const acceptance = Type.Object(
+  { refusedAt: Type.String({ maxLength: 40 }) },
+  { additionalProperties: false },
 )

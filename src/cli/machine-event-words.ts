@@ -1,0 +1,40 @@
+import { type RuleRefusal, ruleRefusals } from '../domain/auto-approval.ts'
+import type { EventView } from './answers.ts'
+import { count } from './format.ts'
+
+type Detail = EventView['detail']
+
+/** What events about machines that come, and machines that are made anew in numbers, say of themselves. */
+export const machineWords: Readonly<Record<string, (detail: Detail) => string>> = {
+  'machine-rejected': (detail) =>
+    `machine ${text(detail.code)} was turned away${detail.until === undefined ? '' : ` until ${text(detail.until)}`}`,
+  'machine-auto-approved': (detail) =>
+    `rule ${text(detail.rule)} made the machine at ${text(detail.machine)} a node`,
+  'auto-approval-refused': (detail) => `no rule approved machine ${text(detail.code)}: ${why(detail.cause)}`,
+  'auto-approval-created': (detail) =>
+    `rule ${text(detail.rule)} takes ${count(Number(detail.limit), 'machine')} until ${text(detail.expiresAt)}`,
+  'auto-approval-revoked': (detail) => `rule ${text(detail.rule)} was revoked`,
+  'auto-approval-removed': (detail) => `rule ${text(detail.rule)} was removed`,
+  'facts-accepted': (detail) => `the machine's facts of ${text(detail.refusedAt)} were accepted`,
+  'reinstall-expired': (detail) => `the reinstall mark ran out at ${text(detail.expiresAt)}`,
+  'campaign-started': (detail) =>
+    `reinstall ${text(detail.campaign)} of ${count(Number(detail.nodes), 'node')} began`,
+  'campaign-paused': (detail) => `reinstall ${text(detail.campaign)} paused: ${text(detail.cause)}`,
+  'campaign-resumed': (detail) => `reinstall ${text(detail.campaign)} goes on`,
+  'campaign-cancelled': (detail) =>
+    `reinstall ${text(detail.campaign)} was ended: ${count(Number(detail.cancelled), 'node')} taken out`,
+  'campaign-completed': (detail) =>
+    `reinstall ${text(detail.campaign)} is over: ${text(detail.done)} done, ${text(detail.failed)} failed`,
+  'campaign-node-skipped': (detail) =>
+    `its turn in reinstall ${text(detail.campaign)} came, and it was left out: ${text(detail.cause)}`,
+}
+
+function why(cause: unknown): string {
+  return typeof cause === 'string' && cause in ruleRefusals
+    ? ruleRefusals[cause as RuleRefusal] // one of its keys
+    : text(cause)
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : 'unknown'
+}
