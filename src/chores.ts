@@ -1,10 +1,14 @@
 import type { Server as HttpsServer } from 'node:https'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
+import { type AuditSettings, tendCheckpoints, tendRetention } from './audit.ts'
 import type { BootContext } from './boot/context.ts'
 import { expireSessions } from './boot/expire-sessions.ts'
+import type { CheckpointSigner } from './fleet/checkpoints.ts'
 import { finishRemovals } from './fleet/prune.ts'
 import { tendRollouts } from './fleet/rollouts.ts'
+import { tidySignIns } from './fleet/sign-in.ts'
+import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import type { ServerTls } from './pki/tls.ts'
 import { trimEnded } from './webhooks/deliver.ts'
@@ -22,12 +26,15 @@ export interface ChoreParts {
   readonly context: BootContext
   readonly artifacts: ArtifactStore
   readonly webhooks: WebhookSender
+  readonly signIn: SignInSettings | undefined
+  readonly checkpoints: CheckpointSigner
+  readonly audit: AuditSettings
   readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
 }
 
 /** What happens by itself, each thing with how often. */
 export function chores(
-  { context, artifacts, webhooks, listeners }: ChoreParts,
+  { context, artifacts, webhooks, signIn, checkpoints, audit, listeners }: ChoreParts,
   log: Logger,
 ): readonly Chore[] {
   return [
@@ -44,6 +51,17 @@ export function chores(
     },
     { what: 'sending webhooks', everyMilliseconds: 1000, work: () => webhooks.work() },
     { what: 'trimming webhook deliveries', everyMilliseconds: 600_000, work: () => trimEnded(context) },
+    {
+      what: 'signing checkpoints',
+      everyMilliseconds: 30_000,
+      work: () => tendCheckpoints(context, checkpoints, audit),
+    },
+    {
+      what: 'removing old events',
+      everyMilliseconds: 600_000,
+      work: () => tendRetention(context, audit, log),
+    },
+    { what: 'ending sign-ins', everyMilliseconds: 600_000, work: () => tidySignIns(context, signIn) },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {
       what: 'removing old uploads',

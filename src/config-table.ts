@@ -1,3 +1,5 @@
+import { named, type Setting } from './config-setting.ts'
+import { signInSettings } from './config-sign-in.ts'
 import {
   oneOf,
   parseArtifacts,
@@ -14,36 +16,11 @@ import {
   parseRegion,
   parseTftpListen,
   wholeNumber,
+  zeroOr,
 } from './config-values.ts'
+import { minRetentionDays } from './domain/retention.ts'
 
-/** One setting. Its key in the table is its name in the file and in the code. */
-export interface Setting<T> {
-  readonly flag: `--${string}`
-  readonly env: `PAWL_${string}`
-  readonly unit:
-    | 'path'
-    | 'file'
-    | 'HOST:PORT'
-    | 'URL'
-    | 'name'
-    | 'address'
-    | 'word'
-    | 'seconds'
-    | 'bytes'
-    | 'MiB'
-    | 'count'
-  /** As text, read by `parse` like any other; null where there is none, or where `meaning` says what takes its place. */
-  readonly default: string | null
-  readonly meaning: string
-  /** Reads one value; throws `ValueFault`. */
-  readonly parse: (text: string) => T
-  /** Holds a list: the flag may be repeated, the variable is separated by commas, the file has a YAML list. */
-  readonly many?: true
-  /** May hold a secret: errors do not show its value. */
-  readonly secret?: true
-  /** Decides where the file is, so the file cannot hold it. */
-  readonly notInFile?: true
-}
+export type { Setting } from './config-setting.ts'
 
 const day = 86_400
 const mebibyte = 1024 * 1024
@@ -141,6 +118,7 @@ export const settings = {
     parse: parseProxy,
     many: true,
   },
+  ...signInSettings,
   logLevel: {
     ...named('log-level', 'word', 'info'),
     meaning: 'The least important lines to log: trace, debug, info, warn, error, fatal or silent.',
@@ -202,6 +180,24 @@ export const settings = {
     meaning: 'With less free disk than this, refusals are not recorded any more, so that boots still are.',
     parse: wholeNumber(0, 1024 * 1024),
   },
+  checkpointSeconds: {
+    ...named('checkpoint-seconds', 'seconds', '3600'),
+    meaning:
+      'How often the state of the event log is signed, when something happened. 0: only with `pawl event checkpoint`.',
+    parse: zeroOr(60, 30 * day),
+  },
+  checkpointDir: {
+    ...named('checkpoint-dir', 'path', null),
+    meaning:
+      'A folder that gets a copy of each signed checkpoint, best on another machine. Without it they are in the database only.',
+    parse: parsePath,
+  },
+  eventRetentionDays: {
+    ...named('event-retention-days', 'days', '0'),
+    meaning:
+      'Events are removed after so many days, once a signed checkpoint covers them. 0: they are kept for ever.',
+    parse: zeroOr(minRetentionDays, 36_500),
+  },
   maxBootBodyBytes: {
     ...named('max-boot-body-bytes', 'bytes', '65536'),
     meaning: 'The largest body that a machine may send.',
@@ -261,14 +257,3 @@ export const settings = {
 
 /** The name of a setting. */
 export type SettingName = keyof typeof settings
-
-/** Flag `--some-name` and variable `PAWL_SOME_NAME`, with unit and default. */
-function named<Unit extends Setting<unknown>['unit'], Default extends string | null>(
-  name: string,
-  unit: Unit,
-  value: Default,
-) {
-  const env: `PAWL_${string}` = `PAWL_${name.toUpperCase().replaceAll('-', '_')}`
-  const flag: `--${string}` = `--${name}`
-  return { flag, env, unit, default: value }
-}

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { type AddressRange, parseAddressRange } from './domain/address.ts'
+import { type GroupRole, parseGroupRole } from './domain/sign-in.ts'
 import { isPawlError } from './errors.ts'
 import { parseServerName, type ServerName } from './pki/server-names.ts'
 
@@ -128,6 +129,29 @@ export function parseEndpoint(text: string): string {
   return url.origin
 }
 
+/** Reads the address of an OpenID Connect provider; by HTTP only on this machine. */
+export function parseIssuer(text: string): string {
+  const url = /^https?:\/\/[^\s\\?#@]+$/.test(text) && URL.canParse(text) ? new URL(text) : undefined
+  const isHere = url !== undefined && /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(url.hostname)
+  if (url === undefined || url.port === '0' || (url.protocol === 'http:' && !isHere))
+    throw new ValueFault('https://HOST[:PORT][/PATH], without user or query; http:// on loopback only')
+  return text
+}
+
+/** Reads who we are to the provider, a scope, or the name of a claim. */
+export function parseWord(text: string): string {
+  if (!/^[!-~]{1,255}$/.test(text)) throw new ValueFault('1 to 255 printable characters without a space')
+  return text
+}
+
+/** Reads `GROUP=ROLE`. */
+export function parseGroupRoleSetting(text: string): GroupRole {
+  const parsed = parseGroupRole(text)
+  if (parsed === undefined)
+    throw new ValueFault('GROUP=ROLE, where the role is viewer, publisher, operator or admin')
+  return Object.freeze(parsed)
+}
+
 /** A parser for one of a few words. */
 export function oneOf<Word extends string>(...words: readonly Word[]): (text: string) => Word {
   return (text) => {
@@ -165,6 +189,17 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
       throw new ValueFault(`a whole number from ${least} to ${most}`)
     }
     return value
+  }
+}
+
+/** The same, or 0 for what is turned off. */
+export function zeroOr(least: number, most: number): (text: string) => number {
+  const parse = wholeNumber(0, most)
+  return (text) => {
+    const value = /^\d{1,16}$/.test(text) ? Number(text) : -1
+    if (value !== 0 && (value < least || value > most))
+      throw new ValueFault(`0, or a whole number from ${least} to ${most}`)
+    return parse(text)
   }
 }
 

@@ -4,6 +4,7 @@ import { type AddressInfo, isIPv6 } from 'node:net'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
+import manifest from '../package.json' with { type: 'json' }
 import type { BootContext, BootSettings } from './boot/context.ts'
 import { openRefusalLog } from './boot/refusal-log.ts'
 import { settingsSealer } from './boot/settings-sealer.ts'
@@ -12,12 +13,16 @@ import { chores, startTimers } from './chores.ts'
 import type { Config, ListenAddress } from './config.ts'
 import type { Clock } from './domain/clock.ts'
 import { PawlError } from './errors.ts'
+import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import { openArtifactCache } from './images/cache.ts'
 import { openArtifacts } from './open-artifacts.ts'
+import { openSignIn } from './open-sign-in.ts'
 import { openAuthority } from './pki/authority.ts'
+import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
+import { createClientAuthority, openClientAuthority } from './pki/client-authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
 import { settingsKey } from './pki/settings-key.ts'
 import { loadTls, type ServerTls } from './pki/tls.ts'
@@ -64,6 +69,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 /** The parts that run. */
 interface Parts {
   readonly context: BootContext
+  readonly signIn: SignInSettings | undefined
+  readonly checkpoints: CheckpointSigner
+  readonly audit: Config
   readonly settings: Writable<BootSettings>
   readonly artifacts: ArtifactStore
   readonly webhooks: WebhookSender
@@ -83,7 +91,18 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   const names = namesOf(options)
   const bootTls = await loadTls(authority, { kind: 'boot', names, now: clock() })
-  const operatorTls = await loadTls(authority, { kind: 'operator', names, now: clock() })
+  // An older data folder has no CA for clients yet.
+  await createClientAuthority(config.dataDir, clock())
+  const clients = openClientAuthority(config.dataDir)
+  const clientCa = clients.certificate
+  const operatorNames = operatorNamesOf(names, config)
+  const operatorTls = await loadTls(authority, {
+    kind: 'operator',
+    names: operatorNames,
+    now: clock(),
+    clientCa,
+  })
+  const signIn = openSignIn(config, clock)
   const { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections, trustedProxies } = config
   const limits = { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections }
   const boot = buildBootListener(context, {
@@ -93,6 +112,7 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
     limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
   })
+  const checkpoints = openCheckpointSigner(config.dataDir)
   const operator = buildOperatorListener(context, {
     tls: operatorTls.options(),
     log,
@@ -100,6 +120,9 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     artifacts,
     issueCodeSigning: async ({ publisher, request, now }) =>
       authority.issueCodeSigning({ publisher, key: await keyOfRequest(request), now }),
+    issueClientCertificate: clients.issue,
+    ...(signIn === undefined ? {} : { signIn }),
+    checkpoints,
     limits: { ...limits, maxBodyBytes: config.maxOperatorBodyBytes, uploadTimeoutSeconds },
   })
   const listeners = [
@@ -107,7 +130,18 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     { app: operator, tls: operatorTls },
   ]
   const webhooks = openWebhookSender(context, { log })
-  return { context, settings, artifacts, webhooks, listeners, boot, operator }
+  return {
+    context,
+    signIn: signIn?.settings,
+    checkpoints,
+    audit: config,
+    settings,
+    artifacts,
+    webhooks,
+    listeners,
+    boot,
+    operator,
+  }
 }
 
 function openContext(
@@ -168,7 +202,7 @@ function announce(
   const urls = { boot: urlOf(boot, config.bootListen), operator: urlOf(operator, config.operatorListen) }
   writeFileDurably(
     join(config.dataDir, 'server.json'),
-    `${JSON.stringify({ ...urls, pid: processId })}\n`,
+    `${JSON.stringify({ ...urls, pid: processId, version: manifest.version })}\n`,
     0o600,
   )
   return { event: 'ready', ...urls, ca: join(config.dataDir, 'ca.crt'), publicUrl: settings.publicUrl }
@@ -198,6 +232,12 @@ function namesOf({ config, hostName }: ServerOptions): string[] {
   const publicName =
     config.publicUrl === undefined ? hostName : new URL(config.publicUrl).hostname.replace(/^\[|\]$/g, '')
   return [...new Set([publicName, ...config.names, hostName, 'localhost', '127.0.0.1', '::1'])]
+}
+
+/** Browsers may know the operator listener by a name of its own. */
+function operatorNamesOf(names: readonly string[], { operatorUrl }: Config): string[] {
+  const own = operatorUrl === undefined ? [] : [new URL(operatorUrl).hostname.replace(/^\[|\]$/g, '')]
+  return [...new Set([...names, ...own])]
 }
 
 async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Promise<boolean> {

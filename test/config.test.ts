@@ -87,6 +87,45 @@ t.test('refuses settings that do not fit each other', async (t) => {
   t.equal(faultOf({ file }), 'sessionMaxSeconds 600 is below sessionIdleSeconds 3600')
 })
 
+t.test('refuses a sign-in provider that is half set up', async (t) => {
+  const whole = {
+    oidcIssuer: 'https://idp.example.net/realms/site',
+    oidcClientId: 'pawl',
+    operatorUrl: 'https://Pawl.example.net:8444',
+    oidcRoles: '[CN=ops,O=Example=operator, pawl-admins=admin]',
+    oidcScopes: '[openid, email]',
+  }
+  const fileOf = (settings: Record<string, string>): string =>
+    Object.entries(settings)
+      .map(
+        ([name, value]) =>
+          `${name}: ${value.startsWith('[') ? `["${value.slice(1, -1).replace(', ', '", "')}"]` : value}`,
+      )
+      .join('\n')
+  const without = (name: keyof typeof whole): string =>
+    fileOf({ ...whole, [name]: '' }).replace(`${name}: `, '# ')
+  t.match(load({ file: fileOf({ ...whole, oidcRoles: '[CN=ops;O=Example=operator, pawl-admins=admin]' }) }), {
+    operatorUrl: 'https://pawl.example.net:8444',
+    oidcRoles: [
+      { group: 'CN=ops;O=Example', role: 'operator' },
+      { group: 'pawl-admins', role: 'admin' },
+    ],
+    oidcScopes: ['openid', 'email'],
+  })
+  const cases: [string, string][] = [
+    [without('oidcIssuer'), 'oidcIssuer is missing: settings of a provider are given without the provider'],
+    [without('oidcClientId'), 'oidcClientId is missing: the provider asks who we are'],
+    [without('operatorUrl'), 'operatorUrl is missing: the provider sends browsers back there'],
+    [without('oidcRoles'), 'oidcRoles is missing: nobody could sign in without a group that has a role'],
+    [fileOf({ ...whole, oidcScopes: '[email]' }), 'oidcScopes is missing: it must hold openid'],
+    [
+      'signInIdleSeconds: 3600\nsignInMaxSeconds: 600',
+      'signInMaxSeconds 600 is below signInIdleSeconds 3600',
+    ],
+  ]
+  for (const [file, fault] of cases) t.equal(faultOf({ file }), fault)
+})
+
 t.test('trusts no proxy to speak for everyone', async (t) => {
   for (const range of ['0.0.0.0/0', '::/0']) {
     t.match(faultOf({ flags: { trustedProxies: range } }), 'narrower than everyone', range)
@@ -154,6 +193,18 @@ t.test('without any setting the defaults hold', async (t) => {
     s3Addressing: 'path',
     s3CredentialsFile: undefined,
     s3CaFile: undefined,
+    operatorUrl: undefined,
+    oidcIssuer: undefined,
+    oidcClientId: undefined,
+    oidcClientSecretFile: undefined,
+    oidcScopes: [],
+    oidcGroupsClaim: 'groups',
+    oidcNameClaim: 'email',
+    oidcRoles: [],
+    oidcCaFile: undefined,
+    signInIdleSeconds: 3600,
+    signInMaxSeconds: 43_200,
+    loginTokenSeconds: 43_200,
     trustedProxies: [],
     webhookAllowedNetworks: [],
     logLevel: 'info',
@@ -168,6 +219,9 @@ t.test('without any setting the defaults hold', async (t) => {
     enrolmentLifetimeSeconds: 3600,
     maxPendingMachines: 1000,
     refusalDiskReserveMiB: 256,
+    checkpointSeconds: 3600,
+    checkpointDir: undefined,
+    eventRetentionDays: 0,
     maxBootBodyBytes: 65_536,
     maxOperatorBodyBytes: 1_048_576,
     maxArtifactBytes: 8_589_934_592,

@@ -1,5 +1,5 @@
 import { type Api, openApi } from './api.ts'
-import { findConnection } from './connection.ts'
+import { type Connection, findConnection } from './connection.ts'
 import type { Io, LocalCommands } from './io.ts'
 import type { Output } from './output.ts'
 
@@ -19,10 +19,14 @@ export interface Context {
 }
 
 /** Finds the server and runs `work` against it. */
-export async function withApi<T>(context: Context, work: (api: Api) => Promise<T>): Promise<T> {
-  const api = openApi(await findConnection(context.io.env, context.flags().data))
+export async function withApi<T>(
+  context: Context,
+  work: (api: Api, connection: Connection) => Promise<T>,
+): Promise<T> {
+  const connection = await findConnection(context.io.env, context.flags().data)
+  const api = openApi(connection)
   try {
-    return await work(api)
+    return await work(api, connection)
   } finally {
     api.close()
   }

@@ -1,3 +1,5 @@
+import type { ChainEnds, ChainedEvent } from '../domain/event.ts'
+import { type ChainCursor, listChained, listChains } from '../storage/chains.ts'
 import type { Queries } from '../storage/database.ts'
 import { type EventFilter, listEvents, type Verification, verifyChains } from '../storage/events.ts'
 import type { EventRow } from '../storage/tables.ts'
@@ -55,6 +57,41 @@ export async function verifyEvents(db: Queries): Promise<VerificationView> {
   return {
     ok: found.faults.length === 0,
     ...found,
-    note: 'a cut-off tail is found only against a signed checkpoint; Pawl does not make those yet',
+    note: 'this compares the record with itself; what was cut off, set back or made anew is found against a checkpoint kept elsewhere: pawl event verify --checkpoint FILE',
+  }
+}
+
+/** Events as their chains hold them, and where to go on. */
+export interface ChainedPage {
+  readonly items: readonly ChainedEvent[]
+  readonly next: ChainCursor | null
+}
+
+/** Single events. */
+export interface PositionsView {
+  readonly items: readonly ChainedEvent[]
+}
+
+/** A page of chains by name. */
+export async function pageOfChains(
+  db: Queries,
+  { limit, ...filter }: Parameters<typeof listChains>[1],
+): Promise<{ items: ChainEnds[]; next: string | null }> {
+  const chains = await listChains(db, { ...filter, limit: limit + 1 })
+  const items = chains.slice(0, limit)
+  return { items, next: chains.length > limit ? (items.at(-1)?.name ?? null) : null }
+}
+
+/** A page of events, chain by chain. */
+export async function pageOfChained(
+  db: Queries,
+  filter: Parameters<typeof listChained>[1],
+): Promise<ChainedPage> {
+  const events = await listChained(db, { ...filter, limit: filter.limit + 1 })
+  const items = events.slice(0, filter.limit)
+  const last = items.at(-1)
+  return {
+    items,
+    next: events.length > filter.limit && last !== undefined ? { chain: last.chain, seq: last.seq } : null,
   }
 }

@@ -68,7 +68,9 @@ export function openAsItIs(location: string, { readOnly = false }: OpenOptions =
     work().catch((e) => Promise.reject(explained(e, nameOf(location))))
   const notify = (channel: string, from: string): Promise<unknown> =>
     sql`select pg_notify(${channel}, ${from})`.execute(db)
-  const wake = openEventWake(postgres && !readOnly ? { url: location, notify } : undefined)
+  const wake = openEventWake(
+    postgres && !readOnly ? { connection: () => openPostgresClient(location), notify } : undefined,
+  )
   return {
     db,
     dialect: postgres ? 'postgres' : 'sqlite',
@@ -198,6 +200,11 @@ function openPostgres(url: string, readOnly: boolean): Queries {
   // bigint columns (event ids, byte counts) stay far below 2^53.
   pg.types.setTypeParser(pg.types.builtins.INT8, Number)
   return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+}
+
+/** A connection of its own, for what a pool's cannot do: listen. */
+function openPostgresClient(url: string): pg.Client {
+  return new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000, keepAlive: true })
 }
 
 const sqliteFaults: Readonly<Record<string, (file: string, cause: unknown) => PawlError>> = {

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import pg from 'pg'
 
 /** Tells who follows the event log that there is more: soon, at least once, perhaps for nothing. What there is, they read. */
 export interface EventWake {
@@ -14,10 +13,19 @@ export interface OpenEventWake extends EventWake {
   close(): Promise<void>
 }
 
+/** What of pg's Client is used here. */
+export interface Ear {
+  connect(): Promise<unknown>
+  query(text: string): Promise<unknown>
+  end(): Promise<void>
+  on(event: 'error' | 'end', listener: () => void): unknown
+  on(event: 'notification', listener: (message: { payload?: string | undefined }) => void): unknown
+}
+
 /** Between processes, where there can be several. */
 export interface Between {
-  /** Where to listen. */
-  readonly url: string
+  /** A connection that is not open yet, to listen on. */
+  readonly connection: () => Ear
   /** Tells the others; `from` is who told, so that nobody wakes itself twice. */
   readonly notify: (channel: string, from: string) => Promise<unknown>
 }
@@ -49,7 +57,7 @@ export function openEventWake(between?: Between): OpenEventWake {
   return {
     subscribe(listener) {
       listeners.add(listener)
-      if (between !== undefined && !closed) ear ??= listen(between.url, me, wakeAll)
+      if (between !== undefined && !closed) ear ??= listen(between.connection, me, wakeAll)
       return () => listeners.delete(listener)
     },
     committed() {
@@ -65,14 +73,14 @@ export function openEventWake(between?: Between): OpenEventWake {
 }
 
 /** A connection of its own that hears the others; one that breaks is made again. */
-function listen(url: string, me: string, wake: () => void): { close(): Promise<void> } {
+function listen(open: () => Ear, me: string, wake: () => void): { close(): Promise<void> } {
   let closed = false
   let pause = reconnectMilliseconds.first
   let retry: NodeJS.Timeout | undefined
-  let client: pg.Client | undefined
+  let client: Ear | undefined
 
   async function connect(): Promise<void> {
-    const fresh = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000, keepAlive: true })
+    const fresh = open()
     client = fresh
     let broken = false
     const again = (): void => {

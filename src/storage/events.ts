@@ -10,9 +10,10 @@ import {
   nodeChain,
   systemChain,
 } from '../domain/event.ts'
+import { chained, endsOf } from './chains.ts'
 import { holdPlace, settledId } from './commit-order.ts'
 import type { Queries, Tx } from './database.ts'
-import type { ChainRow, EventRow } from './tables.ts'
+import type { EventRow } from './tables.ts'
 
 /** Appends an event to its chain: the node's, or `chain` where another is named. */
 export async function appendEvent(tx: Tx, facts: EventFacts, chain?: string): Promise<void> {
@@ -160,19 +161,4 @@ async function orphans(db: Queries): Promise<ChainFault[]> {
     .groupBy('events.chain')
     .execute()
   return rows.map((row) => ({ chain: row.chain, seq: Number(row.seq), fault: 'out of order' }))
-}
-
-function endsOf(row: ChainRow): ChainEnds {
-  return {
-    name: row.name,
-    baseSeq: row.base_seq,
-    baseHash: row.base_hash,
-    headSeq: row.head_seq,
-    headHash: row.head_hash,
-  }
-}
-
-function chained(row: EventRow): ChainedEvent {
-  const { prev_hash: prevHash, id: _id, ...rest } = row
-  return { ...rest, prevHash }
 }

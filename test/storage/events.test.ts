@@ -125,7 +125,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     const read = async (): Promise<void> => {
       const rows = await listEvents(db, { after, limit: 17 })
       for (const row of rows) {
-        t.ok(row.id > after, 'ids go up')
+        t.ok(Number(row.id) > after, 'ids go up')
         after = Number(row.id)
         seen.push(`${row.chain} ${row.seq}`)
       }

@@ -12,6 +12,7 @@ import { createOperator } from '../../../src/fleet/operators.ts'
 import { buildOperatorListener } from '../../../src/http/operator-listener.ts'
 import { openArtifactStore } from '../../../src/images/artifacts.ts'
 import { openAuthority } from '../../../src/pki/authority.ts'
+import { openCheckpointSigner } from '../../../src/pki/checkpoint-key.ts'
 import { initData } from '../../../src/pki/data-folder.ts'
 import { loadTls } from '../../../src/pki/tls.ts'
 import { storeTestPublisher } from '../../helpers/fleet.ts'
@@ -90,6 +91,7 @@ export async function openInstallation(t: Test, openWorld: OpenWorld): Promise<I
     log: pino({ level: 'silent' }),
     artifacts: await openArtifactStore(join(dataDir, 'artifacts')),
     issueCodeSigning: testIssuer,
+    checkpoints: openCheckpointSigner(dataDir),
     limits: {
       maxBodyBytes: 1024 * 1024,
       requestTimeoutSeconds: 15,
@@ -118,6 +120,10 @@ export async function openInstallation(t: Test, openWorld: OpenWorld): Promise<I
 const local: LocalCommands = {
   recipesFolder: join(import.meta.dirname, '../../../images'),
   scratch: () => Promise.reject(new Error('test/boot tries this')),
+  backup: () => Promise.reject(new Error('test/backup tries this')),
+  restore: () => Promise.reject(new Error('test/backup tries this')),
+  downgrade: () => Promise.reject(new Error('test/backup tries this')),
+  doctor: () => Promise.reject(new Error('test/doctor tries this')),
   async init(flags) {
     const dir = String(flags.data)
     return { ca: `${dir}/ca.crt`, adminToken: `${dir}/admin.token`, created: [JSON.stringify(flags)] }

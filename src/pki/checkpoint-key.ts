@@ -1,0 +1,76 @@
+import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { join } from 'node:path'
+import { CompactSign, calculateJwkThumbprint, exportJWK, importPKCS8 } from 'jose'
+import {
+  type CheckpointStatement,
+  checkpointAlgorithm,
+  checkpointType,
+  claimsOf,
+} from '../domain/checkpoint.ts'
+import { PawlError } from '../errors.ts'
+import { readSecretFile, writeFileDurably, writeSecretFile } from './key-file.ts'
+
+/** The public half of a key that signs checkpoints. */
+export interface CheckpointKey {
+  /** Its RFC 7638 thumbprint: the name cannot be given to another key. */
+  readonly kid: string
+  /** JSON Web Key, with `kid`, `alg` and `use`. */
+  readonly jwk: Readonly<Record<string, unknown>>
+}
+
+/** Signs checkpoints with the key in the data folder. */
+export interface CheckpointSigner {
+  /** The key that signs now. */
+  key(): Promise<CheckpointKey>
+  /** Signs; returns a compact JWS. */
+  sign(statement: CheckpointStatement): Promise<string>
+  /** Makes another key; `use` puts it in the place of the one there is, which is gone then: its public half still verifies. */
+  next(): Promise<CheckpointKey & { use(): void }>
+}
+
+/** Where the key is. */
+export function checkpointKeyFile(dataDir: string): string {
+  return join(dataDir, 'pki', 'checkpoint.key')
+}
+
+/** Opens the signer, and makes its key where there is none yet. Throws `key-unreadable`. */
+export function openCheckpointSigner(dataDir: string): CheckpointSigner {
+  const file = checkpointKeyFile(dataDir)
+  writeSecretFile(file, newKey()) // stays as it is where it is there
+  // Read each time: another server on this folder may have replaced it.
+  const pem = (): string => readSecretFile(file)
+  const key = (): Promise<CheckpointKey> => publicHalf(pem(), file)
+  return {
+    key,
+    async sign(statement) {
+      const text = pem()
+      const { kid } = await publicHalf(text, file)
+      return new CompactSign(new TextEncoder().encode(JSON.stringify(claimsOf(statement))))
+        .setProtectedHeader({ alg: checkpointAlgorithm, kid, typ: checkpointType })
+        .sign(await importPKCS8(text, checkpointAlgorithm))
+    },
+    async next() {
+      const text = newKey()
+      return { ...(await publicHalf(text, file)), use: () => writeFileDurably(file, text, 0o600) }
+    },
+  }
+}
+
+function newKey(): string {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string // a PEM is text
+}
+
+async function publicHalf(pem: string, file: string): Promise<CheckpointKey> {
+  try {
+    const jwk = await exportJWK(createPublicKey(createPrivateKey(pem)))
+    if (jwk.crv !== 'P-256') throw new TypeError('of another curve')
+    const kid = await calculateJwkThumbprint(jwk)
+    return { kid, jwk: { ...jwk, kid, alg: checkpointAlgorithm, use: 'sig' } }
+  } catch (cause) {
+    throw new PawlError('key-unreadable', `${file} does not hold a key of the curve P-256`, {
+      hint: 'restore it from a backup, or move it away: the server then makes a new one',
+      cause,
+    })
+  }
+}
