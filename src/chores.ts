@@ -5,6 +5,7 @@ import { type AuditSettings, tendCheckpoints, tendRetention } from './audit.ts'
 import type { BootContext } from './boot/context.ts'
 import { expireSessions } from './boot/expire-sessions.ts'
 import type { CheckpointSigner } from './fleet/checkpoints.ts'
+import { forgetAnswers } from './fleet/idempotency.ts'
 import { finishRemovals } from './fleet/prune.ts'
 import { tendRollouts } from './fleet/rollouts.ts'
 import { tidySignIns } from './fleet/sign-in.ts'
@@ -61,6 +62,7 @@ export function chores(
       everyMilliseconds: 600_000,
       work: () => tendRetention(context, audit, log),
     },
+    { what: 'forgetting answers', everyMilliseconds: 600_000, work: () => forgetAnswers(context) },
     { what: 'ending sign-ins', everyMilliseconds: 600_000, work: () => tidySignIns(context, signIn) },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {

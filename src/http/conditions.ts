@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { canonicalJson } from '../domain/canonical-json.ts'
 import { PawlError } from '../errors.ts'
 import type { By } from '../fleet/change.ts'
 import type { Idempotency } from '../fleet/idempotency.ts'
@@ -77,7 +76,20 @@ function readIdempotency({ headers, method, url, body }: FastifyRequest): Idempo
       hint: 'make a random one for each request, a UUID for example',
     })
   }
-  return { key, request: `${method} ${url} ${canonicalJson(body ?? null)}` }
+  return { key, request: `${method} ${url} ${textOf(body)}` }
+}
+
+/** The same text for the same body, whatever the order of its fields. */
+function textOf(body: unknown): string {
+  const sorted = (_key: string, value: unknown): unknown =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value
+  try {
+    return JSON.stringify(body ?? null, sorted)
+  } catch {
+    throw new PawlError('invalid', 'the body is nested too deep') // for the stack
+  }
 }
 
 /** Gives answers of what has revisions their ETag, and answers 304 to who has them already. */
