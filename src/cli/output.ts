@@ -9,7 +9,7 @@ export interface Output {
   /** One line of the answer. */
   line(...pieces: readonly Piece[]): void
   table(columns: readonly Column[], rows: readonly (readonly Piece[])[]): void
-  fields(fields: readonly Field[], options?: { readonly wrap?: boolean }): void
+  fields(fields: readonly Field[]): void
   /** The answer as one document, for `--json`. */
   json(value: unknown): void
   /** A remark beside the answer. */
@@ -30,8 +30,7 @@ export function openOutput(io: Io): Output {
   return {
     line: (...pieces) => stdout(pieces.map((piece) => render(piece, { colour: colour.stdout })).join('')),
     table: (columns, rows) => formatTable(columns, rows, { width, colour: colour.stdout }).forEach(stdout),
-    fields: (fields, options) =>
-      formatFields(fields, { width, colour: colour.stdout }, options).forEach(stdout),
+    fields: (fields) => formatFields(fields, { width, colour: colour.stdout }).forEach(stdout),
     json: (value) => stdout(asciiJson(value)),
     note: (text) => stderr(render(toned('dim', text), { colour: colour.stderr })),
     warning: (text) => aside(toned('warn', 'warning:'), text),

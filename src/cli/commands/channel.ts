@@ -133,10 +133,10 @@ function showList({ output, io }: Context, channels: readonly ChannelView[]): vo
     [
       { title: 'CHANNEL', min: 16 },
       { title: 'VERSION', min: 8 },
-      { title: 'DIGEST', min: 12 },
-      { title: 'RULES', min: 10 },
-      { title: 'ROLLOUT', min: 12 },
-      { title: 'AGO', align: 'right', min: 6 },
+      { title: 'DIGEST', min: 12, drop: 1 },
+      { title: 'RULES', min: 10, drop: 3 },
+      { title: 'ROLLOUT', min: 12, drop: 4 },
+      { title: 'AGO', align: 'right', min: 6, drop: 2 },
     ],
     channels.map((view) => [
       view.channel,
@@ -161,10 +161,10 @@ function showHistory({ output }: Context, { moves, ...view }: ChannelHistory): v
     [
       { title: 'AT', min: 20 },
       { title: 'VERSION', min: 8 },
-      { title: 'BEFORE', min: 8 },
-      { title: 'HOW', min: 8 },
-      { title: 'BY', min: 8 },
-      { title: 'WHY' },
+      { title: 'BEFORE', min: 8, drop: 2 },
+      { title: 'HOW', min: 8, drop: 1 },
+      { title: 'BY', min: 8, drop: 4 },
+      { title: 'WHY', drop: 3 },
     ],
     moves.map(({ at, version, before, how, by, approvedBy, why }) => [
       formatTime(at),

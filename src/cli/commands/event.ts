@@ -94,7 +94,7 @@ function showList({ output }: Context, events: readonly EventView[]): void {
   output.table(
     [
       { title: 'TIME', min: 20 },
-      { title: 'NODE', min: 12, drop: 2 },
+      { title: 'NODE', min: 10, drop: 2 },
       { title: 'KIND', min: 14, drop: 1 },
       { title: 'WHAT', min: 26 },
     ],

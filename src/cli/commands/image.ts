@@ -123,12 +123,12 @@ function showList({ output, io }: Context, images: readonly ImageView[]): void {
   output.table(
     [
       { title: 'IMAGE', min: 16 },
-      { title: 'DIGEST', min: 12 },
-      { title: 'SIZE', align: 'right', min: 8 },
-      { title: 'SIGNED', min: 6 },
-      { title: 'TEST', min: 6 },
-      { title: 'BY', min: 8 },
-      { title: 'AGO', align: 'right', min: 6 },
+      { title: 'DIGEST', min: 12, drop: 3 },
+      { title: 'SIZE', align: 'right', min: 8, drop: 4 },
+      { title: 'SIGNED', min: 6, drop: 6 },
+      { title: 'TEST', min: 6, drop: 5 },
+      { title: 'BY', min: 8, drop: 1 },
+      { title: 'AGO', align: 'right', min: 6, drop: 2 },
     ],
     images.map(({ ref, digest, manifest, createdAt, createdBy, signatures, test }) => [
       ref,

@@ -62,7 +62,7 @@ function showPlan({ output }: Context, { nodes, applied }: ReinstallPlan): void 
   output.table(
     [
       { title: 'NAME', min: 12 },
-      { title: 'REINSTALL', min: 9 },
+      { title: 'REINSTALL', min: 9, drop: 1 },
       { title: applied ? 'NOW' : 'WOULD BE', min: 8 },
       { title: '' },
     ],

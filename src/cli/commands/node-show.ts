@@ -74,11 +74,11 @@ function showList({ output, io }: Context, nodes: readonly NodeView[]): void {
     [
       { title: 'NAME', min: 12 },
       { title: 'STATE', min: 10 },
-      { title: 'PROFILE' },
-      { title: 'REINSTALL', min: 9 },
-      { title: 'LAST BOOT', min: 9 },
-      { title: 'STAGE', min: 6 },
-      { title: 'AGO', align: 'right', min: 6 },
+      { title: 'PROFILE', drop: 2 },
+      { title: 'REINSTALL', min: 9, drop: 3 },
+      { title: 'LAST BOOT', min: 9, drop: 1 },
+      { title: 'STAGE', min: 6, drop: 5 },
+      { title: 'AGO', align: 'right', min: 6, drop: 4 },
     ],
     nodes.map((node) => [
       node.name,

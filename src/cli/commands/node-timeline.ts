@@ -69,8 +69,8 @@ function showSession(
       { title: '', align: 'right' },
       { title: 'STAGE', min: 6 },
       { title: 'AT', min: 9 },
-      { title: 'SECONDS', align: 'right', min: 7 },
-      { title: 'MB', align: 'right', min: 6 },
+      { title: 'SECONDS', align: 'right', min: 7, drop: 2 },
+      { title: 'MB', align: 'right', min: 6, drop: 1 },
       { title: 'OUTCOME', min: 10 },
     ],
     stages.map(({ stage, at, seconds, bytes, outcome }, index) => [
@@ -98,10 +98,7 @@ function showProblems(output: Output, { events }: Timeline): void {
   if (problems.length === 0) return
   output.line()
   output.line(toned('dim', 'PROBLEMS'))
-  output.fields(
-    problems.map((event) => ({ name: formatTime(event.at), value: describeEvent(event) })),
-    { wrap: true },
-  )
+  output.fields(problems.map((event) => ({ name: formatTime(event.at), value: describeEvent(event) })))
 }
 
 function secondsBetween(from: string, to: string): string {

@@ -77,10 +77,10 @@ function showList({ output, io }: Context, profiles: readonly ProfileView[]): vo
   output.table(
     [
       { title: 'NAME', min: 12 },
-      { title: 'REVISION', align: 'right', min: 8 },
+      { title: 'REVISION', align: 'right', min: 8, drop: 2 },
       { title: 'BOOT', min: 16 },
-      { title: 'REINSTALL', min: 16 },
-      { title: 'CHANGED', align: 'right', min: 7 },
+      { title: 'REINSTALL', min: 16, drop: 3 },
+      { title: 'CHANGED', align: 'right', min: 7, drop: 1 },
     ],
     profiles.map(({ name, revision, profile, updatedAt }) => [
       name,

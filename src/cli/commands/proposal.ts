@@ -80,12 +80,12 @@ function showList({ output, io }: Context, proposals: readonly ProposalView[]): 
   output.table(
     [
       { title: 'ID', min: 12 },
-      { title: 'KIND', min: 9 },
-      { title: 'SUBJECT', min: 12 },
-      { title: 'CHANGE', min: 12 },
-      { title: 'BY', min: 8 },
-      { title: 'STATE', min: 8 },
-      { title: 'AGO', align: 'right', min: 6 },
+      { title: 'KIND', min: 9, drop: 2 },
+      { title: 'SUBJECT', min: 18 },
+      { title: 'CHANGE', min: 18, drop: 4 },
+      { title: 'BY', min: 8, drop: 3 },
+      { title: 'STATE', min: 8, drop: 5 },
+      { title: 'AGO', align: 'right', min: 6, drop: 1 },
     ],
     proposals.map((view) => [
       view.id,

@@ -148,10 +148,10 @@ function showList({ output, io }: Context, publishers: readonly PublisherView[])
   output.table(
     [
       { title: 'NAME', min: 8 },
-      { title: 'STATE', min: 10 },
-      { title: 'FINGERPRINT', min: 12 },
-      { title: 'SUBJECT', min: 16 },
-      { title: 'AGO', align: 'right', min: 6 },
+      { title: 'STATE', min: 21 },
+      { title: 'FINGERPRINT', min: 12, drop: 2 },
+      { title: 'SUBJECT', min: 16, drop: 3 },
+      { title: 'AGO', align: 'right', min: 6, drop: 1 },
     ],
     publishers.map((one) => [
       one.name,

@@ -205,10 +205,12 @@ function show({ output }: Context, view: RolloutView): void {
     [
       { title: 'WAVE', align: 'right' },
       { title: 'SIZE' },
-      ...['NODES', 'NEEDED', 'WAITING', 'BOOTING', 'READY', 'FAILED'].map((title) => ({
-        title,
-        align: 'right' as const,
-      })),
+      { title: 'NODES', align: 'right', drop: 4 },
+      { title: 'NEEDED', align: 'right', drop: 1 },
+      { title: 'WAITING', align: 'right', drop: 3 },
+      { title: 'BOOTING', align: 'right', drop: 2 },
+      { title: 'READY', align: 'right' },
+      { title: 'FAILED', align: 'right' },
       { title: '' },
     ],
     view.waves.map(({ wave, written, nodes, needed, counts }) => [
@@ -230,10 +232,10 @@ function showList({ output, io }: Context, rollouts: readonly RolloutView[]): vo
     [
       { title: 'ID', min: 12 },
       { title: 'CHANNEL', min: 12 },
-      { title: 'CHANGE', min: 12 },
+      { title: 'CHANGE', min: 20, drop: 3 },
       { title: 'STATE', min: 9 },
-      { title: 'WAVE', min: 5 },
-      { title: 'AGO', align: 'right', min: 6 },
+      { title: 'WAVE', min: 5, drop: 2 },
+      { title: 'AGO', align: 'right', min: 6, drop: 1 },
     ],
     rollouts.map((view) => [
       view.id,

@@ -70,11 +70,11 @@ function showDeliveries({ output, io }: Context, deliveries: readonly WebhookDel
     [
       { title: 'ID', min: 26 },
       { title: 'STATE', min: 9 },
-      { title: 'TRIES', align: 'right', min: 5 },
-      { title: 'LAST', min: 6 },
-      { title: 'AGO', align: 'right', min: 6 },
-      { title: 'KIND', min: 8 },
-      { title: 'NODE', min: 6 },
+      { title: 'TRIES', align: 'right', min: 5, drop: 3 },
+      { title: 'LAST', min: 6, drop: 4 },
+      { title: 'AGO', align: 'right', min: 6, drop: 2 },
+      { title: 'KIND', min: 8, drop: 5 },
+      { title: 'NODE', min: 12, drop: 1 },
     ],
     deliveries.map((one) => [
       one.id,

@@ -40,11 +40,11 @@ function showList({ output, io }: Context, webhooks: readonly WebhookView[]): vo
     [
       { title: 'NAME', min: 8 },
       { title: 'STATE', min: 8 },
-      { title: 'WAITING', align: 'right', min: 4 },
-      { title: 'DEAD', align: 'right', min: 4 },
-      { title: 'LAST SENT', align: 'right', min: 6 },
-      { title: 'KINDS', min: 8 },
-      { title: 'URL', min: 12 },
+      { title: 'WAITING', align: 'right' },
+      { title: 'DEAD', align: 'right' },
+      { title: 'LAST SENT', align: 'right', min: 6, drop: 3 },
+      { title: 'KINDS', min: 8, drop: 2 },
+      { title: 'URL', min: 24, drop: 1 },
     ],
     webhooks.map((one) => [
       one.name,
@@ -76,36 +76,33 @@ function meaningOf(one: WebhookView): string {
 function showOne({ output, io }: Context, one: WebhookView): void {
   const state = stateOf(one)
   const word = typeof state === 'string' ? state : state.text
-  output.fields(
-    [
-      { name: 'webhook', value: toned('strong', one.name) },
-      {
-        name: 'state',
-        value: toned(typeof state === 'string' ? 'plain' : state.tone, `${word}${meaningOf(one)}`),
-      },
-      { name: 'url', value: one.url },
-      { name: 'kinds', value: one.kinds },
-      ...(one.node === null ? [] : [{ name: 'nodes', value: one.node }]),
-      { name: 'trusts', value: one.ca === null ? "the system's CAs" : 'the CA it was given' },
-      { name: 'waiting', value: String(one.waiting) },
-      { name: 'dead', value: one.dead === 0 ? '0' : toned('bad', String(one.dead)) },
-      {
-        name: 'last sent',
-        value: one.lastDeliveredAt === null ? '-' : `${formatAge(one.lastDeliveredAt, io.now())} ago`,
-      },
-      ...(one.pausedUntil === null
-        ? []
-        : [{ name: 'paused', value: `until ${formatTime(one.pausedUntil)}: its receiver asked for it` }]),
-      ...(one.previousSecretUntil === null
-        ? []
-        : [
-            {
-              name: 'secret',
-              value: `the one before signs too until ${formatTime(one.previousSecretUntil)}`,
-            },
-          ]),
-      { name: 'made', value: `${formatTime(one.createdAt)} by ${operatorName(one.createdBy)}` },
-    ],
-    { wrap: true },
-  )
+  output.fields([
+    { name: 'webhook', value: toned('strong', one.name) },
+    {
+      name: 'state',
+      value: toned(typeof state === 'string' ? 'plain' : state.tone, `${word}${meaningOf(one)}`),
+    },
+    { name: 'url', value: one.url },
+    { name: 'kinds', value: one.kinds },
+    ...(one.node === null ? [] : [{ name: 'nodes', value: one.node }]),
+    { name: 'trusts', value: one.ca === null ? "the system's CAs" : 'the CA it was given' },
+    { name: 'waiting', value: String(one.waiting) },
+    { name: 'dead', value: one.dead === 0 ? '0' : toned('bad', String(one.dead)) },
+    {
+      name: 'last sent',
+      value: one.lastDeliveredAt === null ? '-' : `${formatAge(one.lastDeliveredAt, io.now())} ago`,
+    },
+    ...(one.pausedUntil === null
+      ? []
+      : [{ name: 'paused', value: `until ${formatTime(one.pausedUntil)}: its receiver asked for it` }]),
+    ...(one.previousSecretUntil === null
+      ? []
+      : [
+          {
+            name: 'secret',
+            value: `the one before signs too until ${formatTime(one.previousSecretUntil)}`,
+          },
+        ]),
+    { name: 'made', value: `${formatTime(one.createdAt)} by ${operatorName(one.createdBy)}` },
+  ])
 }
