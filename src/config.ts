@@ -107,11 +107,35 @@ function flagKey(flag: string): string {
 
 /** Limits that two settings set for each other. */
 function checkTogether(config: Config): void {
-  const { sessionIdleSeconds, sessionMaxSeconds } = config
+  const { sessionIdleSeconds, sessionMaxSeconds, signInIdleSeconds, signInMaxSeconds } = config
   if (sessionMaxSeconds < sessionIdleSeconds) {
     throw new PawlError(
       'usage',
       `sessionMaxSeconds ${sessionMaxSeconds} is below sessionIdleSeconds ${sessionIdleSeconds}`,
     )
   }
+  if (signInMaxSeconds < signInIdleSeconds) {
+    throw new PawlError(
+      'usage',
+      `signInMaxSeconds ${signInMaxSeconds} is below signInIdleSeconds ${signInIdleSeconds}`,
+    )
+  }
+  checkProvider(config)
+}
+
+/** A provider that is half set up would let nobody in, or be forgotten about. */
+function checkProvider(config: Config): void {
+  const { oidcIssuer, oidcClientId, oidcClientSecretFile, operatorUrl, oidcRoles, oidcScopes } = config
+  const need = (found: boolean, setting: SettingName, why: string): void => {
+    if (!found) throw new PawlError('usage', `${setting} is missing: ${why}`)
+  }
+  if (oidcIssuer === undefined) {
+    const given = oidcClientId !== undefined || oidcClientSecretFile !== undefined || oidcRoles.length > 0
+    need(!given, 'oidcIssuer', 'settings of a provider are given without the provider')
+    return
+  }
+  need(oidcClientId !== undefined, 'oidcClientId', 'the provider asks who we are')
+  need(operatorUrl !== undefined, 'operatorUrl', 'the provider sends browsers back there')
+  need(oidcRoles.length > 0, 'oidcRoles', 'nobody could sign in without a group that has a role')
+  need(oidcScopes.length === 0 || oidcScopes.includes('openid'), 'oidcScopes', 'it must hold openid')
 }

@@ -25,6 +25,8 @@ declare module 'fastify' {
 export interface OperatorAuth {
   /** Runs before a body is read: who may not ask is not listened to. */
   check(request: FastifyRequest, reply: FastifyReply): Promise<void>
+  /** Throws when who asked may not ask any more: for answers that go on for hours. It does not count as a use. */
+  stillMay(request: FastifyRequest): Promise<void>
   /** Who asks; for handlers of routes that need a role. */
   operatorOf(request: FastifyRequest): Operator
   /** Who asks, as changes record it. */
@@ -68,6 +70,13 @@ export function operatorAuth(context: BootContext, signIn?: SignInSettings): Ope
     note(found, sourceOf(request))
   }
 
+  async function stillMay(request: FastifyRequest): Promise<void> {
+    const found = await identify(context, signIn, request)
+    if (!isOperator(found)) throw unauthenticated(found.message)
+    const role = request.routeOptions.config.role ?? 'admin'
+    if (role !== 'anyone') checkRole(found, role)
+  }
+
   function refuse(request: FastifyRequest, { cause, detail }: Fault): void {
     const source = sourceOf(request)
     // Who presents nothing tried nothing.
@@ -108,6 +117,7 @@ export function operatorAuth(context: BootContext, signIn?: SignInSettings): Ope
 
   return {
     check,
+    stillMay,
     operatorOf,
     byOf: (request) => {
       const { name, role, scope } = operatorOf(request)

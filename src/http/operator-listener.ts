@@ -17,15 +17,17 @@ import type { ClientCertificateIssuer } from '../fleet/operator-certificates.ts'
 import type { CodeSigningIssuer } from '../fleet/publishers.ts'
 import type { ArtifactStore } from '../images/artifacts.ts'
 import { answerConditions, withConditions } from './conditions.ts'
+import { openEventStreams, type StreamLimits, streamLimits } from './event-streams.ts'
 import { addOpenApi } from './openapi.ts'
 import { operatorAuth } from './operator-auth.ts'
 import { asPawlError, problemOf } from './problem.ts'
 import { artifactRoutes } from './routes/artifacts.ts'
 import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
+import { autoApprovalRoutes, factRoutes } from './routes/operator-auto-approvals.ts'
 import { channelRoutes, proposalRoutes, rolloutRoutes } from './routes/operator-channels.ts'
 import { chainRoutes, checkpointRoutes } from './routes/operator-checkpoints.ts'
-import { autoApprovalRoutes, factRoutes } from './routes/operator-auto-approvals.ts'
 import { pendingRoutes } from './routes/operator-enrolment.ts'
+import { eventStreamRoutes } from './routes/operator-event-stream.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
 import { fleetRoutes } from './routes/operator-fleet.ts'
 import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
@@ -65,6 +67,8 @@ export interface OperatorListenerOptions {
   readonly issueCodeSigning: CodeSigningIssuer
   /** Signs checkpoints of the event log. */
   readonly checkpoints: CheckpointSigner
+  /** Times and bounds of event streams that are not as usual. */
+  readonly streams?: Partial<StreamLimits>
   /** Makes client certificates; left out, none are issued. */
   readonly issueClientCertificate?: ClientCertificateIssuer
   /** Sign-in for people; left out where no provider is set up. */
@@ -100,7 +104,9 @@ export function buildOperatorListener(
   const longTimeoutSeconds = options.limits.uploadTimeoutSeconds
   const { artifacts, issueCodeSigning, issueClientCertificate = noIssuer, checkpoints, log, signIn } = options
   const issuers = { issueCodeSigning, issueClientCertificate }
-  const parts = { context, auth, artifacts, ...issuers, checkpoints, longTimeoutSeconds, log, signIn }
+  const eventStreams = openEventStreams(context.storage, { ...streamLimits, ...options.streams })
+  const common = { context, auth, artifacts, longTimeoutSeconds, log, signIn }
+  const parts = { ...common, ...issuers, checkpoints, eventStreams }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
@@ -147,6 +153,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     eventRoutes(api, parts)
     checkpointRoutes(api, parts)
     chainRoutes(api, parts)
+    eventStreamRoutes(api, parts)
     operatorTokenRoutes(api, parts)
     identityRoutes(api, parts)
     loginRoutes(api, parts)

@@ -21,7 +21,7 @@ import { generateKey, keyFits, keyLabel, makeCertificate } from './x509.ts'
 
 /** A listener's certificate to be issued. */
 export interface LeafRequest {
-  readonly kind: Exclude<CertificateKind, 'root' | 'issuing' | 'code-signing'>
+  readonly kind: Extract<CertificateKind, 'boot-server' | 'operator-server'>
   readonly names: readonly string[]
   /** The private key it is for, PEM. */
   readonly key: string

@@ -1,14 +1,21 @@
 /**
  * What each kind of certificate is for, as one table.
  *
- * There is no profile for client certificates under this CA, and none may be added: iPXE does not check the extended key
- * usage `serverAuth` (tried with 2.0.0), so it takes any certificate of its root for a server's. A certificate meant for
- * clients comes from another CA and never carries the server's names. For the same reason a code-signing certificate has
- * no names, and a common name that is no host's.
+ * There is no client certificate under the root, and there may be none: iPXE does not check the extended key usage
+ * `serverAuth` (tried with 2.0.0), so it takes any certificate of its root for a server's. Client certificates come from
+ * another CA, `client-root`, and never carry the server's names. For the same reason a code-signing certificate has no
+ * names, and a common name that is no host's.
  */
 
 /** The kinds of certificate that Pawl makes. */
-export type CertificateKind = 'root' | 'issuing' | 'boot-server' | 'operator-server' | 'code-signing'
+export type CertificateKind =
+  | 'root'
+  | 'issuing'
+  | 'boot-server'
+  | 'operator-server'
+  | 'code-signing'
+  | 'client-root'
+  | 'operator-client'
 
 /** Key usages of RFC 5280 §4.2.1.3 that Pawl's certificates have. */
 export type KeyUsage = 'digitalSignature' | 'keyEncipherment' | 'keyCertSign' | 'cRLSign'
@@ -20,7 +27,7 @@ export interface CertificateProfile {
   readonly pathLength?: number
   readonly keyUsages: readonly KeyUsage[]
   /** The one extended key usage it carries. */
-  readonly extendedKeyUsage?: 'serverAuth' | 'codeSigning'
+  readonly extendedKeyUsage?: 'serverAuth' | 'codeSigning' | 'clientAuth'
 }
 
 /** Certificates begin this long before they are made: a machine whose battery is flat has a clock that runs behind. */
@@ -49,4 +56,7 @@ export const certificateProfiles: Readonly<Record<CertificateKind, CertificatePr
   'operator-server': { lifetimeDays: 90, keyUsages: ['digitalSignature'], extendedKeyUsage: 'serverAuth' },
   // Its end stops publishing, not booting: what was signed while it was good stays so.
   'code-signing': { lifetimeDays: 365, keyUsages: ['digitalSignature'], extendedKeyUsage: 'codeSigning' },
+  'client-root': { lifetimeDays: 10 * 365, pathLength: 0, keyUsages: ['keyCertSign'] },
+  // At most: what is asked for may be shorter, and each is checked against its row at every request.
+  'operator-client': { lifetimeDays: 825, keyUsages: ['digitalSignature'], extendedKeyUsage: 'clientAuth' },
 }

@@ -15,6 +15,10 @@ export type TlsOptions = {
   readonly minVersion: 'TLSv1.2' | 'TLSv1.3'
   readonly honorCipherOrder?: boolean
   readonly dhparam?: 'auto'
+  readonly ca?: string
+  readonly requestCert?: true
+  /** A certificate that is no good is refused with a reason, by HTTP, not by a handshake that nobody understands. */
+  readonly rejectUnauthorized?: false
 }
 
 /** What `loadTls` is told. `now` decides about renewal. */
@@ -23,6 +27,8 @@ export interface TlsRequest {
   /** Host names and IP addresses that clients use. The operator listener answers to this machine's own names too. */
   readonly names: readonly string[]
   readonly now: Date
+  /** The CA of client certificates: they are asked for, and needed by nobody. */
+  readonly clientCa?: string
 }
 
 /** The certificate of one listener, kept up to date. */
@@ -55,6 +61,10 @@ const dayMilliseconds = 86_400_000
 export async function loadTls(authority: Authority, request: TlsRequest): Promise<ServerTls> {
   const { kind } = request
   const names = [...new Set(kind === 'operator' ? [...request.names, ...ownNames] : request.names)]
+  const clients =
+    request.clientCa === undefined
+      ? {}
+      : ({ ca: request.clientCa, requestCert: true, rejectUnauthorized: false } as const)
   const file = join(authority.folder, `${kind}.pem`)
   const stored = readLeaf(file)
   const usable = stored !== undefined && isOurs(authority, stored.parsed) && hasNames(stored.parsed, names)
@@ -72,7 +82,7 @@ export async function loadTls(authority: Authority, request: TlsRequest): Promis
     options() {
       // iPXE that knows only the fingerprint of a root needs the root itself in the chain; others pass over it.
       const cert = leaf.certificate + authority.issuingCertificate + authority.rootCertificate
-      return { key: leaf.key, cert, ...settings[kind] }
+      return { key: leaf.key, cert, ...settings[kind], ...clients }
     },
     get notAfter() {
       return leaf.parsed.validToDate

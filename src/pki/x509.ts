@@ -22,6 +22,8 @@ export interface CertificateRequest {
   /** The subject's private key, PEM (PKCS#8); its public key is enough where an issuer signs. */
   readonly key: string
   readonly now: Date
+  /** An end before the kind's own. */
+  readonly notAfter?: Date
   /** Who signs; left out, the certificate signs itself. */
   readonly issuer?: { readonly certificate: string; readonly key: string }
 }
@@ -45,7 +47,7 @@ export async function makeCertificate(request: CertificateRequest): Promise<stri
     serialNumber: serialNumber(),
     subject,
     issuer: issuer?.subjectName ?? subject,
-    ...validity(request.kind, request.now, issuer),
+    ...validity(request, issuer),
     publicKey: new x509.PublicKey(publicKey),
     signingKey: await createPrivateKey(request.issuer?.key ?? request.key).toCryptoKey(algorithm, false, [
       'sign',
@@ -99,9 +101,13 @@ export function lifetimeOf(certificate: X509Certificate): { notBefore: Date; not
   return { notBefore: certificate.validFromDate, notAfter: certificate.validToDate }
 }
 
-function validity(kind: CertificateKind, now: Date, issuer: x509.X509Certificate | undefined) {
+function validity(
+  { kind, now, notAfter }: CertificateRequest,
+  issuer: x509.X509Certificate | undefined,
+): { notBefore: Date; notAfter: Date } {
   const begin = now.getTime() - backdatedDays * dayMilliseconds
-  const end = now.getTime() + certificateProfiles[kind].lifetimeDays * dayMilliseconds
+  const longest = now.getTime() + certificateProfiles[kind].lifetimeDays * dayMilliseconds
+  const end = Math.min(longest, notAfter?.getTime() ?? longest)
   return {
     notBefore: wholeSeconds(Math.max(begin, issuer?.notBefore.getTime() ?? begin)),
     notAfter: wholeSeconds(Math.min(end, issuer?.notAfter.getTime() ?? end)),

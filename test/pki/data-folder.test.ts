@@ -39,6 +39,8 @@ const inOrder = [
   'ca.crt',
   'pki/issuing.key',
   'pki/issuing.crt',
+  'pki/clients.key',
+  'pki/clients.crt',
 ]
 
 /** A name for a folder that does not exist. */
@@ -177,7 +179,13 @@ t.test('makes all that a server needs', async (t) => {
   const dataDir = fresh()
   t.same((await init(dataDir)).created, inOrder)
   t.equal(statSync(dataDir).mode & 0o777, 0o700)
-  for (const name of ['pawl.yaml', 'pki/root.key', 'pki/issuing.key', 'pki/settings.key']) {
+  for (const name of [
+    'pawl.yaml',
+    'pki/root.key',
+    'pki/issuing.key',
+    'pki/settings.key',
+    'pki/clients.key',
+  ]) {
     t.equal(statSync(join(dataDir, name)).mode & 0o777, 0o600, name)
   }
   t.equal(settingsKey(dataDir).length, 32)

@@ -10,6 +10,7 @@ import type { CheckpointSigner } from '../../fleet/checkpoints.ts'
 import type { ClientCertificateIssuer } from '../../fleet/operator-certificates.ts'
 import type { CodeSigningIssuer } from '../../fleet/publishers.ts'
 import type { ArtifactStore } from '../../images/artifacts.ts'
+import type { EventStreams } from '../event-streams.ts'
 import type { OperatorAuth } from '../operator-auth.ts'
 import { noBody, nothing, word } from '../schemas/answers.ts'
 import type { SignIn } from '../sign-in/options.ts'
@@ -31,6 +32,7 @@ export interface OperatorParts {
   readonly issueCodeSigning: CodeSigningIssuer
   /** Signs checkpoints of the event log. */
   readonly checkpoints: CheckpointSigner
+  readonly eventStreams: EventStreams
   readonly issueClientCertificate: ClientCertificateIssuer
   readonly log: Logger
   /** Left out where no provider is set up. */
