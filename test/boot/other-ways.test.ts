@@ -1,6 +1,7 @@
+import { setTimeout as second } from 'node:timers/promises'
 import t from 'tap'
 import { send } from '../helpers/robot.ts'
-import { applyProfile, eventsOf, pawlLines, profile, startSite } from './helpers/site.ts'
+import { applyProfile, eventsOf, factsOf, pawlLines, profile, startSite } from './helpers/site.ts'
 
 /** A boot from the installed disk, and a machine whose media names no node. */
 const site = await startSite()
@@ -31,25 +32,64 @@ t.test(
   },
 )
 
+/** Script and facts of a machine whose media names no node. */
+const namelessScript = async (): Promise<string> =>
+  (await send({ port: site.bootPort, ca: site.ca }, 'GET', '/v1/boot/autoexec.ipxe')).text
+
 t.test(
-  'a machine whose media names no node shows a code, and boots by itself once it is approved',
+  'a machine whose media names no node shows a code and its facts, keeps asking, and boots by its claim once it is approved',
   { buffered: true },
   async (t) => {
-    await applyProfile(
-      site,
-      `${profile().replace('name: demo', 'name: open')}evidence: [address]\nacceptAddressOnly: true\n`,
-    )
-    const autoexec = (await send({ port: site.bootPort, ca: site.ca }, 'GET', '/v1/boot/autoexec.ipxe')).text
-    const machine = await site.powerOn('nameless', autoexec, { timeoutSeconds: 400 })
+    await applyProfile(site, profile())
+    const machine = await site.powerOn('nameless', await namelessScript(), { timeoutSeconds: 500 })
     t.teardown(() => machine.powerOff())
     const line = await machine.waitFor(/pawl node approve [0-9a-z]{5}-[0-9a-z]{5}/, 200)
     const code = /approve (\S+)/.exec(line)?.[1] ?? ''
-    const { items } = await site.pawl('node', 'pending')
-    t.equal(items[0]?.code, code)
-    await site.pawl('node', 'approve', code, '--name', 'found', '--profile', 'open')
+    const { mac, uuid, serial } = factsOf('nameless')
+    t.match(machine.console(), `Pawl: MAC ${mac}, serial ${serial}, UUID ${uuid}`)
+    t.match(await site.pawl('node', 'pending'), {
+      items: [{ code, claim: true, facts: { mac, uuid, serial } }],
+    })
+    const timesShown = (): number => machine.console().split(`pawl node approve ${code} `).length - 1
+    for (let seconds = 0; timesShown() < 2 && seconds < 100; seconds += 1) await second(1000)
+    t.equal(timesShown(), 2, 'it asks again, under the same code')
+    const approved = await site.pawl('node', 'approve', code, '--name', 'found', '--profile', 'demo')
+    t.match(approved.warnings, [/first boot goes on by itself/])
     await machine.waitFor('pawl: ready', 300)
     await machine.exited
     t.comment(pawlLines(machine))
-    t.match(await site.pawl('node', 'show', 'found'), { state: 'ready', session: { state: 'ready' } })
+    t.notMatch(machine.console(), /pawl-claim|claim=/, 'its claim is not on the console')
+    t.match(await site.pawl('node', 'show', 'found'), {
+      state: 'ready',
+      serial,
+      secret: { issued: false },
+      session: { state: 'ready' },
+    })
+  },
+)
+
+t.test(
+  'a machine whose serial number is in the list of a rule boots to ready with nobody at its console',
+  { buffered: true },
+  async (t) => {
+    await applyProfile(site, profile())
+    const { serial } = factsOf('ruled')
+    const rule = ['--name', 'rack1', '--source', '127.0.0.1', '--serial', serial, '--profile', 'demo']
+    await site.pawl('node', 'auto-approve', 'create', ...rule, '--node-name', 'rack1-{serial}', '--for', '1h')
+    const machine = await site.powerOn('ruled', await namelessScript(), { timeoutSeconds: 500 })
+    t.teardown(() => machine.powerOff())
+    const name = `rack1-${serial.toLowerCase()}`
+    await machine.waitFor(`Pawl: APPROVED by a rule: this machine is node ${name} now`, 200)
+    await machine.waitFor('pawl: ready', 300)
+    await machine.exited
+    t.comment(pawlLines(machine))
+    t.match(await site.pawl('node', 'show', name), { state: 'ready', session: { state: 'ready' } })
+    t.match(await site.pawl('node', 'auto-approve', 'show', 'rack1'), {
+      state: 'used-up',
+      made: [{ serial, node: name }],
+    })
+    t.match(await eventsOf(site, '--node', name, '--kind', 'machine-auto-approved'), [
+      { detail: { rule: 'rack1', facts: { serial } } },
+    ])
   },
 )
