@@ -1,14 +1,14 @@
-import { createReadStream, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import closeWithGrace from 'close-with-grace'
+import type { Readable } from 'node:stream'
 import manifest from '../package.json' with { type: 'json' }
 import type { Io, LocalCommands, SettingFlags } from './cli/io.ts'
 import { runCli } from './cli/main.ts'
-import { type Config, dataDirOf, loadConfig } from './config.ts'
-import { createLog } from './log.ts'
-import { checkDataFolder, settingsFile } from './pki/data-folder.ts'
-import { findSecretFile } from './pki/key-file.ts'
+import type { Config } from './config.ts'
+import { PawlError } from './errors.ts'
+import type { createLog } from './log.ts'
 
 /**
  * The entry: reads the process and the clock, and hands them over. Nothing else in Pawl does. The server's parts are
@@ -23,6 +23,14 @@ const io: Io = {
   now: () => new Date(),
   isTTY: { stdout: process.stdout.isTTY === true, stderr: process.stderr.isTTY === true },
   columns: process.stdout.columns,
+  size: () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 }),
+  onInterrupt: (listener) => {
+    const signals = ['SIGINT', 'SIGTERM'] as const
+    for (const signal of signals) process.once(signal, listener)
+    return () => {
+      for (const signal of signals) process.off(signal, listener)
+    }
+  },
 }
 
 const templatesFolder = join(import.meta.dirname, '..', 'ipxe-templates')
@@ -43,13 +51,14 @@ const local: LocalCommands = {
 
   async init(flags) {
     const { initPawl } = await import('./init.ts')
-    const config = configOf(flags, undefined)
+    const config = (await openSettings(flags)).configOf(undefined)
     return initPawl({ ...config, now: io.now() })
   },
 
   async server(flags) {
     const { startServer } = await import('./server.ts')
-    const config = configOnDisk(flags)
+    const { createLog } = await import('./log.ts')
+    const config = (await openSettings(flags)).onDisk()
     const log = createLog(config.logLevel)
     const server = await startServer({
       config,
@@ -68,7 +77,7 @@ const local: LocalCommands = {
     const to = file === '-' ? process.stdout : file
     return makeBackup({
       ...upkeep(),
-      config: configOnDisk(flags),
+      config: (await openSettings(flags)).onDisk(),
       withArtifacts: !flags.withoutArtifacts,
       to,
     })
@@ -76,30 +85,43 @@ const local: LocalCommands = {
 
   async restore(file, flags) {
     const { restoreBackup } = await import('./backup/restore.ts')
-    const from = file === '-' ? process.stdin : createReadStream(file)
-    const dataDir = dataDirOf({ flags, env: io.env })
-    return restoreBackup({ ...upkeep(), from, dataDir, configOf: (text) => configOf(flags, text) })
+    const from = file === '-' ? process.stdin : await openFile(file)
+    const { dataDir, configOf } = await openSettings(flags)
+    return restoreBackup({ ...upkeep(), from, dataDir, configOf })
   },
 
   async downgrade(flags) {
     const { downgrade } = await import('./backup/downgrade.ts')
     const release = String(flags.to)
-    return downgrade({ ...upkeep(), config: configOnDisk(flags), release, apply: flags.yes === true })
+    return downgrade({
+      ...upkeep(),
+      config: (await openSettings(flags)).onDisk(),
+      release,
+      apply: flags.yes === true,
+    })
   },
 
   async doctor(flags) {
     const { examine } = await import('./doctor/examine.ts')
-    const dataDir = dataDirOf({ flags, env: io.env })
+    const { dataDir, configOf } = await openSettings(flags)
     return examine({
       ...upkeep(),
       dataDir,
-      configOf: (text) => configOf(flags, text),
+      configOf,
       full: flags.full === true,
       hostName: hostname(),
       nodeVersion: process.versions.node,
       templatesFolder,
     })
   },
+}
+
+async function openFile(file: string): Promise<Readable> {
+  const handle = await open(file).catch((cause: { code?: unknown }) => {
+    const fault = cause.code === 'ENOENT' ? 'is not there' : `cannot be read (${String(cause.code)})`
+    throw new PawlError('not-found', `${file} ${fault}`, { cause })
+  })
+  return handle.createReadStream()
 }
 
 /** What work on a data folder takes from the process. */
@@ -115,28 +137,35 @@ function isAlive(processId: number): boolean {
   }
 }
 
-/** The settings of a data folder that is there. */
-function configOnDisk(flags: SettingFlags): Config {
-  const dataDir = dataDirOf({ flags, env: io.env })
-  checkDataFolder(dataDir)
-  return configOf(flags, findSecretFile(settingsFile(dataDir)))
+/** How the settings of this process are read: with a settings file's text, or as the data folder has them. */
+interface Settings {
+  readonly dataDir: string
+  readonly configOf: (fileText: string | undefined) => Config
+  readonly onDisk: () => Config
 }
 
-function configOf(flags: SettingFlags, fileText: string | undefined): Config {
-  return loadConfig({
-    flags,
-    env: io.env,
-    fileText,
-    fileName: settingsFile(dataDirOf({ flags, env: io.env })),
-  })
+async function openSettings(flags: SettingFlags): Promise<Settings> {
+  const { dataDirOf, loadConfig } = await import('./config.ts')
+  const { checkDataFolder, settingsFile } = await import('./pki/data-folder.ts')
+  const { findSecretFile } = await import('./pki/key-file.ts')
+  const { env } = io
+  const dataDir = dataDirOf({ flags, env })
+  const fileName = settingsFile(dataDir)
+  const configOf = (fileText: string | undefined): Config => loadConfig({ flags, env, fileText, fileName })
+  const onDisk = (): Config => {
+    checkDataFolder(dataDir)
+    return configOf(findSecretFile(fileName))
+  }
+  return { dataDir, configOf, onDisk }
 }
 
 /** Resolves when a signal has come and the server has closed. An error that nobody caught ends the process too, by name. */
-function stopped(
+async function stopped(
   close: () => Promise<void>,
   config: Config,
   log: ReturnType<typeof createLog>,
 ): Promise<void> {
+  const { default: closeWithGrace } = await import('close-with-grace')
   return new Promise((resolve) => {
     closeWithGrace(
       { delay: (config.shutdownGraceSeconds + 5) * 1000, logger: false },

@@ -220,6 +220,8 @@ function bootSettings({ config }: ServerOptions): Writable<BootSettings> {
     sessionMaxSeconds: config.sessionMaxSeconds,
     maxStage1PerHour: config.maxStage1PerHour,
     maxReinstallAttempts: config.maxReinstallAttempts,
+    maxReinstallFailures: config.maxReinstallFailures,
+    reinstallMarkSeconds: config.reinstallMarkSeconds,
     repeatStage1Seconds: config.repeatStage1Seconds,
     enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
     maxPendingMachines: config.maxPendingMachines,

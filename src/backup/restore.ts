@@ -3,8 +3,9 @@ import { copyFile, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/pr
 import { basename, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Config } from '../config.ts'
+import { readSettingsFile } from '../config-file.ts'
 import { PawlError } from '../errors.ts'
-import { restoringFolder } from '../pki/data-folder.ts'
+import { restoringFolder, settingsFile } from '../pki/data-folder.ts'
 import { syncFolder } from '../pki/key-file.ts'
 import { isPostgresUrl, nameOf } from '../storage/database.ts'
 import { verifyChains } from '../storage/events.ts'
@@ -53,12 +54,16 @@ export interface Restored extends Retired {
  * was not. Run again it begins anew.
  */
 export async function restoreBackup(options: RestoreOptions): Promise<Restored> {
-  const { dataDir, faults } = options
-  const work = await claimFolder(dataDir, options)
+  const { dataDir, faults, from } = options
+  from.on('error', () => {}) // told when it is read; until then nobody listens
+  const work = await claimFolder(dataDir, options).catch((error: unknown) => {
+    from.destroy()
+    throw error
+  })
   let database: string | undefined
   try {
     faults?.('claimed')
-    const unpacked = await unpack(options.from, work)
+    const unpacked = await unpack(from, work)
     faults?.('unpacked')
     const settings = await readOptional(join(work, 'data', 'pawl.yaml'))
     const config = options.configOf(settings)
@@ -69,10 +74,7 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
     const artifactCount = await placeArtifacts(config, dataDir, work)
     await putInPlace(options, work)
     faults?.('done')
-    const own =
-      options.configOf(undefined).database === config.database
-        ? settingsDatabase(options, settings)
-        : undefined
+    const own = settingsDatabase(dataDir, settings)
     return {
       ...retired,
       dataDir,
@@ -83,7 +85,7 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
       artifacts: unpacked.header.artifacts,
       artifactCount,
       damaged: unpacked.bad,
-      ...(own === undefined || own === config.database ? {} : { settingsDatabase: nameOf(own) }),
+      ...(own === config.database ? {} : { settingsDatabase: nameOf(own) }),
     }
   } catch (error) {
     if (database !== undefined && !(error instanceof PawlError && error.code === 'exists'))
@@ -94,9 +96,9 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
   }
 }
 
-/** The database that the server will open by itself, from the settings file alone. */
-function settingsDatabase({ configOf }: RestoreOptions, text: string | undefined): string | undefined {
-  return /^database:/m.test(text ?? '') ? configOf(text).database : undefined
+/** The database that a server on the data folder opens when nothing but its settings file says which. */
+function settingsDatabase(dataDir: string, text: string | undefined): string {
+  return readSettingsFile(text, settingsFile(dataDir)).get('database')?.texts[0] ?? join(dataDir, 'pawl.db')
 }
 
 /** Fills the database, and ends what must not go on. SQLite's is made beside the other files, and moves with them. */
@@ -108,6 +110,7 @@ async function fill(
 ): Promise<Retired> {
   const { dataDir, now } = options
   const inFolder = config.database === join(dataDir, 'pawl.db')
+  await mkdir(join(work, 'data'), { recursive: true, mode: 0o700 })
   const location = inFolder ? join(work, 'data', 'pawl.db') : config.database
   let retired: Retired | undefined
   await importRows(location, unpacked.header.migrations, rowsOf(work, unpacked), async (storage) => {

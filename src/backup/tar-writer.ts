@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import type { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
@@ -25,18 +26,21 @@ export function openWriter(to: Writable, now: Date, faults?: (member: string) =>
   const tar: Pack = pack()
   const members: Member[] = []
   let bytes = 0
-  // tar-stream is no stream of Node's: it is led by hand, and waits while the reader is slow.
-  tar.on('data', (data: unknown) => {
-    bytes += (data as Uint8Array).length
-    if (to.write(data)) return
-    tar.pause()
-    to.once('drain', () => tar.resume())
-  })
-  const over = finished(to, { readable: false })
-  over.catch(() => {}) // told by whoever writes next
-  const failed = over.then(() => new Promise<never>(() => {}))
+  // tar-stream is no stream of Node's: what it gives is handed on by hand, and waits while the reader is slow.
+  const pumped = (async () => {
+    for await (const data of tar as AsyncIterable<Uint8Array>) {
+      bytes += data.length
+      if (!to.write(data)) await once(to, 'drain')
+    }
+    to.end()
+    await finished(to, { readable: false })
+  })()
+  pumped.catch(() => {}) // told by whoever waits for it
+  // Ends only when it fails: what is under way must not wait for a reader that is gone.
+  const failed = pumped.then(() => new Promise<never>(() => {}))
   failed.catch(() => {})
-  const ended = new Promise<void>((resolve) => tar.once('end', () => resolve()))
+  const gone = once(to, 'close').then(() => Promise.reject(new Error('the output was closed')))
+  gone.catch(() => {})
 
   async function addBytes(
     name: string,
@@ -61,7 +65,7 @@ export function openWriter(to: Writable, now: Date, faults?: (member: string) =>
       }
       feed().catch(reject)
     })
-    await Promise.race([taken, failed])
+    await Promise.race([taken, failed, gone])
     const sha256 = hash.digest('hex')
     members.push({ name, size, sha256 })
     faults?.(name)
@@ -91,9 +95,7 @@ export function openWriter(to: Writable, now: Date, faults?: (member: string) =>
     },
     async end() {
       tar.finalize()
-      await Promise.race([ended, failed])
-      to.end()
-      await over
+      await pumped
     },
   }
 }

@@ -48,21 +48,34 @@ export async function unpack(from: Readable, folder: string): Promise<Unpacked> 
   const { bavail, bsize } = await statfs(folder)
   const state: State = { folder, room: bavail * bsize, read: new Map(), folders: new Set([folder]), total: 0 }
   const tar = extract()
-  from.on('error', (error) => tar.destroy(error))
-  from.pipe(tar)
+  const fed = feed(from, tar)
   try {
     for await (const entry of tar) await take(state, entry)
+    await fed
   } catch (error) {
     if (isPawlError(error)) throw error
     const code = (error as { code?: unknown } | null)?.code
     if (typeof code === 'string' && /^E[A-Z]+$/.test(code)) throw error
     throw damaged(error instanceof Error ? error.message.toLowerCase() : 'it is not a tar file')
   } finally {
-    from.unpipe(tar)
     from.destroy()
   }
   for (const own of [...state.folders].sort().reverse()) syncFolder(own)
   return finish(state)
+}
+
+/** tar-stream is no stream of Node's: it is given one piece after the other, and what goes wrong is what its reader is told. */
+async function feed(from: Readable, tar: Extract): Promise<void> {
+  try {
+    for await (const data of from) {
+      if (tar.destroyed) return
+      if (!tar.write(data))
+        await new Promise<void>((resolve) => void tar.once('drain', resolve).once('close', resolve))
+    }
+    tar.end(null)
+  } catch (error) {
+    tar.destroy(error instanceof Error ? error : new Error(String(error)))
+  }
 }
 
 async function take(state: State, entry: Entry): Promise<void> {

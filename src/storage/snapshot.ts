@@ -27,12 +27,16 @@ const pageSize = 500
 /** Opens the database at `location` as it is now. Throws `not-found` where Pawl has made no tables yet. */
 export async function openSnapshot(location: string): Promise<Snapshot> {
   const storage = openAsItIs(location, { readOnly: true })
+  const begin = storage.db.startTransaction()
+  const tx = await (storage.dialect === 'postgres'
+    ? begin.setIsolationLevel('repeatable read').setAccessMode('read only')
+    : begin
+  ).execute()
+  const close = async (): Promise<void> => {
+    await tx.rollback().execute() // while it holds the connection, closing would wait for ever
+    await storage.close()
+  }
   try {
-    const begin = storage.db.startTransaction()
-    const tx = await (storage.dialect === 'postgres'
-      ? begin.setIsolationLevel('repeatable read').setAccessMode('read only')
-      : begin
-    ).execute()
     const db = tx as unknown as Kysely<unknown>
     const migrations = await appliedMigrations(db) // the first read: from here on the state stands still
     if (migrations.length === 0) {
@@ -41,18 +45,10 @@ export async function openSnapshot(location: string): Promise<Snapshot> {
       })
     }
     const tables = await ownTables(db)
-    return {
-      dialect: storage.dialect,
-      migrations,
-      tables,
-      rows: (table) => (storage.dialect === 'postgres' ? byCursor(db, table) : byRowId(db, table)),
-      async close() {
-        await tx.rollback().execute()
-        await storage.close()
-      },
-    }
+    const rows = storage.dialect === 'postgres' ? byCursor : byRowId
+    return { dialect: storage.dialect, migrations, tables, rows: (table) => rows(db, table), close }
   } catch (error) {
-    await storage.close()
+    await close()
     throw error
   }
 }

@@ -116,7 +116,7 @@ function tellWhatToLookAt({ output }: Context, restored: RestoreResult): void {
     output.warning(`${count(damaged.length, 'artifact')} of it was bad and is not restored`)
   if (settingsDatabase !== undefined) {
     output.warning(
-      `pawl.yaml still names the database ${settingsDatabase}: change it before the server starts`,
+      `by pawl.yaml the server would open ${settingsDatabase}: name the restored one there, or with --database`,
     )
   }
 }
