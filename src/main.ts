@@ -23,7 +23,8 @@ const io: Io = {
   now: () => new Date(),
   isTTY: { stdout: process.stdout.isTTY === true, stderr: process.stderr.isTTY === true },
   columns: process.stdout.columns,
-  size: () => ({ columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 }),
+  // A terminal that does not know its size says 0.
+  size: () => ({ columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 }),
   onInterrupt: (listener) => {
     const signals = ['SIGINT', 'SIGTERM'] as const
     for (const signal of signals) process.once(signal, listener)

@@ -14,10 +14,16 @@ export interface Io {
   readonly stdout: Writable
   readonly stderr: Writable
   readonly now: () => Date
+  /** Waits, where there is nothing to wait for but time; a timer where it is left out. */
+  readonly wait?: (milliseconds: number) => Promise<void>
   /** Which of the two outputs is a terminal: colours, truncation to its width and a moving progress bar go there only. */
   readonly isTTY: { readonly stdout: boolean; readonly stderr: boolean }
   /** The terminal's width; 80 where it is not known. */
   readonly columns?: number | undefined
+  /** The terminal's size as it is now, for what is drawn again and again. */
+  readonly size?: () => { readonly columns: number; readonly rows: number }
+  /** Calls `listener` when the user ends the command (Ctrl-C) or it is told to stop; returns what takes it back. */
+  readonly onInterrupt?: (listener: () => void) => () => void
 }
 
 /** Flags of `pawl init` and `pawl server` as they were typed, by their names in camel case. `config.ts` reads and checks them. */

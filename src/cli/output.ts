@@ -12,6 +12,8 @@ export interface Output {
   fields(fields: readonly Field[]): void
   /** The answer as one document, for `--json`. */
   json(value: unknown): void
+  /** One document on one line, where `--json` gives many. */
+  jsonLine(value: unknown): void
   /** A remark beside the answer. */
   note(text: string): void
   warning(text: string): void
@@ -32,6 +34,7 @@ export function openOutput(io: Io): Output {
     table: (columns, rows) => formatTable(columns, rows, { width, colour: colour.stdout }).forEach(stdout),
     fields: (fields) => formatFields(fields, { width, colour: colour.stdout }).forEach(stdout),
     json: (value) => stdout(asciiJson(value)),
+    jsonLine: (value) => stdout(asciiJson(value, 0)),
     note: (text) => stderr(render(toned('dim', text), { colour: colour.stderr })),
     warning: (text) => aside(toned('warn', 'warning:'), text),
     failure: ({ message, hint }) => {
@@ -42,7 +45,7 @@ export function openOutput(io: Io): Output {
 }
 
 /** https://no-color.org: any value that is not empty turns colours off. */
-function hasColour(io: Io, isTTY: boolean): boolean {
+export function hasColour(io: Io, isTTY: boolean): boolean {
   return isTTY && (io.env.NO_COLOR ?? '') === '' && io.env.TERM !== 'dumb'
 }
 

@@ -54,8 +54,8 @@ export function widthOf(piece: Piece): number {
 }
 
 /** A document as JSON in ASCII only: every other character is escaped, which loses nothing and moves no cursor. */
-export function asciiJson(value: unknown): string {
-  return JSON.stringify(value, null, 2).replace(
+export function asciiJson(value: unknown, indent = 2): string {
+  return JSON.stringify(value, null, indent).replace(
     /[^\n -~]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )

@@ -79,6 +79,8 @@ export interface EventFilter {
   readonly since?: Date | undefined
   /** Only events with a greater id, and none that another could still appear before: the cursor of paging and following. */
   readonly after?: number | undefined
+  /** Only events up to this id, which `settledId` has given. */
+  readonly upTo?: number | undefined
   /** Only events that no other can appear before any more: on by itself with `after`. */
   readonly settled?: boolean
   readonly limit: number
@@ -88,14 +90,15 @@ export interface EventFilter {
 
 /** Lists events in the order they were written. */
 export async function listEvents(db: Queries, filter: EventFilter): Promise<EventRow[]> {
-  const settled = filter.settled ?? filter.after !== undefined
+  const upTo =
+    filter.upTo ?? ((filter.settled ?? filter.after !== undefined) ? await settledId(db) : undefined)
   let query = db.selectFrom('events').selectAll()
   if (filter.node !== undefined) query = query.where('node', '=', filter.node)
   if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind as EventRow['kind']) // any text: no match
   if (filter.session !== undefined) query = query.where('session', '=', filter.session)
   if (filter.since !== undefined) query = query.where('at', '>=', filter.since.toISOString())
   if (filter.after !== undefined) query = query.where('id', '>', filter.after)
-  if (settled) query = query.where('id', '<=', await settledId(db))
+  if (upTo !== undefined) query = query.where('id', '<=', upTo)
   const rows = await query
     .orderBy('id', filter.newest === true ? 'desc' : 'asc')
     .limit(filter.limit)

@@ -11,6 +11,7 @@ import { toned } from '../text.ts'
 import { parseTime } from '../time.ts'
 import { addCheckpoint, addKeys } from './event-checkpoint.ts'
 import { addExport } from './event-export.ts'
+import { follow, newestId } from './event-follow.ts'
 import { addVerify } from './event-verify.ts'
 
 interface ListFlags {
@@ -19,10 +20,12 @@ interface ListFlags {
   readonly session?: string
   readonly since?: string
   readonly limit?: number
+  readonly follow?: true
 }
 
 const pageSize = 1000
 const newestByDefault = 100
+const newestWhenFollowing = 10
 
 /** Adds `pawl event …`. */
 export function addEventCommands(program: Command, context: Context): void {
@@ -45,8 +48,23 @@ function addList(event: Command, context: Context): void {
     .option('--session <ID>', 'only of this boot session')
     .option('--since <T>', 'from a time on: 2026-11-21, 2026-11-21T06:00Z, or 30m, 2h, 7d ago')
     .option('--limit <N>', 'at most so many', parseLimit)
+    .option(
+      '--follow',
+      `show new ones as they come, behind the newest ${newestWhenFollowing}; --json gives one document a line`,
+    )
     .action((flags: ListFlags) =>
       withApi(context, async (api) => {
+        if (flags.follow === true) {
+          const { node, kind, session } = flags
+          const after = await newestId(api)
+          const known = await listEvents(
+            api,
+            flags.since === undefined ? { limit: newestWhenFollowing, ...flags } : flags,
+            context.io.now(),
+          )
+          await follow(context, known, { node, kind, session, after })
+          return
+        }
         const items = await listEvents(api, flags, context.io.now())
         answer(context, { items, next: null }, () => showList(context, items))
       }),
@@ -55,6 +73,7 @@ function addList(event: Command, context: Context): void {
     'pawl event list --node mlab1 --kind refused',
     'pawl event list --since 2h',
     'pawl event list --since 2026-11-21T06:00Z --json',
+    'pawl event list --follow --node mlab1',
   ])
 }
 

@@ -5,7 +5,7 @@ import type { Api } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
-import type { Field } from '../table.ts'
+import type { Column, Field } from '../table.ts'
 import { type Piece, type Tone, toned } from '../text.ts'
 import { nodePath } from '../values.ts'
 
@@ -42,7 +42,7 @@ export function addNodeShowCommands(node: Command, context: Context): void {
 }
 
 /** Follows the pages to the end: a fleet fits in memory, and a table needs its widths. */
-async function allNodes(api: Api, flags: ListFlags): Promise<NodeView[]> {
+export async function allNodes(api: Api, flags: ListFlags): Promise<NodeView[]> {
   const items: NodeView[] = []
   for (let after: string | undefined; ; ) {
     const page: Page<NodeView, string> = await api.get('/nodes', { ...flags, limit: 1000, after })
@@ -65,31 +65,37 @@ export function stateOf({ state }: Pick<NodeView, 'state'>): Piece {
   return toned(tones[state] ?? 'plain', state)
 }
 
+/** The columns of a table of nodes. */
+export const nodeColumns: readonly Column[] = [
+  { title: 'NAME', min: 12 },
+  { title: 'STATE', min: 10 },
+  { title: 'PROFILE', drop: 2 },
+  { title: 'REINSTALL', min: 9, drop: 3 },
+  { title: 'LAST BOOT', min: 9, drop: 1 },
+  { title: 'STAGE', min: 6, drop: 5 },
+  { title: 'AGO', align: 'right', min: 6, drop: 4 },
+]
+
+/** A node as a row of it. */
+export function nodeRow(node: NodeView, now: Date): Piece[] {
+  return [
+    node.name,
+    stateOf(node),
+    node.profile ?? '-',
+    node.reinstall === 'none' ? '-' : toned('warn', node.reinstall),
+    node.session?.sequence ?? '-',
+    node.session?.stage ?? '-',
+    node.session === null ? '-' : formatAge(node.session.startedAt, now),
+  ]
+}
+
 function showList({ output, io }: Context, nodes: readonly NodeView[]): void {
-  if (nodes.length === 0) {
-    output.note('no nodes')
-    return
-  }
-  output.table(
-    [
-      { title: 'NAME', min: 12 },
-      { title: 'STATE', min: 10 },
-      { title: 'PROFILE', drop: 2 },
-      { title: 'REINSTALL', min: 9, drop: 3 },
-      { title: 'LAST BOOT', min: 9, drop: 1 },
-      { title: 'STAGE', min: 6, drop: 5 },
-      { title: 'AGO', align: 'right', min: 6, drop: 4 },
-    ],
-    nodes.map((node) => [
-      node.name,
-      stateOf(node),
-      node.profile ?? '-',
-      node.reinstall === 'none' ? '-' : toned('warn', node.reinstall),
-      node.session?.sequence ?? '-',
-      node.session?.stage ?? '-',
-      node.session === null ? '-' : formatAge(node.session.startedAt, io.now()),
-    ]),
-  )
+  if (nodes.length === 0) output.note('no nodes')
+  else
+    output.table(
+      nodeColumns,
+      nodes.map((node) => nodeRow(node, io.now())),
+    )
 }
 
 function fieldsOf(node: NodeView): Field[] {

@@ -12,6 +12,7 @@ import { addReinstallCommand } from './node-reinstall.ts'
 import { addSecretCommand } from './node-secret.ts'
 import { addNodeShowCommands } from './node-show.ts'
 import { addTimelineCommand } from './node-timeline.ts'
+import { addWatchCommand } from './node-watch.ts'
 
 interface SettingsFlags {
   readonly address?: readonly string[]
@@ -33,6 +34,7 @@ export function addNodeCommands(program: Command, context: Context): void {
   addReinstallCommand(node, context)
   addSecretCommand(node, context)
   addTimelineCommand(node, context)
+  addWatchCommand(node, context)
   addEnrolmentCommands(node, context)
   addAutoApproveCommands(node, context)
   addFactsCommand(node, context)

@@ -22,6 +22,17 @@ export const eventQuery = Type.Object(
   { additionalProperties: false },
 )
 
+/** Which events to follow, and from where. */
+export const eventStreamQuery = Type.Object(
+  {
+    node: Type.Optional(word),
+    kind: Type.Optional(oneOf(Object.keys(eventKinds) as EventKind[])),
+    session: Type.Optional(word),
+    after: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+  },
+  { additionalProperties: false },
+)
+
 const event = answers<EventView>('Event')(
   Type.Object({
     id: Type.Integer(),
