@@ -24,9 +24,10 @@ interface Leaf {
 
 function leavesOf(command: Command, parent: string): Leaf[] {
   const path = `${parent}${command.name()}`
+  const children = command.createHelp().visibleCommands(command)
   return command.commands.length === 0
     ? [{ path, command }]
-    : command.commands.flatMap((child) => leavesOf(child, `${path} `))
+    : children.filter((child) => child.name() !== 'help').flatMap((child) => leavesOf(child, `${path} `))
 }
 
 function sectionOf({ path, command }: Leaf): string {

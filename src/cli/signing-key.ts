@@ -2,12 +2,14 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Manifest, manifestDigest } from '../domain/image.ts'
 import type { ImageSignature } from '../domain/signature.ts'
-import { isPawlError, PawlError } from '../errors.ts'
-import { findPublicFile, readSecretFile } from '../pki/key-file.ts'
-import type { Page, PublisherView } from './answers.ts'
+import { PawlError } from '../errors.ts'
+import { readSecretFile } from '../pki/key-file.ts'
+import type { PublisherView } from './answers.ts'
 import type { Api } from './api.ts'
+import { readCertificates } from './certificate-file.ts'
 import { dataFolderOf } from './connection.ts'
 import type { Context } from './context.ts'
+import { wholeList } from './pages.ts'
 
 /** Which key signs, as flags have it. */
 export interface SigningFlags {
@@ -43,7 +45,7 @@ export async function findSigner(
     context.io.now(),
   )
   const { fingerprint } = key.chain
-  const { items } = await api.get<Page<PublisherView, never>>('/publishers')
+  const { items } = await wholeList<PublisherView>(api, '/publishers')
   const known = items.find((one) => one.fingerprint === fingerprint)
   if (known === undefined || known.revokedAt !== null) {
     throw new PawlError(
@@ -91,19 +93,6 @@ function filesOf(context: Context, flags: SigningFlags): { key: string; certific
 
 function readSecret(file: string): string {
   return readSecretFile(file, 'name a file that is there')
-}
-
-/** Reads certificates, PEM; throws `not-found`. */
-export function readCertificates(file: string): string {
-  try {
-    const text = findPublicFile(file)
-    if (text !== undefined) return text
-  } catch (error) {
-    // It is no key: only the message would mislead.
-    if (isPawlError(error)) throw new PawlError('invalid', error.message)
-    throw error
-  }
-  throw new PawlError('not-found', `there is no ${file}`)
 }
 
 function isSet(value: string | undefined): value is string {

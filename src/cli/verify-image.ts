@@ -15,9 +15,9 @@ import { type CertificateChain, checkMaySign, parseChain } from '../domain/publi
 import { checkParts, type ImageSignature, parseSignature } from '../domain/signature.ts'
 import { PawlError } from '../errors.ts'
 import type { SignatureView } from './answers.ts'
+import { readCertificates } from './certificate-file.ts'
 import { formatSize, formatTime } from './format.ts'
 import { hashFile } from './image-files.ts'
-import { readCertificates } from './signing-key.ts'
 
 /** One thing that was looked at and is right. */
 export interface Checked {

@@ -47,6 +47,8 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['create', 'set', 'list', 'show', 'remove', 'enable', 'disable'].map((name) => `webhook ${name}`),
       ...['test', 'rotate-secret', 'deliveries', 'redeliver'].map((name) => `webhook ${name}`),
       ...['create', 'list', 'revoke'].map((name) => `operator token ${name}`),
+      'completion',
+      'complete',
     ],
   )
   t.end()

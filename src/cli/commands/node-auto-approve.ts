@@ -7,7 +7,6 @@ import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
 import { operatorName, type Piece, toned } from '../text.ts'
 import { collect, exactlyOne, parseDuration, parsePairs } from '../values.ts'
-import { readText } from '../verify-image.ts'
 
 interface CreateFlags {
   readonly name: string
@@ -107,6 +106,7 @@ const maxFileBytes = 2 * 1024 * 1024
 
 /** Serial numbers of a file: one a line, blank lines and lines that begin with `#` left out. */
 async function readSerials(file: string): Promise<string[]> {
+  const { readText } = await import('../verify-image.ts') // schemas take time to load: only who needs them waits
   const lines = (await readText(file, maxFileBytes)).split(/\r?\n/).map((line) => line.trim())
   return lines.filter((line) => line !== '' && !line.startsWith('#'))
 }

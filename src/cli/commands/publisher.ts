@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { parsePublisherName } from '../../domain/publisher.ts'
 import { PawlError } from '../../errors.ts'
-import type { Page, PublisherView, RegisteredPublisher, RevokedPublisher } from '../answers.ts'
+import type { PublisherView, RegisteredPublisher, RevokedPublisher } from '../answers.ts'
 import { type Api, pathOf } from '../api.ts'
+import { readCertificates } from '../certificate-file.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { showProposed } from '../proposed.ts'
-import { readCertificates } from '../signing-key.ts'
 import { type Piece, toned } from '../text.ts'
 import { argument } from '../values.ts'
 
@@ -54,7 +55,7 @@ async function create(
   if (existsSync(files.cert)) throw taken(files.cert)
   if (!existsSync(files.key)) writeSecretFile(files.key, await generateKey(signingKeyBits))
   const request = await makeSigningRequest(readSecretFile(files.key), `Pawl publisher ${name}`.slice(0, 64))
-  const made = await api.post<PublisherView>('/publishers/issue', { name, request })
+  const made = await api.create<PublisherView>('/publishers/issue', { name, request })
   if (!createFile(files.cert, made.certificates, 0o644)) throw taken(files.cert)
   return made
 }
@@ -74,7 +75,7 @@ function addAdd(publisher: Command, context: Context): void {
     .action((text: string, { cert }: { cert: string }) =>
       withApi(context, async (api) => {
         const name = argument(text, parsePublisherName)
-        const added = await api.post<RegisteredPublisher>('/publishers', {
+        const added = await api.create<RegisteredPublisher>('/publishers', {
           name,
           certificates: readCertificates(cert),
         })
@@ -96,7 +97,7 @@ function addList(publisher: Command, context: Context): void {
     .description('Publishers by name; revoked ones too.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<PublisherView, never>>('/publishers')
+        const page = await wholeList<PublisherView>(api, '/publishers')
         answer(context, page, () => showList(context, page.items))
       }),
     )

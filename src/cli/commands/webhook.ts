@@ -2,9 +2,9 @@ import type { Command } from 'commander'
 import { parseWebhookName } from '../../domain/webhook.ts'
 import { PawlError } from '../../errors.ts'
 import type { IssuedWebhook, PingAnswer, WebhookView } from '../answers.ts'
+import { readCertificates } from '../certificate-file.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
-import { readCertificates } from '../signing-key.ts'
 import { readLine } from '../stdin.ts'
 import { toned } from '../text.ts'
 import { argument, collect, webhookPath } from '../values.ts'
@@ -51,7 +51,10 @@ function addCreate(webhook: Command, context: Context): void {
       if (flags.url === undefined) throw missing('--url')
       if (flags.kind === undefined) throw missing('--kind')
       const name = argument(flags.name, parseWebhookName)
-      const made = await api.post<IssuedWebhook>('/webhooks', { name, ...(await settingsOf(flags, context)) })
+      const made = await api.create<IssuedWebhook>('/webhooks', {
+        name,
+        ...(await settingsOf(flags, context)),
+      })
       showSecret(context, made)
     }),
   )
