@@ -1,14 +1,22 @@
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { Agent, request as httpsRequest } from 'node:https'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { type ErrorCode, errorCodes, isPawlError, PawlError } from '../errors.ts'
+import { isPawlError, PawlError } from '../errors.ts'
 import type { Connection } from './connection.ts'
+import { type Answered, notPawl, parse, readAnswer, readBody, refuseProblem } from './read-answer.ts'
 import { unreachable } from './unreachable.ts'
 
-/** Parts of a query; what is undefined is left out. */
-export type Query = Readonly<Record<string, string | number | undefined>>
+/** Parts of a query; what is undefined is left out, what is a list is there several times. */
+export type Query = Readonly<Record<string, string | number | readonly string[] | undefined>>
+
+/** What a change depends on. */
+export interface Dependence {
+  /** The revision that the thing must be at, where one is given. */
+  readonly revision?: number | undefined
+}
 
 /**
  * The operator API. Answers are of the shapes that `src/http/schemas` describes: the server proved that it is ours, so they
@@ -17,11 +25,13 @@ export type Query = Readonly<Record<string, string | number | undefined>>
  */
 export interface Api {
   get<Answer>(path: string, query?: Query): Promise<Answer>
-  post<Answer>(path: string, body?: unknown): Promise<Answer>
-  patch<Answer>(path: string, body: unknown): Promise<Answer>
-  put<Answer>(path: string, body: unknown): Promise<Answer>
+  post<Answer>(path: string, body?: unknown, on?: Dependence): Promise<Answer>
+  /** A POST that makes something: where the connection is cut it is sent again, and is done once all the same. */
+  create<Answer>(path: string, body?: unknown, on?: Dependence): Promise<Answer>
+  patch<Answer>(path: string, body: unknown, on?: Dependence): Promise<Answer>
+  put<Answer>(path: string, body: unknown, on?: Dependence): Promise<Answer>
   /** Resolves with the answer; undefined where it has no body. */
-  delete<Answer = void>(path: string): Promise<Answer>
+  delete<Answer = void>(path: string, on?: Dependence): Promise<Answer>
   /** How much of an upload the server has. */
   sent(path: string): Promise<Sent>
   /** Sends what is missing of an upload, as it is read. */
@@ -52,35 +62,42 @@ export function pathOf(...names: readonly string[]): string {
 
 /** A silent connection is given up, but where the server reads or stores all of an image, or reads all events, before it answers. */
 const silenceMilliseconds = { quick: 60_000, long: 15 * 60_000 }
-const slowPaths = /^\/(images|events\/verify|prune|proposals\/.*\/approve|images\/.*\/reread)$/
-const maxAnswerBytes = 64 * 2 ** 20
+const slowPaths = /^\/(images|fleet|events\/verify|prune|proposals\/.*\/approve|images\/.*\/reread)$/
 
 interface Call {
   readonly method: string
   readonly path: string
   readonly query?: Query
   readonly json?: unknown
+  readonly revision?: number | undefined
+  /** An Idempotency-Key. */
+  readonly key?: string
   readonly body?: UploadPart & { readonly stream: Readable }
 }
 
 /** Opens the API of one server; nothing is sent yet. */
 export function openApi(connection: Connection): Api {
-  const agent = new Agent({ keepAlive: true, minVersion: 'TLSv1.3', ca: connection.ca })
+  const agent = new Agent({ keepAlive: true, minVersion: 'TLSv1.3', ca: connection.ca, ...connection.client })
   const call = async (request: Call): Promise<Answered> => {
     const answered = await send(connection, agent, request)
     if (answered.status !== 401) return answered
-    throw new PawlError('unauthenticated', 'the server does not know this operator token', {
-      hint: connection.whenUnknown,
-    })
+    throw unknownTo(connection, answered)
   }
   const json = async <Answer>(request: Call): Promise<Answer> => readAnswer(await call(request)) as Answer // see Api
   return {
     get: (path, query) => json({ method: 'GET', path, ...(query === undefined ? {} : { query }) }),
-    post: (path, body) => json({ method: 'POST', path, json: body }),
-    patch: (path, body) => json({ method: 'PATCH', path, json: body }),
-    put: (path, body) => json({ method: 'PUT', path, json: body }),
-    delete: async <Answer>(path: string) => {
-      const answered = await call({ method: 'DELETE', path })
+    post: (path, body, on) => json({ method: 'POST', path, json: body, ...on }),
+    create: async (path, body, on) => {
+      const request = { method: 'POST', path, json: body, key: randomUUID(), ...on }
+      return json<never>(request).catch((error: unknown) => {
+        if (!wasCut(error)) throw error
+        return json<never>(request)
+      })
+    },
+    patch: (path, body, on) => json({ method: 'PATCH', path, json: body, ...on }),
+    put: (path, body, on) => json({ method: 'PUT', path, json: body, ...on }),
+    delete: async <Answer>(path: string, on?: Dependence) => {
+      const answered = await call({ method: 'DELETE', path, ...on })
       refuseProblem(answered)
       return (answered.status === 204 ? undefined : readAnswer(answered)) as Answer // see Api
     },
@@ -97,6 +114,28 @@ export function openApi(connection: Connection): Api {
   }
 }
 
+/** Whether the connection was cut, so that nobody knows whether the request was done. */
+function wasCut(error: unknown): boolean {
+  const { cause } = isPawlError(error, 'unreachable') ? error : {}
+  const { code } = (cause ?? {}) as { code?: unknown }
+  return code === 'ECONNRESET' || code === 'EPIPE'
+}
+
+/** Who asks, where it is not the connection itself that says so. */
+function authorizationOf({ token }: Connection): Record<string, string> {
+  return token === undefined ? {} : { Authorization: `Bearer ${token}` }
+}
+
+/** What the server says is wrong with a token or certificate of its own is told; of another it says nothing. */
+function unknownTo(connection: Connection, { text }: Answered): PawlError {
+  const { detail } = (parse(text) ?? {}) as { detail?: unknown }
+  const about = typeof detail === 'string' && !/^no valid operator token/.test(detail) ? detail : undefined
+  const what = connection.client === undefined ? 'operator token' : 'client certificate'
+  return new PawlError('unauthenticated', about ?? `the server does not know this ${what}`, {
+    hint: connection.whenUnknown,
+  })
+}
+
 async function download(
   connection: Connection,
   agent: Agent,
@@ -106,7 +145,7 @@ async function download(
   const message = httpsRequest(urlOf(connection, { method: 'GET', path }), {
     agent,
     timeout: silenceMilliseconds.quick,
-    headers: { Authorization: `Bearer ${connection.token}` },
+    headers: authorizationOf(connection),
   })
   message.on('timeout', () => message.destroy(Object.assign(new Error('timeout'), { code: 'ETIMEDOUT' })))
   const answered = once(message, 'response') as Promise<[IncomingMessage]>
@@ -121,14 +160,6 @@ async function download(
   return response.on('data', (chunk: Buffer) => onBytes(chunk.length)).pause()
 }
 
-interface Answered {
-  readonly status: number
-  readonly type: string
-  readonly text: string
-  /** Upload-Offset; 0 where there is none. */
-  readonly uploadOffset?: number
-}
-
 async function send(connection: Connection, agent: Agent, call: Call): Promise<Answered> {
   const { body } = call
   const json = call.json === undefined ? undefined : Buffer.from(JSON.stringify(call.json))
@@ -138,7 +169,9 @@ async function send(connection: Connection, agent: Agent, call: Call): Promise<A
     timeout: slowPaths.test(call.path) ? silenceMilliseconds.long : silenceMilliseconds.quick,
     headers: {
       Accept: 'application/json, application/problem+json',
-      Authorization: `Bearer ${connection.token}`,
+      ...authorizationOf(connection),
+      ...(call.revision === undefined ? {} : { 'If-Match': `"r${call.revision}"` }),
+      ...(call.key === undefined ? {} : { 'Idempotency-Key': `"${call.key}"` }),
       ...(json === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': json.length }),
       ...(body === undefined
         ? {}
@@ -173,7 +206,7 @@ async function send(connection: Connection, agent: Agent, call: Call): Promise<A
 function urlOf(connection: Connection, { path, query }: Call): URL {
   const url = new URL(`/api/v1${path}`, connection.url)
   for (const [name, value] of Object.entries(query ?? {})) {
-    if (value !== undefined) url.searchParams.set(name, String(value))
+    for (const one of [value ?? []].flat()) url.searchParams.append(name, String(one))
   }
   return url
 }
@@ -194,81 +227,4 @@ function answerTo(message: ReturnType<typeof httpsRequest>): Promise<Answered> {
       )
     })
   })
-}
-
-async function readBody(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    if (bytes > maxAnswerBytes)
-      throw new PawlError('too-large', 'the answer of the server is larger than 64 MiB')
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
-}
-
-function readAnswer(answered: Answered): unknown {
-  refuseProblem(answered)
-  if (answered.status === 204) return undefined
-  const value = answered.type === 'application/json' ? parse(answered.text) : undefined
-  if (value === undefined) throw notPawl(answered)
-  return value
-}
-
-/** Throws what the server says is wrong, as if it had been thrown here. */
-function refuseProblem(answered: Answered): void {
-  const { status, type, text } = answered
-  if (status >= 200 && status < 300) return
-  if (text === '' && isSilent(status)) throw silentProblem(status)
-  const problem = type === 'application/problem+json' ? parse(text) : undefined
-  if (problem === undefined) throw notPawl(answered)
-  const { detail, code, hint, requestId } = problem as Readonly<Record<string, unknown>>
-  if (typeof detail !== 'string') throw notPawl(answered)
-  const advice =
-    typeof hint === 'string'
-      ? hint
-      : typeof requestId === 'string'
-        ? `the server's log has the cause under request id ${requestId}`
-        : undefined
-  throw new PawlError(isCode(code) ? code : 'internal', detail, advice === undefined ? {} : { hint: advice })
-}
-
-/** HEAD has no body to say it in. */
-const silentProblems = {
-  403: ['forbidden', 'the operator token does not have the role this needs'],
-  503: ['overloaded', 'the server has no room for this request now'],
-} as const satisfies Record<number, readonly [ErrorCode, string]>
-
-function isSilent(status: number): status is keyof typeof silentProblems {
-  return Object.hasOwn(silentProblems, status)
-}
-
-function silentProblem(status: keyof typeof silentProblems): PawlError {
-  const [code, message] = silentProblems[status]
-  return new PawlError(code, message)
-}
-
-function notPawl({ status }: Answered): PawlError {
-  return new PawlError(
-    'unreachable',
-    `the server answered ${status} in a form that this pawl does not know`,
-    {
-      hint: 'is this the operator listener, and of the same version?',
-    },
-  )
-}
-
-function isCode(code: unknown): code is ErrorCode {
-  return typeof code === 'string' && Object.hasOwn(errorCodes, code)
-}
-
-/** A JSON object, or undefined. */
-function parse(text: string): object | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    return typeof value === 'object' && value !== null ? value : undefined
-  } catch {
-    return undefined
-  }
 }

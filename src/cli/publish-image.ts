@@ -62,7 +62,7 @@ export async function publishImage(api: Api, io: Io, request: PublishRequest): P
   if (known !== undefined) refuseOther(known, manifest)
   for (const file of files) await sendArtifact(api, io, file)
   const signature = request.sign?.(manifest)
-  return confirm(manifest, await api.post<PublishedImage>('/images', { manifest, signature }))
+  return confirm(manifest, await api.create<PublishedImage>('/images', { manifest, signature }))
 }
 
 async function hashFiles(io: Io, paths: PublishRequest['files']): Promise<ImageFile[]> {

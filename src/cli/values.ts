@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import { parseNodeName } from '../domain/node.ts'
 import { parseWebhookName } from '../domain/webhook.ts'
 import { isPawlError, PawlError } from '../errors.ts'
@@ -19,6 +19,20 @@ export function argument<T>(text: string, parse: (text: string) => T): T {
     if (!isPawlError(error, 'invalid')) throw error
     throw new PawlError('usage', error.message, error.hint === undefined ? {} : { hint: error.hint })
   }
+}
+
+/** What `--if-revision` was given. */
+export interface RevisionFlag {
+  readonly ifRevision?: number
+}
+
+/** The flag by which a change is made only on the revision that was looked at. */
+export function ifRevision(): Option {
+  const flag = new Option('--if-revision <N>', 'only if it is at this revision still: "revision" in its JSON')
+  return flag.argParser((text) => {
+    if (/^[1-9]\d{0,8}$/.test(text)) return Number(text)
+    throw new InvalidArgumentError('It must be a revision, a number from 1 on.')
+  })
 }
 
 /** A node's path in the API. */

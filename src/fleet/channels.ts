@@ -5,7 +5,6 @@ import {
   findArrival,
   findChannel,
   listMoves,
-  listChannels as listRows,
   lockChannel,
   moveChannel,
   updateChannel,
@@ -13,9 +12,11 @@ import {
 import type { Queries } from '../storage/database.ts'
 import { findImage } from '../storage/fleet.ts'
 import type { ChannelMoveRow, ChannelRow } from '../storage/image-tables.ts'
+import { type PageRequest, pageOfChannels } from '../storage/pages.ts'
 import { findLiveRollout } from '../storage/rollouts.ts'
 import { type By, type Change, change } from './change.ts'
 import { checkMayServe, needsSecondPerson } from './channel-rules.ts'
+import { type Listed, listed } from './listed.ts'
 import { type Approval, type ProposalView, propose } from './proposals.ts'
 import { requireRevision } from './revision.ts'
 
@@ -70,9 +71,9 @@ export type Move = { readonly why: string | null } & (
 
 const maxMoves = 1000
 
-/** Every channel, by name. */
-export async function listChannels(db: Queries): Promise<ChannelView[]> {
-  return Promise.all((await listRows(db)).map((row) => viewOf(db, row)))
+/** Channels by name. */
+export async function listChannels(db: Queries, page: PageRequest): Promise<Listed<ChannelView>> {
+  return listed(await pageOfChannels(db, page), (row) => viewOf(db, row))
 }
 
 /** A channel with its moves; throws `not-found`. */

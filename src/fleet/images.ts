@@ -9,11 +9,13 @@ import type { Queries } from '../storage/database.ts'
 import { findImage } from '../storage/fleet.ts'
 import type { ImageTestRow } from '../storage/image-tables.ts'
 import { findLastTest, listLastTests } from '../storage/image-tests.ts'
-import { findPruned, insertImage, listImages as listRows } from '../storage/images.ts'
+import { findPruned, insertImage } from '../storage/images.ts'
+import { pageOfImages } from '../storage/pages.ts'
 import { listSignatures, listSigners, type StoredSignature } from '../storage/publishers.ts'
 import type { ImageRow } from '../storage/tables.ts'
 import { type By, type Change, change } from './change.ts'
 import { isStage2Image } from './channel-rules.ts'
+import { type Listed, listed } from './listed.ts'
 import { checkScope } from './operators.ts'
 import { type Approval, type ProposalView, propose } from './proposals.ts'
 import { refuseRemoved } from './prune.ts'
@@ -175,11 +177,16 @@ export async function showImage(db: Queries, name: string, version: string): Pro
   )
 }
 
-/** Shows every image version, by name, the newest of each first. */
-export async function listImages(db: Queries): Promise<ImageView[]> {
-  const signers = Map.groupBy(await listSigners(db), ({ name, version }) => `${name}@${version}`)
-  const tests = await listLastTests(db)
-  return (await listRows(db)).map((row) => {
+/** Shows image versions, by name, the newest of each first; of one name where one is given. */
+export async function listImages(
+  db: Queries,
+  page: Parameters<typeof pageOfImages>[1],
+): Promise<Listed<ImageView>> {
+  const found = await pageOfImages(db, page)
+  const names = [...new Set(found.rows.map(({ name }) => name))]
+  const signers = Map.groupBy(await listSigners(db, names), ({ name, version }) => `${name}@${version}`)
+  const tests = await listLastTests(db, names)
+  return listed(found, (row) => {
     const ref = `${row.name}@${row.version}`
     return viewOf(row, signers.get(ref) ?? [], tests.get(ref))
   })

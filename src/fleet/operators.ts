@@ -7,15 +7,16 @@ import { appendEvent } from '../storage/events.ts'
 import {
   findOperator,
   insertOperator,
-  listOperators,
   lockOperators,
   type NewOperatorRow,
   updateOperator,
 } from '../storage/operators.ts'
+import { type PageRequest, pageOfOperators } from '../storage/pages.ts'
 import type { OperatorRow, Role } from '../storage/tables.ts'
 import type { By } from './change.ts'
 import { parseGlob } from './glob.ts'
 import { onceIn } from './idempotency.ts'
+import { type Listed, listed } from './listed.ts'
 import { requireRevision } from './revision.ts'
 
 /** What each role may do. A route names one; admin may do everything. */
@@ -104,9 +105,9 @@ export async function issueOperator(
   )
 }
 
-/** Shows every operator token, the newest first; revoked and expired ones too: events name them. */
-export async function showOperators(db: Queries): Promise<OperatorView[]> {
-  return (await listOperators(db)).map(viewOf)
+/** Shows operator tokens, the newest first; revoked and expired ones too: events name them. */
+export async function showOperators(db: Queries, page: PageRequest): Promise<Listed<OperatorView>> {
+  return listed(await pageOfOperators(db, page), viewOf)
 }
 
 /** Takes an operator token back, at once. Throws `not-found`, and `conflict` for the last admin that is left. */

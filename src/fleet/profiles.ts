@@ -21,8 +21,10 @@ import {
   readProfile,
   useImage,
 } from '../storage/fleet.ts'
+import { type PageRequest, pageOfProfiles } from '../storage/pages.ts'
 import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
+import { type Listed, listed } from './listed.ts'
 import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
 import { requireRevision } from './revision.ts'
 import { trustWarning } from './trust-warnings.ts'
@@ -99,9 +101,9 @@ export async function showProfile(db: Queries, name: string): Promise<ProfileVie
   )
 }
 
-/** Shows every profile, by name. */
-export async function listProfiles(db: Queries): Promise<ProfileView[]> {
-  return (await listRows(db)).map(viewOf)
+/** Shows profiles by name. */
+export async function listProfiles(db: Queries, page: PageRequest): Promise<Listed<ProfileView>> {
+  return listed(await pageOfProfiles(db, page), viewOf)
 }
 
 function viewOf(row: ProfileRow): ProfileView {

@@ -6,6 +6,7 @@ import { type ProposalKind, proposalLifetimeSeconds } from '../domain/proposal.t
 import { PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
 import type { ProposalRow } from '../storage/image-tables.ts'
+import { type PageRequest, pageOfProposals } from '../storage/pages.ts'
 import {
   decideProposal,
   expireProposals,
@@ -15,6 +16,7 @@ import {
   lockProposal,
 } from '../storage/proposals.ts'
 import type { Change } from './change.ts'
+import { type Listed, listed } from './listed.ts'
 
 /**
  * Changes that need two people: one proposes, which changes nothing, another approves, which does it. What a proposal
@@ -92,12 +94,14 @@ export async function propose(change: Change, proposed: NewProposal): Promise<Pr
   return viewOf(row)
 }
 
-/** Proposals that wait, the newest first; with `all`, the last hundred of every state. */
-export async function showProposals(context: BootContext, all: boolean): Promise<ProposalView[]> {
-  const rows = await listProposals(context.storage.db, { waiting: !all, limit: all ? 100 : maxWaiting })
-  const now = context.clock()
-  // Expired ones are marked when the next is made; until then they only look it.
-  return rows.map(viewOf).filter((view) => all || Date.parse(view.expiresAt) > now.getTime())
+/** Proposals, the newest first: those that wait, or all. */
+export async function showProposals(
+  { storage, clock }: BootContext,
+  all: boolean,
+  page: PageRequest,
+): Promise<Listed<ProposalView>> {
+  // Expired ones are marked when the next is made; until then they only look as if they waited.
+  return listed(await pageOfProposals(storage.db, { ...page, waitingAt: all ? undefined : clock() }), viewOf)
 }
 
 /** Finds a proposal; throws `not-found`. */

@@ -10,16 +10,17 @@ import {
 } from '../domain/publisher.ts'
 import { PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
+import { type PageRequest, pageOfPublishers } from '../storage/pages.ts'
 import type { PublisherRow } from '../storage/publisher-tables.ts'
 import {
   findPublisher,
   findPublisherByFingerprint,
   insertPublisher,
-  listPublishers,
   listSigners,
   markRevoked,
 } from '../storage/publishers.ts'
 import { type By, type Change, change } from './change.ts'
+import { type Listed, listed } from './listed.ts'
 import { type ProposalView, propose } from './proposals.ts'
 
 /** A publisher as operators see it. */
@@ -140,9 +141,9 @@ export function revokePublisher(context: BootContext, by: By, name: string): Pro
   })
 }
 
-/** Shows every publisher, by name. */
-export async function showPublishers(db: Queries): Promise<PublisherView[]> {
-  return (await listPublishers(db)).map(viewOf)
+/** Shows publishers by name; revoked ones too. */
+export async function showPublishers(db: Queries, page: PageRequest): Promise<Listed<PublisherView>> {
+  return listed(await pageOfPublishers(db, page), viewOf)
 }
 
 /** Shows a publisher; throws `not-found`. */

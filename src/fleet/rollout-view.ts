@@ -10,12 +10,9 @@ import {
 import { PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
 import type { RolloutRow } from '../storage/image-tables.ts'
-import {
-  countRolloutNodes,
-  findRollout,
-  listRolloutNodeNames,
-  listRollouts as listRows,
-} from '../storage/rollouts.ts'
+import { pageOfRollouts } from '../storage/pages.ts'
+import { countRolloutNodes, findRollout, listRolloutNodeNames } from '../storage/rollouts.ts'
+import { type Listed, listed } from './listed.ts'
 
 /** A wave, and how its nodes stand. */
 export interface WaveView {
@@ -55,8 +52,11 @@ export interface RolloutView {
 }
 
 /** The last hundred rollouts, the newest first. */
-export async function listRollouts(db: Queries): Promise<RolloutView[]> {
-  return Promise.all((await listRows(db, 100)).map((row) => rolloutView(db, row)))
+export async function listRollouts(
+  db: Queries,
+  page: Parameters<typeof pageOfRollouts>[1],
+): Promise<Listed<RolloutView>> {
+  return listed(await pageOfRollouts(db, page), (row) => rolloutView(db, row))
 }
 
 /** A rollout; throws `not-found`. */

@@ -1,6 +1,6 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { Profile } from '../domain/profile.ts'
-import type { NodeState } from '../domain/state.ts'
+import type { NodeState, ReinstallState } from '../domain/state.ts'
 import type { Queries, Storage, Tx } from './database.ts'
 import type { NodeRecord } from './nodes.ts'
 import type { ImageRow, NodeRow, ProfileRow, SessionRow } from './tables.ts'
@@ -80,6 +80,10 @@ export interface NodeFilter {
   readonly state?: NodeState | undefined
   /** Each must be there with this value; keys and values have been parsed. */
   readonly labels?: Readonly<Record<string, string>> | undefined
+  readonly profile?: string | undefined
+  readonly reinstall?: ReinstallState | undefined
+  /** A pattern of names that was parsed: `*` for any characters, `?` for one. */
+  readonly match?: string | undefined
   /** Only names behind this one: the cursor of paging. */
   readonly after?: string | undefined
   readonly limit: number
@@ -89,6 +93,9 @@ export interface NodeFilter {
 export async function listNodes(db: Queries, filter: NodeFilter): Promise<NodeRecord[]> {
   let query = db.selectFrom('nodes').selectAll()
   if (filter.state !== undefined) query = query.where('state', '=', filter.state)
+  if (filter.profile !== undefined) query = query.where('profile', '=', filter.profile)
+  if (filter.reinstall !== undefined) query = query.where('reinstall', '=', filter.reinstall)
+  if (filter.match !== undefined) query = query.where(matches('name', filter.match))
   if (filter.after !== undefined) query = query.where('name', '>', filter.after)
   for (const [key, value] of Object.entries(filter.labels ?? {})) {
     // Labels are stored as canonical JSON and hold no quotes, so this text is there exactly when the label is.
@@ -98,6 +105,12 @@ export async function listNodes(db: Queries, filter: NodeFilter): Promise<NodeRe
   }
   const rows = await query.orderBy('name').limit(filter.limit).execute()
   return withLists(db, rows)
+}
+
+/** Names are of lower case, so that it does not matter that SQLite's LIKE ignores it; "_" is a character of theirs. */
+function matches(column: string, pattern: string): RawBuilder<boolean> {
+  const like = pattern.replaceAll('_', '\\_').replace(/\*+/g, '%').replaceAll('?', '_')
+  return sql<boolean>`${sql.ref(column)} like ${like} escape '\\'`
 }
 
 /** The names and labels of all nodes, to select some of them by. */

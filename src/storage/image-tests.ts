@@ -35,11 +35,15 @@ export async function findLastTest(
   return (await listImageTests(db, name, version, 1))[0]
 }
 
-/** The latest test of every image version that has one, by `name@version`. Its detail, up to 32 KiB each, stays unread. */
-export async function listLastTests(db: Queries): Promise<Map<string, Omit<ImageTestRow, 'detail'>>> {
+/** The latest test of every version of these images that has one, by `name@version`. Its detail, up to 32 KiB each, stays unread. */
+export async function listLastTests(
+  db: Queries,
+  names: readonly string[],
+): Promise<Map<string, Omit<ImageTestRow, 'detail'>>> {
   const rows = await db
     .selectFrom('image_tests')
     .select(['id', 'name', 'version', 'passed', 'tested_by', 'tested_at'])
+    .where('name', 'in', [...names, '']) // a list that is empty is none in SQL; no image is named ''
     .orderBy('tested_at')
     .orderBy('passed', 'desc')
     .execute()

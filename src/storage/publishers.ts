@@ -77,14 +77,17 @@ export function listSignersOf(
     .execute()
 }
 
-/** Who signed which image, without the signatures themselves. */
-export function listSigners(db: Queries): Promise<Omit<StoredSignature, 'document'>[]> {
-  return db
+/** Who signed which image, all of them or those of these names, without the signatures themselves. */
+export function listSigners(
+  db: Queries,
+  names?: readonly string[],
+): Promise<Omit<StoredSignature, 'document'>[]> {
+  const query = db
     .selectFrom('image_signatures as s')
     .innerJoin('publishers as p', 'p.name', 's.publisher')
     .select(['s.name', 's.version', 's.publisher', 's.signed_at', 's.signed_by'])
     .select(['p.fingerprint', 'p.revoked_at'])
     .orderBy('s.signed_at')
     .orderBy('s.publisher')
-    .execute()
+  return (names === undefined ? query : query.where('s.name', 'in', [...names, ''])).execute()
 }

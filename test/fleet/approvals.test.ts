@@ -4,7 +4,7 @@ import type { By } from '../../src/fleet/change.ts'
 import { listImages, publishImage } from '../../src/fleet/images.ts'
 import { showProposals } from '../../src/fleet/proposals.ts'
 import { registerPublisher, showPublishers } from '../../src/fleet/publishers.ts'
-import { storeProfile } from '../helpers/fleet.ts'
+import { storeProfile, wholeList } from '../helpers/fleet.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { newSigner } from '../helpers/signing.ts'
 import { smallKernel, smallManifest } from '../helpers/small-image.ts'
@@ -37,7 +37,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.match(await errorOf(publish({ ...pat, scope: 'worker*' }, '1')), { code: 'forbidden' })
     const proposed = await publish(pat, '1')
     t.match(proposed, { created: false, proposal: { kind: 'image', subject: 'small@1' } })
-    t.same(await listImages(context.storage.db), [], 'nothing is visible')
+    t.same((await listImages(context.storage.db, wholeList)).items, [], 'nothing is visible')
     const id = proposed.proposal?.id ?? ''
     t.equal((await publish(pat, '1')).proposal?.id, id, 'again: the same proposal')
     t.match(await errorOf(approveProposal(context, pat, store, id)), {
@@ -60,7 +60,9 @@ await forEachDatabase(t, async (t, openWorld) => {
       'its bytes are read back anew',
     )
     t.match(await approveProposal(context, paul, store, id), { state: 'approved' })
-    t.match(await listImages(context.storage.db), [{ ref: 'small@1', createdBy: 'operator:pat' }])
+    t.match((await listImages(context.storage.db, wholeList)).items, [
+      { ref: 'small@1', createdBy: 'operator:pat' },
+    ])
     t.match(await publish(root, '2'), { created: true, proposal: null }, 'an admin alone')
     t.match(
       await publishImage(context, pat, store, { manifest: { ...manifest, name: 'other' } }),
@@ -84,7 +86,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     const { publisher, proposal } = await registerPublisher(context, pat, { name: 'farm', certificates })
     t.match([publisher, proposal?.subject], [null, 'farm'])
     t.same(
-      (await showPublishers(context.storage.db)).map(({ name }) => name),
+      (await showPublishers(context.storage.db, wholeList)).items.map(({ name }) => name),
       [],
     )
     const id = proposal?.id ?? ''
@@ -95,7 +97,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     })
     await approveProposal(context, paul, store, id)
     t.same(
-      (await showPublishers(context.storage.db)).map(({ name }) => name),
+      (await showPublishers(context.storage.db, wholeList)).items.map(({ name }) => name),
       ['farm'],
     )
     const second = (await registerPublisher(context, pat, { name: 'other', certificates: other })).proposal
@@ -103,6 +105,6 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.match((await registerPublisher(context, root, { name: 'other', certificates: other })).publisher, {
       name: 'other',
     })
-    t.same(await showProposals(context, false), [])
+    t.same((await showProposals(context, false, wholeList)).items, [])
   })
 })

@@ -5,7 +5,7 @@ import type { By } from '../../src/fleet/change.ts'
 import { listChannels, type Move, move, protectChannel, showChannel } from '../../src/fleet/channels.ts'
 import { recordImageTest } from '../../src/fleet/image-tests.ts'
 import { showProposals } from '../../src/fleet/proposals.ts'
-import { publishImage, storeProfile } from '../helpers/fleet.ts'
+import { publishImage, storeProfile, wholeList } from '../helpers/fleet.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
 import { memoryStore } from '../images/memory-store.ts'
@@ -166,7 +166,7 @@ async function movesAndBack(t: Test, openWorld: OpenWorld): Promise<void> {
   )
   t.equal(moves[0]?.at, '2026-11-21T06:04:00.000Z')
   t.same(
-    (await listChannels(db)).map((view) => [view.channel, view.version]),
+    (await listChannels(db, wholeList)).items.map((view) => [view.channel, view.version]),
     [['full/stable', '1']],
   )
 }
@@ -223,8 +223,8 @@ async function twoPersons(t: Test, openWorld: OpenWorld): Promise<void> {
     code: 'conflict',
     message: /expired at/,
   })
-  t.same(await showProposals(context, false), [])
-  t.same((await showProposals(context, true)).length, 4)
+  t.same((await showProposals(context, false, wholeList)).items, [])
+  t.same((await showProposals(context, true, wholeList)).items.length, 4)
   t.same(await world.kinds({ kind: 'change-approved' }), ['change-approved', 'change-approved'])
 }
 

@@ -10,6 +10,7 @@ import { addNode } from '../../src/fleet/nodes.ts'
 import { createOperator } from '../../src/fleet/operators.ts'
 import { applyProfile } from '../../src/fleet/profiles.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
+import { wholeList } from '../helpers/fleet.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { smallFile, smallKernel, smallManifest } from '../helpers/small-image.ts'
 import { forEachDatabase, type World } from '../helpers/world.ts'
@@ -149,7 +150,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       code: 'forbidden',
       message: /role admin/,
     })
-    t.same(await listImages(context.storage.db), [])
+    t.same((await listImages(context.storage.db, wholeList)).items, [])
     const racing = await Promise.all([1, 2, 3].map(() => publishImage(context, ann, store, { manifest })))
     t.equal(racing.filter((published) => published.created).length, 1)
     t.match(await publishImage(context, ann, store, { manifest }), {

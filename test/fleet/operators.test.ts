@@ -1,13 +1,14 @@
 import t from 'tap'
 import { checkScope, issueOperator, revokeOperator, showOperators } from '../../src/fleet/operators.ts'
 import type { Role } from '../../src/storage/tables.ts'
+import { wholeList } from '../helpers/fleet.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
 await forEachDatabase(t, async (t, openWorld) => {
   await t.test('refuses a token that would say more than it can', async (t) => {
     const { context } = await openWorld()
-    const before = await showOperators(context.storage.db)
+    const before = (await showOperators(context.storage.db, wholeList)).items
     const cases: [string, Parameters<typeof issueOperator>[1], string, RegExp][] = [
       [
         'a name of two words',
@@ -40,7 +41,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       const error = await errorOf(issueOperator(context, asked, root))
       t.match([error.code, error.message], [code, message], what)
     }
-    t.same(await showOperators(context.storage.db), before)
+    t.same((await showOperators(context.storage.db, wholeList)).items, before)
   })
 
   await t.test('revokes a token once, and never the last admin that is good', async (t) => {
@@ -95,7 +96,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       const made = await Promise.all(
         ['a', 'b'].map((name) => issueOperator(context, { name, role: 'admin', expiresAt: null }, root)),
       )
-      const before = (await showOperators(context.storage.db)).filter(
+      const before = (await showOperators(context.storage.db, wholeList)).items.filter(
         ({ id, role, revokedAt }) =>
           role === 'admin' && revokedAt === null && made.every((one) => one.id !== id),
       )

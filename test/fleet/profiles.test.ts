@@ -5,7 +5,7 @@ import { addNode } from '../../src/fleet/nodes.ts'
 import { applyProfile, listProfiles, showProfile } from '../../src/fleet/profiles.ts'
 import { reinstall } from '../../src/fleet/reinstall.ts'
 import { issueSecret } from '../../src/fleet/secrets.ts'
-import { publishImage } from '../helpers/fleet.ts'
+import { publishImage, wholeList } from '../helpers/fleet.ts'
 import { askHandover, askStage, machineOf } from '../helpers/machine.ts'
 import { ann, errorOf, root } from '../helpers/operators.ts'
 import { forEachDatabase, servedTemplates, type World } from '../helpers/world.ts'
@@ -97,7 +97,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       (await applyProfile(context, root, 'cluster', cluster({ kernelArguments: 'init=/x' }))).revision,
       1,
     )
-    t.equal((await listProfiles(context.storage.db)).length, 1)
+    t.equal((await listProfiles(context.storage.db, wholeList)).items.length, 1)
     t.same(await world.kinds(), ['profile-applied'])
   })
 
@@ -121,7 +121,7 @@ await forEachDatabase(t, async (t, openWorld) => {
         revision: 1,
         profile: { boot: { join: { settings: { ...settings, token: '***' } } } },
       })
-      t.match((await listProfiles(context.storage.db))[0], shown)
+      t.match((await listProfiles(context.storage.db, wholeList)).items[0], shown)
       t.notMatch(await world.dump(), token)
       t.match(await world.dump(), 'sealed:')
       const again = await applyProfile(context, ann, 'cluster', shown.profile)

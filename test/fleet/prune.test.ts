@@ -10,7 +10,7 @@ import { listImages, publishImage } from '../../src/fleet/images.ts'
 import { finishRemovals, isRemoved, noteStored, prune, refuseWhileRemoved } from '../../src/fleet/prune.ts'
 import { startRollout } from '../../src/fleet/rollouts.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
-import { storeNode, storeProfile } from '../helpers/fleet.ts'
+import { storeNode, storeProfile, wholeList } from '../helpers/fleet.ts'
 import { boot, machineOf } from '../helpers/machine.ts'
 import { errorOf, root } from '../helpers/operators.ts'
 import { smallFile, smallKernel, smallManifest } from '../helpers/small-image.ts'
@@ -41,7 +41,7 @@ async function publish(world: World, store: ArtifactStore, ref: string, initramf
 }
 
 const names = async (world: World): Promise<string[]> =>
-  (await listImages(world.context.storage.db)).map(({ ref }) => ref).sort()
+  (await listImages(world.context.storage.db, wholeList)).items.map(({ ref }) => ref).sort()
 
 async function stored(store: ArtifactStore): Promise<Set<string>> {
   const digests = new Set<string>()

@@ -18,6 +18,7 @@ import { signImage as addSignature } from '../../src/fleet/signatures.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
 import { signImage } from '../../src/pki/code-signing.ts'
 import { generateKey, makeSigningRequest } from '../../src/pki/x509.ts'
+import { wholeList } from '../helpers/fleet.ts'
 import { newSigner, rsaKey, signingKeyOf, testIssuer } from '../helpers/signing.ts'
 import { smallFile, smallKernel, smallManifest } from '../helpers/small-image.ts'
 import { forEachDatabase, type World } from '../helpers/world.ts'
@@ -82,7 +83,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       revokedAt: null,
     })
     await t.rejects(issue('ci', await makeSigningRequest(key, 'x')), { code: 'exists' })
-    t.same(await showPublishers(context.storage.db), [made])
+    t.same((await showPublishers(context.storage.db, wholeList)).items, [made])
     t.equal(writeChain(signingKeyOf({ key, certificates: made.certificates }).chain), made.certificates)
     t.match((await world.events())[0]?.detail, { publisher: 'ci', fingerprint: made.fingerprint })
   })

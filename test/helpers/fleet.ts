@@ -11,6 +11,9 @@ import type { ImageRow, NodeRow } from '../../src/storage/tables.ts'
 import { signingKeyOf, testPublisher } from './signing.ts'
 import type { World } from './world.ts'
 
+/** A page that every list of a test fits on. */
+export const wholeList = { limit: 1000 }
+
 /** The digest of an artifact that exists only in manifests. */
 export const digestOf = (letter: string): string => letter.repeat(64)
 

@@ -44,7 +44,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.match(await findLastTest(storage.db, 'small', '1'), { id: '1-25', detail: '{"seconds":25}' })
       t.same((await listImageTests(storage.db, 'small', '2')).length, 1, 'another version keeps its own')
       await storage.transaction((tx) => insertImageTest(tx, testOf('1', 25, { id: 'failed', passed: 0 })))
-      const last = await listLastTests(storage.db)
+      const last = await listLastTests(storage.db, ['small'])
       t.match(last.get('small@1'), { id: 'failed', passed: 0 }, 'at the same moment the failure counts')
       t.notOk('detail' in (last.get('small@1') ?? { detail: '' }), 'its detail stays unread')
       t.match(last.get('small@2'), { id: '2-0', passed: 1, tested_at: at(0) })

@@ -1,12 +1,13 @@
 import type { Command } from 'commander'
-import type { ChangedChannel, ChannelHistory, ChannelView, Page } from '../answers.ts'
+import type { ChangedChannel, ChannelHistory, ChannelView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { showProposed } from '../proposed.ts'
 import { operatorName, toned } from '../text.ts'
-import { argument } from '../values.ts'
+import { argument, ifRevision, type RevisionFlag } from '../values.ts'
 
 interface WhyFlag {
   readonly why?: string
@@ -38,9 +39,10 @@ function addSet(channel: Command, context: Context): void {
     .argument('<name/channel>', 'the channel')
     .argument('<version>', 'a published version of the image')
     .option('--why <TEXT>', 'for the history')
-    .action((text: string, version: string, { why }: WhyFlag) =>
+    .addOption(ifRevision())
+    .action((text: string, version: string, { why, ifRevision: revision }: WhyFlag & RevisionFlag) =>
       withApi(context, async (api) => {
-        const moved = await api.put<ChangedChannel>(await channelPath(text), { version, why })
+        const moved = await api.put<ChangedChannel>(await channelPath(text), { version, why }, { revision })
         answer(context, moved, () => showMoved(context, moved))
       }),
     )
@@ -56,9 +58,14 @@ function addRollback(channel: Command, context: Context): void {
     .description('Point a channel back at the version before. Again: one more back.')
     .argument('<name/channel>', 'the channel')
     .option('--why <TEXT>', 'for the history')
-    .action((text: string, { why }: WhyFlag) =>
+    .addOption(ifRevision())
+    .action((text: string, { why, ifRevision: revision }: WhyFlag & RevisionFlag) =>
       withApi(context, async (api) => {
-        const moved = await api.post<ChangedChannel>(`${await channelPath(text)}/rollback`, { why })
+        const moved = await api.create<ChangedChannel>(
+          `${await channelPath(text)}/rollback`,
+          { why },
+          { revision },
+        )
         answer(context, moved, () => showMoved(context, moved))
       }),
     )
@@ -71,7 +78,7 @@ function addList(channel: Command, context: Context): void {
     .description('Channels by name, with the versions they point at.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<ChannelView, never>>('/channels')
+        const page = await wholeList<ChannelView>(api, '/channels')
         answer(context, page, () => showList(context, page.items))
       }),
     )
@@ -101,10 +108,11 @@ function addProtect(channel: Command, context: Context): void {
     .option('--no-two-person', 'one is enough')
     .option('--require-test', 'only versions whose last test boot passed')
     .option('--no-require-test', 'any version')
-    .action((text: string, { twoPerson, requireTest }: ProtectFlags) =>
+    .addOption(ifRevision())
+    .action((text: string, { twoPerson, requireTest, ifRevision: revision }: ProtectFlags & RevisionFlag) =>
       withApi(context, async (api) => {
         const path = `${await channelPath(text)}/rules`
-        const view = await api.put<ChannelView>(path, { twoPerson, requireTest })
+        const view = await api.put<ChannelView>(path, { twoPerson, requireTest }, { revision })
         answer(context, view, () => context.output.line(`channel ${view.channel}: ${rulesOf(view)}`))
       }),
     )

@@ -51,7 +51,7 @@ export function addSignCommand(image: Command, context: Context): void {
         const { kernel, initramfs, filesystem } = flags
         await checkGiven(manifest, { kernel, initramfs, filesystem })
         const path = `/images${pathOf(name, version)}/signatures`
-        const signed = await api.post<SignedImage>(path, signer.sign(manifest))
+        const signed = await api.create<SignedImage>(path, signer.sign(manifest))
         answer(context, signed, () =>
           context.output.line(
             signed.added

@@ -87,7 +87,7 @@ async function run(context: Context, api: Api, text: string, flags: Flags): Prom
   }
   const { passed, ...detail } = result
   const other = pair.tried === 'stage2' ? pair.stage3 : pair.stage2
-  return api.post<ImageTestView>(`/images${pathOf(candidate.name, candidate.version)}/tests`, {
+  return api.create<ImageTestView>(`/images${pathOf(candidate.name, candidate.version)}/tests`, {
     passed,
     detail: { ...detail, as: pair.tried, with: formatImageRef(other) },
   })

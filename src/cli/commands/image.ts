@@ -1,10 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { ImageView, Page, SignerView } from '../answers.ts'
+import type { ImageView, SignerView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatSize, formatTime } from '../format.ts'
 import type { AboutFlags } from '../image-about.ts'
+import { wholeList } from '../pages.ts'
 import { showProposed } from '../proposed.ts'
 import type { SigningFlags } from '../signing-key.ts'
 import { operatorName, type Piece, toned } from '../text.ts'
@@ -92,7 +93,7 @@ function addList(image: Command, context: Context): void {
     .description('Images by name, the newest version of each first.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<ImageView, never>>('/images')
+        const page = await wholeList<ImageView>(api, '/images')
         answer(context, page, () => showList(context, page.items))
       }),
     )

@@ -1,10 +1,11 @@
 import type { Command } from 'commander'
 import { parseNodeName } from '../../domain/node.ts'
 import { PawlError } from '../../errors.ts'
-import type { ChangedNode, Page, PendingMachine } from '../answers.ts'
+import type { ChangedNode, PendingMachine } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { argument, collect, parseDuration, parsePairs } from '../values.ts'
 
 interface ApproveFlags {
@@ -23,7 +24,7 @@ export function addEnrolmentCommands(node: Command, context: Context): void {
     .action((flags: { rejected?: true }) =>
       withApi(context, async (api) => {
         const query = flags.rejected === true ? { rejected: 'true' } : {}
-        const page = await api.get<Page<PendingMachine, never>>('/pending', query)
+        const page = await wholeList<PendingMachine>(api, '/pending', query)
         answer(context, page, () => showPending(context, page.items, flags.rejected === true))
       }),
     )
@@ -61,7 +62,7 @@ function addApprove(node: Command, context: Context): void {
     .action((code: string, flags: ApproveFlags) =>
       withApi(context, async (api) => {
         const path = `/pending/${argument(code, parseCode)}/approve`
-        const approved = await api.post<ChangedNode>(path, {
+        const approved = await api.create<ChangedNode>(path, {
           name: argument(flags.name, parseNodeName),
           profile: flags.profile,
           labels: flags.label === undefined ? undefined : parsePairs(flags.label, false),

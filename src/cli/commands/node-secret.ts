@@ -41,7 +41,7 @@ function issue(context: Context, name: string, { autoexec }: Flags): Promise<voi
     const file = autoexec === undefined ? undefined : await createScript(autoexec)
     let issued: IssuedSecret
     try {
-      issued = await api.post<IssuedSecret>(path)
+      issued = await api.create<IssuedSecret>(path)
     } catch (error) {
       await file?.abandon()
       throw error

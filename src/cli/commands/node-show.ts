@@ -1,17 +1,21 @@
 import { type Command, Option } from 'commander'
-import { type NodeState, nodeTransitions } from '../../domain/state.ts'
-import type { NodeView, Page } from '../answers.ts'
+import { type NodeState, nodeTransitions, reinstallTransitions } from '../../domain/state.ts'
+import type { NodeView } from '../answers.ts'
 import type { Api } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import type { Column, Field } from '../table.ts'
 import { type Piece, type Tone, toned } from '../text.ts'
-import { nodePath } from '../values.ts'
+import { collect, nodePath } from '../values.ts'
 
 interface ListFlags {
   readonly state?: string
-  readonly label?: string
+  readonly label?: readonly string[]
+  readonly profile?: string
+  readonly match?: string
+  readonly reinstall?: string
 }
 
 /** Adds `pawl node list` and `pawl node show`. */
@@ -20,14 +24,25 @@ export function addNodeShowCommands(node: Command, context: Context): void {
     .command('list')
     .description('Nodes by name, with how far the latest boot of each came.')
     .addOption(new Option('--state <S>', 'only nodes in this state').choices(Object.keys(nodeTransitions)))
-    .option('--label <K=V>', 'only nodes with this label')
+    .option('--label <K=V>', 'only nodes with this label; may be repeated, each must be there', collect)
+    .option('--profile <P>', 'only nodes that boot this profile')
+    .option('--match <GLOB>', 'only nodes of these names: * for any characters, ? for one')
+    .addOption(
+      new Option('--reinstall <MARK>', 'only nodes with this reinstall mark').choices(
+        Object.keys(reinstallTransitions),
+      ),
+    )
     .action((flags: ListFlags) =>
       withApi(context, async (api) => {
         const items = await allNodes(api, flags)
         answer(context, { items, next: null }, () => showList(context, items))
       }),
     )
-  withExamples(list, ['pawl node list', 'pawl node list --state failed --label site=lga'])
+  withExamples(list, [
+    'pawl node list',
+    'pawl node list --state failed --label site=lga',
+    "pawl node list --match 'mlab?.lga*' --reinstall marked",
+  ])
   const show = node
     .command('show')
     .description('All about one node.')
@@ -41,15 +56,9 @@ export function addNodeShowCommands(node: Command, context: Context): void {
   withExamples(show, ['pawl node show mlab1', 'pawl node show mlab1 --json'])
 }
 
-/** Follows the pages to the end: a fleet fits in memory, and a table needs its widths. */
+/** Every node that is meant. */
 export async function allNodes(api: Api, flags: ListFlags): Promise<NodeView[]> {
-  const items: NodeView[] = []
-  for (let after: string | undefined; ; ) {
-    const page: Page<NodeView, string> = await api.get('/nodes', { ...flags, limit: 1000, after })
-    items.push(...page.items)
-    if (page.next === null) return items
-    after = page.next
-  }
+  return [...(await wholeList<NodeView>(api, '/nodes', { ...flags })).items]
 }
 
 const tones: Readonly<Partial<Record<NodeState, Tone>>> = {
@@ -117,7 +126,7 @@ function fieldsOf(node: NodeView): Field[] {
     { name: 'armed', value: node.armed ? 'yes' : 'no' },
     ...sessionFields(node),
     { name: 'created', value: formatTime(node.createdAt) },
-    { name: 'changed', value: formatTime(node.updatedAt) },
+    { name: 'changed', value: `${formatTime(node.updatedAt)}, revision ${node.revision}` },
   ]
 }
 

@@ -86,7 +86,7 @@ async function read(
   { label }: WatchFlags,
   isFirst: boolean,
 ): Promise<NodeView[]> {
-  const all = await allNodes(api, label === undefined ? {} : { label })
+  const all = await allNodes(api, label === undefined ? {} : { label: [label] })
   const missing = names.find((name) => !all.some((node) => node.name === name))
   if (missing !== undefined) {
     throw new PawlError('not-found', `node "${missing}" ${isFirst ? 'does not exist' : 'was removed'}`, {

@@ -4,7 +4,7 @@ import { PawlError } from '../../errors.ts'
 import type { ChangedNode, NodeView } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
-import { argument, collect, nodePath, parsePairs } from '../values.ts'
+import { argument, collect, ifRevision, nodePath, parsePairs, type RevisionFlag } from '../values.ts'
 import { addAutoApproveCommands } from './node-auto-approve.ts'
 import { addEnrolmentCommands } from './node-enrolment.ts'
 import { addFactsCommand } from './node-facts.ts'
@@ -48,7 +48,7 @@ function addAdd(node: Command, context: Context): void {
       .argument('<name>', 'its host name'),
   ).action((name: string, flags: SettingsFlags) =>
     withApi(context, async (api) => {
-      const added = await api.post<ChangedNode>('/nodes', {
+      const added = await api.create<ChangedNode>('/nodes', {
         name: argument(name, parseNodeName),
         ...settingsOf(flags, false),
       })
@@ -68,8 +68,9 @@ function addSet(node: Command, context: Context): void {
       .description(
         'Change what is given and nothing else. Addresses and MACs replace the whole list; an empty value clears (--uuid ""), and --label K= removes a label.',
       )
-      .argument('<name>', 'the node'),
-  ).action((name: string, flags: SettingsFlags) =>
+      .argument('<name>', 'the node')
+      .addOption(ifRevision()),
+  ).action((name: string, { ifRevision: revision, ...flags }: SettingsFlags & RevisionFlag) =>
     withApi(context, async (api) => {
       const changes = settingsOf(flags, true)
       if (Object.keys(changes).length === 0) {
@@ -77,12 +78,13 @@ function addSet(node: Command, context: Context): void {
           hint: 'see pawl node set --help',
         })
       }
-      showChanged(context, await api.patch<ChangedNode>(nodePath(name), changes), 'changed')
+      showChanged(context, await api.patch<ChangedNode>(nodePath(name), changes, { revision }), 'changed')
     }),
   )
   withExamples(command, [
     'pawl node set mlab1 --profile storage',
     'pawl node set mlab1 --address 192.0.2.1 --label rack=',
+    'pawl node set mlab1 --profile storage --if-revision 12',
   ])
 }
 
@@ -119,9 +121,10 @@ function addRemove(node: Command, context: Context): void {
     .command('remove')
     .description('Forget a node: its boot ends at once, its tokens are spent. Its events stay.')
     .argument('<name>', 'the node')
-    .action((name: string) =>
+    .addOption(ifRevision())
+    .action((name: string, { ifRevision: revision }: RevisionFlag) =>
       withApi(context, async (api) => {
-        await api.delete(nodePath(name))
+        await api.delete(nodePath(name), { revision })
         answer(context, { name, removed: true }, () => context.output.line(`node "${name}" removed`))
       }),
     )

@@ -1,11 +1,13 @@
 import { type Command, Option } from 'commander'
-import type { IssuedOperator, OperatorView, Page } from '../answers.ts'
+import type { IssuedOperator, OperatorView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { type Piece, toned } from '../text.ts'
 import { parseDuration } from '../values.ts'
+import { addIdentityCommands } from './operator-identity.ts'
 
 interface CreateFlags {
   readonly name: string
@@ -21,6 +23,7 @@ export function addOperatorCommands(program: Command, context: Context): void {
   addCreate(token, context)
   addList(token, context)
   addRevoke(token, context)
+  addIdentityCommands(operator, context)
 }
 
 function addCreate(token: Command, context: Context): void {
@@ -45,7 +48,7 @@ function addCreate(token: Command, context: Context): void {
           expires === undefined
             ? undefined
             : new Date(context.io.now().getTime() + expires * 1000).toISOString()
-        const issued = await api.post<IssuedOperator>('/operator-tokens', { name, role, expiresAt, scope })
+        const issued = await api.create<IssuedOperator>('/operator-tokens', { name, role, expiresAt, scope })
         answer(context, issued, () => context.output.line(issued.token))
         context.output.note(`token ${issued.id}, shown this once`)
       }),
@@ -62,7 +65,7 @@ function addList(token: Command, context: Context): void {
     .description('Every token that was made, the newest first, without its secret.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<OperatorView, never>>('/operator-tokens')
+        const page = await wholeList<OperatorView>(api, '/operator-tokens')
         answer(context, page, () => showList(context, page.items))
       }),
     )

@@ -1,11 +1,12 @@
 import type { Command } from 'commander'
 import { PawlError } from '../../errors.ts'
-import type { AppliedProfile, Page, ProfileView } from '../answers.ts'
+import type { AppliedProfile, ProfileView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge } from '../format.ts'
-import { argument } from '../values.ts'
+import { wholeList } from '../pages.ts'
+import { argument, ifRevision, type RevisionFlag } from '../values.ts'
 
 /** Adds `pawl profile …`. */
 export function addProfileCommands(program: Command, context: Context): void {
@@ -22,11 +23,13 @@ function addApply(profile: Command, context: Context): void {
       'Make or change a profile from a YAML file. A secret setting of "***", as `profile show` prints it, keeps the stored one.',
     )
     .requiredOption('-f, --file <FILE>', 'the file; "-" reads stdin')
-    .action(({ file }: { file: string }) =>
+    .addOption(ifRevision())
+    .action(({ file, ifRevision: revision }: { file: string } & RevisionFlag) =>
       withApi(context, async (api) => {
         const { readProfile } = await import('../profile-file.ts') // schemas take time to load: only who needs them waits
         const written = await readProfile(file, context.io.stdin)
-        const applied = await api.put<AppliedProfile>(`/profiles${pathOf(written.name)}`, written)
+        const path = `/profiles${pathOf(written.name)}`
+        const applied = await api.put<AppliedProfile>(path, written, { revision })
         answer(context, applied, () =>
           context.output.line(`profile "${applied.name}" applied, revision ${applied.revision}`),
         )
@@ -45,7 +48,7 @@ function addList(profile: Command, context: Context): void {
     .description('Profiles by name.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<ProfileView, never>>('/profiles')
+        const page = await wholeList<ProfileView>(api, '/profiles')
         answer(context, page, () => showList(context, page.items))
       }),
     )

@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
-import type { Page, ProposalView } from '../answers.ts'
+import type { ProposalView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { operatorName, type Tone, toned } from '../text.ts'
 
 /** Adds `pawl proposal …`. */
@@ -23,7 +24,7 @@ function addList(proposal: Command, context: Context): void {
     .action(({ all }: { all?: true }) =>
       withApi(context, async (api) => {
         const query = all === true ? { all: 'true' } : {}
-        const page = await api.get<Page<ProposalView, never>>('/proposals', query)
+        const page = await wholeList<ProposalView>(api, '/proposals', query)
         answer(context, page, () => showList(context, page.items))
       }),
     )

@@ -1,10 +1,11 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { PawlError } from '../../errors.ts'
-import type { Page, PlannedRollout, RolloutView } from '../answers.ts'
+import type { PlannedRollout, RolloutView } from '../answers.ts'
 import { type Api, pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { count, formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { showProposed } from '../proposed.ts'
 import { operatorName, type Tone, toned } from '../text.ts'
 import { parseDuration } from '../values.ts'
@@ -92,7 +93,7 @@ async function start(
     const planned = await api.post<PlannedRollout>('/rollouts', { ...asked, dryRun: true })
     if ((planned.plan.waves.at(-1)?.nodes ?? 0) + planned.outside > 1) return planned
   }
-  return api.post<PlannedRollout>('/rollouts', asked)
+  return api.create<PlannedRollout>('/rollouts', asked)
 }
 
 function addStatus(rollout: Command, context: Context): void {
@@ -115,7 +116,7 @@ function addList(rollout: Command, context: Context): void {
     .description('Rollouts, the newest first.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<RolloutView, never>>('/rollouts')
+        const page = await wholeList<RolloutView>(api, '/rollouts')
         answer(context, page, () => showList(context, page.items))
       }),
     )
@@ -145,7 +146,7 @@ function addVerb(
 /** By id, or the latest of a channel. */
 async function find(api: Api, text: string): Promise<RolloutView> {
   if (!text.includes('/')) return api.get<RolloutView>(`/rollouts${pathOf(text)}`)
-  const { items } = await api.get<Page<RolloutView, never>>('/rollouts')
+  const { items } = await wholeList<RolloutView>(api, '/rollouts')
   const latest = items.find((view) => view.channel === text)
   if (latest !== undefined) return latest
   throw new PawlError('not-found', `channel "${text}" has had no rollout`, {

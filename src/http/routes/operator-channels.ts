@@ -5,7 +5,7 @@ import { once } from '../../fleet/idempotency.ts'
 import { showProposal, showProposals } from '../../fleet/proposals.ts'
 import { listRollouts, showRollout } from '../../fleet/rollout-view.ts'
 import { abortRollout, pauseRollout, resumeRollout, startRollout } from '../../fleet/rollouts.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import {
   changedChannelAnswer,
   channelAnswer,
@@ -22,6 +22,7 @@ import {
   proposalQuery,
   proposalsAnswer,
   rolloutAnswer,
+  rolloutQuery,
   rolloutsAnswer,
 } from '../schemas/channel.ts'
 import { bare, bodiless, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
@@ -39,14 +40,11 @@ export function channelRoutes(app: OperatorApp, { context, auth }: OperatorParts
       ...viewer,
       schema: {
         ...op('channels', 'listChannels', 'Lists channels.'),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: channelsAnswer },
       },
     },
-    async () => ({
-      items: await listChannels(db),
-      next: null,
-    }),
+    (request) => listChannels(db, pageAsked(request.query)),
   )
   app.get(
     '/channels/:name/:channel',
@@ -130,7 +128,7 @@ export function proposalRoutes(app: OperatorApp, parts: OperatorParts): void {
         response: { 200: proposalsAnswer },
       },
     },
-    async (request) => ({ items: await showProposals(context, request.query.all === true), next: null }),
+    (request) => showProposals(context, request.query.all === true, pageAsked(request.query)),
   )
   app.get(
     '/proposals/:id',
@@ -178,14 +176,11 @@ export function rolloutRoutes(app: OperatorApp, { context, auth }: OperatorParts
       ...viewer,
       schema: {
         ...op('rollouts', 'listRollouts', 'Lists rollouts, the latest first.'),
-        ...bare,
+        querystring: rolloutQuery,
         response: { 200: rolloutsAnswer },
       },
     },
-    async () => ({
-      items: await listRollouts(db),
-      next: null,
-    }),
+    (request) => listRollouts(db, { ...pageAsked(request.query), state: request.query.state }),
   )
   app.get(
     '/rollouts/:id',

@@ -1,7 +1,8 @@
 import Type from 'typebox'
 import { approveMachine, listPending, rejectMachine } from '../../fleet/enrolment.ts'
 import { once } from '../../fleet/idempotency.ts'
-import { nothing, word } from '../schemas/answers.ts'
+import { pageOf } from '../../fleet/listed.ts'
+import { nothing, pageAsked, word } from '../schemas/answers.ts'
 import { approval, noContent, pendingAnswer, pendingQuery, rejection } from '../schemas/enrolment.ts'
 import { changedNodeAnswer } from '../schemas/node.ts'
 import { type OperatorApp, type OperatorParts, op } from './operator-app.ts'
@@ -22,7 +23,12 @@ export function pendingRoutes(app: OperatorApp, { context, auth }: OperatorParts
         response: { 200: pendingAnswer },
       },
     },
-    async (request) => ({ items: await listPending(context, request.query.rejected), next: null }),
+    async (request) =>
+      pageOf(
+        await listPending(context, request.query.rejected),
+        ({ code }) => code,
+        pageAsked(request.query),
+      ),
   )
   app.post(
     '/pending/:code/approve',

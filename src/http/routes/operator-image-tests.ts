@@ -4,9 +4,10 @@ import { parseDigest } from '../../domain/digest.ts'
 import { parseImageName, parseImageVersion } from '../../domain/image.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { listImageTests, recordImageTest } from '../../fleet/image-tests.ts'
+import { pageOf } from '../../fleet/listed.ts'
 import { prune } from '../../fleet/prune.ts'
 import type { OpenArtifact } from '../../images/artifacts.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import { artifactPath, imagePath } from '../schemas/fleet.ts'
 import {
   imageTestAnswer,
@@ -30,15 +31,16 @@ export function imageTestRoutes(app: OperatorApp, parts: OperatorParts): void {
       ...viewer,
       schema: {
         ...op('images', 'listImageTests', 'Lists the test boots of an image version, the latest first.'),
-        ...bare,
+        querystring: pageQuery,
         params,
         response: { 200: imageTestsAnswer },
       },
     },
-    async (request) => ({
-      items: await listImageTests(context.storage.db, request.params.name, request.params.version),
-      next: null,
-    }),
+    async (request) => {
+      const { name, version } = request.params
+      const tests = await listImageTests(context.storage.db, name, version)
+      return pageOf(tests, ({ id }) => id, pageAsked(request.query))
+    },
   )
   app.post(
     '/images/:name/:version/tests',

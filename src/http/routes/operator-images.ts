@@ -3,10 +3,11 @@ import { parseImageName, parseImageVersion } from '../../domain/image.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { listImages, publishImage, rereadImage, showEvidence, showImage } from '../../fleet/images.ts'
 import { signImage } from '../../fleet/signatures.ts'
-import { noBody, nothing } from '../schemas/answers.ts'
+import { noBody, nothing, pageAsked } from '../schemas/answers.ts'
 import {
   imageAnswer,
   imagePath,
+  imageQuery,
   imagesAnswer,
   publication,
   publishedAnswer,
@@ -28,14 +29,11 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
       ...viewer,
       schema: {
         ...op('images', 'listImages', 'Lists image versions.'),
-        ...bare,
+        querystring: imageQuery,
         response: { 200: imagesAnswer },
       },
     },
-    async () => ({
-      items: await listImages(db),
-      next: null,
-    }),
+    (request) => listImages(db, { ...pageAsked(request.query), name: request.query.name }),
   )
   app.get(
     '/images/:name/:version',

@@ -1,4 +1,6 @@
 import Type from 'typebox'
+import { PawlError } from '../../errors.ts'
+import { parseGlob } from '../../fleet/glob.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { pageOfNodes, showNode } from '../../fleet/node-view.ts'
 import {
@@ -10,10 +12,10 @@ import {
   enableNode,
   removeNode,
 } from '../../fleet/nodes.ts'
-import { parseLabel, reinstall } from '../../fleet/reinstall.ts'
+import { parseLabel } from '../../fleet/reinstall-selection.ts'
 import { issueSecret, revokeSecret } from '../../fleet/secrets.ts'
 import { timelineOf } from '../../fleet/timeline.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked } from '../schemas/answers.ts'
 import { timelineAnswer, timelineQuery } from '../schemas/event.ts'
 import {
   changedNodeAnswer,
@@ -22,19 +24,16 @@ import {
   nodeChanges,
   nodeQuery,
   nodesAnswer,
-  reinstallAnswer,
-  reinstallRequest,
   secretAnswer,
 } from '../schemas/node.ts'
 import { bare, bodiless, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
-const operator = { config: { role: 'operator' } } as const
 const changer = { config: { role: 'operator', revised: true } } as const
 const creator = { config: { role: 'operator', idempotent: true } } as const
 const noContent = { 204: Type.Null() }
 
-/** Nodes, their secrets, marks and timelines. */
+/** Nodes, their secrets and timelines. */
 export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
   const { db } = context.storage
   app.get(
@@ -48,9 +47,10 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
       },
     },
     (request) => {
-      const { label, limit = 100, state, after } = request.query
-      const labels = label === undefined ? {} : Object.fromEntries([parseLabel(label)])
-      return pageOfNodes(db, { state, after, limit, labels })
+      const { label = [], match, ...filter } = request.query
+      if (match !== undefined) parseGlob(match)
+      const labels = labelsOf([label].flat())
+      return pageOfNodes(db, { ...filter, ...pageAsked(request.query), match, labels })
     },
   )
   app.post(
@@ -177,26 +177,20 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
     },
     (request) => timelineOf(context, request.params.name, request.query.session),
   )
-  app.post(
-    '/reinstall',
-    {
-      ...operator,
-      schema: {
-        ...op(
-          'nodes',
-          'reinstallNodes',
-          'Marks nodes for reinstall, or takes their marks back: all of them or none.',
-        ),
-        body: reinstallRequest,
-        querystring: nothing,
-        response: { 200: reinstallAnswer },
-      },
-    },
-    (request) => reinstall(context, auth.byOf(request), request.body),
-  )
 }
 
 /** A node with its warnings beside its own fields. */
 function flat({ node, warnings }: ChangedNode): ChangedNode['node'] & Pick<ChangedNode, 'warnings'> {
   return { ...node, warnings }
+}
+
+/** Labels to select by; throws `invalid` where one key is to have two values. */
+function labelsOf(texts: readonly string[]): Record<string, string> {
+  const labels = new Map<string, string>()
+  for (const [key, value] of texts.map(parseLabel)) {
+    if (labels.has(key) && labels.get(key) !== value)
+      throw new PawlError('invalid', `no node has two values of label "${key}"`)
+    labels.set(key, value)
+  }
+  return Object.fromEntries(labels)
 }

@@ -1,6 +1,6 @@
 import Type from 'typebox'
 import { applyProfile, listProfiles, showProfile } from '../../fleet/profiles.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import { appliedProfileAnswer, profileAnswer, profilesAnswer } from '../schemas/fleet.ts'
 import { bare, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
@@ -15,14 +15,11 @@ export function profileRoutes(app: OperatorApp, { context, auth }: OperatorParts
       ...viewer,
       schema: {
         ...op('profiles', 'listProfiles', 'Lists profiles by name.'),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: profilesAnswer },
       },
     },
-    async () => ({
-      items: await listProfiles(db),
-      next: null,
-    }),
+    (request) => listProfiles(db, pageAsked(request.query)),
   )
   app.get(
     '/profiles/:name',

@@ -6,7 +6,7 @@ import {
   showPublisher,
   showPublishers,
 } from '../../fleet/publishers.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import {
   newPublisher,
   publisherAnswer,
@@ -31,11 +31,11 @@ export function publisherRoutes(app: OperatorApp, parts: OperatorParts): void {
       ...viewer,
       schema: {
         ...op('publishers', 'listPublishers', 'Lists who may sign images.'),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: publishersAnswer },
       },
     },
-    async () => ({ items: await showPublishers(db), next: null }),
+    (request) => showPublishers(db, pageAsked(request.query)),
   )
   app.get(
     '/publishers/:name',

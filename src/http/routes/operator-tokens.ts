@@ -1,7 +1,7 @@
 import { PawlError } from '../../errors.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { issueOperator, revokeOperator, showOperator, showOperators } from '../../fleet/operators.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import {
   issuedOperatorAnswer,
   newOperator,
@@ -25,11 +25,11 @@ export function operatorTokenRoutes(app: OperatorApp, { context, auth }: Operato
           'listOperatorTokens',
           'Lists operator tokens, the newest first, without their secrets.',
         ),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: operatorsAnswer },
       },
     },
-    async () => ({ items: await showOperators(context.storage.db), next: null }),
+    (request) => showOperators(context.storage.db, pageAsked(request.query)),
   )
   app.post(
     '/operator-tokens',

@@ -49,6 +49,20 @@ export const word = Type.String({ pattern: '^[!-~]{1,253}$' })
 /** A number of items to list. */
 export const limit = Type.Integer({ minimum: 1, maximum: 1000, default: 100 })
 
+/** Which page of a list. */
+export const pageFields = { limit: Type.Optional(limit), after: Type.Optional(word) }
+
+/** The query of a list that has no filter. */
+export const pageQuery = Type.Object(pageFields, { additionalProperties: false })
+
+/** The page that a query asks for. */
+export function pageAsked({ limit = 100, after }: Static<typeof pageQuery>): {
+  limit: number
+  after?: string
+} {
+  return after === undefined ? { limit } : { limit, after }
+}
+
 /** A body, a query or a path with nothing in it. */
 export const nothing = Type.Object({}, { additionalProperties: false })
 

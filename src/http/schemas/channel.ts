@@ -4,7 +4,7 @@ import type { ChangedChannel, ChannelHistory, ChannelView } from '../../fleet/ch
 import type { ProposalView } from '../../fleet/proposals.ts'
 import type { RolloutView } from '../../fleet/rollout-view.ts'
 import type { PlannedRollout } from '../../fleet/rollouts.ts'
-import { answers, anyObject, oneOf, type Page, textOrNull, word } from './answers.ts'
+import { answers, anyObject, oneOf, type Page, pageFields, textOrNull, word } from './answers.ts'
 
 /** A channel's path: `/channels/{name}/{channel}`. */
 export const channelPath = Type.Object({ name: word, channel: word })
@@ -42,8 +42,8 @@ const fields = {
 export const channelAnswer = answers<ChannelView>('Channel')(Type.Object(fields))
 
 /** Every channel. */
-export const channelsAnswer = answers<Page<ChannelView, never>>('Channels')(
-  Type.Object({ items: Type.Array(channelAnswer), next: Type.Null() }),
+export const channelsAnswer = answers<Page<ChannelView, string>>('Channels')(
+  Type.Object({ items: Type.Array(channelAnswer), next: textOrNull }),
 )
 
 /** A channel with its moves. */
@@ -82,13 +82,13 @@ export const proposalAnswer = answers<ProposalView>('Proposal')(
 )
 
 /** Proposals. */
-export const proposalsAnswer = answers<Page<ProposalView, never>>('Proposals')(
-  Type.Object({ items: Type.Array(proposalAnswer), next: Type.Null() }),
+export const proposalsAnswer = answers<Page<ProposalView, string>>('Proposals')(
+  Type.Object({ items: Type.Array(proposalAnswer), next: textOrNull }),
 )
 
 /** Which proposals to list. */
 export const proposalQuery = Type.Object(
-  { all: Type.Optional(Type.Boolean()) },
+  { all: Type.Optional(Type.Boolean()), ...pageFields },
   { additionalProperties: false },
 )
 
@@ -130,6 +130,8 @@ const plan = Type.Object({
   waveTimeoutSeconds: Type.Integer(),
 })
 
+const rolloutState = oneOf(['running', 'paused', 'halted', 'aborted', 'completed'])
+
 /** A rollout. */
 export const rolloutAnswer = answers<RolloutView>('Rollout')(
   Type.Object({
@@ -137,7 +139,7 @@ export const rolloutAnswer = answers<RolloutView>('Rollout')(
     channel: Type.String(),
     version: Type.String(),
     before: Type.String(),
-    state: oneOf(['running', 'paused', 'halted', 'aborted', 'completed']),
+    state: rolloutState,
     cause: textOrNull,
     wave: Type.Integer(),
     waveStartedAt: Type.String(),
@@ -166,9 +168,15 @@ export const rolloutAnswer = answers<RolloutView>('Rollout')(
   }),
 )
 
+/** Which rollouts to list. */
+export const rolloutQuery = Type.Object(
+  { state: Type.Optional(rolloutState), ...pageFields },
+  { additionalProperties: false },
+)
+
 /** Rollouts. */
-export const rolloutsAnswer = answers<Page<RolloutView, never>>('Rollouts')(
-  Type.Object({ items: Type.Array(rolloutAnswer), next: Type.Null() }),
+export const rolloutsAnswer = answers<Page<RolloutView, string>>('Rollouts')(
+  Type.Object({ items: Type.Array(rolloutAnswer), next: textOrNull }),
 )
 
 /** What a rollout would do, or has begun to do. */

@@ -3,7 +3,7 @@ import { maxSerials } from '../../domain/auto-approval.ts'
 import type { RefusedFactsView } from '../../fleet/accept-facts.ts'
 import type { AutoApprovalView, MadeAutoApproval, RuleSerial } from '../../fleet/auto-approvals.ts'
 import type { PendingMachine } from '../../fleet/enrolment.ts'
-import { answers, limit, oneOf, type Page, textOrNull } from './answers.ts'
+import { answers, limit, oneOf, type Page, pageFields, textOrNull } from './answers.ts'
 
 /** An answer without a body. */
 export const noContent = { 204: Type.Null() }
@@ -29,7 +29,7 @@ export const rejection = Type.Union([
 
 /** Which machines to list: those that wait, or those that were turned away. */
 export const pendingQuery = Type.Object(
-  { rejected: Type.Optional(Type.Boolean()) },
+  { rejected: Type.Optional(Type.Boolean()), ...pageFields },
   { additionalProperties: false },
 )
 
@@ -48,8 +48,8 @@ const pendingMachine = answers<PendingMachine>()(
 )
 
 /** The machines that wait; all of them, the list is bounded. */
-export const pendingAnswer = answers<Page<PendingMachine, never>>()(
-  Type.Object({ items: Type.Array(pendingMachine), next: Type.Null() }),
+export const pendingAnswer = answers<Page<PendingMachine, string>>('PendingMachines')(
+  Type.Object({ items: Type.Array(pendingMachine), next: textOrNull }),
 )
 
 /** A rule to make. */

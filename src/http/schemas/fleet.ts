@@ -5,7 +5,7 @@ import type { ImageSignature } from '../../domain/signature.ts'
 import type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../../fleet/images.ts'
 import type { AppliedProfile, ProfileView } from '../../fleet/profiles.ts'
 import type { SignatureView, SignedImage, SignerView } from '../../fleet/signatures.ts'
-import { answers, anyObject, type Page, textOrNull, word } from './answers.ts'
+import { answers, anyObject, type Page, pageFields, textOrNull, word } from './answers.ts'
 import { proposalAnswer } from './channel.ts'
 
 /** An artifact's path. */
@@ -48,9 +48,15 @@ export const imageAnswer = answers<ImageView>('Image')(
   }),
 )
 
-/** Every image version. */
-export const imagesAnswer = answers<Page<ImageView, never>>('Images')(
-  Type.Object({ items: Type.Array(imageAnswer), next: Type.Null() }),
+/** Which image versions to list. */
+export const imageQuery = Type.Object(
+  { name: Type.Optional(word), ...pageFields },
+  { additionalProperties: false },
+)
+
+/** Image versions. */
+export const imagesAnswer = answers<Page<ImageView, string>>('Images')(
+  Type.Object({ items: Type.Array(imageAnswer), next: textOrNull }),
 )
 
 /** An image version as published. */
@@ -106,8 +112,8 @@ const profileFields = {
 export const profileAnswer = answers<ProfileView>('Profile')(Type.Object(profileFields))
 
 /** Every profile. */
-export const profilesAnswer = answers<Page<ProfileView, never>>('Profiles')(
-  Type.Object({ items: Type.Array(profileAnswer), next: Type.Null() }),
+export const profilesAnswer = answers<Page<ProfileView, string>>('Profiles')(
+  Type.Object({ items: Type.Array(profileAnswer), next: textOrNull }),
 )
 
 /** A profile as applied. */

@@ -1,7 +1,7 @@
 import Type from 'typebox'
 import type { ImageTestView } from '../../fleet/image-tests.ts'
 import type { PrunePlan } from '../../fleet/prune.ts'
-import { answers, anyObject, oneOf, type Page } from './answers.ts'
+import { answers, anyObject, oneOf, type Page, textOrNull } from './answers.ts'
 import { stageName } from './node.ts'
 
 const closed = { additionalProperties: false } as const
@@ -42,8 +42,8 @@ export const imageTestAnswer = answers<ImageTestView>('ImageTest')(
 )
 
 /** Test boots, the latest first. */
-export const imageTestsAnswer = answers<Page<ImageTestView, never>>('ImageTests')(
-  Type.Object({ items: Type.Array(imageTestAnswer), next: Type.Null() }),
+export const imageTestsAnswer = answers<Page<ImageTestView, string>>('ImageTests')(
+  Type.Object({ items: Type.Array(imageTestAnswer), next: textOrNull }),
 )
 
 /** What to keep, and whether to say only what would go. */

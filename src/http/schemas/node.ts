@@ -1,10 +1,9 @@
 import Type from 'typebox'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../../domain/state.ts'
 import type { NodeView, SessionSummary } from '../../fleet/node-view.ts'
-import type { PlannedNode, ReinstallPlan } from '../../fleet/reinstall.ts'
 import type { IssuedSecret } from '../../fleet/secrets.ts'
 import type { StageName } from '../../storage/tables.ts'
-import { answers, limit, oneOf, type Page, textOrNull, word } from './answers.ts'
+import { answers, oneOf, type Page, pageFields, textOrNull } from './answers.ts'
 
 /** The names of a state table; Object.keys has lost their type. */
 function namesOf<Name extends string>(table: Readonly<Record<Name, unknown>>): Name[] {
@@ -56,13 +55,26 @@ export const nodeChanges = Type.Object(
   { additionalProperties: false, title: 'NodeChanges' },
 )
 
+const labelText = Type.String({ pattern: '^[!-~]{1,127}$' })
+
 /** Which nodes to list. */
 export const nodeQuery = Type.Object(
   {
     state: Type.Optional(nodeState),
-    label: Type.Optional(Type.String({ pattern: '^[!-~]{1,127}$' })),
-    limit: Type.Optional(limit),
-    after: Type.Optional(word),
+    label: Type.Optional(
+      Type.Union([labelText, Type.Array(labelText, { maxItems: 10 })], {
+        description: 'KEY=VALUE; given several times, each must be there.',
+      }),
+    ),
+    profile: Type.Optional(profile),
+    match: Type.Optional(
+      Type.String({
+        maxLength: 253,
+        description: 'A pattern of names: * stands for any characters, ? for one.',
+      }),
+    ),
+    reinstall: Type.Optional(reinstallState),
+    ...pageFields,
   },
   { additionalProperties: false },
 )
@@ -92,6 +104,10 @@ const nodeFields = {
   serial: textOrNull,
   reinstall: reinstallState,
   reinstallAttempts: Type.Integer(),
+  campaign: Type.Union([
+    Type.Object({ id: Type.String(), state: oneOf(['waiting', 'active']) }),
+    Type.Null(),
+  ]),
   armed: Type.Boolean(),
   secret: Type.Object({ issued: Type.Boolean() }),
   session: Type.Union([sessionSummary, Type.Null()]),
@@ -116,30 +132,4 @@ export const nodesAnswer = answers<Page<NodeView, string>>('Nodes')(
 /** An enrolment secret, shown once. */
 export const secretAnswer = answers<IssuedSecret>('EnrolmentSecret')(
   Type.Object({ secret: Type.String(), siteScript: Type.String() }),
-)
-
-/** Which nodes to reinstall, or not. */
-export const reinstallRequest = Type.Object(
-  {
-    nodes: Type.Optional(Type.Array(Type.String({ maxLength: 253 }), { minItems: 1, maxItems: 1000 })),
-    match: Type.Optional(Type.String({ maxLength: 253 })),
-    label: Type.Optional(Type.String({ maxLength: 127 })),
-    cancel: Type.Optional(Type.Boolean()),
-    dryRun: Type.Optional(Type.Boolean()),
-  },
-  { additionalProperties: false, title: 'ReinstallRequest' },
-)
-
-const plannedNode = answers<PlannedNode>('PlannedNode')(
-  Type.Object({
-    name: Type.String(),
-    before: reinstallState,
-    after: reinstallState,
-    warning: Type.Optional(Type.String()),
-  }),
-)
-
-/** What was done, or would be. */
-export const reinstallAnswer = answers<ReinstallPlan>('ReinstallPlan')(
-  Type.Object({ nodes: Type.Array(plannedNode), applied: Type.Boolean() }),
 )

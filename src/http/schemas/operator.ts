@@ -46,8 +46,8 @@ const fields = {
 export const operatorAnswer = answers<OperatorView>('OperatorToken')(Type.Object(fields))
 
 /** Every operator token. */
-export const operatorsAnswer = answers<Page<OperatorView, never>>('OperatorTokens')(
-  Type.Object({ items: Type.Array(operatorAnswer), next: Type.Null() }),
+export const operatorsAnswer = answers<Page<OperatorView, string>>('OperatorTokens')(
+  Type.Object({ items: Type.Array(operatorAnswer), next: textOrNull }),
 )
 
 /** An operator token just made. */

@@ -48,8 +48,8 @@ export const registeredAnswer = answers<RegisteredPublisher>('RegisteredPublishe
 )
 
 /** Every publisher. */
-export const publishersAnswer = answers<Page<PublisherView, never>>('Publishers')(
-  Type.Object({ items: Type.Array(publisherAnswer), next: Type.Null() }),
+export const publishersAnswer = answers<Page<PublisherView, string>>('Publishers')(
+  Type.Object({ items: Type.Array(publisherAnswer), next: textOrNull }),
 )
 
 /** A publisher as revoked. */
