@@ -13,7 +13,7 @@ import { initPawl } from '../src/init.ts'
 import { type RunningServer, startServer } from '../src/server.ts'
 import { openStorage } from '../src/storage/database.ts'
 import { findOperator } from '../src/storage/operators.ts'
-import { listPublishers } from '../src/storage/publishers.ts'
+import { pageOfPublishers } from '../src/storage/pages.ts'
 import { freePort } from './helpers/ports.ts'
 import { send } from './helpers/robot.ts'
 
@@ -72,7 +72,9 @@ t.test('init run twice changes nothing, and a token whose hash was not stored ye
     { role: 'admin' },
     'killed between file and database, the next run goes on',
   )
-  t.match(await listPublishers(storage.db), [{ name: 'local', created_by: 'operator:init' }])
+  t.match((await pageOfPublishers(storage.db, { limit: 10 })).rows, [
+    { name: 'local', created_by: 'operator:init' },
+  ])
   await storage.close()
 })
 
@@ -89,7 +91,9 @@ t.test(
     rmSync(join(dataDir, 'publisher.crt'))
     t.same((await init()).created, ['publisher.crt'], 'killed between key and certificate')
     const storage = await openStorage(database)
-    const names = (await listPublishers(storage.db)).map(({ name }) => name.replace(/-[0-9a-f]{8}$/, '-…'))
+    const names = (await pageOfPublishers(storage.db, { limit: 10 })).rows.map(({ name }) =>
+      name.replace(/-[0-9a-f]{8}$/, '-…'),
+    )
     t.same(names, ['local', 'local-…', 'local-…'])
     await storage.close()
   },
@@ -223,4 +227,36 @@ t.test('hostile connections are cut, recorded, and others are served', async (t)
       ).text,
     ).items
   t.match(await events(), [{ detail: { reason: 'the client speaks no TLS version from 1.2 on' } }])
+})
+
+t.test('a fresh installation lets nobody in but the holder of the admin token', async (t) => {
+  const dataDir = await install(t)
+  const server = await start(dataDir, () => new Date())
+  t.teardown(() => server.close())
+  const token = readFileSync(join(dataDir, 'admin.token'), 'utf8').trim()
+  const place = { port: portOf(server.ready.operator), ca: readFileSync(server.ready.ca, 'utf8') }
+  const ask = (headers: Record<string, string>) => send(place, 'GET', '/api/v1/nodes', { headers })
+  const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString('base64')}`
+  const tries: Record<string, string>[] = [
+    {},
+    ...['admin:admin', 'admin:', 'root:root', 'pawl:pawl', 'admin:pawl'].map((pair) => ({
+      authorization: basic(pair),
+    })),
+    ...['admin', 'pawl', 'A'.repeat(44), token.slice(0, 43)].map((text) => ({
+      authorization: `Bearer ${text}`,
+    })),
+    { cookie: `__Host-pawl=${token}` },
+    { 'x-forwarded-user': 'admin', 'x-remote-user': 'admin' },
+  ]
+  for (const headers of tries) t.equal((await ask(headers)).status, 401, JSON.stringify(headers))
+  t.equal((await ask({ authorization: `Bearer ${token}` })).status, 200)
+  t.match(await send(place, 'GET', '/auth/login'), { status: 404, text: /no provider is set up/ })
+  const storage = await openStorage(join(dataDir, 'pawl.db'))
+  t.teardown(() => storage.close())
+  const [operators, people, certificates] = await Promise.all([
+    storage.db.selectFrom('operators').selectAll().execute(),
+    storage.db.selectFrom('people').selectAll().execute(),
+    storage.db.selectFrom('operator_certificates').selectAll().execute(),
+  ])
+  t.match([operators, people, certificates], [[{ id: token.slice(0, 12), name: 'admin' }], [], []])
 })

@@ -19,12 +19,7 @@ export function findOperator(db: Queries, id: string): Promise<OperatorRow | und
   return db.selectFrom('operators').selectAll().where('id', '=', id).executeTakeFirst()
 }
 
-/** Every operator token ever made, the newest first. */
-export function listOperators(db: Queries): Promise<OperatorRow[]> {
-  return db.selectFrom('operators').selectAll().orderBy('created_at', 'desc').orderBy('id').execute()
-}
-
-/** The same, and keeps other transactions from changing them: two that revoke one of two admins each must not both succeed. */
+/** Every operator token ever made, kept from being changed by other transactions: two that revoke one of two admins each must not both succeed. */
 export function lockOperators(tx: Tx, dialect: Storage['dialect']): Promise<OperatorRow[]> {
   const query = tx.selectFrom('operators').selectAll().orderBy('id')
   return (dialect === 'postgres' ? query.forUpdate() : query).execute()

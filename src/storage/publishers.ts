@@ -4,11 +4,6 @@ import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 /** A signature as stored, and whether its publisher is trusted still. */
 export type StoredSignature = ImageSignatureRow & Pick<PublisherRow, 'fingerprint' | 'revoked_at'>
 
-/** Every publisher, by name; revoked ones too. */
-export function listPublishers(db: Queries): Promise<PublisherRow[]> {
-  return db.selectFrom('publishers').selectAll().orderBy('name').execute()
-}
-
 /** Finds a publisher by name; revoked ones too. */
 export function findPublisher(db: Queries, name: string): Promise<PublisherRow | undefined> {
   return db.selectFrom('publishers').selectAll().where('name', '=', name).executeTakeFirst()

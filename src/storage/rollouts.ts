@@ -57,17 +57,6 @@ export function listLiveRollouts(db: Queries): Promise<RolloutRow[]> {
   return db.selectFrom('rollouts').selectAll().where('ended_at', 'is', null).orderBy('id').execute()
 }
 
-/** Rollouts, the newest first. */
-export function listRollouts(db: Queries, limit: number): Promise<RolloutRow[]> {
-  return db
-    .selectFrom('rollouts')
-    .selectAll()
-    .orderBy('started_at', 'desc')
-    .orderBy('id')
-    .limit(limit)
-    .execute()
-}
-
 /** Changes columns of a rollout. */
 export async function updateRollout(tx: Tx, id: string, changes: Partial<RolloutRow>): Promise<void> {
   await tx.updateTable('rollouts').set(changes).where('id', '=', id).execute()
