@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import { type AuditSettings, tendCheckpoints, tendRetention } from './audit.ts'
 import type { BootContext } from './boot/context.ts'
 import { expireSessions } from './boot/expire-sessions.ts'
+import { tendReinstalls } from './fleet/campaigns.ts'
 import type { CheckpointSigner } from './fleet/checkpoints.ts'
 import { forgetAnswers } from './fleet/idempotency.ts'
 import { finishRemovals } from './fleet/prune.ts'
@@ -64,6 +65,7 @@ export function chores(
     },
     { what: 'forgetting answers', everyMilliseconds: 600_000, work: () => forgetAnswers(context) },
     { what: 'ending sign-ins', everyMilliseconds: 600_000, work: () => tidySignIns(context, signIn) },
+    { what: 'tending reinstalls', everyMilliseconds: 10_000, work: () => tendReinstalls(context) },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {
       what: 'removing old uploads',

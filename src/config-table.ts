@@ -165,6 +165,17 @@ export const settings = {
     meaning: 'After so many failed reinstalls a node is held until an operator looks.',
     parse: wholeNumber(1, 100),
   },
+  maxReinstallFailures: {
+    ...named('max-reinstall-failures', 'count', '6'),
+    meaning:
+      'A node whose last so many reinstalls all failed is not marked again without `--force`. 0 turns it off.',
+    parse: wholeNumber(0, 1000),
+  },
+  reinstallMarkSeconds: {
+    ...named('reinstall-mark-seconds', 'seconds', '0'),
+    meaning: 'How long a reinstall mark is good for that no boot has served. 0: for ever.',
+    parse: wholeNumber(0, 365 * day),
+  },
   enrolmentLifetimeSeconds: {
     ...named('enrolment-lifetime-seconds', 'seconds', '3600'),
     meaning: 'How long the code of an unknown machine is good for.',

@@ -113,6 +113,8 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
   maxStage1PerHour: ['a whole number from 1 to 3600', '0', '3601'],
   repeatStage1Seconds: ['a whole number from 0 to 600', '-1', '601'],
   maxReinstallAttempts: ['a whole number from 1 to 100', '0', '101'],
+  maxReinstallFailures: ['a whole number from 0 to 1000', '-1', '1001'],
+  reinstallMarkSeconds: ['a whole number from 0 to 31536000', '-1', '31536001'],
   enrolmentLifetimeSeconds: ['a whole number from 60 to 604800', '59', '604801'],
   maxPendingMachines: ['a whole number from 0 to 100000', '-1', '100001'],
   checkpointSeconds: ['0, or a whole number from 60 to 2592000', '-1', '59', '2592001', 'x'],
@@ -229,6 +231,8 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
   maxStage1PerHour: [['1', 1]],
   repeatStage1Seconds: [['0', 0]],
   maxReinstallAttempts: [['100', 100]],
+  maxReinstallFailures: [['0', 0]],
+  reinstallMarkSeconds: [['86400', 86_400]],
   enrolmentLifetimeSeconds: [['60', 60]],
   maxPendingMachines: [['0', 0]],
   checkpointSeconds: [

@@ -216,6 +216,8 @@ t.test('without any setting the defaults hold', async (t) => {
     maxStage1PerHour: 20,
     repeatStage1Seconds: 30,
     maxReinstallAttempts: 3,
+    maxReinstallFailures: 6,
+    reinstallMarkSeconds: 0,
     enrolmentLifetimeSeconds: 3600,
     maxPendingMachines: 1000,
     refusalDiskReserveMiB: 256,

@@ -17,6 +17,10 @@ export interface BootSettings {
   readonly sessionMaxSeconds: number
   readonly maxStage1PerHour: number
   readonly maxReinstallAttempts: number
+  /** A node whose last so many reinstalls failed is not marked again unless forced; 0: always. */
+  readonly maxReinstallFailures: number
+  /** How long a mark is good for, if nobody says; 0: for ever. */
+  readonly reinstallMarkSeconds: number
   readonly repeatStage1Seconds: number
   readonly enrolmentLifetimeSeconds: number
   readonly maxPendingMachines: number

@@ -10,6 +10,7 @@ import { type NodeRecord, updateNode } from '../storage/nodes.ts'
 import * as sessions from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { retireTokens } from '../storage/tokens.ts'
+import { leaveCampaign } from './campaign.ts'
 import { noteRolloutEnd } from './rollout-outcome.ts'
 import type { Work } from './work.ts'
 
@@ -96,6 +97,8 @@ async function changeNode(
     reinstall_session: changed.reinstall_session,
     updated_at: work.now.toISOString(),
   })
+  if (changed.state === 'held')
+    await leaveCampaign(work, node, { state: 'failed', cause: `it failed ${attempts} times and is held` })
   return changed
 }
 

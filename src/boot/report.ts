@@ -2,9 +2,11 @@ import { Refusal } from '../domain/refusal.ts'
 import type { SshHostKey } from '../domain/ssh-host-key.ts'
 import { advance, next, nodeTransitions, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { parseIdempotencyKey } from '../domain/token.ts'
+import { putMark } from '../storage/campaigns.ts'
 import { updateNode } from '../storage/nodes.ts'
 import { advanceSession, touchSession } from '../storage/sessions.ts'
 import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
+import { leaveCampaign } from './campaign.ts'
 import type { BootContext } from './context.ts'
 import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
@@ -75,6 +77,10 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     reinstall_attempts: cleared.reinstall_attempts,
     updated_at: now.toISOString(),
   })
+  if (cleared !== node) {
+    await putMark(tx, node.id, null)
+    await leaveCampaign(work, node, { state: 'done', cause: null })
+  }
   await noteRolloutEnd(work, session, 'succeeded')
   await note(work, opened, report, 'session-ready', {
     sequence: session.sequence,

@@ -11,6 +11,7 @@ import { removeClaim } from '../storage/pending.ts'
 import { countSessionsSince, findLiveSession, insertSession } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { authenticate, type Presented } from './authenticate.ts'
+import { expireMark } from './campaign.ts'
 import { checkFacts, forgetRefusedFacts, keepRefusedFacts, noteChangedFacts } from './check-facts.ts'
 import { machineOf, toldClaim } from './claim.ts'
 import type { BootContext } from './context.ts'
@@ -56,8 +57,8 @@ export function serveStage1(context: BootContext, request: Stage1Request): Promi
 async function serve(work: Work, request: Stage1Request, name: string, facts: Facts): Promise<Stage1Answer> {
   const known = await lockNode(work.tx, work.context.storage.dialect, name)
   if (known === undefined) throw new Refusal('unknown-node')
-  let node = known
-  if (node.state === 'disabled') throw new Refusal('node-disabled', { node: name })
+  if (known.state === 'disabled') throw new Refusal('node-disabled', { node: name })
+  let node = await expireMark(work, known)
   const profile = await orDoesNotFit(name, () => profileOf(work, known))
   const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
   await authenticate(work.tx, node, profile.evidence[sequenceName], presentedBy(work, request, facts))

@@ -1,5 +1,6 @@
 import { type AddressRange, isSingle } from '../domain/address.ts'
 import type { Labels } from '../domain/node.ts'
+import { findLivePlaces, type LivePlace } from '../storage/campaigns.ts'
 import type { Queries } from '../storage/database.ts'
 import { findSessions, listNodes, type NodeFilter } from '../storage/fleet.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
@@ -33,6 +34,8 @@ export interface NodeView {
   readonly serial: string | null
   readonly reinstall: NodeRow['reinstall']
   readonly reinstallAttempts: number
+  /** The reinstall of many nodes that it is in now: waiting for a place, or in one. */
+  readonly campaign: { readonly id: string; readonly state: 'waiting' | 'active' } | null
   readonly armed: boolean
   readonly secret: { readonly issued: boolean }
   readonly session: SessionSummary | null
@@ -46,7 +49,8 @@ export interface NodeView {
 export async function showNode(db: Queries, name: string): Promise<NodeView> {
   const node = await findNode(db, name)
   if (node === undefined) throw noSuchNode(name)
-  return viewOf(node, node.session === null ? undefined : await findSession(db, node.session))
+  const session = node.session === null ? undefined : await findSession(db, node.session)
+  return viewOf(node, session, (await findLivePlaces(db, [node.id])).get(node.id))
 }
 
 /** Lists nodes by name. `next` is the cursor of the next page, null on the last. */
@@ -60,8 +64,14 @@ export async function pageOfNodes(
     db,
     page.map((node) => node.session).filter((id) => id !== null),
   )
+  const places = await findLivePlaces(
+    db,
+    page.map((node) => node.id),
+  )
   return {
-    items: page.map((node) => viewOf(node, node.session === null ? undefined : sessions.get(node.session))),
+    items: page.map((node) =>
+      viewOf(node, node.session === null ? undefined : sessions.get(node.session), places.get(node.id)),
+    ),
     next: rows.length > filter.limit ? (page.at(-1)?.name ?? null) : null,
   }
 }
@@ -76,7 +86,7 @@ export function readLabels(text: string): Labels {
   return JSON.parse(text) as Labels // our own column, written from parseLabels
 }
 
-function viewOf(node: NodeRecord, session: SessionRow | undefined): NodeView {
+function viewOf(node: NodeRecord, session: SessionRow | undefined, place: LivePlace | undefined): NodeView {
   return {
     name: node.name,
     state: node.state,
@@ -89,6 +99,7 @@ function viewOf(node: NodeRecord, session: SessionRow | undefined): NodeView {
     serial: node.serial,
     reinstall: node.reinstall,
     reinstallAttempts: node.reinstall_attempts,
+    campaign: place === undefined ? null : { id: place.campaign, state: place.state },
     armed: node.armed === 1,
     secret: { issued: node.secret_id !== null },
     session: session === undefined ? null : summaryOf(session),

@@ -1,44 +1,43 @@
+import { clearMark, leaveCampaign, markNode, settle } from '../boot/campaign.ts'
 import type { BootContext } from '../boot/context.ts'
-import { parseLabels } from '../domain/node.ts'
-import { next, nodeTransitions, type ReinstallState, reinstallTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
-import { listNodeNames, listProfiles, lockNodes, readProfile } from '../storage/fleet.ts'
-import { updateNode } from '../storage/nodes.ts'
-import type { NodeRow } from '../storage/tables.ts'
-import { type By, type Change, change, noSuchNode } from './change.ts'
-import { parseGlob } from './glob.ts'
-import { readLabels } from './node-view.ts'
+import { findCampaign, insertCampaign, updatePlace } from '../storage/campaigns.ts'
+import type { CampaignRow } from '../storage/machine-tables.ts'
+import { type CampaignView, campaignView } from './campaign-view.ts'
+import { type By, type Change, change } from './change.ts'
+import { makesCampaign, type PlannedNode, planCancels, planMarks, type Step } from './reinstall-plan.ts'
+import { describeSelection, lockSelected, type NodeSelection, selectionOf } from './reinstall-selection.ts'
 
-/** Which nodes, by exactly one of three ways, and what to do with their marks. */
-export interface ReinstallRequest {
-  readonly nodes?: readonly string[]
-  /** A pattern of names. */
-  readonly match?: string
-  /** `KEY=VALUE`. */
-  readonly label?: string
-  /** Take the marks back. */
+/** Which nodes, and what to do with their marks. */
+export interface ReinstallRequest extends NodeSelection {
+  /** Take the marks back, and whom it waits for out of its campaign. */
   readonly cancel?: boolean
   /** Say what would happen, and do nothing. */
   readonly dryRun?: boolean
-}
-
-/** What happens, or would happen, to one node. */
-export interface PlannedNode {
-  readonly name: string
-  readonly before: ReinstallState
-  readonly after: ReinstallState
-  readonly warning?: string
+  /** How many may be under way at a time; the rest waits. */
+  readonly maxParallel?: number
+  /** Nodes that may fail before no further one is marked. */
+  readonly maxFailures?: number
+  /** How long a mark is good for that no boot has served; 0: for ever; left out: the setting. */
+  readonly expiresSeconds?: number
+  /** Mark nodes too whose last reinstalls all failed. */
+  readonly force?: boolean
+  /** Leave those out instead. */
+  readonly skipFailing?: boolean
 }
 
 /** The whole plan. `applied` is false for a dry run. */
 export interface ReinstallPlan {
   readonly nodes: readonly PlannedNode[]
   readonly applied: boolean
+  /** What follows the nodes from now on: of more than one, or with a limit. */
+  readonly campaign: CampaignView | null
 }
 
 /**
- * Marks nodes for reinstall, or takes their marks back: all of them or none, in one transaction. Throws `conflict`
- * naming the nodes that cannot be; `not-found` where one is not there, or none is meant.
+ * Marks nodes for reinstall, or takes their marks back: all of them or none, in one transaction. With a limit only so many are
+ * marked, and each of the others when there is a place for it. Throws `conflict` naming the nodes that cannot be;
+ * `not-found` where one is not there, or none is meant.
  */
 export async function reinstall(
   context: BootContext,
@@ -46,161 +45,134 @@ export async function reinstall(
   request: ReinstallRequest,
 ): Promise<ReinstallPlan> {
   const select = selectionOf(request)
+  checkLimits(request)
   return change(context, by, async (change) => {
     const rows = await lockSelected(change, select)
-    const steps = await plan(change, rows, request)
-    if (request.dryRun !== true) {
-      for (const step of steps) await (request.cancel === true ? cancel(change, step) : mark(change, step))
-    }
-    return { nodes: steps.map((step) => step.shown), applied: request.dryRun !== true }
+    if (request.cancel === true) return cancelAll(change, await planCancels(change, rows, request), request)
+    return markAll(change, await planMarks(change, rows, request), request)
   })
 }
 
-type Selection = { readonly names: readonly string[] } | { readonly wanted: (row: Named) => boolean }
-type Named = Pick<NodeRow, 'name' | 'labels'>
+const maxMarkSeconds = 365 * 86_400
 
-function selectionOf({ nodes, match, label }: ReinstallRequest): Selection {
-  if ([nodes, match, label].filter((way) => way !== undefined).length !== 1) {
-    throw new PawlError('invalid', 'say which nodes by exactly one of nodes, match and label')
+function checkLimits(request: ReinstallRequest): void {
+  const { cancel, maxParallel, maxFailures, expiresSeconds, force, skipFailing } = request
+  if (force === true && skipFailing === true)
+    throw new PawlError('invalid', 'failing nodes are either forced or skipped, not both')
+  const given = [maxParallel, maxFailures, expiresSeconds, force, skipFailing]
+  if (cancel === true && given.some((value) => value !== undefined))
+    throw new PawlError('invalid', 'limits are for marking nodes, not for taking marks back')
+  for (const [name, value] of [
+    ['maxParallel', maxParallel],
+    ['maxFailures', maxFailures],
+  ] as const) {
+    if (value !== undefined && (!Number.isSafeInteger(value) || value < 1 || value > 100_000))
+      throw new PawlError('invalid', `${name} ${value} is not 1 to 100000`)
   }
-  if (nodes !== undefined) return { names: [...new Set(nodes)] }
-  if (match !== undefined) {
-    const fits = parseGlob(match)
-    return { wanted: (row) => fits(row.name) }
-  }
-  const [key, value] = parseLabel(label ?? '')
-  return { wanted: (row) => readLabels(row.labels)[key] === value }
+  if (expiresSeconds === undefined || expiresSeconds === 0) return
+  if (!Number.isSafeInteger(expiresSeconds) || expiresSeconds < 60 || expiresSeconds > maxMarkSeconds)
+    throw new PawlError('invalid', 'a mark is good for 60 s to 365 days, or for ever (0)')
 }
 
-/** Reads `KEY=VALUE`; throws `invalid`. */
-export function parseLabel(text: string): [string, string] {
-  const at = text.indexOf('=')
-  const [key, value] = at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)]
-  parseLabels({ [key]: value })
-  return [key, value]
-}
-
-async function lockSelected({ tx, context }: Change, select: Selection): Promise<NodeRow[]> {
-  const names =
-    'names' in select ? select.names : (await listNodeNames(tx)).filter(select.wanted).map((row) => row.name)
-  const rows = await lockNodes(tx, context.storage.dialect, names)
-  if ('names' in select) {
-    const missing = names.find((name) => !rows.some((row) => row.name === name))
-    if (missing !== undefined) throw noSuchNode(missing)
-  }
-  if (rows.length === 0) throw new PawlError('not-found', 'no node matches')
-  return rows
-}
-
-interface Step {
-  readonly node: NodeRow
-  readonly shown: PlannedNode
-}
-
-async function plan(change: Change, rows: readonly NodeRow[], request: ReinstallRequest): Promise<Step[]> {
-  const named = request.nodes !== undefined
-  const installable = await profilesWithReinstall(change)
-  const steps: Step[] = []
-  const faults: Fault[] = []
-  for (const node of rows) {
-    const shown = request.cancel === true ? planCancel(node, named) : planMark(node, installable)
-    if ('hint' in shown) faults.push(shown)
-    else steps.push({ node, shown })
-  }
-  if (faults.length > 0) throw conflictOf(faults, rows.length)
-  return steps
-}
-
-interface Fault {
-  readonly reason: string
-  readonly hint: string
-}
-
-function planMark(node: NodeRow, installable: ReadonlySet<string>): PlannedNode | Fault {
-  const { name, reinstall: before, profile } = node
-  const who = `node "${name}"`
-  if (node.state === 'disabled')
-    return { reason: `${who} is disabled`, hint: `enable it with pawl node enable ${name}` }
-  if (profile === null)
-    return { reason: `${who} has no profile`, hint: `give it one with pawl node set ${name} --profile P` }
-  if (!installable.has(profile)) {
-    return {
-      reason: `${who} has profile "${profile}", which has no reinstall sequence`,
-      hint: `add one to the profile, or give ${name} another`,
-    }
-  }
-  const after = next(reinstallTransitions, before, 'mark')
-  if (after !== undefined) return { name, before, after }
-  return {
-    reason: `${who} is being reinstalled now`,
-    hint: `wait for its session to end, or cancel it first with pawl node reinstall ${name} --cancel`,
-  }
-}
-
-/** Of nodes selected by a pattern or a label, those without a mark stay as they are; one that was named must have one. */
-function planCancel(node: NodeRow, named: boolean): PlannedNode | Fault {
-  const { name, reinstall: before } = node
-  const after = next(reinstallTransitions, before, 'cancel')
-  if (after === undefined && named) {
-    return { reason: `node "${name}" is not marked for reinstall`, hint: 'there is nothing to cancel' }
-  }
-  return {
-    name,
-    before,
-    after: after ?? before,
-    ...(before === 'serving'
-      ? {
-          warning: `session ${node.reinstall_session} is reinstalling it now and goes on; pawl node disable stops it`,
-        }
-      : {}),
-  }
-}
-
-const listedFaults = 5
-
-function conflictOf(faults: readonly Fault[], of: number): PawlError {
-  const listed = faults.slice(0, listedFaults).map((fault) => fault.reason)
-  const more = faults.length > listed.length ? `; and ${faults.length - listed.length} more` : ''
-  const count = of === 1 ? '' : `${faults.length} of ${of} nodes stand against it, so nothing was changed: `
-  return new PawlError('conflict', `${count}${listed.join('; ')}${more}`, { hint: faults[0]?.hint ?? '' })
-}
-
-async function profilesWithReinstall({ tx }: Change): Promise<ReadonlySet<string>> {
-  const rows = await listProfiles(tx)
-  return new Set(rows.filter((row) => readProfile(row).reinstall !== undefined).map((row) => row.name))
-}
-
-/** Marks a node: attempts begin again, a held node is let go, and the next boot needs no other word of an operator. */
-async function mark(change: Change, { node, shown }: Step): Promise<void> {
-  await update(change, node, { reinstall: shown.after, reinstall_attempts: 0, armed: 1 })
-  await change.note('reinstall-marked', node.name, {
-    before: shown.before,
-    attemptsBefore: node.reinstall_attempts,
-  })
-}
-
-/** Takes a mark back. A node that was held for its reinstall is let go: it was an operator who gave that up. */
-async function cancel(change: Change, { node, shown }: Step): Promise<void> {
-  if (shown.before === shown.after) return
-  await update(change, node, { reinstall: shown.after, reinstall_attempts: 0 })
-  await change.note('reinstall-cancelled', node.name, {
-    before: shown.before,
-    session: node.reinstall_session,
-  })
-}
-
-async function update(
+async function markAll(
   change: Change,
-  node: NodeRow,
-  to: Pick<NodeRow, 'reinstall' | 'reinstall_attempts'> & { armed?: number },
-): Promise<void> {
-  const released = next(nodeTransitions, node.state, 'release')
-  await updateNode(change.tx, node.id, {
-    ...to,
-    reinstall_session: null,
-    updated_at: change.now.toISOString(),
-    ...(released === undefined ? {} : { state: released }),
+  steps: readonly Step[],
+  request: ReinstallRequest,
+): Promise<ReinstallPlan> {
+  const wanted = steps.filter(({ shown }) => shown.skipped === undefined)
+  if (wanted.length === 0) {
+    throw new PawlError('conflict', 'every node is left out: their last reinstalls failed', {
+      hint: 'look at their timelines; --force marks them all the same',
+    })
+  }
+  const limit = request.maxParallel ?? Number.MAX_SAFE_INTEGER
+  let places = 0
+  const nodes = steps.map(({ shown }): PlannedNode => {
+    if (shown.skipped !== undefined) return shown
+    places += 1
+    return places > limit ? { ...shown, after: shown.before, waits: true } : shown
   })
-  if (released === undefined) return
-  await change.note('node-changed', node.name, { before: { state: node.state }, after: { state: released } })
+  if (request.dryRun === true) return { nodes, applied: false, campaign: null }
+  for (const { node, place } of wanted) if (place?.maxParallel === null) await takeOver(change, node.id)
+  if (makesCampaign(request, steps.length))
+    return { nodes, applied: true, campaign: await start(change, wanted, request, steps.length) }
+  for (const { node } of wanted)
+    await markNode(change, node, change.note, { markSeconds: markSeconds(change, request) })
+  return { nodes, applied: true, campaign: null }
+}
+
+/** Out of a campaign without a limit, which it was in: the later word counts. */
+function takeOver(change: Change, node: string): Promise<void> {
+  return leaveCampaign(change, { id: node }, { state: 'moved', cause: 'a later reinstall took it over' })
+}
+
+function markSeconds({ context }: Change, { expiresSeconds }: ReinstallRequest): number | null {
+  const seconds = expiresSeconds ?? context.settings.reinstallMarkSeconds
+  return seconds === 0 ? null : seconds
+}
+
+async function start(
+  change: Change,
+  wanted: readonly Step[],
+  request: ReinstallRequest,
+  selected: number,
+): Promise<CampaignView> {
+  const { tx, now, by, context } = change
+  const row: CampaignRow = {
+    id: Buffer.from(context.randomBytes(9)).toString('base64url'),
+    selection: describeSelection(request),
+    state: 'running',
+    max_parallel: request.maxParallel ?? null,
+    max_failures: request.maxFailures ?? null,
+    mark_seconds: markSeconds(change, request),
+    failures: 0,
+    cause: null,
+    started_by: by.actor,
+    started_at: now.toISOString(),
+    ended_at: null,
+  }
+  await insertCampaign(
+    tx,
+    row,
+    wanted.map(({ node }) => node.id),
+  )
+  await settle(change, row, change.note)
+  await change.note('campaign-started', null, {
+    campaign: row.id,
+    selection: row.selection,
+    nodes: wanted.length,
+    leftOut: selected - wanted.length,
+    maxParallel: row.max_parallel,
+    maxFailures: row.max_failures,
+    expiresSeconds: row.mark_seconds,
+  })
+  return campaignView(tx, (await findCampaign(tx, row.id)) ?? row)
+}
+
+async function cancelAll(
+  change: Change,
+  steps: readonly Step[],
+  { dryRun }: ReinstallRequest,
+): Promise<ReinstallPlan> {
+  if (dryRun !== true) for (const step of steps) await cancelNode(change, step)
+  return { nodes: steps.map(({ shown }) => shown), applied: dryRun !== true, campaign: null }
+}
+
+/** Takes a node's mark back, and the node out of its campaign. With `settles` false the campaign is ended by the caller. */
+export async function cancelNode(
+  change: Change,
+  { node, shown, place }: Step,
+  settles = true,
+): Promise<void> {
+  if (shown.before !== shown.after) {
+    await clearMark(change, node, change.note, 'cancel')
+    await change.note('reinstall-cancelled', node.name, {
+      before: shown.before,
+      session: node.reinstall_session,
+    })
+  }
+  if (place === undefined) return
+  const left = { state: 'cancelled' as const, cause: `by ${change.by.actor.replace(/^operator:/, '')}` }
+  if (settles) await leaveCampaign(change, node, left)
+  else await updatePlace(change.tx, place.campaign, node.id, left, change.now)
 }

@@ -22,7 +22,7 @@ import { noSuchChannel } from './channels.ts'
 import { readLabels } from './node-view.ts'
 import { checkScope } from './operators.ts'
 import { type Approval, type ProposalView, propose } from './proposals.ts'
-import { parseLabel } from './reinstall.ts'
+import { parseLabel } from './reinstall-selection.ts'
 import { followersOf, type NewRollout, planOf, waveOf } from './rollout-plan.ts'
 import { type RolloutView, rolloutView } from './rollout-view.ts'
 

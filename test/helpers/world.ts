@@ -54,6 +54,8 @@ export const testSettings: BootSettings = {
   sessionMaxSeconds: 86_400,
   maxStage1PerHour: 20,
   maxReinstallAttempts: 3,
+  maxReinstallFailures: 6,
+  reinstallMarkSeconds: 0,
   repeatStage1Seconds: 30,
   enrolmentLifetimeSeconds: 3600,
   maxPendingMachines: 100,

@@ -68,6 +68,7 @@ export const bodiless = { body: noBody, querystring: nothing }
 /** The parts of the API, in the order the OpenAPI document has them, with what each is about. */
 export const apiTags = {
   nodes: 'Machines: what they are, what they boot, how their boots went.',
+  reinstalls: 'Nodes made anew, one or many at a time.',
   enrolment: 'Unknown machines that ask to become nodes.',
   images: 'Published image versions, their signatures and tests.',
   artifacts: 'The bytes that images are made of, by digest.',
