@@ -37,6 +37,8 @@ import { nodeRoutes } from './routes/operator-nodes.ts'
 import { openApiRoutes } from './routes/operator-openapi.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
 import { publisherRoutes } from './routes/operator-publishers.ts'
+import { reinstallRoutes } from './routes/operator-reinstalls.ts'
+import { statusRoutes } from './routes/operator-status.ts'
 import { operatorTokenRoutes } from './routes/operator-tokens.ts'
 import { webhookRoutes } from './routes/operator-webhooks.ts'
 import { signInRoutes } from './routes/sign-in.ts'
@@ -69,6 +71,8 @@ export interface OperatorListenerOptions {
   readonly checkpoints: CheckpointSigner
   /** Times and bounds of event streams that are not as usual. */
   readonly streams?: Partial<StreamLimits>
+  /** The listeners' certificates, for the status. */
+  readonly certificates?: OperatorParts['certificates']
   /** Makes client certificates; left out, none are issued. */
   readonly issueClientCertificate?: ClientCertificateIssuer
   /** Sign-in for people; left out where no provider is set up. */
@@ -106,7 +110,8 @@ export function buildOperatorListener(
   const issuers = { issueCodeSigning, issueClientCertificate }
   const eventStreams = openEventStreams(context.storage, { ...streamLimits, ...options.streams })
   const common = { context, auth, artifacts, longTimeoutSeconds, log, signIn }
-  const parts = { ...common, ...issuers, checkpoints, eventStreams }
+  const certificates = options.certificates ?? (() => [])
+  const parts = { ...common, ...issuers, checkpoints, eventStreams, certificates }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
@@ -143,6 +148,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     nodeRoutes(api, parts)
     pendingRoutes(api, parts)
     autoApprovalRoutes(api, parts)
+    reinstallRoutes(api, parts)
     factRoutes(api, parts)
     imageRoutes(api, parts)
     imageTestRoutes(api, parts)
@@ -161,6 +167,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     proposalRoutes(api, parts)
     rolloutRoutes(api, parts)
     webhookRoutes(api, parts)
+    statusRoutes(api, parts)
     api.register((uploads, _nested, ready) => {
       artifactRoutes(uploads as unknown as OperatorApp, parts)
       ready()
