@@ -1,6 +1,8 @@
 import type { BootContext } from '../boot/context.ts'
+import { formatChannelRef } from '../domain/channel.ts'
 import { systemChain } from '../domain/event.ts'
 import { PawlError } from '../errors.ts'
+import { listChannels } from '../storage/channels.ts'
 import { listProfiles, lockNodes } from '../storage/fleet.ts'
 import type { FleetKind, FleetObjectRow } from '../storage/fleet-file-tables.ts'
 import {
@@ -11,6 +13,7 @@ import {
   putObjects,
   updateSet,
 } from '../storage/fleet-files.ts'
+import type { ChannelRow } from '../storage/image-tables.ts'
 import { allNodes, nodesWithLiveSession } from '../storage/node-batch.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { type By, type Change, change } from './change.ts'
@@ -73,14 +76,22 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   refuseTwice(request)
   const upTo = await chainHead(tx, systemChain)
   const gone = goneFrom(request, records)
+  // A profile is checked against the channels that it follows: those that point nowhere yet come before it, and those that
+  // move come after, checked against the profiles that will be.
+  const startedAt = new Set(
+    (await listChannels(tx)).filter(({ version }) => version !== null).map(formatChannelRef),
+  )
+  const begun = (row: ChannelRow | undefined): boolean =>
+    row !== undefined && startedAt.has(formatChannelRef(row))
+  const first = await applyChannels(change, request, records, (row) => !begun(row))
   const profiles = await applyProfiles(change, request, records)
-  const channels = await applyChannels(change, request, records)
+  const channels = await applyChannels(change, request, records, begun)
   const { nodes, existing } = await planNodesOf(change, request, records, gone)
   const leaving = existing.filter((node) => request.prune === true && gone.node.includes(node.name))
   const removals = emptyPlan()
   const live = leaving.length === 0 ? new Set<string>() : await nodesWithLiveSession(tx)
   noteRemovedNodes(removals, leaving, live)
-  const parts = [profiles, channels, nodes, removals]
+  const parts = [first, profiles, channels, nodes, removals]
   const last = await planLastRemovals(change, request, gone, nodes, leaving)
   const plan = await planOf(change, request, [...parts, last], profiles.based, {
     before: existing.length,

@@ -32,10 +32,12 @@ export async function applyChannels(
   change: Change,
   request: FleetRequest,
   records: Records,
+  which: (row: ChannelRow | undefined) => boolean,
 ): Promise<KindPlan> {
   const plan = emptyPlan()
   const rows = new Map((await listChannels(change.tx)).map((row) => [formatChannelRef(row), row]))
-  for (const written of [...request.channels].sort((a, b) => (a.channel < b.channel ? -1 : 1))) {
+  const meant = request.channels.filter(({ channel }) => which(rows.get(channel)))
+  for (const written of meant.sort((a, b) => (a.channel < b.channel ? -1 : 1))) {
     const about = { kind: 'channel', name: written.channel } as const
     const elsewhere = heldElsewhere(records, request, 'channel', written.channel)
     if (elsewhere !== undefined) plan.faults.push(elsewhere)

@@ -117,13 +117,13 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.same(
       plan.faults.map(({ kind, name, field, code }) => `${kind} ${name} ${field ?? '-'} ${code}`),
       [
-        'profile p1 - invalid',
-        'profile p2 - forbidden',
-        'profile p3 - invalid',
         'channel full/next - invalid',
         'channel full/stable - not-found',
         'channel full/two - forbidden',
         'channel nope - invalid',
+        'profile p1 - invalid',
+        'profile p2 - forbidden',
+        'profile p3 - invalid',
         'node Bad_Name - invalid',
         'node b1 macs invalid',
         'node b1 uuid invalid',
@@ -134,7 +134,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       ],
     )
     const refused = await errorOf(apply(world, wrong))
-    t.match(refused, { code: 'invalid', message: /^profile "p1": .*; 13 more/ })
+    t.match(refused, { code: 'invalid', message: /^channel "full\/next": .*; 13 more/ })
     t.same(await world.kinds(), kinds, 'a dry run and a refusal leave no trace')
     t.match(await errorOf(apply(world, { ...nothing, nodes: [{ name: 'x' }, { name: 'x' }] })), {
       code: 'invalid',
@@ -150,10 +150,10 @@ await forEachDatabase(t, async (t, openWorld) => {
       const plan = await dryRun(world, { ...varied, files })
       t.same(plan.faults, [])
       t.same(told(plan), [
-        '+ profile disk',
-        '+ profile worker',
         '+ channel full/next',
         '+ channel full/stable',
+        '+ profile disk',
+        '+ profile worker',
         '+ node a1',
         '+ node a2',
         '+ node a3',

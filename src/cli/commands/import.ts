@@ -1,0 +1,149 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { PawlError } from '../../errors.ts'
+import { answer, type Context } from '../context.ts'
+import { withExamples } from '../examples.ts'
+import { count } from '../format.ts'
+import type { Imported } from '../import/gather.ts'
+import type { MatchboxFile } from '../import/matchbox.ts'
+import { collect, parsePairs } from '../values.ts'
+import { printFiles, writeFolder } from './fleet.ts'
+
+const outOption = ['--out <DIR>', 'write the files into a folder; nothing there is overwritten'] as const
+const maxBytes = 64 * 1024 * 1024
+const maxShown = 100
+
+/** Adds `pawl import …`: files of other systems become fleet files. No server is asked, and none is changed. */
+export function addImportCommands(program: Command, context: Context): void {
+  const group = program
+    .command('import')
+    .description(
+      'Make fleet files from what other systems keep. Changes no server: look at them, then pawl diff and apply.',
+    )
+  addEpoxy(group, context)
+  addMatchbox(group, context)
+  addCsv(group, context)
+}
+
+function addEpoxy(group: Command, context: Context): void {
+  const command = group
+    .command('epoxy')
+    .description('From host records of ePoxy: what `epoxy_admin list` prints, or a JSON list of them.')
+    .argument('<file>', 'the file; "-" reads stdin')
+    .option(...outOption)
+    .action(async (file: string, flags: { out?: string }) => {
+      const { importEpoxy } = await import('../import/epoxy.ts')
+      await show(
+        context,
+        flags,
+        'pawl import epoxy',
+        importEpoxy(await textOfFile(context, file), named(file)),
+      )
+    })
+  withExamples(command, [
+    'pawl import epoxy hosts.json > fleet.yaml',
+    'pawl import epoxy hosts.json --out fleet',
+  ])
+}
+
+function addMatchbox(group: Command, context: Context): void {
+  const command = group
+    .command('matchbox')
+    .description("From matchbox's data folder: groups/*.json and profiles/*.json.")
+    .argument('<dir>', 'the folder that has groups/ and profiles/')
+    .option('--stage2 <IMAGE>', 'what the profiles boot first', 'minimal@1')
+    .option(...outOption)
+    .action(async (dir: string, flags: { out?: string; stage2: string }) => {
+      const { importMatchbox } = await import('../import/matchbox.ts')
+      const groups = await jsonFiles(context, join(dir, 'groups'))
+      const profiles = await jsonFiles(context, join(dir, 'profiles'))
+      if (groups.length + profiles.length === 0)
+        throw new PawlError('not-found', `there is no groups/*.json or profiles/*.json in ${dir}`)
+      await show(
+        context,
+        flags,
+        'pawl import matchbox',
+        importMatchbox({ groups, profiles, stage2: flags.stage2 }),
+      )
+    })
+  withExamples(command, ['pawl import matchbox /var/lib/matchbox --out fleet'])
+}
+
+function addCsv(group: Command, context: Context): void {
+  const command = group
+    .command('csv')
+    .description('From an inventory as CSV, whose first line names the columns.')
+    .argument('<file>', 'the file; "-" reads stdin')
+    .option(
+      '--map <COLUMN=FIELD>',
+      'name, addresses, macs, uuid, serial, profile, labels.KEY, or "-" for none; can be repeated',
+      collect,
+    )
+    .option(...outOption)
+    .action(async (file: string, flags: { out?: string; map?: readonly string[] }) => {
+      const { importCsv } = await import('../import/csv.ts')
+      const map = parsePairs(flags.map ?? [], false, '--map') as Record<string, string> // none is empty
+      await show(
+        context,
+        flags,
+        'pawl import csv',
+        importCsv(await textOfFile(context, file), named(file), map),
+      )
+    })
+  withExamples(command, [
+    'pawl import csv inventory.csv > nodes.yaml',
+    "pawl import csv inventory.csv --map 'Asset tag=serial' --out fleet",
+  ])
+}
+
+async function show(
+  context: Context,
+  { out }: { out?: string },
+  by: string,
+  { fleet, warnings }: Imported,
+): Promise<void> {
+  const { schemaFile } = await import('./fleet.ts')
+  const { writeFleet } = await import('../fleet-yaml.ts')
+  const files = writeFleet(fleet, [`# Written by ${by}. Look at it, then: pawl diff -f`])
+  if (out !== undefined) await writeFolder(out, [...files, await schemaFile()])
+  answer(context, { ...fleet, warnings }, () => {
+    const { nodes, profiles } = fleet
+    if (out === undefined) printFiles(context, files)
+    else
+      context.output.line(
+        `wrote ${count(nodes.length, 'node')} and ${count(profiles.length, 'profile')} to ${out}`,
+      )
+  })
+  for (const warning of warnings.slice(0, maxShown)) context.output.warning(warning)
+  if (warnings.length > maxShown)
+    context.output.warning(`${count(warnings.length - maxShown, 'more warning')}; --json has them all`)
+}
+
+async function textOfFile({ io }: Context, file: string): Promise<string> {
+  const { decode, readBytes } = await import('../yaml-file.ts')
+  return decode(await readBytes(file, io.stdin, maxBytes), named(file))
+}
+
+function named(file: string): string {
+  return file === '-' ? 'stdin' : file
+}
+
+/** The *.json files of a folder, by name; none where there is no such folder. */
+async function jsonFiles(context: Context, folder: string): Promise<MatchboxFile[]> {
+  const entries = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw new PawlError('invalid', `${folder} cannot be read (${error.code})`)
+  })
+  const names = entries.filter((name) => name.endsWith('.json')).sort()
+  const files: MatchboxFile[] = []
+  let bytes = 0
+  for (const name of names) {
+    const path = join(folder, name)
+    const text = await textOfFile(context, path)
+    bytes += text.length
+    if (bytes > maxBytes) throw new PawlError('too-large', `${folder} is larger than 64 MiB`)
+    files.push({ path, text })
+  }
+  return files
+}

@@ -1,0 +1,206 @@
+import Type, { type TSchema } from 'typebox'
+import { joinKinds, joinSchema } from './join.ts'
+import { profileSchema } from './profile.ts'
+
+/**
+ * The documents of fleet files, as schemas: `pawl diff` and `pawl apply` check files against them, and editors do by
+ * `docs/fleet.schema.json`. What a schema cannot say (that a profile exists, that a MAC address is nobody else's) the
+ * server checks.
+ */
+
+const strict = { additionalProperties: false } as const
+
+function described<S extends TSchema>(schema: S, description: string): S {
+  // A copy of its own: the same schema stands elsewhere without these words.
+  return { ...schema, description }
+}
+
+const orNull = (schema: TSchema, description: string): TSchema =>
+  Type.Union([schema, Type.Null()], { description: `${description} null clears it.` })
+
+const profileName = Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,62}$' })
+const joinName = Type.String({
+  pattern: '^[a-z0-9][a-z0-9-]{0,62}$',
+  description: 'The name of a document of kind Join.',
+})
+
+const nodeFields = {
+  addresses: Type.Array(Type.String({ maxLength: 64 }), {
+    maxItems: 64,
+    description: 'IP addresses and prefixes of the machine; the whole list.',
+  }),
+  macs: Type.Array(Type.String({ maxLength: 17 }), {
+    maxItems: 32,
+    description: 'MAC addresses of its NICs; the whole list.',
+  }),
+  uuid: orNull(Type.String({ maxLength: 36 }), 'The SMBIOS system UUID.'),
+  serial: orNull(Type.String({ maxLength: 128 }), 'The chassis serial number.'),
+  profile: orNull(profileName, 'What it boots: the name of a profile.'),
+  labels: Type.Record(Type.String(), Type.String({ maxLength: 63 }), {
+    description: 'KEY: VALUE; labels that no file names are left alone.',
+  }),
+}
+
+const nodeName = Type.String({ maxLength: 253, description: "The node's host name." })
+
+const optional = <Fields extends Record<string, TSchema>>(fields: Fields): Record<string, TSchema> =>
+  Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, Type.Optional(schema)]))
+
+const nodeDocument = Type.Object(
+  { kind: Type.Literal('Node'), name: nodeName, ...optional(nodeFields) },
+  { ...strict, description: 'One node.' },
+)
+
+const nodesDocument = Type.Object(
+  {
+    kind: Type.Literal('Nodes'),
+    defaults: Type.Optional(
+      Type.Object(optional(nodeFields), {
+        ...strict,
+        description: 'What holds for each node of the list that does not say otherwise. Labels are merged.',
+      }),
+    ),
+    nodes: Type.Array(Type.Object({ name: nodeName, ...optional(nodeFields) }, strict), {
+      maxItems: 20_000,
+      description: 'Many nodes.',
+    }),
+  },
+  { ...strict, description: 'Many nodes, with what they have in common.' },
+)
+
+const channelDocument = Type.Object(
+  {
+    kind: Type.Literal('Channel'),
+    name: Type.String({ pattern: '^[^/]+/[^/]+$', maxLength: 130, description: 'image/channel.' }),
+    version: Type.Optional(
+      Type.String({ maxLength: 130, description: 'Where it points. Left out, others move it.' }),
+    ),
+    twoPerson: Type.Optional(
+      Type.Boolean({ description: 'Its moves want a second person. Needs the role admin.' }),
+    ),
+    requireTest: Type.Optional(
+      Type.Boolean({ description: 'It takes only versions whose last test passed. Needs the role admin.' }),
+    ),
+  },
+  { ...strict, description: 'A named pointer to a version of an image.' },
+)
+
+/** Where a secret comes from, when files are applied. `***` keeps the one that is stored. */
+const secretSource = [
+  Type.Object(
+    { fromEnv: Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]{0,127}$' }) },
+    { ...strict, description: 'The value of an environment variable of whoever applies the file.' },
+  ),
+  Type.Object(
+    { fromFile: Type.String({ minLength: 1, maxLength: 1024 }) },
+    { ...strict, description: 'The first line of a file, beside this one where the path is relative.' },
+  ),
+  Type.Literal('***', { description: 'Keeps the value that is stored.' }),
+]
+
+/** The ways to join, each secret setting also by where it comes from. */
+function joinForms(): TSchema[] {
+  const forms = joinSchema.anyOf as unknown as {
+    properties: {
+      kind: { const: keyof typeof joinKinds }
+      settings: { properties?: Record<string, TSchema> }
+    }
+  }[]
+  return forms.map((form) => {
+    const { kind, settings } = form.properties
+    const secrets: readonly string[] = joinKinds[kind.const].secretSettings
+    if (settings.properties === undefined || secrets.length === 0) return form as unknown as TSchema
+    const fields = Object.entries(settings.properties).map(([name, schema]) => [
+      name,
+      secrets.includes(name) ? Type.Union([schema, ...secretSource]) : schema,
+    ])
+    return Type.Object(
+      { kind: Type.Literal(kind.const), settings: Type.Object(Object.fromEntries(fields), strict) },
+      strict,
+    )
+  })
+}
+
+const joinDocument = Type.Object(
+  {
+    kind: Type.Literal('Join'),
+    name: joinName,
+    join: Type.Union(joinForms(), { description: 'How nodes join their cluster.' }),
+  },
+  { ...strict, description: 'Join settings that several profiles share, by `join: {from: NAME}`.' },
+)
+
+const words: Readonly<Record<keyof (typeof profileSchema)['properties'], string>> = {
+  name: "The profile's name.",
+  tokens: 'native, or epoxy for images of ePoxy.',
+  evidence: 'What proves that it is the machine it says.',
+  acceptAddressOnly: 'Accepts what an address alone gives up (SECURITY.md).',
+  acceptAutoApproved: 'Machines that a rule approved may get what this profile hands out to join.',
+  whenFactsChange: 'record, or refuse a machine that tells another UUID, serial number or MAC address.',
+  armed: 'Each boot of a ready node must be allowed by an operator.',
+  downloads: 'session: private to a boot. digest: cacheable, readable by anyone who reaches it.',
+  redirects: 'Agents are sent to the object storage for the stage-3 image.',
+  whenServerAbsent: 'What the site script does when the server does not answer.',
+  kernelArguments: "Appended to the image's. Reserved ones need the role admin.",
+  acceptUnsigned: 'Boots images that no publisher signed.',
+  publishers: "Whose signatures count; left out, every publisher's.",
+  imgverify: 'iPXE checks signatures itself, where its build can.',
+  boot: 'What a boot serves.',
+  reinstall: 'What a reinstall serves.',
+}
+
+/** A sequence whose join may be named, and whose secrets may come from elsewhere. */
+function sequenceForms(sequence: { anyOf?: readonly unknown[] }, from: boolean): TSchema {
+  const named = Type.Object(
+    { from: joinName },
+    { ...strict, description: 'A join of a document of its own.' },
+  )
+  const forms = (sequence.anyOf ?? []).map((form) => {
+    const { properties } = form as { properties?: Record<string, TSchema> }
+    if (properties?.join === undefined) return form as TSchema
+    const join = Type.Optional(Type.Union(from ? [named, ...joinForms()] : joinForms()))
+    return Type.Object({ ...properties, join }, strict)
+  })
+  return Type.Union(forms)
+}
+
+function profileFields(from: boolean): Record<string, TSchema> {
+  return Object.fromEntries(
+    Object.entries(profileSchema.properties).map(([name, schema]) => {
+      const own = name === 'boot' || name === 'reinstall' ? sequenceForms(schema as object, from) : schema
+      const told = described(own as TSchema, words[name as keyof typeof words])
+      return [name, profileSchema.required.includes(name as never) ? told : Type.Optional(told)]
+    }),
+  )
+}
+
+const profileDocument = Type.Object(
+  { kind: Type.Literal('Profile'), ...profileFields(true) },
+  { ...strict, description: 'What a kind of node boots. Its fields are those of pawl profile apply.' },
+)
+
+/** A profile in a file of its own, for `pawl profile apply`: `***` keeps a stored secret. */
+export const profileFileSchema = Type.Object(profileFields(false), strict)
+
+/** Each kind of document. */
+export const documentSchemas = {
+  Node: nodeDocument,
+  Nodes: nodesDocument,
+  Profile: profileDocument,
+  Channel: channelDocument,
+  Join: joinDocument,
+} as const
+
+/** A kind of document. */
+export type DocumentKind = keyof typeof documentSchemas
+
+/** The JSON Schema of a document of a fleet file, for editors. */
+export function fleetFileSchema(): Record<string, unknown> {
+  return {
+    $schema: 'https://json-schema.org/draft/2020-12/schema',
+    title: 'Pawl fleet file',
+    description: 'A document of the files that `pawl diff` and `pawl apply` read.',
+    // Plain data: what typebox keeps beside a schema is of no use to editors.
+    oneOf: JSON.parse(JSON.stringify(Object.values(documentSchemas))),
+  }
+}
