@@ -123,6 +123,10 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     issueClientCertificate: clients.issue,
     ...(signIn === undefined ? {} : { signIn }),
     checkpoints,
+    certificates: () => [
+      { listener: 'boot', notAfter: bootTls.notAfter },
+      { listener: 'operator', notAfter: operatorTls.notAfter },
+    ],
     limits: { ...limits, maxBodyBytes: config.maxOperatorBodyBytes, uploadTimeoutSeconds },
   })
   const listeners = [

@@ -2,6 +2,8 @@
 
 export type { RefusedFactsView } from '../fleet/accept-facts.ts'
 export type { AutoApprovalView, MadeAutoApproval, RuleSerial } from '../fleet/auto-approvals.ts'
+export type { CampaignView } from '../fleet/campaign-view.ts'
+export type { CampaignNode } from '../fleet/campaigns.ts'
 export type { ChangedChannel, ChannelHistory, ChannelView } from '../fleet/channels.ts'
 export type {
   CheckpointKeySet,
@@ -10,10 +12,15 @@ export type {
 } from '../fleet/checkpoints.ts'
 export type { PendingMachine } from '../fleet/enrolment.ts'
 export type { ChainedPage, EventView, PositionsView, VerificationView } from '../fleet/event-view.ts'
+export type { FleetExport, FleetSetView } from '../fleet/fleet-export.ts'
+export type { FleetPlan } from '../fleet/fleet-plan.ts'
 export type { ImageTestView } from '../fleet/image-tests.ts'
 export type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../fleet/images.ts'
+export type { BegunLogin, LoginAnswer } from '../fleet/login-requests.ts'
 export type { NodeView } from '../fleet/node-view.ts'
+export type { CertificateView, IssuedCertificate } from '../fleet/operator-certificates.ts'
 export type { IssuedOperator, OperatorView } from '../fleet/operators.ts'
+export type { PersonView, SessionView } from '../fleet/people.ts'
 export type { AppliedProfile, ProfileView } from '../fleet/profiles.ts'
 export type { ProposalView } from '../fleet/proposals.ts'
 export type { PrunePlan } from '../fleet/prune.ts'
@@ -27,9 +34,15 @@ export type { Timeline } from '../fleet/timeline.ts'
 export type { WebhookDeliveryView, WebhookView } from '../fleet/webhook-view.ts'
 export type { IssuedWebhook } from '../fleet/webhooks.ts'
 export type { Page } from '../http/schemas/answers.ts'
+export type { StatusAnswer } from '../http/schemas/status.ts'
 export type { PingAnswer } from '../webhooks/ping.ts'
 
+import type { Static } from 'typebox'
 import type { NodeView } from '../fleet/node-view.ts'
+import type { whoamiAnswer } from '../http/schemas/operator.ts'
+
+/** Who is asking. */
+export type Whoami = Static<typeof whoamiAnswer>
 
 /** A node behind a change. */
 export type ChangedNode = NodeView & { readonly warnings: readonly string[] }

@@ -1,18 +1,25 @@
 import { Command, type Option } from 'commander'
 import { addBackupCommands } from './commands/backup.ts'
 import { addChannelCommands } from './commands/channel.ts'
+import { addCompletionCommands } from './commands/completion.ts'
+import { addContextCommands } from './commands/context.ts'
 import { addDatabaseCommands } from './commands/database.ts'
 import { addDoctorCommand } from './commands/doctor.ts'
 import { addEventCommands } from './commands/event.ts'
+import { addFleetCommands } from './commands/fleet.ts'
 import { addImageCommands } from './commands/image.ts'
+import { addImportCommands } from './commands/import.ts'
 import { addInitCommand } from './commands/init.ts'
+import { addLoginCommand } from './commands/login.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { addOperatorCommands } from './commands/operator.ts'
 import { addProfileCommands } from './commands/profile.ts'
 import { addProposalCommands } from './commands/proposal.ts'
 import { addPublisherCommands } from './commands/publisher.ts'
+import { addReinstallCommands } from './commands/reinstall.ts'
 import { addRolloutCommands } from './commands/rollout.ts'
 import { addServerCommand } from './commands/server.ts'
+import { addStatusCommand } from './commands/status.ts'
 import { addWebhookCommands } from './commands/webhook.ts'
 import type { Context } from './context.ts'
 import { withExamples } from './examples.ts'
@@ -24,6 +31,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   const program: Command = new Command('pawl')
     .description('Pawl boots bare-metal machines over the Internet, and each boot can only move forward.')
     .option('--data <DIR>', "the data folder, on the server's machine")
+    .option('--context <NAME>', 'a server that pawl login knows')
     .option('--json', 'answer with one JSON document on stdout')
     .version(version, '--version', 'print the version')
     .helpOption('-h, --help', 'say how it is used')
@@ -49,16 +57,23 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addBackupCommands(program, context)
   addDoctorCommand(program, context)
   addDatabaseCommands(program, context)
+  addStatusCommand(program, context)
   addNodeCommands(program, context)
   addImageCommands(program, context)
   addPublisherCommands(program, context)
   addProfileCommands(program, context)
+  addFleetCommands(program, context)
+  addImportCommands(program, context)
   addEventCommands(program, context)
   addChannelCommands(program, context)
+  addReinstallCommands(program, context)
   addRolloutCommands(program, context)
   addProposalCommands(program, context)
   addWebhookCommands(program, context)
   addOperatorCommands(program, context)
+  addLoginCommand(program, context)
+  addContextCommands(program, context)
+  addCompletionCommands(program, context)
   withExamples(program, [
     'pawl init --data ./pawl-data',
     'pawl server --data ./pawl-data',

@@ -80,6 +80,7 @@ const lines: readonly string[] = [
   'completion bash',
   'complete nodes mlab1',
   'whoami',
+  'status',
   'node add mlab8 --mac 52:54:00:00:00:08',
   'node set mlab8 --label rack=r8',
   'node disable mlab8',

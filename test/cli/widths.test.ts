@@ -6,6 +6,7 @@ import { openInstallation } from './helpers/installation.ts'
 
 /** Every command that prints a table, with what its first column must show whole from a width of 60 on. */
 const lists: readonly (readonly [line: string, whole: RegExp])[] = [
+  ['status', /^nodes +13$/m],
   ['node list', /^mlab4-ams04\.measurement-lab\.example\.org /m],
   ['node pending', /^[a-z0-9]{5}-[a-z0-9]{5} /m],
   ['node timeline mlab3-lga0t.measurement-lab.example.org', /stage3/],

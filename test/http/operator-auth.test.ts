@@ -92,6 +92,7 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['POST', 'rollouts/x/pause', ['operator', 'publisher'], 404],
   ['POST', 'rollouts/x/resume', ['operator', 'publisher'], 404],
   ['POST', 'rollouts/x/abort', ['operator', 'publisher'], 404],
+  ['GET', 'status', 'viewer', 200],
   ['GET', 'webhooks', 'viewer', 200],
   ['GET', 'webhooks/n', 'viewer', 404],
   ['GET', 'webhooks/n/deliveries', 'viewer', 404],

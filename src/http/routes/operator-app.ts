@@ -35,6 +35,8 @@ export interface OperatorParts {
   readonly eventStreams: EventStreams
   readonly issueClientCertificate: ClientCertificateIssuer
   readonly log: Logger
+  /** The listeners' certificates, as they are now. */
+  readonly certificates: () => readonly { readonly listener: string; readonly notAfter: Date }[]
   /** Left out where no provider is set up. */
   readonly signIn?: SignIn | undefined
   /** For routes that move or read gigabytes. */

@@ -1,0 +1,50 @@
+import Type from 'typebox'
+import { type NodeState, nodeTransitions } from '../../domain/state.ts'
+import type { StatusView } from '../../fleet/status.ts'
+import { answers } from './answers.ts'
+
+/** The server that answers. */
+export interface ServerStatus {
+  readonly version: string
+  readonly database: 'sqlite' | 'postgres'
+  /** Until when each listener's certificate is good; they renew by themselves. */
+  readonly certificates: readonly { readonly listener: string; readonly notAfter: string }[]
+}
+
+/** The server and its fleet, at a glance. */
+export type StatusAnswer = StatusView & { readonly server: ServerStatus }
+
+const states = Type.Object(
+  Object.fromEntries(
+    (Object.keys(nodeTransitions) as NodeState[]).map((state) => [state, Type.Optional(Type.Integer())]),
+  ),
+)
+
+/** The server and its fleet, at a glance. */
+export const statusAnswer = answers<StatusAnswer>()(
+  Type.Object({
+    server: Type.Object({
+      version: Type.String(),
+      database: Type.Unsafe<'sqlite' | 'postgres'>(Type.String({ enum: ['sqlite', 'postgres'] })),
+      certificates: Type.Array(Type.Object({ listener: Type.String(), notAfter: Type.String() })),
+    }),
+    nodes: Type.Object({
+      total: Type.Integer(),
+      states: Type.Unsafe<StatusView['nodes']['states']>(states),
+    }),
+    reinstalls: Type.Object({ marked: Type.Integer(), serving: Type.Integer() }),
+    pending: Type.Integer(),
+    rollouts: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        channel: Type.String(),
+        version: Type.String(),
+        state: Type.String(),
+        wave: Type.Integer(),
+      }),
+    ),
+    proposals: Type.Integer(),
+    refusals: Type.Object({ lastHour: Type.Integer(), nodes: Type.Integer() }),
+    webhooks: Type.Object({ total: Type.Integer(), notWell: Type.Array(Type.String()) }),
+  }),
+)
