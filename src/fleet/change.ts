@@ -17,6 +17,8 @@ export interface By {
   readonly actor: string
   readonly source: string | null
   readonly role: Role
+  /** What showed who it is: `token:ID`, `session:ID` or `certificate:ID`; left out for the server itself. */
+  readonly via?: string
   /** The image names that a publisher's token is for; null or left out: every one. */
   readonly scope?: string | null
   /** What the change depends on; who reads the row under its lock checks it with `requireRevision`. */
@@ -49,7 +51,7 @@ export async function change<T>(
           ...work,
           by,
           note: async (kind, node, detail) => {
-            await work.event({ kind, node, session: null, actor: by.actor, source: by.source, detail })
+            await work.event({ kind, node, session: null, ...attributed(by, detail) })
             await countRevision(work.tx, kind, node)
           },
         })
@@ -80,6 +82,14 @@ const used = new WeakSet<Idempotency>()
 function useOnce(idempotency: Idempotency): void {
   if (used.has(idempotency)) throw new PawlError('internal', 'one request makes two changes under one key')
   used.add(idempotency)
+}
+
+/** Who, from where and how, as every event of a change carries it. */
+export function attributed(
+  { actor, source, via }: By,
+  detail: EventFacts['detail'],
+): Pick<EventFacts, 'actor' | 'source' | 'detail'> {
+  return { actor, source, detail: via === undefined ? detail : { ...detail, via } }
 }
 
 /** A unique constraint was broken: SQLite's extended result codes, PostgreSQL's class 23. */

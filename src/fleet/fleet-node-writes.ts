@@ -4,7 +4,7 @@ import { appendEvents } from '../storage/event-batch.ts'
 import { deleteNodes, insertNodes, replaceLists, updateNodes } from '../storage/node-batch.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import type { NodeRow } from '../storage/tables.ts'
-import type { Change } from './change.ts'
+import { attributed, type Change } from './change.ts'
 import type { NodePlan } from './fleet-nodes.ts'
 import { difference, type NodeSettings, settingsOf, shown } from './node-settings.ts'
 import { freshNode, removeNodeIn } from './nodes.ts'
@@ -15,11 +15,9 @@ export async function writeNodes(change: Change, { adds, updates }: NodePlan): P
   const fact = (kind: EventFacts['kind'], node: string, detail: EventFacts['detail']): EventFacts => ({
     kind,
     node,
-    detail,
     at: now,
     session: null,
-    actor: by.actor,
-    source: by.source,
+    ...attributed(by, detail),
   })
   const added: { row: NodeRow; settings: NodeSettings }[] = adds.map(({ name, settings }) => ({
     row: freshNode(change, name, settings, 'registered'),
@@ -76,10 +74,8 @@ export async function removeNodes(
         node: node.name,
         at: now,
         session: null,
-        actor: by.actor,
-        source: by.source,
       },
-      detail: { ...shown(settingsOf(node)), state: node.state },
+      ...attributed(by, { ...shown(settingsOf(node)), state: node.state }),
     })),
   )
 }

@@ -13,7 +13,7 @@ import {
 } from '../storage/operators.ts'
 import { type PageRequest, pageOfOperators } from '../storage/pages.ts'
 import type { OperatorRow, Role } from '../storage/tables.ts'
-import type { By } from './change.ts'
+import { attributed, type By } from './change.ts'
 import { parseGlob } from './glob.ts'
 import { onceIn } from './idempotency.ts'
 import { type Listed, listed } from './listed.ts'
@@ -170,7 +170,7 @@ function note(
   kind: 'operator-created' | 'operator-revoked',
   detail: Record<string, unknown>,
 ): Promise<void> {
-  return appendEvent(tx, { kind, at, node: null, session: null, actor: by.actor, source: by.source, detail })
+  return appendEvent(tx, { kind, at, node: null, session: null, ...attributed(by, detail) })
 }
 
 function viewOf(row: OperatorRow): OperatorView {

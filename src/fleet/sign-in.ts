@@ -17,7 +17,7 @@ import {
 import type { PersonRow } from '../storage/identity-tables.ts'
 import { deleteEndedPersonalTokens, findOperator, updateOperator } from '../storage/operators.ts'
 import type { Role } from '../storage/tables.ts'
-import type { By } from './change.ts'
+import { attributed, type By } from './change.ts'
 import type { SignInSettings } from './sign-in-settings.ts'
 
 /** A browser's session just made; `cookie` is told this once. */
@@ -191,7 +191,7 @@ type Kind = 'signed-out' | 'sign-in-ended' | 'login-approved' | 'login-denied'
 
 /** An event of whoever does something here. */
 export function event(kind: Kind, at: Date, by: By, detail: Readonly<Record<string, unknown>>) {
-  return { kind, at, node: null, session: null, actor: by.actor, source: by.source, detail }
+  return { kind, at, node: null, session: null, ...attributed(by, detail) }
 }
 
 function personal(

@@ -120,8 +120,8 @@ export function operatorAuth(context: BootContext, signIn?: SignInSettings): Ope
     stillMay,
     operatorOf,
     byOf: (request) => {
-      const { name, role, scope } = operatorOf(request)
-      return { actor: `operator:${name}`, source: sourceOf(request), role, scope }
+      const { name, role, scope, how, id } = operatorOf(request)
+      return { actor: `operator:${name}`, source: sourceOf(request), via: `${how}:${id}`, role, scope }
     },
     refuse,
     noteUse: note,

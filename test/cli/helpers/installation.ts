@@ -1,15 +1,16 @@
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import type { Test } from 'tap'
 import type { Io, LocalCommands } from '../../../src/cli/io.ts'
 import { runCli } from '../../../src/cli/main.ts'
 import { createOperator } from '../../../src/fleet/operators.ts'
-import { buildOperatorListener } from '../../../src/http/operator-listener.ts'
+import { buildOperatorListener, type OperatorListenerOptions } from '../../../src/http/operator-listener.ts'
 import { openArtifactStore } from '../../../src/images/artifacts.ts'
 import { openAuthority } from '../../../src/pki/authority.ts'
 import { openCheckpointSigner } from '../../../src/pki/checkpoint-key.ts'
@@ -25,6 +26,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   /** The width of the terminal that both outputs are; none for a pipe. */
   readonly terminal?: number | undefined
+  /** Runs instead of waiting. */
+  readonly wait?: (milliseconds: number) => Promise<void>
 }
 
 /** What a command did. */
@@ -42,6 +45,8 @@ export interface Installation {
   readonly token: string
   run(argv: readonly string[], options?: RunOptions): Promise<Ran>
   stop(): Promise<void>
+  /** Ends the listener and starts another, on another port. */
+  restart(): Promise<void>
 }
 
 /** A folder that goes when the test ends. */
@@ -78,7 +83,11 @@ async function prepare(): Promise<{ folder: string; tls: Record<string, unknown>
 }
 
 /** Makes a data folder, starts the operator listener on it, and writes down where it is as the server does. */
-export async function openInstallation(t: Test, openWorld: OpenWorld): Promise<Installation> {
+export async function openInstallation(
+  t: Test,
+  openWorld: OpenWorld,
+  listener: Partial<OperatorListenerOptions> = {},
+): Promise<Installation> {
   const { folder, tls } = await prepared()
   const world = await openWorld({ verify: false })
   const dataDir = join(temporaryFolder(t), 'data')
@@ -86,24 +95,35 @@ export async function openInstallation(t: Test, openWorld: OpenWorld): Promise<I
   await storeTestPublisher(world, 'local')
   const token = await createOperator(world.context, { name: 'admin', role: 'admin', expiresAt: null })
   writeFileSync(join(dataDir, 'admin.token'), `${token}\n`, { mode: 0o600 })
-  const app = buildOperatorListener(world.context, {
-    tls,
-    log: pino({ level: 'silent' }),
-    artifacts: await openArtifactStore(join(dataDir, 'artifacts')),
-    issueCodeSigning: testIssuer,
-    checkpoints: openCheckpointSigner(dataDir),
-    limits: {
-      maxBodyBytes: 1024 * 1024,
-      requestTimeoutSeconds: 15,
-      uploadTimeoutSeconds: 60,
-      idleTimeoutSeconds: 15,
-      maxConnections: 100,
-    },
-  })
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const { port } = (app.server as unknown as Server).address() as AddressInfo
-  const url = `https://127.0.0.1:${port}`
-  writeFileSync(join(dataDir, 'server.json'), JSON.stringify({ operator: url, pid: 1 }), { mode: 0o600 })
+  // The CLI compares the installation that a checkpoint names with the root it trusts.
+  const rootCertificate = (): string => readFileSync(join(folder, 'ca.crt'), 'utf8')
+  const store = await openArtifactStore(join(dataDir, 'artifacts'))
+  const start = async (): Promise<{ app: FastifyInstance; url: string }> => {
+    const app = buildOperatorListener(
+      { ...world.context, rootCertificate },
+      {
+        tls,
+        log: pino({ level: 'silent' }),
+        artifacts: store,
+        issueCodeSigning: testIssuer,
+        checkpoints: openCheckpointSigner(dataDir),
+        ...listener,
+        limits: {
+          maxBodyBytes: 1024 * 1024,
+          requestTimeoutSeconds: 15,
+          uploadTimeoutSeconds: 60,
+          idleTimeoutSeconds: 15,
+          maxConnections: 100,
+        },
+      },
+    )
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = (app.server as unknown as Server).address() as AddressInfo
+    const url = `https://127.0.0.1:${port}`
+    writeFileSync(join(dataDir, 'server.json'), JSON.stringify({ operator: url, pid: 1 }), { mode: 0o600 })
+    return { app, url }
+  }
+  let { app, url } = await start()
   t.teardown(() => app.close())
   return {
     world,
@@ -113,6 +133,10 @@ export async function openInstallation(t: Test, openWorld: OpenWorld): Promise<I
     run: (argv, options = {}) =>
       run(argv, { ...options, env: { PAWL_DATA: dataDir, ...options.env } }, world.clock.now),
     stop: () => app.close(),
+    async restart() {
+      await app.close()
+      ;({ app, url } = await start())
+    },
   }
 }
 
@@ -136,7 +160,7 @@ const local: LocalCommands = {
 /** Runs a command line in this process. */
 export async function run(
   argv: readonly string[],
-  { stdin = '', env = {}, terminal }: RunOptions = {},
+  { stdin = '', env = {}, terminal, wait }: RunOptions = {},
   now: () => Date = () => worldBegins,
 ): Promise<Ran> {
   const stdout = new PassThrough()
@@ -151,6 +175,7 @@ export async function run(
     now,
     isTTY: { stdout: isTTY, stderr: isTTY },
     columns: terminal,
+    ...(wait === undefined ? {} : { wait }),
   }
   const exit = await runCli(io, local)
   return { exit, stdout: textOf(stdout), stderr: textOf(stderr) }
