@@ -235,7 +235,7 @@ t.test('a fresh installation lets nobody in but the holder of the admin token', 
   t.teardown(() => server.close())
   const token = readFileSync(join(dataDir, 'admin.token'), 'utf8').trim()
   const place = { port: portOf(server.ready.operator), ca: readFileSync(server.ready.ca, 'utf8') }
-  const ask = (headers: Record<string, string>) => send(place, 'GET', '/api/v1/nodes', { headers })
+  const ask = (headers: Record<string, string>) => send(place, 'GET', '/api/v1/nodes', headers)
   const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString('base64')}`
   const tries: Record<string, string>[] = [
     {},

@@ -6,6 +6,7 @@ import type { Output } from './output.ts'
 /** The flags that every command takes. */
 export interface GlobalFlags {
   readonly data?: string
+  readonly context?: string
   readonly json?: true
 }
 
@@ -23,7 +24,8 @@ export async function withApi<T>(
   context: Context,
   work: (api: Api, connection: Connection) => Promise<T>,
 ): Promise<T> {
-  const connection = await findConnection(context.io.env, context.flags().data)
+  const { data, context: name } = context.flags()
+  const connection = await findConnection(context.io.env, data, name)
   const api = openApi(connection)
   try {
     return await work(api, connection)

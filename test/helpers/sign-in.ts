@@ -5,6 +5,7 @@ import type { SignInSettings } from '../../src/fleet/sign-in-settings.ts'
 import type { OperatorListenerOptions } from '../../src/http/operator-listener.ts'
 import type { SignIn } from '../../src/http/sign-in/options.ts'
 import { openProvider } from '../../src/http/sign-in/provider.ts'
+import { openClientAuthority } from '../../src/pki/client-authority.ts'
 import { prepared } from '../cli/helpers/installation.ts'
 import { type Browser, openBrowser, type Shown } from './browser.ts'
 import { clientId, clientSecret } from './oidc.ts'
@@ -57,12 +58,28 @@ export async function openSite(
   }
   const { groupsClaim, nameClaim } = all
   const provider = openProvider(
-    { issuer, clientId, clientSecret, scopes, groupsClaim, nameClaim, ca: undefined, timeoutMilliseconds: 1000 },
+    {
+      issuer,
+      clientId,
+      clientSecret,
+      scopes,
+      groupsClaim,
+      nameClaim,
+      ca: undefined,
+      timeoutMilliseconds: 1000,
+    },
     world.clock.now,
   )
   const signIn = { settings: all, provider, sealer: settingsSealer(Buffer.alloc(32, 9)) }
-  const { tls } = await prepared()
-  const { app, logged } = await listenOver(t, world, { tls, signIn, ...listener })
+  const { tls, folder } = await prepared()
+  const clients = openClientAuthority(folder)
+  const asking = { ca: clients.certificate, requestCert: true, rejectUnauthorized: false }
+  const { app, logged } = await listenOver(t, world, {
+    tls: { ...tls, ...asking },
+    signIn,
+    issueClientCertificate: clients.issue,
+    ...listener,
+  })
   await app.listen({ host: '127.0.0.1', port })
   const ca = String(tls.cert)
   return { world, app, url: operatorUrl, ca, signIn, logged, browser: () => openBrowser(ca) }
