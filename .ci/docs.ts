@@ -7,7 +7,8 @@ import { manifestSchema } from '../src/domain/image.ts'
 import { refusalCauses } from '../src/domain/refusal.ts'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../src/domain/state.ts'
 import { errorCodes } from '../src/errors.ts'
-import { publishedPath, publishedText } from './openapi.ts'
+import type { OpenApiDocument } from '../src/http/openapi.ts'
+import { openApi, publishedPath, publishedText } from './openapi.ts'
 
 type Words = Readonly<Record<string, string>>
 
@@ -32,6 +33,25 @@ function jsonSchema(schema: { required: readonly string[]; properties: object })
   return ['```json', head, '  "properties": {', lines.join(',\n'), '  } }', '```'].join('\n')
 }
 
+/** Every operation of the API with the roles that may, from the document that the test of roles is held against. */
+function apiRoles(document: OpenApiDocument): string {
+  const roles = ['viewer', 'operator', 'publisher', 'admin']
+  const lines = Object.entries(document.paths).flatMap(([path, operations]) =>
+    Object.entries(operations).map(([method, { operationId, 'x-pawl-role': role }]) => {
+      const needed = [role].flat()
+      const may = (one: string): boolean =>
+        needed.some((each) => each === 'anyone' || each === 'viewer' || each === one) || one === 'admin'
+      const cells = roles.map((one) => (needed.includes('anyone') ? 'no sign-in' : may(one) ? 'yes' : ''))
+      return `| \`${operationId}\` | \`${method.toUpperCase()} ${path}\` | ${cells.join(' | ')} |`
+    }),
+  )
+  return [
+    '| operation | | viewer | operator | publisher | admin |',
+    '|---|---|---|---|---|---|',
+    ...lines,
+  ].join('\n')
+}
+
 /** Each generated part: its document, the mark before it, its text. */
 export const generated: readonly { readonly file: string; readonly part: string; readonly text: string }[] = [
   { file: 'docs/boot-lifecycle.md', part: 'states:session', text: diagram(sessionTransitions) },
@@ -41,6 +61,7 @@ export const generated: readonly { readonly file: string; readonly part: string;
   { file: 'docs/operations.md', part: 'rules', text: list(ruleRefusals, 'why') },
   { file: 'docs/errors.md', part: 'codes', text: list(errorCodes, 'code') },
   { file: 'docs/images.md', part: 'manifest', text: jsonSchema(manifestSchema) },
+  { file: 'docs/api.md', part: 'api-roles', text: apiRoles(await openApi()) },
   { file: 'docs/errors.md', part: 'events', text: list(eventKinds, 'event') },
 ]
 
