@@ -190,16 +190,19 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('a reader that takes nothing is cut off, and holds up nobody', async (t) => {
-    const installation = await installed(t, openWorld, { stalledMilliseconds: 2000 })
+    const installation = await installed(t, openWorld, { stalledMilliseconds: 1000, maxReadersEach: 2 })
     const { world } = installation
     const slow = await open(installation, '?after=0')
     slow.response.pause()
     const fast = await open(installation, '?after=0')
-    await append(world, 'much', 500, 20_000)
+    await append(world, 'much', 500, 60_000)
     t.equal((await fast.events(500)).length, 500)
+    let third = await open(installation)
+    while (third.status === 503) third = await open(installation)
     slow.response.resume()
     await slow.ended
     t.equal(slow.response.complete, false, 'cut off')
     fast.leave()
+    third.leave()
   })
 })

@@ -141,7 +141,7 @@ export async function openInstallation(
 }
 
 /** Init and server are main's: here they only show what they were told. */
-const local: LocalCommands = {
+export const local: LocalCommands = {
   recipesFolder: join(import.meta.dirname, '../../../images'),
   scratch: () => Promise.reject(new Error('test/boot tries this')),
   backup: () => Promise.reject(new Error('test/backup tries this')),
