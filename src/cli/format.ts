@@ -20,6 +20,12 @@ export function formatAge(iso: string, now: Date): string {
   return seconds < 2 * 86_400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86_400)} d`
 }
 
+/** How long until a time, as `formatAge` writes how long ago: `in 25 s`; `now` where it is over. */
+export function formatUntil(iso: string, now: Date): string {
+  const seconds = Math.ceil((Date.parse(iso) - now.getTime()) / 1000)
+  return seconds <= 0 ? 'now' : `in ${formatAge(now.toISOString(), new Date(now.getTime() + seconds * 1000))}`
+}
+
 /** Seconds with one decimal. */
 export function formatSeconds(seconds: number): string {
   return seconds.toFixed(1)

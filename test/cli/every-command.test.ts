@@ -90,6 +90,7 @@ const lines: readonly string[] = [
   `node timeline ${mlab1}`,
   `node reinstall ${mlab1}`,
   'node secret mlab8',
+  `node known-hosts ${mlab1}`,
   'node pending',
   'node approve $CODE --name mlab7 --profile demo',
   'node reject $CODE',

@@ -33,7 +33,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['backup', 'restore', 'doctor', 'database downgrade'],
       'status',
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
-      ...['reinstall', 'secret', 'timeline', 'watch', 'pending', 'approve', 'reject'].map(
+      ...['reinstall', 'secret', 'timeline', 'watch', 'known-hosts', 'pending', 'approve', 'reject'].map(
         (name) => `node ${name}`,
       ),
       ...['create', 'list', 'show', 'revoke', 'remove'].map((name) => `node auto-approve ${name}`),
@@ -46,6 +46,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['diff', 'apply', 'export', 'import epoxy', 'import matchbox', 'import csv'],
       ...['list', 'verify', 'checkpoint', 'keys', 'export'].map((name) => `event ${name}`),
       ...['set', 'rollback', 'list', 'history', 'protect'].map((name) => `channel ${name}`),
+      ...['list', 'show', 'pause', 'resume', 'cancel'].map((name) => `reinstall ${name}`),
       ...['start', 'status', 'list', 'pause', 'resume', 'abort'].map((name) => `rollout ${name}`),
       ...['list', 'show', 'approve', 'reject'].map((name) => `proposal ${name}`),
       ...['create', 'set', 'list', 'show', 'remove', 'enable', 'disable'].map((name) => `webhook ${name}`),

@@ -1,8 +1,10 @@
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { forEachDatabase } from '../helpers/world.ts'
 import { makeFleet } from './helpers/fleet.ts'
-import { openInstallation } from './helpers/installation.ts'
+import { openInstallation, temporaryFolder } from './helpers/installation.ts'
 
 /** Every command that prints a table, with what its first column must show whole from a width of 60 on. */
 const lists: readonly (readonly [line: string, whole: RegExp])[] = [
@@ -35,6 +37,20 @@ await forEachDatabase(t, async (t, openWorld) => {
   const installation = await openInstallation(t, openWorld)
   await makeFleet(installation)
   const shown: string[] = []
+  await t.test('known_hosts lines are those that ssh reads', async (t) => {
+    const { stdout } = await installation.run(['node', 'known-hosts'])
+    const [line = ''] = stdout.split('\n')
+    t.match(line, /^mlab1-ams04\.measurement-lab\.example\.org,192\.0\.2\.21 ssh-ed25519 AAAA[\w+/]+$/)
+    t.equal(stdout.trim().split('\n').length, 3)
+    const asked = ['node', 'known-hosts', 'mlab2-lga0t.measurement-lab.example.org']
+    t.match(await installation.run(asked), { exit: 0, stdout: '', stderr: /told no SSH host keys/ })
+    const file = join(temporaryFolder(t), 'known_hosts')
+    writeFileSync(file, stdout)
+    const absent = spawnSync('ssh-keygen', ['-?']).error !== undefined
+    if (absent && process.env.PAWL_REQUIRE !== 'all') return
+    for (const host of ['mlab1-lax02.measurement-lab.example.org', '192.0.2.11'])
+      t.equal(spawnSync('ssh-keygen', ['-F', host, '-f', file]).status, 0, host)
+  })
   await t.test('tables fit the terminal, and what one types next stays whole', async (t) => {
     for (const [line, whole] of lists) {
       for (const terminal of [...widths, undefined]) {

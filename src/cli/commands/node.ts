@@ -8,6 +8,7 @@ import { argument, collect, ifRevision, nodePath, parsePairs, type RevisionFlag 
 import { addAutoApproveCommands } from './node-auto-approve.ts'
 import { addEnrolmentCommands } from './node-enrolment.ts'
 import { addFactsCommand } from './node-facts.ts'
+import { addKnownHostsCommand } from './node-known-hosts.ts'
 import { addReinstallCommand } from './node-reinstall.ts'
 import { addSecretCommand } from './node-secret.ts'
 import { addNodeShowCommands } from './node-show.ts'
@@ -35,6 +36,7 @@ export function addNodeCommands(program: Command, context: Context): void {
   addSecretCommand(node, context)
   addTimelineCommand(node, context)
   addWatchCommand(node, context)
+  addKnownHostsCommand(node, context)
   addEnrolmentCommands(node, context)
   addAutoApproveCommands(node, context)
   addFactsCommand(node, context)

@@ -4,7 +4,7 @@ import type { Page, WebhookDeliveryView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
-import { count, formatAge } from '../format.ts'
+import { count, formatAge, formatUntil } from '../format.ts'
 import { type Piece, toned } from '../text.ts'
 import { argument, exactlyOne, webhookPath } from '../values.ts'
 
@@ -72,6 +72,7 @@ function showDeliveries({ output, io }: Context, deliveries: readonly WebhookDel
       { title: 'STATE', min: 9 },
       { title: 'TRIES', align: 'right', min: 5, drop: 3 },
       { title: 'LAST', min: 6, drop: 4 },
+      { title: 'NEXT', align: 'right', min: 6, drop: 2 },
       { title: 'AGO', align: 'right', min: 6, drop: 2 },
       { title: 'KIND', min: 8, drop: 5 },
       { title: 'NODE', min: 12, drop: 1 },
@@ -81,6 +82,7 @@ function showDeliveries({ output, io }: Context, deliveries: readonly WebhookDel
       stateOf(one),
       String(one.tries),
       one.result ?? '-',
+      one.nextAt === null ? '-' : formatUntil(one.nextAt, io.now()),
       formatAge(one.createdAt, io.now()),
       one.kind,
       one.node ?? '-',

@@ -7,7 +7,7 @@ import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { readLine } from '../stdin.ts'
 import { toned } from '../text.ts'
-import { argument, collect, webhookPath } from '../values.ts'
+import { argument, collect, ifRevision, type RevisionFlag, webhookPath } from '../values.ts'
 import { addDeliveryCommands } from './webhook-deliveries.ts'
 import { addWebhookShowCommands } from './webhook-show.ts'
 
@@ -77,8 +77,9 @@ function addSet(webhook: Command, context: Context): void {
       .description(
         'Change what is given and nothing else. Kinds replace the whole list; an empty value clears (--node "").',
       )
-      .argument('<name>', 'the webhook'),
-  ).action((name: string, flags: SettingsFlags) =>
+      .argument('<name>', 'the webhook')
+      .addOption(ifRevision()),
+  ).action((name: string, { ifRevision: revision, ...flags }: SettingsFlags & RevisionFlag) =>
     withApi(context, async (api) => {
       const changes = await settingsOf(flags, context)
       if (Object.keys(changes).length === 0) {
@@ -86,7 +87,7 @@ function addSet(webhook: Command, context: Context): void {
           hint: 'see pawl webhook set --help',
         })
       }
-      const changed = await api.patch<WebhookView>(webhookPath(name), changes)
+      const changed = await api.patch<WebhookView>(webhookPath(name), changes, { revision })
       answer(context, changed, () => context.output.line(`webhook "${changed.name}" changed`))
     }),
   )
@@ -115,9 +116,10 @@ function addRemove(webhook: Command, context: Context): void {
     .command('remove')
     .description('Send nothing more, and forget what waits.')
     .argument('<name>', 'the webhook')
-    .action((name: string) =>
+    .addOption(ifRevision())
+    .action((name: string, { ifRevision: revision }: RevisionFlag) =>
       withApi(context, async (api) => {
-        await api.delete(webhookPath(name))
+        await api.delete(webhookPath(name), { revision })
         answer(context, { name, removed: true }, () => context.output.line(`webhook "${name}" removed`))
       }),
     )

@@ -1,10 +1,13 @@
 import { enrol } from '../../../src/boot/enrol.ts'
+import type { SshHostKey } from '../../../src/domain/ssh-host-key.ts'
 import { fanOut } from '../../../src/webhooks/fan-out.ts'
 import { demoProfile, publishImage, storeNode, storeProfile } from '../../helpers/fleet.ts'
 import { askStage1, boot, facts, machineOf, report } from '../../helpers/machine.ts'
 import type { World } from '../../helpers/world.ts'
 import type { Installation } from './installation.ts'
 
+const hostKey =
+  'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f' as SshHostKey // well-formed
 const sites = ['lga0t', 'lax02', 'ams04']
 
 /** Boots, refusals, machines that ask, rollouts, webhooks: something to show in every table, with names as fleets have them. */
@@ -66,7 +69,10 @@ async function bootNodes(world: World): Promise<void> {
       })
       const uuid = facts.uuid.replace(/.$/, String(n))
       const machine = machineOf(secret, { host: name, fields: { ...facts, uuid, secret } })
-      if (n === 1) await boot(world, machine)
+      if (n === 1) {
+        const learnt = await boot(world, machine, 'join')
+        await report(world, machine, learnt.report, 'success', { sshHostKeys: [hostKey] })
+      }
       if (n === 2) await boot(world, machine, 'stage2')
       if (n === 3) {
         const learnt = await boot(world, machine, 'stage3')
