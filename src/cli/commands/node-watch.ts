@@ -41,7 +41,7 @@ export function addWatchCommand(node: Command, context: Context): void {
   withExamples(command, [
     'pawl node watch',
     'pawl node watch --label site=lga --state booting',
-    'pawl node reinstall mlab1 && pawl node watch mlab1 --until ready --timeout 30m',
+    'pawl node reinstall mlab1 && pawl node watch mlab1 --until ready',
   ])
 }
 
