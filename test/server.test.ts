@@ -229,6 +229,30 @@ t.test('hostile connections are cut, recorded, and others are served', async (t)
   t.match(await events(), [{ detail: { reason: 'the client speaks no TLS version from 1.2 on' } }])
 })
 
+t.test(
+  'an older data folder gets its CA for clients when the server starts; one that lost a half is refused',
+  async (t) => {
+    const dataDir = await install(t)
+    const [key, certificate] = ['clients.key', 'clients.crt'].map((name) => join(dataDir, 'pki', name)) as [
+      string,
+      string,
+    ]
+    for (const file of [key, certificate]) rmSync(file)
+    await (await start(dataDir, () => began)).close()
+    const made = readFileSync(certificate, 'utf8')
+    await (await start(dataDir, () => began)).close()
+    t.equal(readFileSync(certificate, 'utf8'), made, 'and keeps it')
+    rmSync(certificate)
+    await (await start(dataDir, () => began)).close()
+    t.not(readFileSync(certificate, 'utf8'), made, 'killed between key and certificate, it goes on')
+    rmSync(key)
+    await t.rejects(
+      start(dataDir, () => began),
+      { code: 'key-unreadable', message: /clients\.key is not there/ },
+    )
+  },
+)
+
 t.test('a fresh installation lets nobody in but the holder of the admin token', async (t) => {
   const dataDir = await install(t)
   const server = await start(dataDir, () => new Date())

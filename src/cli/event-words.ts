@@ -33,6 +33,16 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
     `a token for ${text(detail.name)}, role ${text(detail.role)}${detail.scope == null ? '' : `, scope ${text(detail.scope)}`}`,
   'operator-refused': (detail) =>
     `${text(detail.cause).replaceAll('-', ' ')}${detail.name === undefined ? '' : ` of ${text(detail.name)}`} at ${text(detail.request)}`,
+  'sign-in-refused': (detail) =>
+    `sign-in refused: ${text(detail.cause).replaceAll('-', ' ')}${detail.reason === undefined ? '' : ` (${text(detail.reason)})`}`,
+  'signed-in': (detail) => `signed in as ${text(detail.role)}`,
+  'login-approved': (detail) => `let the command line at ${text(detail.from)} in`,
+  'login-denied': (detail) => `turned the command line at ${text(detail.from)} down`,
+  'sign-in-ended': (detail) => `${text(detail.name)} was signed out`,
+  'certificate-issued': (detail) =>
+    `a certificate for cert/${text(detail.name)}, role ${text(detail.role)}${detail.scope == null ? '' : `, scope ${text(detail.scope)}`}`,
+  'certificate-revoked': (detail) =>
+    `the certificate ${text(detail.id)} of cert/${text(detail.name)} was revoked`,
   'operator-revoked': (detail) => `the token ${text(detail.id)} of ${text(detail.name)} was revoked`,
   'channel-moved': (detail) =>
     `channel ${text(detail.channel)} ${detail.how === 'rollback' ? 'was rolled back' : 'moved'} from ${text(detail.before ?? 'none')} to ${text(detail.version)}${because(detail.why)}`,

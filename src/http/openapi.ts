@@ -104,7 +104,9 @@ function complete(operation: Operation, { method, config = {}, schema, url }: Ro
   operation.operationId = schema?.operationId ?? ''
   const roles = typeof config.role === 'string' ? [config.role] : (config.role ?? [])
   operation['x-pawl-role'] = roles.length === 1 ? roles[0] : roles
-  operation.description = [schema?.description, whoMay(config.role)].filter((text) => text !== undefined).join(' ')
+  operation.description = [schema?.description, whoMay(config.role)]
+    .filter((text) => text !== undefined)
+    .join(' ')
   if (config.role === 'anyone') operation.security = []
   completeBody(operation)
   for (const [status, response] of Object.entries(operation.responses)) {
@@ -254,7 +256,8 @@ const securitySchemes = {
     type: 'apiKey',
     in: 'cookie',
     name: sessionCookie,
-    description: 'The session of a person who signed in with a browser.',
+    description:
+      'The session of a person who signed in with a browser. Changes by it also need the header `X-Pawl-CSRF` with the `csrf` of whoami, and come from a page of the server.',
   },
-  certificate: { type: 'mutualTLS', description: 'A client certificate that an admin registered.' },
+  certificate: { type: 'mutualTLS', description: 'A client certificate that an admin had the server issue.' },
 } as const

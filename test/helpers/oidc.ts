@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type Server, type ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import Provider, { type Configuration } from 'oidc-provider'
@@ -50,12 +51,16 @@ export interface Hostile {
   nonce?: string
 }
 
-/** A provider that the test plays itself: its answers are what the test says. The authorization page is not asked. */
-export async function startHostileProvider(t: Test, behaviour: Hostile): Promise<string> {
+/** A provider that the test plays itself, over HTTPS where it is given a certificate: its answers are what the test says. The authorization page is not asked. */
+export async function startHostileProvider(
+  t: Test,
+  behaviour: Hostile,
+  tls?: Readonly<Record<string, unknown>>,
+): Promise<string> {
   const { publicKey, privateKey } = await generateKeyPair('RS256', { extractable: true })
   const jwk = { ...(await exportJWK(publicKey)), kid: 'k1', alg: 'RS256', use: 'sig' }
-  const server = createServer()
-  const issuer = await listen(t, server)
+  const server = tls === undefined ? createServer() : (createSecureServer(tls) as unknown as Server)
+  const issuer = await listen(t, server, tls === undefined ? 'http' : 'https')
   server.on('request', (request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -122,12 +127,12 @@ export async function startHostileProvider(t: Test, behaviour: Hostile): Promise
   return issuer
 }
 
-async function listen(t: Test, server: Server): Promise<string> {
+async function listen(t: Test, server: Server, scheme = 'http'): Promise<string> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => {
     server.closeAllConnections()
     server.close()
   })
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return `${scheme}://127.0.0.1:${(server.address() as AddressInfo).port}`
 }

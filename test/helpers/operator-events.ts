@@ -69,6 +69,8 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
   'webhook-redelivered': turned('webhook'),
   'certificate-issued': made('name', 'role', 'expiresAt'),
   'certificate-revoked': gone('name', 'role'),
+  // The person's name is on it where the provider vouched for one.
+  'sign-in-refused': made('cause'),
   'signed-in': { before: 'nothing', after: 'kind' },
   'signed-out': { before: 'kind', after: 'nothing' },
   'sign-in-ended': { before: 'kind', after: 'nothing' },
@@ -84,13 +86,7 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
 /** The kinds that machines cause, or the server by itself: no operator's name is on them. */
 export const otherEvents: readonly EventKind[] = [
   ...(['node-held', 'reinstall-expired', 'campaign-completed', 'campaign-node-skipped'] as const),
-  ...([
-    'operator-refused',
-    'sign-in-refused',
-    'webhook-failing',
-    'rollout-halted',
-    'rollout-completed',
-  ] as const),
+  ...(['operator-refused', 'webhook-failing', 'rollout-halted', 'rollout-completed'] as const),
   ...(['machine-pending', 'machine-auto-approved', 'auto-approval-refused'] as const),
   ...([
     'session-opened',

@@ -28,6 +28,8 @@ export interface Site {
 export interface SiteOptions {
   readonly settings?: Partial<SignInSettings>
   readonly scopes?: readonly string[]
+  /** The CA of the provider's certificate. */
+  readonly providerCa?: string
   readonly listener?: Partial<OperatorListenerOptions>
 }
 
@@ -36,7 +38,12 @@ export async function openSite(
   t: Test,
   world: World,
   issuerOf: (redirectUri: string) => Promise<string>,
-  { settings = {}, scopes = ['openid', 'profile', 'email', 'groups'], listener = {} }: SiteOptions = {},
+  {
+    settings = {},
+    scopes = ['openid', 'profile', 'email', 'groups'],
+    providerCa,
+    listener = {},
+  }: SiteOptions = {},
 ): Promise<Site> {
   const port = await freePort()
   const operatorUrl = `https://127.0.0.1:${port}`
@@ -65,7 +72,7 @@ export async function openSite(
       scopes,
       groupsClaim,
       nameClaim,
-      ca: undefined,
+      ca: providerCa,
       timeoutMilliseconds: 1000,
     },
     world.clock.now,

@@ -1,4 +1,9 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { beginLogin } from '../../src/fleet/login-requests.ts'
+import { signIn, tidySignIns } from '../../src/fleet/sign-in.ts'
+import { prepared } from '../cli/helpers/installation.ts'
 import type { Browser, Shown } from '../helpers/browser.ts'
 import { type Hostile, startHostileProvider, startProvider } from '../helpers/oidc.ts'
 import { openSite, type Site, signInAs } from '../helpers/sign-in.ts'
@@ -333,6 +338,60 @@ await forEachDatabase(t, async (t, openWorld) => {
       })
     },
   )
+
+  await t.test(
+    'a private provider is believed by the CA that the settings name, and by no other',
+    async (t) => {
+      const behaviour: Hostile = {}
+      const { folder, tls } = await prepared()
+      const provider = () => startHostileProvider(t, behaviour, tls)
+      const ca = readFileSync(join(folder, 'ca.crt'), 'utf8')
+      const right = await openSite(t, await openWorld(), provider, { providerCa: ca })
+      t.equal((await attempt(right, behaviour, {})).page.status, 200)
+      const other = readFileSync(join(folder, 'pki', 'clients.crt'), 'utf8')
+      for (const providerCa of [other, undefined]) {
+        const site = await openSite(
+          t,
+          await openWorld(),
+          provider,
+          providerCa === undefined ? {} : { providerCa },
+        )
+        t.equal((await attempt(site, behaviour, {})).page.status, 502)
+        t.match(site.logged.join(''), /UNABLE_TO|SELF_SIGNED/)
+      }
+    },
+  )
+
+  await t.test('what is over is removed, and a person has twenty browsers at most', async (t) => {
+    const behaviour: Hostile = {}
+    const site = await openSite(t, await openWorld(), () => startHostileProvider(t, behaviour))
+    const { context, clock } = site.world
+    const first = (await attempt(site, behaviour, {})).browser
+    for (let i = 0; i < 20; i += 1) {
+      clock.advance(1)
+      await signIn(
+        context,
+        site.signIn.settings,
+        { sub: 'jane-1', email: 'jane@example.com', email_verified: true, groups: ['ops'] },
+        '192.0.2.1',
+      )
+    }
+    t.equal((await whoami(site, first)).status, 401, 'the oldest made room')
+    const count = async (): Promise<number[]> =>
+      Promise.all(
+        (['operator_sessions', 'login_requests', 'people'] as const).map(
+          async (table) => (await context.storage.db.selectFrom(table).selectAll().execute()).length,
+        ),
+      )
+    await beginLogin(context, site.signIn.settings, { label: 'x', source: '192.0.2.1' })
+    t.same(await count(), [20, 1, 1])
+    clock.advance(3000)
+    await tidySignIns(context, site.signIn.settings)
+    t.same(await count(), [20, 0, 1])
+    clock.advance(601)
+    await tidySignIns(context, site.signIn.settings)
+    t.same(await count(), [0, 0, 1], 'who signed in is remembered')
+  })
 
   await t.test('wrong sign-ins past twenty a minute are held up, before the provider is asked', async (t) => {
     let asked = 0
