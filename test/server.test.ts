@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,6 +14,8 @@ import { type RunningServer, startServer } from '../src/server.ts'
 import { openStorage } from '../src/storage/database.ts'
 import { findOperator } from '../src/storage/operators.ts'
 import { pageOfPublishers } from '../src/storage/pages.ts'
+import { openBrowser } from './helpers/browser.ts'
+import { startHostileProvider } from './helpers/oidc.ts'
 import { freePort } from './helpers/ports.ts'
 import { send } from './helpers/robot.ts'
 
@@ -250,6 +252,51 @@ t.test(
       start(dataDir, () => began),
       { code: 'key-unreadable', message: /clients\.key is not there/ },
     )
+  },
+)
+
+t.test(
+  'the settings name the provider: browsers are sent there, and back to a name of the certificate',
+  async (t) => {
+    const dataDir = await install(t)
+    const issuer = await startHostileProvider(t, {})
+    const secret = join(dataDir, 'oidc-secret')
+    writeFileSync(secret, 'hunter2\n', { mode: 0o644 })
+    const flags = {
+      operatorUrl: 'https://pawl.example.net:8444',
+      oidcIssuer: issuer,
+      oidcClientId: 'pawl-site',
+      oidcClientSecretFile: secret,
+      oidcRoles: 'ops=operator',
+    }
+    await t.rejects(
+      start(dataDir, () => new Date(), flags),
+      { code: 'key-unreadable', message: /oidc-secret has mode 0644/ },
+    )
+    chmodSync(secret, 0o600)
+    const server = await start(dataDir, () => new Date(), flags)
+    t.teardown(() => server.close())
+    const { subjectaltname } = await certificateAt(portOf(server.ready.operator))
+    t.match(subjectaltname, /DNS:pawl\.example\.net/)
+    const browser = openBrowser(readFileSync(server.ready.ca, 'utf8'))
+    const sent = await browser.ask(`${server.ready.operator}/auth/login`)
+    const to = new URL(String(sent.headers.location))
+    t.equal(`${to.origin}${to.pathname}`, `${issuer}/authorize`)
+    t.match(Object.fromEntries(to.searchParams), {
+      client_id: 'pawl-site',
+      redirect_uri: 'https://pawl.example.net:8444/auth/callback',
+      response_type: 'code',
+      scope: 'openid profile email',
+      code_challenge_method: 'S256',
+      code_challenge: /^[\w-]{43}$/,
+      state: /^[\w-]{43}$/,
+      nonce: /^[\w-]{43}$/,
+    })
+    t.match(sent.headers['set-cookie'], [
+      /^__Host-pawl-sign-in=sealed:[\w-]+; Path=\/; Secure; HttpOnly; SameSite=Lax; Max-Age=600$/,
+    ])
+    const foreign = await browser.ask(`${server.ready.operator}/auth/login`)
+    t.not(foreign.headers.location, sent.headers.location, 'each time anew')
   },
 )
 
