@@ -133,7 +133,7 @@ async function profileFaults(db: Queries, profile: Profile): Promise<Finding[]> 
         fail(
           check,
           `image ${source.name}@${version} is not published`,
-          `pawl image publish ${source.name}@${version} …`,
+          `pawl image publish ${source.name}@${version} ...`,
         ),
       )
     } else {

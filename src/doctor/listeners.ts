@@ -45,7 +45,7 @@ export async function listeners(subject: Subject): Promise<Finding[]> {
 }
 
 async function answers(url: URL): Promise<boolean> {
-  const socket = connectTcp({ host: hostOf(url), port: Number(url.port) })
+  const socket = connectTcp({ host: hostOf(url), port: Number(url.port) }).on('error', () => {})
   try {
     await once(socket, 'connect', { signal: AbortSignal.timeout(patience) })
     return true
@@ -137,6 +137,7 @@ function isOnDisk(subject: Subject, kind: string, leaf: X509Certificate): boolea
 /** The certificates that a listener sends, the leaf first. */
 async function handshake(url: URL, options: ConnectionOptions): Promise<X509Certificate[]> {
   const socket = connect({ host: hostOf(url), port: Number(url.port), rejectUnauthorized: false, ...options })
+  socket.on('error', () => {}) // told by what waits; one may come later, too
   try {
     await once(socket, 'secureConnect', { signal: AbortSignal.timeout(patience) })
     const chain: X509Certificate[] = []

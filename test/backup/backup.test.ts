@@ -261,6 +261,11 @@ t.test('nothing is restored over anything', async (t) => {
   })
   t.same(readdirSync(to), [], 'and nothing is left')
   t.ok(existsSync(installed.database))
+  // A file that this restore did not make stays, whatever is wrong with it: `restore` once removed it.
+  const precious = join(temporaryFolder(t), 'precious.db')
+  writeFileSync(precious, 'not a database, but somebody needs it\n'.repeat(100))
+  await t.rejects(restore(file, to, precious), { code: 'storage-unavailable' })
+  t.ok(existsSync(precious), 'the file of another is left alone')
   // Another restore that runs there.
   mkdirSync(join(to, '.restoring'), { mode: 0o700 })
   writeFileSync(join(to, '.restoring', 'owner'), '77')
