@@ -17,6 +17,8 @@ export const nameKinds = {
   publishers: '/publishers',
   webhooks: '/webhooks',
   rollouts: '/rollouts',
+  reinstalls: '/reinstalls',
+  rules: '/auto-approvals',
   proposals: '/proposals',
   pending: '/pending',
   tokens: '/operator-tokens',
@@ -103,6 +105,8 @@ const groupNames: Readonly<Record<string, NameKind>> = {
   publisher: 'publishers',
   webhook: 'webhooks',
   rollout: 'rollouts',
+  reinstall: 'reinstalls',
+  'node auto-approve': 'rules',
   proposal: 'proposals',
   'operator token': 'tokens',
 }
@@ -112,7 +116,7 @@ const otherNames: Readonly<Record<string, NameKind | undefined>> = {
   'rollout start': 'channels',
   'rollout status': 'channels',
 }
-const namesNew = /(^| )(add|create|publish|redeliver|auto-approve \S+)$/
+const namesNew = /(^| )(add|create|publish|redeliver)$/
 
 function candidatesOf(argument: Argument, path: string): Candidates {
   if (argument.argChoices !== undefined) return { kind: 'words', words: argument.argChoices }

@@ -115,6 +115,14 @@ function actionsOf(installation: Installation, learnt: Scenario['learnt']): Scen
         .where('id', '=', one?.id ?? '')
         .execute()
     },
+    'the latest reinstall is known': async () => {
+      const row = await db
+        .selectFrom('campaigns')
+        .select('id')
+        .orderBy('started_at', 'desc')
+        .executeTakeFirst()
+      learnt.set('$REINSTALL', row?.id ?? '')
+    },
     'seconds pass:': async (seconds) => world.clock.advance(Number(seconds)),
     'the server stops': () => installation.stop(),
   }

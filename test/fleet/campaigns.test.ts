@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { tokenFromRandom } from '../../src/domain/token.ts'
 import {
@@ -386,8 +387,10 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.equal((await nodeRow(world, 'n001')).reinstall, 'marked', 'one success, and it counts anew')
   })
 
-  await t.test('a thousand nodes, fifty at a time: never more, and all of them in the end', async (t) => {
-    const fleet = await open(1000)
+  // What is proved is the counting; each boot on PostgreSQL costs several times as much.
+  const size = t.name === 'on PostgreSQL' ? 250 : 1000
+  await t.test(`${size} nodes, fifty at a time: never more, and all of them in the end`, async (t) => {
+    const fleet = await open(size)
     const { world } = fleet
     const { context } = world
     const { db } = context.storage
@@ -410,8 +413,8 @@ await forEachDatabase(t, async (t, openWorld) => {
       )
     }
     t.equal(most, 50)
-    t.match(await showCampaign(context, id), { state: 'completed', counts: { done: 1000, waiting: 0 } })
-    t.equal((await world.kinds({ kind: 'reinstall-marked', limit: 2000 })).length, 1000)
+    t.match(await showCampaign(context, id), { state: 'completed', counts: { done: size, waiting: 0 } })
+    t.equal((await world.kinds({ kind: 'reinstall-marked', limit: 2000 })).length, size)
   })
 })
 
@@ -425,7 +428,10 @@ await t.test(
   absent === undefined ? {} : { skip: absent },
   async (t: Test) => {
     const url = await (await startPostgres()).createDatabase()
-    const [one, two] = [await openAt(t, url, {}), await openAt(t, url, {})]
+    const one = await openAt(t, url, {})
+    const second = await openAt(t, url, {})
+    // Both would make the same tokens from the repeatable randomness of the tests.
+    const two: World = { ...second, context: { ...second.context, randomBytes } }
     const fleet = await fleetOf(one, 60)
     const id = await start(fleet, { maxParallel: 7 })
     const { db } = one.context.storage

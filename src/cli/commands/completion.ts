@@ -60,7 +60,7 @@ async function namesWithin(context: Context, what: NameKind, prefix: string): Pr
 
 async function namesOf(api: Api, what: NameKind, prefix: string): Promise<string[]> {
   // Nodes come by name, a thousand at a time: those before the prefix are passed over.
-  const query = what === 'nodes' ? { limit: maxNames, after: justBefore(prefix) } : undefined
+  const query = { limit: maxNames, ...(what === 'nodes' ? { after: justBefore(prefix) } : {}) }
   const { items } = await api.get<{ items: readonly Readonly<Record<string, unknown>>[] }>(
     nameKinds[what],
     query,
@@ -68,11 +68,14 @@ async function namesOf(api: Api, what: NameKind, prefix: string): Promise<string
   return items.map((item) => nameOf(what, item))
 }
 
+/** What is told apart by an id, not by a name. */
+const byId: ReadonlySet<NameKind> = new Set(['rollouts', 'reinstalls', 'proposals', 'tokens'])
+
 function nameOf(what: NameKind, item: Readonly<Record<string, unknown>>): string {
   if (what === 'images') return String(item.ref)
   if (what === 'channels') return String(item.channel)
   if (what === 'pending') return String(item.code)
-  return String(what === 'rollouts' || what === 'proposals' || what === 'tokens' ? item.id : item.name)
+  return String(byId.has(what) ? item.id : item.name)
 }
 
 /** A text that sorts before every name with the prefix, and behind nearly all names before those. */

@@ -5,6 +5,7 @@ import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { operatorName, type Piece, toned } from '../text.ts'
 import { collect, exactlyOne, parseDuration, parsePairs } from '../values.ts'
 
@@ -73,7 +74,7 @@ function addCreate(rules: Command, context: Context): void {
     .option('--until <TIME>', 'or until when, as 2026-11-21T18:00:00Z')
     .action((flags: CreateFlags) =>
       withApi(context, async (api) => {
-        const made = await api.post<MadeAutoApproval>('/auto-approvals', await ruleOf(flags))
+        const made = await api.create<MadeAutoApproval>('/auto-approvals', await ruleOf(flags))
         answer(context, made, () => {
           const { name, limit, sources, expiresAt } = made
           const machines = `up to ${limit} machines from ${sources.join(', ')}`
@@ -122,7 +123,7 @@ function addList(rules: Command, context: Context): void {
     .description('Every rule, the newest first, and how much of it is used.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<AutoApprovalView, never>>('/auto-approvals')
+        const page = await wholeList<AutoApprovalView>(api, '/auto-approvals')
         answer(context, page, () => showList(context, page.items))
       }),
     )

@@ -91,7 +91,7 @@ export function nodeRow(node: NodeView, now: Date): Piece[] {
     node.name,
     stateOf(node),
     node.profile ?? '-',
-    node.reinstall === 'none' ? '-' : toned('warn', node.reinstall),
+    markOf(node),
     node.session?.sequence ?? '-',
     node.session?.stage ?? '-',
     node.session === null ? '-' : formatAge(node.session.startedAt, now),
@@ -130,8 +130,16 @@ function fieldsOf(node: NodeView): Field[] {
   ]
 }
 
-function reinstallOf({ reinstall, reinstallAttempts }: NodeView): string {
-  return reinstallAttempts === 0 ? reinstall : `${reinstall} (attempts: ${reinstallAttempts})`
+/** A node's mark in a table: none, one, or that it waits for a place in a reinstall of many. */
+function markOf({ reinstall, campaign }: NodeView): Piece {
+  if (reinstall !== 'none') return toned('warn', reinstall)
+  return campaign === null ? '-' : 'waits'
+}
+
+function reinstallOf({ reinstall, reinstallAttempts, campaign }: NodeView): string {
+  const mark = reinstallAttempts === 0 ? reinstall : `${reinstall} (attempts: ${reinstallAttempts})`
+  if (campaign === null) return mark
+  return campaign.state === 'waiting' ? `waits in ${campaign.id}` : `${mark}, in ${campaign.id}`
 }
 
 function sessionFields({ session }: NodeView): Field[] {
