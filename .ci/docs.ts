@@ -3,12 +3,15 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ruleRefusals } from '../src/domain/auto-approval.ts'
 import { eventKinds } from '../src/domain/event.ts'
+import { fleetFileSchema } from '../src/domain/fleet-file.ts'
 import { manifestSchema } from '../src/domain/image.ts'
 import { refusalCauses } from '../src/domain/refusal.ts'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../src/domain/state.ts'
 import { errorCodes } from '../src/errors.ts'
 import type { OpenApiDocument } from '../src/http/openapi.ts'
 import { openApi, publishedPath, publishedText } from './openapi.ts'
+
+const fleetSchemaPath = join(import.meta.dirname, '../docs/fleet.schema.json')
 
 type Words = Readonly<Record<string, string>>
 
@@ -72,6 +75,7 @@ export function placeOf(part: string): RegExp {
 
 if (process.argv[1] === import.meta.filename) {
   writeFileSync(publishedPath, await publishedText())
+  writeFileSync(fleetSchemaPath, `${JSON.stringify(fleetFileSchema(), null, 2)}\n`)
   for (const { file, part, text } of generated) {
     const path = join(import.meta.dirname, '..', file)
     const before = readFileSync(path, 'utf8')

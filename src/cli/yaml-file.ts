@@ -5,12 +5,16 @@ import {
   isAlias,
   isMap,
   isPair,
+  isScalar,
   isSeq,
   LineCounter,
   type Node,
+  type Pair,
   type ParsedNode,
   parseAllDocuments,
+  type Scalar,
 } from 'yaml'
+import { quote } from '../domain/node.ts'
 import { PawlError } from '../errors.ts'
 
 /** A YAML document that knows where in its file each value is. */
@@ -58,15 +62,20 @@ export function parseYaml(
     new PawlError('invalid', `${place(offset)}: ${message}`, hint === undefined ? {} : { hint })
   const parsed = parse(text, lines, at)
   if (parsed instanceof PawlError) return { documents: [], faults: [parsed] }
-  const faults = parsed.flatMap((one) => [...one.errors, ...one.warnings].map((e) => at(e.pos[0], e.message)))
+  const wrong = parsed.flatMap((one) => [...one.errors, ...one.warnings])
+  // The parser takes the end of its stack for a fault at each level, and goes on.
+  const deep = wrong.find(({ message }) => message.startsWith('Maximum call stack'))
+  if (deep !== undefined) return { documents: [], faults: [at(deep.pos[0], 'it is nested too deeply')] }
+  const faults = wrong.map((e) => at(e.pos[0], e.message))
   if (faults.length > 0) return { documents: [], faults }
   const second = howMany === 'one' ? parsed[1] : undefined
   const documents: YamlFile[] = []
   for (const document of parsed) {
-    if (document.contents === null) continue
-    const value = toValue(document, at)
+    if (isEmpty(document.contents)) continue
+    const anchors: Anchors = new Map()
+    const value = toValue(document, anchors, at)
     if (value instanceof PawlError) return { documents: [], faults: [value] }
-    const offset = (path: readonly string[]): number => offsetOf(document, path)
+    const offset = (path: readonly string[]): number => offsetOf(document, anchors, path)
     documents.push({
       value: value.value,
       place: (path) => place(offset(path)),
@@ -94,45 +103,77 @@ function parse(text: string, lines: LineCounter, at: At): readonly Document.Pars
   }
 }
 
+/** Nothing at all between two `---`; a `null` that is written is a value. */
+function isEmpty(contents: unknown): boolean {
+  return contents === null || (isScalar(contents) && contents.value === null && contents.source === '')
+}
+
 /** How many values a document may come to when its aliases are followed: a few lines of them can stand for gigabytes. */
 const maxValues = 1_000_000
 const maxDepth = 100
 
-function toValue(document: Document.Parsed, at: At): { value: unknown } | PawlError {
+/** The nodes that have anchors, by name. */
+type Anchors = Map<string, { node: unknown; value: unknown; size: number }>
+
+/**
+ * A document's value. yaml's own way of it looks for each alias through the whole document, so that ten thousand uses of
+ * one anchor take minutes; here each anchor is read once, and what refers to it is the same value.
+ */
+function toValue(document: Document.Parsed, anchors: Anchors, at: At): { value: unknown } | PawlError {
   try {
-    measure(document.contents, document, new Map(), 0)
-    return { value: document.toJS({ maxAliasCount: -1 }) }
+    return { value: build(document.contents, anchors, 0).value }
   } catch (error) {
     return at(0, error instanceof Error ? error.message : 'it cannot be read')
   }
 }
 
-/** How many values a node comes to; each is measured once, however often it is referred to. Throws where it is too many. */
-function measure(node: unknown, document: Document, known: Map<unknown, number>, depth: number): number {
+function build(node: unknown, anchors: Anchors, depth: number): { value: unknown; size: number } {
   if (depth > maxDepth) throw new Error(`it is nested more than ${maxDepth} deep`)
-  const before = known.get(node)
-  if (before !== undefined) return before
-  known.set(node, Number.POSITIVE_INFINITY) // an alias to what it stands in never ends
-  const inner = isAlias(node)
-    ? [node.resolve(document)]
-    : isMap(node)
-      ? node.items.flatMap(({ key, value }) => [key, value])
-      : isSeq(node)
-        ? node.items
-        : []
-  const values = inner.reduce<number>((sum, one) => sum + measure(one, document, known, depth + 1), 1)
-  if (values > maxValues) throw new Error('its aliases stand for more than a million values')
-  known.set(node, values)
-  return values
+  if (isAlias(node)) {
+    const known = anchors.get(node.source)
+    // It is known when it is whole: one that stands in itself is not.
+    if (known === undefined) throw new Error(`alias ${quote(node.source)} refers to nothing before it`)
+    return known
+  }
+  const built = isMap(node)
+    ? buildMap(node.items, anchors, depth)
+    : isSeq(node)
+      ? buildList(node.items, anchors, depth)
+      : { value: (node as Scalar | null)?.value ?? null, size: 1 }
+  if (built.size > maxValues) throw new Error('its aliases stand for more than a million values')
+  const { anchor } = (node ?? {}) as { anchor?: string }
+  if (anchor !== undefined) anchors.set(anchor, { node, ...built })
+  return built
+}
+
+function buildList(
+  items: readonly unknown[],
+  anchors: Anchors,
+  depth: number,
+): { value: unknown; size: number } {
+  const built = items.map((item) => build(item, anchors, depth + 1))
+  return { value: built.map(({ value }) => value), size: built.reduce((sum, { size }) => sum + size, 1) }
+}
+
+function buildMap(items: readonly Pair[], anchors: Anchors, depth: number): { value: unknown; size: number } {
+  let total = 1
+  const entries = items.map(({ key, value }) => {
+    if (!isScalar(key)) throw new Error('a key of a map must be text')
+    const built = build(value, anchors, depth + 1)
+    total += built.size
+    return [String(key.value), built.value] as const
+  })
+  // fromEntries defines members: "__proto__" is a key like another.
+  return { value: Object.fromEntries(entries), size: total }
 }
 
 /** Where the key (or the list item) at a path begins. */
-function offsetOf(document: Document.Parsed, path: readonly string[]): number {
+function offsetOf(document: Document.Parsed, anchors: Anchors, path: readonly string[]): number {
   const contents: ParsedNode | Node | null = document.contents
   let offset = startOf(contents)
   let node: unknown = contents
   for (const step of path) {
-    if (isAlias(node)) node = node.resolve(document)
+    if (isAlias(node)) node = anchors.get(node.source)?.node
     if (isMap(node)) {
       const pair = node.items.find((item) => isPair(item) && String(item.key) === step)
       if (pair === undefined) return offset

@@ -51,14 +51,16 @@ function rowsOf(text: string, file: string): Row[] {
   const head = text.slice(0, text.indexOf('\n') + 1 || undefined)
   const delimiter = [',', ';', '\t'].toSorted((a, b) => head.split(b).length - head.split(a).length)[0] ?? ','
   try {
-    const rows = parse(text, {
+    // csv-parse counts CRLF in quotes as two lines.
+    const rows = parse(text.replace(/\r\n?/g, '\n'), {
       bom: true,
       delimiter,
       info: true,
       trim: true,
       skip_empty_lines: true,
       relax_column_count: true,
-      record_delimiter: ['\r\n', '\n', '\r'],
+      relax_quotes: true, // an unquoted formula has quotes in it
+      record_delimiter: '\n',
       max_record_size: 64 * 1024,
     }) as unknown as { record: string[]; info: { lines: number } }[]
     return rows.map(({ record, info }) => ({ record, line: info.lines }))

@@ -72,6 +72,11 @@ function profileFor(
     return undefined
   }
   const update = chainOf(host.Update)
+  if (isRecord(host.Boot) && textOf(host.Boot['stage1.json']) === undefined)
+    gathering.warn(
+      where,
+      'its record names no stage1.json, as before 2019: it is taken to stand beside the script',
+    )
   if (update === undefined)
     gathering.warn(where, 'its Update is not whole: the profile has no reinstall sequence')
   const document = {
