@@ -7,6 +7,7 @@ import { insertCertificate, listCertificates, revokeCertificateRow } from '../st
 import type { OperatorCertificateRow } from '../storage/identity-tables.ts'
 import type { Role } from '../storage/tables.ts'
 import type { By } from './change.ts'
+import { onceIn } from './idempotency.ts'
 import { parseOperatorName, parseScope } from './operators.ts'
 
 /** Makes a client certificate for the key of a request (PKCS#10, PEM); the server's own CA for clients does. */
@@ -84,13 +85,15 @@ export async function issueCertificate(
     last_used_at: null,
     last_used_from: null,
   }
-  await context.storage.transaction(async (tx) => {
-    await insertCertificate(tx, row)
-    const { id, role, expires_at: expiresAt } = row
-    const detail = { id, name, role, scope, expiresAt, fingerprint }
-    await appendEvent(tx, eventOf('certificate-issued', now, by, detail))
-  })
-  return { ...viewOf(row), certificate }
+  return context.storage.transaction((tx) =>
+    onceIn({ tx, now }, by, async () => {
+      await insertCertificate(tx, row)
+      const { id, role, expires_at: expiresAt } = row
+      const detail = { id, name, role, scope, expiresAt, fingerprint }
+      await appendEvent(tx, eventOf('certificate-issued', now, by, detail))
+      return { ...viewOf(row), certificate }
+    }),
+  )
 }
 
 function checkExpiry(wanted: Date, now: Date): void {

@@ -24,7 +24,9 @@ export interface LastEvents {
 /** The last events of these kinds about one thing, in the order they were written. */
 export async function listLastEvents(db: Queries, wanted: LastEvents): Promise<EventRow[]> {
   let query = db.selectFrom('events').selectAll().where('kind', 'in', wanted.kinds)
-  if (wanted.node !== undefined) query = query.where('node', '=', wanted.node)
+  // What the server changes of a node by itself is no revision.
+  if (wanted.node !== undefined)
+    query = query.where('node', '=', wanted.node).where('actor', 'like', 'operator:%')
   if (wanted.field !== undefined) {
     // Detail is canonical JSON, so this text is there exactly when the field is (a name holds no quotes). LIKE would not
     // do: it ignores case in SQLite.

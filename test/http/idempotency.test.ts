@@ -3,6 +3,7 @@ import t from 'tap'
 import { enrol } from '../../src/boot/enrol.ts'
 import { parseManifest } from '../../src/domain/image.ts'
 import { forgetAnswers, onceIn } from '../../src/fleet/idempotency.ts'
+import type { ClientCertificateIssuer } from '../../src/fleet/operator-certificates.ts'
 import { openApiOf } from '../../src/http/openapi.ts'
 import { signImage } from '../../src/pki/code-signing.ts'
 import { makeSigningRequest } from '../../src/pki/x509.ts'
@@ -16,8 +17,15 @@ import { forEachDatabase, type OpenWorld } from '../helpers/world.ts'
 
 const key = 'f81d4fae-7dec-11d0-a765-00a0c91e6bf6'
 
+/** A CA's answer that is another each time. */
+let issued = 0
+const issueClientCertificate: ClientCertificateIssuer = async ({ notAfter }) => {
+  issued += 1
+  return { certificate: `certificate ${issued}`, fingerprint: String(issued).padStart(64, '0'), notAfter }
+}
+
 async function open(t: Parameters<typeof listen>[0], openWorld: OpenWorld) {
-  const here = await listen(t, openWorld)
+  const here = await listen(t, openWorld, { issueClientCertificate })
   const ask = (
     role: Role,
     url: string,
@@ -175,6 +183,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       boot: { ...demoProfile.boot, stage3: 'full/stable' },
     })
     await storeNode(world, { name: 'node2', profile: 'web' })
+    await storeProfile(world, { ...demoProfile, name: 'plain', evidence: ['secret'] })
     for (const [url, version] of [
       ['channels/small/stable', '1'],
       ['channels/small/stable', '2'],
@@ -196,6 +205,21 @@ await forEachDatabase(t, async (t, openWorld) => {
     const signer = await newSigner()
     const bodies: Readonly<Record<string, [string, unknown]>> = {
       addNode: ['nodes', { name: 'new' }],
+      reinstallNodes: ['reinstall', { nodes: ['node1'] }],
+      createAutoApproval: [
+        'auto-approvals',
+        {
+          name: 'rack1',
+          sources: ['192.0.2.0/24'],
+          serials: ['S1', 'S2'],
+          profile: 'plain',
+          forSeconds: 3600,
+        },
+      ],
+      issueOperatorCertificate: [
+        'operator-certificates',
+        { name: 'ci', role: 'viewer', request: await makeSigningRequest(rsaKey(), 'ci') },
+      ],
       issueNodeSecret: ['nodes/node1/secret', undefined],
       approveMachine: [`pending/${pending?.code}/approve`, { name: 'found', profile: 'demo' }],
       publishImage: ['images', { manifest }],

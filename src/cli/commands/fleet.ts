@@ -9,6 +9,7 @@ import { withExamples } from '../examples.ts'
 import type { LoadedFleet } from '../fleet-files.ts'
 import type { FleetFile } from '../fleet-yaml.ts'
 import { count, formatAge } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { asciiJson, operatorName } from '../text.ts'
 import { collect } from '../values.ts'
 
@@ -204,7 +205,7 @@ function addExport(program: Command, context: Context): void {
     .action(async (flags: ExportFlags) => {
       if (flags.schema === true) return printFiles(context, [await schemaFile()])
       return withApi(context, async (api) => {
-        if (flags.sets === true) return showSets(context, await api.get('/fleet/sets'))
+        if (flags.sets === true) return showSets(context, await wholeList<FleetSetView>(api, '/fleet/sets'))
         const fleet = await api.get<FleetExport>('/fleet', { set: flags.set })
         const { writeFleet } = await import('../fleet-yaml.ts')
         const files = writeFleet(fleet)

@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { PawlError } from '../../errors.ts'
-import type { CertificateView, IssuedCertificate, Page, PersonView, SessionView } from '../answers.ts'
+import type { CertificateView, IssuedCertificate, PersonView, SessionView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { type Piece, toned } from '../text.ts'
 import { parseDuration } from '../values.ts'
 
@@ -30,7 +31,7 @@ function addSessionList(session: Command, context: Context): void {
     .description('Browsers that are signed in now, the latest first.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<SessionView, never>>('/operator-sessions')
+        const page = await wholeList<SessionView>(api, '/operator-sessions')
         answer(context, page, () => {
           if (page.items.length === 0) return output.note('nobody is signed in')
           output.table(
@@ -78,7 +79,7 @@ function addPersonList(person: Command, context: Context): void {
     .description('Everyone who ever signed in, by name.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<PersonView, never>>('/people')
+        const page = await wholeList<PersonView>(api, '/people')
         answer(context, page, () => {
           if (page.items.length === 0) return output.note('nobody has signed in')
           output.table(
@@ -165,7 +166,11 @@ async function create(
     )
     const expiresAt =
       expires === undefined ? undefined : new Date(context.io.now().getTime() + expires * 1000).toISOString()
-    const made = await api.post<IssuedCertificate>('/operator-certificates', { ...asked, expiresAt, request })
+    const made = await api.create<IssuedCertificate>('/operator-certificates', {
+      ...asked,
+      expiresAt,
+      request,
+    })
     if (!createFile(outCert, made.certificate, 0o644)) throw taken
     answer(context, made, () =>
       context.output.line(
@@ -182,7 +187,7 @@ function addList(certificate: Command, context: Context): void {
     .description('Every client certificate, the newest first.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<CertificateView, never>>('/operator-certificates')
+        const page = await wholeList<CertificateView>(api, '/operator-certificates')
         answer(context, page, () => {
           if (page.items.length === 0) return output.note('no client certificates')
           output.table(

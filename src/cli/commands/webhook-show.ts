@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
-import type { Page, WebhookView } from '../answers.ts'
+import type { WebhookView } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { count, formatAge, formatTime } from '../format.ts'
+import { wholeList } from '../pages.ts'
 import { operatorName, type Piece, toned } from '../text.ts'
 import { webhookPath } from '../values.ts'
 
@@ -13,7 +14,7 @@ export function addWebhookShowCommands(webhook: Command, context: Context): void
     .description('Webhooks by name, and how they fare.')
     .action(() =>
       withApi(context, async (api) => {
-        const page = await api.get<Page<WebhookView, never>>('/webhooks')
+        const page = await wholeList<WebhookView>(api, '/webhooks')
         answer(context, page, () => showList(context, page.items))
       }),
     )

@@ -7,7 +7,9 @@ import {
   revokeAutoApproval,
   showAutoApproval,
 } from '../../fleet/auto-approvals.ts'
-import { nothing } from '../schemas/answers.ts'
+import { once } from '../../fleet/idempotency.ts'
+import { pageOf } from '../../fleet/listed.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import * as schemas from '../schemas/enrolment.ts'
 import { changedNodeAnswer } from '../schemas/node.ts'
 import { bare, bodiless, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
@@ -23,16 +25,16 @@ export function autoApprovalRoutes(app: OperatorApp, { context, auth }: Operator
       ...viewer,
       schema: {
         ...op('enrolment', 'listAutoApprovals', 'Lists the rules that approve machines, the newest first.'),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: schemas.autoApprovalsAnswer },
       },
     },
-    async () => ({ items: await listAutoApprovals(context), next: null }),
+    async (request) => pageOf(await listAutoApprovals(context), ({ name }) => name, pageAsked(request.query)),
   )
   app.post(
     '/auto-approvals',
     {
-      ...operator,
+      config: { role: 'operator', idempotent: true },
       schema: {
         ...op(
           'enrolment',
@@ -44,8 +46,11 @@ export function autoApprovalRoutes(app: OperatorApp, { context, auth }: Operator
         response: { 201: schemas.madeAutoApprovalAnswer },
       },
     },
-    async (request, reply) =>
-      reply.code(201).send(await createAutoApproval(context, auth.byOf(request), request.body)),
+    async (request, reply) => {
+      const by = auth.byOf(request)
+      const made = await once(context, by, () => createAutoApproval(context, by, request.body))
+      return reply.code(201).send(made)
+    },
   )
   app.get(
     '/auto-approvals/:name',

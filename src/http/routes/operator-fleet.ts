@@ -1,6 +1,7 @@
 import { applyFleet } from '../../fleet/fleet-apply.ts'
 import { exportFleet, listFleetSets } from '../../fleet/fleet-export.ts'
-import { nothing } from '../schemas/answers.ts'
+import { pageOf } from '../../fleet/listed.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import {
   fleetExportAnswer,
   fleetPlanAnswer,
@@ -8,7 +9,7 @@ import {
   fleetRequest,
   fleetSetsAnswer,
 } from '../schemas/fleet-files.ts'
-import { bare, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
+import { long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 
@@ -52,10 +53,10 @@ export function fleetRoutes(app: OperatorApp, parts: OperatorParts): void {
       ...viewer,
       schema: {
         ...op('fleet', 'listFleetSets', 'Lists the sets of fleet files that were applied.'),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: fleetSetsAnswer },
       },
     },
-    async () => ({ items: await listFleetSets(db), next: null }),
+    async (request) => pageOf(await listFleetSets(db), ({ name }) => name, pageAsked(request.query)),
   )
 }

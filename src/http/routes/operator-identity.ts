@@ -1,9 +1,11 @@
 import { PawlError } from '../../errors.ts'
+import { once } from '../../fleet/idempotency.ts'
+import { pageOf } from '../../fleet/listed.ts'
 import { beginLogin, finishLogin } from '../../fleet/login-requests.ts'
 import { issueCertificate, revokeCertificate, showCertificates } from '../../fleet/operator-certificates.ts'
 import { endSession, removePerson, showPeople, showSessions } from '../../fleet/people.ts'
 import { revokeOwnToken, signOut } from '../../fleet/sign-in.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import {
   begunLoginAnswer,
   certificateAnswer,
@@ -21,7 +23,7 @@ import {
 import { operatorPath } from '../schemas/operator.ts'
 import { clearSession } from '../sign-in/cookies.ts'
 import { sourceOf } from '../source.ts'
-import { bare, bodiless, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
+import { bodiless, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const admin = { config: { role: 'admin' } } as const
 const noContent = { 204: { type: 'null' } } as const
@@ -29,14 +31,15 @@ const noContent = { 204: { type: 'null' } } as const
 /** Sessions of people in browsers, the people themselves, and client certificates of machines. */
 export function identityRoutes(app: OperatorApp, parts: OperatorParts): void {
   const { context, auth, signIn } = parts
-  const list = { ...op('operators', 'listOperatorSessions', 'Lists browsers that are signed in.'), ...bare }
+  const list = {
+    ...op('operators', 'listOperatorSessions', 'Lists browsers that are signed in.'),
+    querystring: pageQuery,
+  }
   app.get(
     '/operator-sessions',
     { ...admin, schema: { ...list, response: { 200: sessionsAnswer } } },
-    async () => ({
-      items: await showSessions(context, signIn?.settings),
-      next: null,
-    }),
+    async (request) =>
+      pageOf(await showSessions(context, signIn?.settings), ({ id }) => id, pageAsked(request.query)),
   )
   const end = { ...op('operators', 'endOperatorSession', 'Ends a session, at once.'), ...bodiless }
   app.delete(
@@ -47,11 +50,13 @@ export function identityRoutes(app: OperatorApp, parts: OperatorParts): void {
       return reply.code(204).send(null)
     },
   )
-  const people = { ...op('operators', 'listPeople', 'Lists people who have signed in.'), ...bare }
-  app.get('/people', { ...admin, schema: { ...people, response: { 200: peopleAnswer } } }, async () => ({
-    items: await showPeople(context),
-    next: null,
-  }))
+  const people = {
+    ...op('operators', 'listPeople', 'Lists people who have signed in.'),
+    querystring: pageQuery,
+  }
+  app.get('/people', { ...admin, schema: { ...people, response: { 200: peopleAnswer } } }, async (request) =>
+    pageOf(await showPeople(context), ({ name }) => name, pageAsked(request.query)),
+  )
   const remove = op(
     'operators',
     'removePerson',
@@ -71,12 +76,12 @@ export function identityRoutes(app: OperatorApp, parts: OperatorParts): void {
 function certificateRoutes(app: OperatorApp, { context, auth, issueClientCertificate }: OperatorParts): void {
   const list = {
     ...op('operators', 'listOperatorCertificates', 'Lists client certificates, the newest first.'),
-    ...bare,
+    querystring: pageQuery,
   }
   app.get(
     '/operator-certificates',
     { ...admin, schema: { ...list, response: { 200: certificatesAnswer } } },
-    async () => ({ items: await showCertificates(context), next: null }),
+    async (request) => pageOf(await showCertificates(context), ({ id }) => id, pageAsked(request.query)),
   )
   const issue = op(
     'operators',
@@ -86,7 +91,7 @@ function certificateRoutes(app: OperatorApp, { context, auth, issueClientCertifi
   app.post(
     '/operator-certificates',
     {
-      ...admin,
+      config: { role: 'admin', idempotent: true, problems: ['certificate-invalid', 'signature-invalid'] },
       schema: {
         ...issue,
         body: newCertificate,
@@ -98,9 +103,8 @@ function certificateRoutes(app: OperatorApp, { context, auth, issueClientCertifi
       const { expiresAt, ...asked } = request.body
       const end = expiresAt === undefined ? {} : { expiresAt: timeOf(expiresAt) }
       const by = auth.byOf(request)
-      return reply
-        .code(201)
-        .send(await issueCertificate(context, issueClientCertificate, by, { ...asked, ...end }))
+      const issue = () => issueCertificate(context, issueClientCertificate, by, { ...asked, ...end })
+      return reply.code(201).send(await once(context, by, issue))
     },
   )
   const revoke = {

@@ -7,8 +7,10 @@ import {
   resumeCampaign,
   showCampaign,
 } from '../../fleet/campaigns.ts'
+import { once } from '../../fleet/idempotency.ts'
+import { pageOf } from '../../fleet/listed.ts'
 import { reinstall } from '../../fleet/reinstall.ts'
-import { nothing, word } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery, word } from '../schemas/answers.ts'
 import * as schemas from '../schemas/reinstall.ts'
 import { bare, bodiless, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
@@ -21,7 +23,7 @@ export function reinstallRoutes(app: OperatorApp, { context, auth }: OperatorPar
   app.post(
     '/reinstall',
     {
-      ...operator,
+      config: { role: 'operator', idempotent: true },
       schema: {
         ...op(
           'reinstalls',
@@ -33,7 +35,10 @@ export function reinstallRoutes(app: OperatorApp, { context, auth }: OperatorPar
         response: { 200: schemas.reinstallAnswer },
       },
     },
-    (request) => reinstall(context, auth.byOf(request), request.body),
+    (request) => {
+      const by = auth.byOf(request)
+      return once(context, by, () => reinstall(context, by, request.body))
+    },
   )
   app.get(
     '/reinstalls',
@@ -41,11 +46,11 @@ export function reinstallRoutes(app: OperatorApp, { context, auth }: OperatorPar
       ...viewer,
       schema: {
         ...op('reinstalls', 'listReinstalls', 'Lists the latest hundred reinstalls of many nodes.'),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: schemas.campaignsAnswer },
       },
     },
-    async () => ({ items: await listCampaigns(context), next: null }),
+    async (request) => pageOf(await listCampaigns(context), ({ id }) => id, pageAsked(request.query)),
   )
   app.get(
     '/reinstalls/:id',

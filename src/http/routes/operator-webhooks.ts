@@ -1,4 +1,5 @@
 import Type from 'typebox'
+import { pageOf } from '../../fleet/listed.ts'
 import { showDeliveries, showWebhook, showWebhooks } from '../../fleet/webhook-view.ts'
 import {
   createWebhook,
@@ -11,7 +12,7 @@ import {
   setWebhook,
 } from '../../fleet/webhooks.ts'
 import { pingWebhook } from '../../webhooks/ping.ts'
-import { nothing } from '../schemas/answers.ts'
+import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import {
   deliveriesAnswer,
   deliveriesQuery,
@@ -53,11 +54,11 @@ function readingRoutes(app: OperatorApp, { context }: OperatorParts): void {
       ...viewer,
       schema: {
         ...op('webhooks', 'listWebhooks', 'Lists webhooks by name, without their secrets.'),
-        ...bare,
+        querystring: pageQuery,
         response: { 200: webhooksAnswer },
       },
     },
-    async () => ({ items: await showWebhooks(context), next: null }),
+    async (request) => pageOf(await showWebhooks(context), ({ name }) => name, pageAsked(request.query)),
   )
   app.get(
     '/webhooks/:name',

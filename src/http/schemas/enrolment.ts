@@ -94,8 +94,8 @@ export const madeAutoApprovalAnswer = answers<MadeAutoApproval>()(
 )
 
 /** Every rule. */
-export const autoApprovalsAnswer = answers<Page<AutoApprovalView, never>>()(
-  Type.Object({ items: Type.Array(autoApprovalAnswer), next: Type.Null() }),
+export const autoApprovalsAnswer = answers<Page<AutoApprovalView, string>>()(
+  Type.Object({ items: Type.Array(autoApprovalAnswer), next: textOrNull }),
 )
 
 /** Which serial numbers of a rule to list: all, those that are used, or those that are not. */

@@ -112,7 +112,7 @@ export const fleetExportAnswer = Type.Unsafe<FleetExport>(
 )
 
 /** Every set of files. */
-export const fleetSetsAnswer = answers<Page<FleetSetView, never>>('FleetSets')(
+export const fleetSetsAnswer = answers<Page<FleetSetView, string>>('FleetSets')(
   Type.Object({
     items: Type.Array(
       Type.Object({
@@ -125,6 +125,6 @@ export const fleetSetsAnswer = answers<Page<FleetSetView, never>>('FleetSets')(
         appliedBy: textOrNull,
       }),
     ),
-    next: Type.Null(),
+    next: textOrNull,
   }),
 )

@@ -21,12 +21,12 @@ export const sessionAnswer = answers<SessionView>('OperatorSession')(
 )
 
 /** Sessions that are not over. */
-export const sessionsAnswer = answers<Page<SessionView, never>>('OperatorSessions')(
-  Type.Object({ items: Type.Array(sessionAnswer), next: Type.Null() }),
+export const sessionsAnswer = answers<Page<SessionView, string>>('OperatorSessions')(
+  Type.Object({ items: Type.Array(sessionAnswer), next: textOrNull }),
 )
 
 /** Whoever signed in once. */
-export const peopleAnswer = answers<Page<PersonView, never>>('People')(
+export const peopleAnswer = answers<Page<PersonView, string>>('People')(
   Type.Object({
     items: Type.Array(
       Type.Object({
@@ -37,7 +37,7 @@ export const peopleAnswer = answers<Page<PersonView, never>>('People')(
         lastSeenAt: Type.String(),
       }),
     ),
-    next: Type.Null(),
+    next: textOrNull,
   }),
 )
 
@@ -112,8 +112,8 @@ export const certificateAnswer = answers<CertificateView>('OperatorCertificate')
 )
 
 /** Every client certificate. */
-export const certificatesAnswer = answers<Page<CertificateView, never>>('OperatorCertificates')(
-  Type.Object({ items: Type.Array(certificateAnswer), next: Type.Null() }),
+export const certificatesAnswer = answers<Page<CertificateView, string>>('OperatorCertificates')(
+  Type.Object({ items: Type.Array(certificateAnswer), next: textOrNull }),
 )
 
 /** One just issued, PEM. */

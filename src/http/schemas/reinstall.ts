@@ -82,8 +82,8 @@ export const reinstallAnswer = answers<ReinstallPlan>('ReinstallPlan')(
 )
 
 /** The latest reinstalls. */
-export const campaignsAnswer = answers<Page<CampaignView, never>>('Reinstalls')(
-  Type.Object({ items: Type.Array(campaignAnswer), next: Type.Null() }),
+export const campaignsAnswer = answers<Page<CampaignView, string>>('Reinstalls')(
+  Type.Object({ items: Type.Array(campaignAnswer), next: textOrNull }),
 )
 
 /** Which nodes of a reinstall to list. */

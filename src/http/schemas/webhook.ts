@@ -79,8 +79,8 @@ const fields = {
 export const webhookAnswer = answers<WebhookView>()(Type.Object(fields))
 
 /** Every webhook. */
-export const webhooksAnswer = answers<Page<WebhookView, never>>()(
-  Type.Object({ items: Type.Array(webhookAnswer), next: Type.Null() }),
+export const webhooksAnswer = answers<Page<WebhookView, string>>()(
+  Type.Object({ items: Type.Array(webhookAnswer), next: textOrNull }),
 )
 
 /** A webhook with its secret, once. */
