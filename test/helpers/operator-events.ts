@@ -60,6 +60,8 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
   'auto-approval-revoked': turned('rule'),
   'auto-approval-removed': gone('rule', 'state'),
   'facts-accepted': made('changes'),
+  // Disabling or removing a node ends its boot.
+  'session-failed': { before: ['stage'], after: 'kind', about: ['cause'] },
   'webhook-created': { ...changed, about: ['webhook'] },
   'webhook-changed': { ...changed, about: ['webhook'] },
   'webhook-removed': { ...changed, about: ['webhook'] },
@@ -91,7 +93,6 @@ export const otherEvents: readonly EventKind[] = [
   ...([
     'session-opened',
     'session-superseded',
-    'session-failed',
     'session-expired',
     'session-ready',
   ] as const),

@@ -12,6 +12,7 @@ import { openStorage } from '../../src/storage/database.ts'
 import { type EventFilter, listEvents, verifyChains } from '../../src/storage/events.ts'
 import type { EventRow } from '../../src/storage/tables.ts'
 import { loadTemplates, type Templates } from '../../src/templates/load.ts'
+import { untold } from './operator-events.ts'
 import { postgresAbsent, startPostgres } from './postgres.ts'
 
 /** An event with its detail read. */
@@ -108,6 +109,12 @@ async function runSuite(
     await world.context.refusals.flush()
     t.same(world.errors, [], 'the refusal log wrote everything')
     if (!verify) continue
+    const events = await listEvents(world.context.storage.db, { limit: 100_000 })
+    const said = events.filter(({ actor }) => actor.startsWith('operator:'))
+    const lacking = said.flatMap(({ kind, detail }) =>
+      untold(kind, JSON.parse(detail)).map((key) => `${kind}: ${key}`),
+    )
+    t.same([...new Set(lacking)], [], "every operator's event says what was before and what is after")
     const { faults } = await verifyChains(world.context.storage.db)
     t.same(faults, [], 'every event chain verifies')
   }

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { CheckpointKeySet, CheckpointWithPlaces } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
@@ -21,14 +21,13 @@ export function addCheckpoint(event: Command, context: Context): void {
     .option('--seq <N>', 'not a new one: the one of this number, or the last', parseSeq)
     .action(({ out, seq }: CheckpointFlags) =>
       withApi(context, async (api) => {
+        const file = out === undefined ? undefined : await claim(out) // before anything is signed
         const made =
           seq === undefined
-            ? await api.post<CheckpointWithPlaces>('/events/checkpoints')
-            : await api.get<CheckpointWithPlaces>(`/events/checkpoints/${seq}`)
-        if (out !== undefined) {
-          const { writeCheckpointFile } = await import('../../domain/checkpoint.ts')
-          await writeNew(out, writeCheckpointFile({ jws: made.jws, places: made.places ?? undefined }))
-        }
+            ? await api.post<CheckpointWithPlaces>('/events/checkpoints').catch(file?.giveUp)
+            : await api.get<CheckpointWithPlaces>(`/events/checkpoints/${seq}`).catch(file?.giveUp)
+        const { writeCheckpointFile } = await import('../../domain/checkpoint.ts')
+        await file?.write(writeCheckpointFile({ jws: made.jws, places: made.places ?? undefined }))
         answer(context, made, () => {
           const { seq: number, at, chains, events, kid, jws } = made
           context.output.note(
@@ -54,11 +53,11 @@ export function addKeys(event: Command, context: Context): void {
     .option('--replace', 'sign with a new key from here on; the old ones stay listed')
     .action(({ out, replace }: { out?: string; replace?: true }) =>
       withApi(context, async (api) => {
+        const file = out === undefined ? undefined : await claim(out)
         const path = '/events/checkpoint-keys'
-        const set = await (replace === true
-          ? api.post<CheckpointKeySet>(path)
-          : api.get<CheckpointKeySet>(path))
-        if (out !== undefined) await writeNew(out, `${JSON.stringify(set, undefined, 2)}\n`)
+        const asked = replace === true ? api.post<CheckpointKeySet>(path) : api.get<CheckpointKeySet>(path)
+        const set = await asked.catch(file?.giveUp)
+        await file?.write(`${JSON.stringify(set, undefined, 2)}\n`)
         answer(context, set, () => {
           if (out !== undefined) context.output.line(out)
           else showKeys(context, set)
@@ -80,11 +79,24 @@ function showKeys({ output }: Context, { keys }: CheckpointKeySet): void {
   )
 }
 
-async function writeNew(file: string, text: string): Promise<void> {
+/** A new file, empty until it is written; `giveUp` takes it away again, and throws on. */
+async function claim(name: string): Promise<{
+  write(text: string): Promise<void>
+  giveUp(error: unknown): Promise<never>
+}> {
   const { fileFault } = await import('../audit/checkpoint.ts')
-  await writeFile(file, text, { flag: 'wx' }).catch((error: unknown) =>
-    Promise.reject(fileFault(file, error)),
-  )
+  const refused = (error: unknown): never => {
+    throw fileFault(name, error)
+  }
+  const file = await open(name, 'wx').catch(refused)
+  return {
+    write: (text) => file.writeFile(text).then(() => file.close(), refused),
+    async giveUp(error) {
+      await file.close()
+      await rm(name, { force: true })
+      throw error
+    },
+  }
 }
 
 function parseSeq(text: string): string {

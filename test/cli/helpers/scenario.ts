@@ -104,6 +104,7 @@ function contract(scenario: Scenario, text: string): string {
   return places(scenario)
     .reduce((contracted, [name, value]) => contracted.replaceAll(value, name), text)
     .replace(/(?<![\w-])[\w-]{44}(?![\w-])/g, '$SECRET')
+    .replace(/(?<![\w-])[\w-]{43}(?![\w=-])/g, '$KEY')
     .replace(/whsec_[A-Za-z0-9+/]{43}=/g, 'whsec_$SECRET')
     .replace(/\b[0-9a-f]{64}\b/g, '$HASH')
 }
