@@ -55,6 +55,34 @@ await t.test('with a server that is not as it should be', async (t) => {
     )
   })
 
+  await t.test(
+    'what makes something is sent again under its key when the connection is cut, once',
+    async (t) => {
+      const keys: unknown[] = []
+      const port = await odd((request, response) => {
+        keys.push(request.headers['idempotency-key'])
+        if (keys.length === 1) return request.socket.destroy()
+        const problem = JSON.stringify({ detail: 'node "a" exists', code: 'exists' })
+        response.writeHead(409, { 'content-type': 'application/problem+json' }).end(problem)
+      })
+      const add = (at: number) =>
+        run(['node', 'add', 'a'], { env: { ...env, PAWL_URL: `https://127.0.0.1:${at}` } })
+      t.match(await add(port), { exit: 1, stderr: 'error: node "a" exists\n' })
+      t.equal(keys.length, 2)
+      t.match(keys[0], /^"[0-9a-f-]{36}"$/)
+      t.equal(keys[1], keys[0])
+      await add(port)
+      t.not(keys[2], keys[0], 'another command has another key')
+      let asked = 0
+      const cutting = await odd((request) => {
+        asked += 1
+        request.socket.destroy()
+      })
+      t.match((await add(cutting)).stderr, /the connection was cut/)
+      t.equal(asked, 2)
+    },
+  )
+
   await t.test('says that a connection was cut', async (t) => {
     const { exit, stderr } = await list(await odd((request) => request.socket.destroy()))
     t.equal(exit, 1)
