@@ -7,7 +7,6 @@ import { advance, nodeTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
-import { removeClaim } from '../storage/pending.ts'
 import { countSessionsSince, findLiveSession, insertSession } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { authenticate, type Presented } from './authenticate.ts'
@@ -117,7 +116,6 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
   await insertSession(tx, session)
   await noteRolloutBoot(work, session, pinned)
   await updateNode(tx, node.id, nodeAfter(node, session, plan))
-  if (local) await removeClaim(tx, node.id)
   await forgetRefusedFacts(work, node)
   const answer = local
     ? answerLocal(work, node, plan.facts, request.format)

@@ -1,3 +1,4 @@
+import { isPawlError } from '../errors.ts'
 import type { CampaignNode, CampaignView, Page } from './answers.ts'
 import { type Api, pathOf } from './api.ts'
 import type { Context } from './context.ts'
@@ -94,9 +95,15 @@ export async function nodesOf(api: Api, id: string): Promise<CampaignNode[]> {
 export async function followCampaign(context: Context, api: Api, id: string): Promise<CampaignView> {
   const { stop, done } = untilInterrupted(context)
   let said = ''
+  let last: CampaignView | undefined
   try {
     for (;;) {
-      const view = await api.get<CampaignView>(`/reinstalls${pathOf(id)}`)
+      const view = await api.get<CampaignView>(`/reinstalls${pathOf(id)}`).catch((error: unknown) => {
+        // It goes on without us, and a server that is started anew answers again.
+        if (last === undefined || !isPawlError(error, 'unreachable')) throw error
+        return last
+      })
+      last = view
       const line = `${campaignCounts(view)} ${view.state}`
       if (line !== said && context.flags().json !== true) tell(context, view)
       said = line
