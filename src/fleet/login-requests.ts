@@ -157,7 +157,7 @@ export async function finishLogin(
   if (row.state === 'waiting') {
     const early =
       row.polled_at !== null && now.getTime() - Date.parse(row.polled_at) < (intervalSeconds - 1) * 1000
-    await notePoll(db, row.id, now)
+    if (!early) await notePoll(db, row.id, now) // who asks all the time has nothing written
     return { state: 'waiting', intervalSeconds: early ? 2 * intervalSeconds : intervalSeconds }
   }
   return context.storage.transaction((tx) => issue(tx))

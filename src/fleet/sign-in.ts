@@ -8,6 +8,7 @@ import type { Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
 import {
   deleteEndedSignIns,
+  deletePerson,
   deleteSession,
   findPerson,
   findPersonNamed,
@@ -131,7 +132,10 @@ export function recordRefusedSignIn(
   })
 }
 
-/** The person with this account; made where there is none, renamed where the provider did. Undefined where the name is another's. */
+/**
+ * The person with this account; made where there is none, renamed where the provider did. Undefined where the name is of
+ * another account of this provider.
+ */
 async function personFor(
   tx: Tx,
   { issuer, subject, name }: { issuer: string; subject: string; name: string },
@@ -140,7 +144,10 @@ async function personFor(
 ): Promise<PersonRow | undefined> {
   const at = now.toISOString()
   const [known, named] = [await findPerson(tx, issuer, subject), await findPersonNamed(tx, name)]
-  if (named !== undefined && named.id !== known?.id) return undefined
+  if (named !== undefined && named.id !== known?.id) {
+    if (named.issuer === issuer) return undefined
+    await deletePerson(tx, named.id) // of a provider of before: what that person had opens nothing any more
+  }
   const id = known?.id ?? Buffer.from(context.randomBytes(9)).toString('base64url')
   const person = { id, issuer, subject, name, first_seen_at: known?.first_seen_at ?? at, last_seen_at: at }
   await putPerson(tx, person)

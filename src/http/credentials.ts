@@ -85,10 +85,20 @@ async function byToken(
   if (row.revoked_at !== null) return fault('revoked-token', 'the operator token was revoked')
   if (isOver(row.expires_at, context.clock()))
     return fault('expired-token', `the operator token expired at ${row.expires_at}`)
-  if (person !== null && (await findPersonById(context.storage.db, person))?.issuer !== signIn?.issuer)
+  if (person !== null && !(await isOfProvider(context, signIn, person)))
     return fault('other-provider', 'the operator token is from a provider that is not in use any more')
   const [expiresAt, lastUsedAt] = [row.expires_at, row.last_used_at]
   return { name, role, scope, how: 'token', id, expiresAt, csrf: null, lastUsedAt, person }
+}
+
+/** Whether a person's token still has a person, of the provider that is in use. */
+async function isOfProvider(
+  context: BootContext,
+  signIn: SignInSettings | undefined,
+  person: string,
+): Promise<boolean> {
+  const row = await findPersonById(context.storage.db, person)
+  return row !== undefined && row.issuer === signIn?.issuer
 }
 
 /** Reads a session's cookie; for the pages, which have no role. */

@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { beginLogin } from '../../src/fleet/login-requests.ts'
+import { beginLogin, decide, finishLogin } from '../../src/fleet/login-requests.ts'
+import { showPeople } from '../../src/fleet/people.ts'
 import { signIn, tidySignIns } from '../../src/fleet/sign-in.ts'
 import { prepared } from '../cli/helpers/installation.ts'
 import type { Browser, Shown } from '../helpers/browser.ts'
 import { type Hostile, startHostileProvider, startProvider } from '../helpers/oidc.ts'
+import { listenOver } from '../helpers/operator-listener.ts'
 import { openSite, type Site, signInAs } from '../helpers/sign-in.ts'
 import { until } from '../helpers/until.ts'
 import { forEachDatabase } from '../helpers/world.ts'
@@ -362,6 +364,42 @@ await forEachDatabase(t, async (t, openWorld) => {
     },
   )
 
+  await t.test(
+    'another provider ends what people of the one before had, and its people have their names',
+    async (t) => {
+      const behaviour: Hostile = {}
+      const world = await openWorld()
+      const before = await openSite(t, world, () => startHostileProvider(t, behaviour))
+      const { browser } = await attempt(before, behaviour, {})
+      const { settings } = before.signIn
+      const { request, code } = await beginLogin(world.context, settings, { label: 'x', source: '192.0.2.1' })
+      const [jane] = await showPeople(world.context)
+      const by = { actor: `operator:${jane?.name}`, source: null, role: 'operator' as const }
+      const person = await world.context.storage.db
+        .selectFrom('people')
+        .select('id')
+        .executeTakeFirstOrThrow()
+      await decide(world.context, by, person.id, { code, approve: true })
+      const answer = await finishLogin(world.context, settings, { request, source: '192.0.2.1' })
+      const headers = { authorization: `Bearer ${'token' in answer ? answer.token : ''}` }
+      const whoHas = async (app: Site['app']): Promise<number> =>
+        (await app.inject({ url: '/api/v1/whoami', headers })).statusCode
+      t.equal(await whoHas(before.app), 200)
+
+      const after = await openSite(t, world, () => startHostileProvider(t, behaviour))
+      t.equal(await whoHas(after.app), 401)
+      const cookie = `${session}=${sessionOf(before, browser)}`
+      t.equal((await after.app.inject({ url: '/api/v1/whoami', headers: { cookie } })).statusCode, 401)
+      t.equal((await attempt(after, behaviour, {})).page.status, 200, 'jane is jane there')
+      t.match(await showPeople(world.context), [
+        { name: 'oidc/jane@example.com', issuer: after.signIn.settings.issuer },
+      ])
+      t.equal(await whoHas(before.app), 401, 'and does not come back with the old provider')
+      const { app: none } = await listenOver(t, world)
+      t.equal(await whoHas(none), 401, 'nor without one')
+    },
+  )
+
   await t.test('what is over is removed, and a person has twenty browsers at most', async (t) => {
     const behaviour: Hostile = {}
     const site = await openSite(t, await openWorld(), () => startHostileProvider(t, behaviour))
@@ -439,7 +477,6 @@ async function change(site: Site, browser: Browser, method: string, path: string
 
 /** The same database, other settings. */
 async function elsewhere(t: Test, site: Site, settings: Partial<Site['signIn']['settings']>) {
-  const { listenOver } = await import('../helpers/operator-listener.ts')
   const signIn = { ...site.signIn, settings: { ...site.signIn.settings, ...settings } }
   return listenOver(t, site.world, { signIn })
 }
