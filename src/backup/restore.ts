@@ -60,15 +60,14 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
     from.destroy()
     throw error
   })
-  let database: string | undefined
+  let database: string | undefined // only where this restore made the file: nothing else is ever removed
   try {
     faults?.('claimed')
     const unpacked = await unpack(from, work)
     faults?.('unpacked')
     const settings = await readOptional(join(work, 'data', 'pawl.yaml'))
     const config = options.configOf(settings)
-    if (!isPostgresUrl(config.database) && config.database !== join(dataDir, 'pawl.db'))
-      database = config.database
+    database = await newFile(config.database, dataDir)
     const retired = await fill(options, config, work, unpacked)
     faults?.('imported')
     const artifactCount = await placeArtifacts(config, dataDir, work)
@@ -88,11 +87,22 @@ export async function restoreBackup(options: RestoreOptions): Promise<Restored> 
       ...(own === config.database ? {} : { settingsDatabase: nameOf(own) }),
     }
   } catch (error) {
-    if (database !== undefined && !(error instanceof PawlError && error.code === 'exists'))
+    if (database !== undefined)
       for (const suffix of ['', '-wal', '-shm']) await rm(database + suffix, { force: true })
     // What is in place already stays behind the barrier: the next restore takes it away by its list.
     if (!existsSync(join(work, 'moved.json'))) await rm(work, { recursive: true, force: true })
     throw error
+  }
+}
+
+/** Makes the file of a SQLite database outside the folder, and names it. One that is there already is not ours. */
+async function newFile(location: string, dataDir: string): Promise<string | undefined> {
+  if (isPostgresUrl(location) || location === join(dataDir, 'pawl.db')) return undefined
+  try {
+    await (await open(location, 'wx', 0o600)).close()
+    return location
+  } catch {
+    return undefined // what is wrong with the place is told when the database is opened
   }
 }
 

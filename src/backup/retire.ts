@@ -35,6 +35,8 @@ export function retireAll(
   options: { readonly config: Config; readonly now: Date; readonly header: BackupHeader },
 ): Promise<Retired> {
   return inTransaction(contextOf(storage, options), async (work) => {
+    // First: the end of a session would let a campaign mark its next node.
+    const paused = await pauseAll(work)
     const sessions = await endSessions(work)
     const at = work.now.toISOString()
     const { tx } = work
@@ -45,7 +47,6 @@ export function retireAll(
     await tx.updateTable('nodes').set({ armed: 0 }).execute()
     for (const table of ['operator_sessions', 'login_requests', 'node_claims'] as const)
       await tx.deleteFrom(table).execute()
-    const paused = await pauseAll(work)
     const rules = await tx
       .updateTable('auto_approvals')
       .set({ revoked_at: at, revoked_by: 'operator:restore' })

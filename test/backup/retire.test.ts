@@ -5,7 +5,7 @@ import { tokenFromRandom } from '../../src/domain/token.ts'
 import { reinstall } from '../../src/fleet/reinstall.ts'
 import { newNode, storeDemoFleet } from '../helpers/fleet.ts'
 import { boot, report } from '../helpers/machine.ts'
-import { asOperator } from '../helpers/operators.ts'
+import { ann } from '../helpers/operators.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
 await forEachDatabase(t, async (t, openWorld) => {
@@ -18,17 +18,14 @@ await forEachDatabase(t, async (t, openWorld) => {
     const secret = tokenFromRandom(world.context.randomBytes(33))
     await db
       .insertInto('nodes')
-      .values([
-        newNode('n1', secret, at),
-        newNode('n2', tokenFromRandom(world.context.randomBytes(33)), at),
-      ])
+      .values([newNode('n1', secret, at), newNode('n2', tokenFromRandom(world.context.randomBytes(33)), at)])
       .execute()
     const machine = {
       host: 'n1',
       source: '192.0.2.10',
       fields: { serial: 'n1', platform: 'efi', secret: secret.text },
     }
-    await reinstall(world.context, asOperator, { match: 'n*', maxParallel: 1 })
+    await reinstall(world.context, ann, { match: 'n*', maxParallel: 1 })
     for (let attempt = 1; attempt <= 2; attempt += 1) {
       const tokens = await boot(world, machine, 'stage2')
       await report(world, machine, tokens.report, 'error: no disk', { final: true })

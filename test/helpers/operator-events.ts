@@ -62,6 +62,8 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
   'facts-accepted': made('changes'),
   // Disabling or removing a node ends its boot.
   'session-failed': { before: ['stage'], after: 'kind', about: ['cause'] },
+  // Restoring a backup ends the boots that are open in it.
+  'session-expired': { before: ['stage'], after: 'kind', about: ['cause'] },
   'webhook-created': { ...changed, about: ['webhook'] },
   'webhook-changed': { ...changed, about: ['webhook'] },
   'webhook-removed': { ...changed, about: ['webhook'] },
