@@ -41,7 +41,7 @@ export function addVerify(event: Command, context: Context): void {
     })
   withExamples(command, [
     'pawl event verify',
-    'pawl event verify --checkpoint /safe/checkpoint-00000042.jws --key /safe/keys.json',
+    'pawl event verify --checkpoint /safe/00000042.jws --key /safe/keys.json',
     'pawl event verify --full --checkpoint /safe/c.json --key /safe/keys.json \\\n      --archive events-2025.ndjson --archive events-2026.ndjson',
   ])
 }

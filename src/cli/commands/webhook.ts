@@ -59,8 +59,8 @@ function addCreate(webhook: Command, context: Context): void {
     }),
   )
   withExamples(command, [
-    "pawl webhook create --name chat --url https://hooks.example.com/pawl --kind 'session-*' --kind refused",
-    "pawl webhook create --name site1 --url - --kind '*' --node 'site1-*' --ca ca.crt < url.txt",
+    'pawl webhook create --name chat --url https://h.example.com --kind refused',
+    "pawl webhook create --name all --url - --kind '*' --ca ca.crt < url.txt",
   ])
 }
 
