@@ -29,6 +29,12 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'handshake-failed': (detail) => `TLS handshake failed: ${text(detail.reason)}`,
   'node-changed': (detail) => `changed: ${list(Object.keys((detail.after as object | undefined) ?? {}))}`,
   'profile-applied': (detail) => `profile ${text(detail.profile)}, revision ${text(detail.revision)}`,
+  'profile-removed': (detail) => `profile ${text(detail.profile)} was removed`,
+  'channel-removed': (detail) => `channel ${text(detail.channel)} was removed, with its history`,
+  'fleet-applied': (detail) => {
+    const { added, changed, removed } = (detail.counts ?? {}) as Detail
+    return `fleet files, set ${text(detail.set)}: ${text(added)} added, ${text(changed)} changed, ${text(removed)} removed`
+  },
   'operator-created': (detail) =>
     `a token for ${text(detail.name)}, role ${text(detail.role)}${detail.scope == null ? '' : `, scope ${text(detail.scope)}`}`,
   'operator-refused': (detail) =>

@@ -228,6 +228,45 @@ await forEachDatabase(t, async (t, openWorld) => {
     })
   })
 
+  await t.test(
+    'thousands of nodes go in one apply, though they are more than other requests may hold',
+    async (t) => {
+      const { run } = await openInstallation(t, openWorld)
+      const serial = 'S'.repeat(100)
+      const nodes = Array.from(
+        { length: 6000 },
+        (_, n) => `  - {name: n${n}.example.org, serial: "${serial}${n}"}`,
+      )
+      const stdin = `kind: Nodes\nnodes:\n${nodes.join('\n')}\n`
+      const unsure = await run(['apply', '-f', '-'], { stdin })
+      t.match(unsure, {
+        exit: 0,
+        stdout: /^6000 to add/m,
+        stderr: 'nothing was done: add --yes to make 6000 changes',
+      })
+      t.match(await run(['apply', '-f', '-', '--yes'], { stdin }), { exit: 0, stdout: /^6000 added/m })
+      t.match(await run(['diff', '-f', '-', '--exit-code'], { stdin }), {
+        exit: 0,
+        stdout: /^0 to add.* 6000 unchanged/m,
+      })
+      t.match(await run(['event', 'list', '--kind', 'fleet-applied']), {
+        stdout: /fleet files, set default: 6000 added, 0 changed, 0 removed \(by admin\)/,
+      })
+      t.match(await run(['event', 'verify']), { exit: 0 })
+    },
+  )
+
+  await t.test('a profile with a secret is shown, and applied again as it is shown', async (t) => {
+    const { run } = await openInstallation(t, openWorld)
+    const stdin = `name: p\nboot: {stage2: a@1, stage3: b@1, join: ${kubeadm('abcdef.0123456789abcdef')}}\n`
+    t.match(await run(['profile', 'apply', '-f', '-'], { stdin }), { exit: 0 })
+    const { stdout } = await run(['profile', 'show', 'p'])
+    t.match(await run(['profile', 'apply', '-f', '-'], { stdin: stdout }), {
+      exit: 0,
+      stdout: /revision 1$/m,
+    })
+  })
+
   await t.test('an export applied to the fleet it came from changes nothing', async (t) => {
     const { run } = await openInstallation(t, openWorld)
     const folder = folderOf(t, {
