@@ -92,12 +92,7 @@ export const otherEvents: readonly EventKind[] = [
   ...(['node-held', 'reinstall-expired', 'campaign-completed', 'campaign-node-skipped'] as const),
   ...(['operator-refused', 'webhook-failing', 'rollout-halted', 'rollout-completed'] as const),
   ...(['machine-pending', 'machine-auto-approved', 'auto-approval-refused'] as const),
-  ...([
-    'session-opened',
-    'session-superseded',
-    'session-expired',
-    'session-ready',
-  ] as const),
+  ...(['session-opened', 'session-superseded', 'session-ready'] as const),
   ...(['booted-local', 'asked-while-held', 'handover-opened', 'stage2-redeemed', 'stage3-redeemed'] as const),
   ...([
     'download-redirected',
