@@ -4,6 +4,7 @@ import { tokenFromRandom } from '../domain/token.ts'
 import { PawlError } from '../errors.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { updateNode } from '../storage/nodes.ts'
+import { removeClaim } from '../storage/pending.ts'
 import { type By, change } from './change.ts'
 import { lock } from './nodes.ts'
 
@@ -35,11 +36,15 @@ export function issueSecret(context: BootContext, by: By, name: string): Promise
   })
 }
 
-/** Revokes a node's enrolment secret: media that carries it is refused. Throws `not-found` where there is none. */
+/**
+ * Revokes a node's enrolment secret: media that carries it is refused. So is the claim that stands in for it until the first
+ * boot after an approval. Throws `not-found` where there is neither.
+ */
 export function revokeSecret(context: BootContext, by: By, name: string): Promise<void> {
   return change(context, by, async (change) => {
     const node = await lock(change, name)
-    if (node.secret_id === null) {
+    const claim = await removeClaim(change.tx, node.id)
+    if (node.secret_id === null && !claim) {
       throw new PawlError('not-found', `node "${name}" has no enrolment secret`, {
         hint: `issue one with pawl node secret ${name}`,
       })
@@ -49,6 +54,6 @@ export function revokeSecret(context: BootContext, by: By, name: string): Promis
       secret_hash: null,
       updated_at: change.now.toISOString(),
     })
-    await change.note('secret-revoked', name, { id: node.secret_id })
+    await change.note('secret-revoked', name, { id: node.secret_id, claim })
   })
 }

@@ -122,7 +122,8 @@ export async function putClaim(tx: Tx, row: NodeClaimRow): Promise<void> {
     .execute()
 }
 
-/** Takes a node's claim away. */
-export async function removeClaim(tx: Tx, node: string): Promise<void> {
-  await tx.deleteFrom('node_claims').where('node', '=', node).execute()
+/** Takes a node's claim away; says whether it had one. */
+export async function removeClaim(tx: Tx, node: string): Promise<boolean> {
+  const removed = await tx.deleteFrom('node_claims').where('node', '=', node).executeTakeFirst()
+  return Number(removed.numDeletedRows) > 0
 }

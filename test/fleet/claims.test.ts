@@ -3,7 +3,7 @@ import { enrol } from '../../src/boot/enrol.ts'
 import { serveStage1 } from '../../src/boot/serve-stage1.ts'
 import { approveMachine, listPending, rejectMachine } from '../../src/fleet/enrolment.ts'
 import { disableNode, enableNode } from '../../src/fleet/nodes.ts'
-import { issueSecret } from '../../src/fleet/secrets.ts'
+import { issueSecret, revokeSecret } from '../../src/fleet/secrets.ts'
 import { demoProfile, storeDemoFleet, storeProfile } from '../helpers/fleet.ts'
 import { askHandover, askStage } from '../helpers/machine.ts'
 import { ann, errorOf } from '../helpers/operators.ts'
@@ -105,6 +105,13 @@ await forEachDatabase(t, async (t, openWorld) => {
     await disableNode(context, ann, 'new3')
     await enableNode(context, ann, 'new3')
     t.equal(await refusalOf(world, off), 'wrong-claim', 'gone with disable')
+    const taken = nameless({ facts: { mac: '52-54-00-00-00-0b' }, source: '192.0.2.11' })
+    const waiting = String((await ask(world, taken)).values.code)
+    await approveMachine(context, ann, waiting, { name: 'new4', profile: 'demo' })
+    await revokeSecret(context, ann, 'new4') // a claim outlived it once
+    t.equal(await refusalOf(world, taken), 'wrong-claim', 'gone when the secret is revoked')
+    t.equal((await errorOf(revokeSecret(context, ann, 'new4'))).code, 'not-found', 'there is neither now')
+
     const { secret } = await issueSecret(context, ann, 'new3')
     const carried = nameless({ ...off, facts: { ...off.facts, secret } })
     t.equal((await ask(world, carried)).template, 'stage1.ipxe', 'a secret beside a claim is what counts')
