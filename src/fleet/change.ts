@@ -1,10 +1,12 @@
 import type { BootContext } from '../boot/context.ts'
+import type { Notes } from '../boot/marks.ts'
 import { inTransaction, type Work } from '../boot/work.ts'
 import type { EventFacts, EventKind } from '../domain/event.ts'
 import { PawlError } from '../errors.ts'
+import { appendEvents } from '../storage/event-batch.ts'
 import type { Role } from '../storage/tables.ts'
 import { type Idempotency, onceIn } from './idempotency.ts'
-import { countRevision, type Precondition, wasChecked } from './revision.ts'
+import { countRevisions, type Precondition, wasChecked } from './revision.ts'
 
 /**
  * The fleet is what operators change. Each change is one function here: one transaction that checks, writes and appends
@@ -32,6 +34,8 @@ export interface Change extends Work {
   readonly by: By
   /** Appends an event about a node, or about no single one. */
   note(kind: EventKind, node: string | null, detail: EventFacts['detail']): Promise<void>
+  /** Appends many, in a few statements. */
+  readonly notes: Notes
 }
 
 /**
@@ -46,13 +50,21 @@ export async function change<T>(
   if (by.idempotency !== undefined) useOnce(by.idempotency)
   try {
     return await inTransaction(context, (work) =>
-      onceIn(work, by, async () => {
+      onceIn({ ...work, sealer: context.sealer }, by, async () => {
         const answer = await apply({
           ...work,
           by,
           note: async (kind, node, detail) => {
             await work.event({ kind, node, session: null, ...attributed(by, detail) })
-            await countRevision(work.tx, kind, node)
+            await countRevisions(work.tx, [{ kind, node }])
+          },
+          notes: async (events) => {
+            const facts = events.map(({ kind, node, detail }) => ({
+              ...{ kind, node, at: work.now, session: null },
+              ...attributed(by, detail),
+            }))
+            await appendEvents(work.tx, context.storage.dialect, facts)
+            await countRevisions(work.tx, events)
           },
         })
         if (by.precondition !== undefined && !wasChecked(by.precondition))

@@ -6,6 +6,7 @@ import type { ChannelRow } from '../storage/image-tables.ts'
 import { listProposals } from '../storage/proposals.ts'
 import { findLiveRollout } from '../storage/rollouts.ts'
 import type { Change } from './change.ts'
+import { needsSecondPerson } from './channel-rules.ts'
 import { type ChannelRules, moveIn, protectIn } from './channels.ts'
 import {
   emptyPlan,
@@ -139,8 +140,10 @@ export async function removeChannelIn(
   }
   const user = inUse.get(name)
   if (user !== undefined) refuse(`is what profile "${user}" boots`, 'change the profile first')
-  if (row.two_person === 1)
+  if (await needsSecondPerson(change, row))
     refuse('moves with two people only', 'an admin can take that rule off: pawl channel protect')
+  if (row.require_test === 1 && change.by.role !== 'admin')
+    refuse('takes tested versions only', 'only an admin can take that rule off, and it goes with the channel')
   const rollout = await findLiveRollout(tx, ref)
   if (rollout !== undefined)
     refuse(

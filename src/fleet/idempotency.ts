@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto'
+import type { SettingsSealer } from '../boot/settings-sealer.ts'
 import { addSeconds, type Clock } from '../domain/clock.ts'
 import { PawlError } from '../errors.ts'
 import type { IdempotentAnswerRow } from '../storage/api-tables.ts'
@@ -15,7 +16,8 @@ import {
  * A request whose answer was lost may be sent again under its Idempotency-Key (draft-ietf-httpapi-idempotency-key-header):
  * it is done once, and the first answer is given again. The answer is stored by the transaction that makes the change, so
  * there is never one without the other. Answers may hold secrets (an operator token is shown once), so all of them are
- * sealed under the key, and of the key only a hash is stored: the database alone opens none of them.
+ * sealed under the request's key, of which only a hash is stored, and again under the server's own: whoever has the database
+ * opens none of them, not even those of keys that can be guessed.
  */
 export interface Idempotency {
   readonly key: string
@@ -35,28 +37,31 @@ export const answerLifetimeSeconds = 24 * 3600
 /** So many answers of one operator are kept; past that the oldest is forgotten early. */
 export const maxAnswers = 10_000
 
+/** What it takes to find an answer. */
+interface Once {
+  readonly storage: { readonly db: Queries }
+  readonly clock: Clock
+  readonly sealer: SettingsSealer
+}
+
 /** The first answer to this request, where it has been answered. Throws `idempotency-key-reused` for another request. */
 export async function firstAnswer<T>(
-  { storage, clock }: { readonly storage: { readonly db: Queries }; readonly clock: Clock },
+  { storage, clock, sealer }: Once,
   { actor, idempotency }: Asker,
 ): Promise<T | undefined> {
   if (idempotency === undefined) return undefined
   const row = await findAnswer(storage.db, keyOf(actor, idempotency), oldest(clock()))
-  return row === undefined ? undefined : (read(row, idempotency) as T)
+  return row === undefined ? undefined : (read(row, idempotency, sealer) as T)
 }
 
 /** Gives the first answer again, where there is one, before anything is looked at that has changed since. */
-export async function once<T>(
-  context: Parameters<typeof firstAnswer>[0],
-  asker: Asker,
-  work: () => Promise<T>,
-): Promise<T> {
+export async function once<T>(context: Once, asker: Asker, work: () => Promise<T>): Promise<T> {
   return (await firstAnswer<T>(context, asker)) ?? work()
 }
 
 /** Does a piece of work and stores its answer, in one transaction; where it is done already, gives its answer again. */
 export async function onceIn<T>(
-  { tx, now }: { readonly tx: Tx; readonly now: Date },
+  { tx, now, sealer }: { readonly tx: Tx; readonly now: Date; readonly sealer: SettingsSealer },
   { actor, idempotency }: Asker,
   work: () => Promise<T>,
 ): Promise<T> {
@@ -67,26 +72,27 @@ export async function onceIn<T>(
   if (!(await takeKey(tx, { ...key, request, answer: null, created_at: now.toISOString() }))) {
     const row = await findAnswer(tx, key, oldest(now))
     if (row === undefined) throw new PawlError('conflict', 'another request under this key ends just now')
-    return read(row, idempotency) as T
+    return read(row, idempotency, sealer) as T
   }
   const answer = await work()
-  await storeAnswer(tx, key, seal(JSON.stringify(answer ?? null), idempotency.key))
+  const sealed = seal(JSON.stringify(answer ?? null), idempotency.key)
+  await storeAnswer(tx, key, sealer.seal(sealed, key.key_hash))
   return answer
 }
 
 /** Forgets answers of all operators that are too old. */
-export function forgetAnswers({ storage, clock }: { storage: { db: Queries }; clock: Clock }): Promise<void> {
+export function forgetAnswers({ storage, clock }: Omit<Once, 'sealer'>): Promise<void> {
   return dropOldAnswers(storage.db, oldest(clock()))
 }
 
-function read(row: IdempotentAnswerRow, idempotency: Idempotency): unknown {
+function read(row: IdempotentAnswerRow, idempotency: Idempotency, sealer: SettingsSealer): unknown {
   if (row.request !== requestOf(idempotency)) {
     throw new PawlError('idempotency-key-reused', 'this Idempotency-Key came with another request before', {
       hint: 'make a new key for each new request; send the old one only with the same path and body',
     })
   }
   // Null is seen only inside the transaction that made the row, which asks once.
-  return JSON.parse(open(row.answer ?? '', idempotency.key))
+  return JSON.parse(open(sealer.open(row.answer ?? '', row.key_hash), idempotency.key))
 }
 
 function oldest(now: Date): string {

@@ -86,7 +86,7 @@ export async function issueCertificate(
     last_used_from: null,
   }
   return context.storage.transaction((tx) =>
-    onceIn({ tx, now }, by, async () => {
+    onceIn({ tx, now, sealer: context.sealer }, by, async () => {
       await insertCertificate(tx, row)
       const { id, role, expires_at: expiresAt } = row
       const detail = { id, name, role, scope, expiresAt, fingerprint }

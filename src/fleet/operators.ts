@@ -65,7 +65,7 @@ export interface IssuedOperator extends OperatorView {
 export const byServer: By = { actor: 'server', source: null, role: 'admin' }
 
 /** What making a token needs: less than a server, so that `pawl init` can make the first one. */
-export type OperatorContext = Pick<BootContext, 'storage' | 'clock' | 'randomBytes'>
+export type OperatorContext = Pick<BootContext, 'storage' | 'clock' | 'randomBytes' | 'sealer'>
 
 /** Makes an operator token. Its text is returned once; only its hash is stored. */
 export async function createOperator(
@@ -95,7 +95,7 @@ export async function issueOperator(
     scope: parseScope(asked),
   }
   return context.storage.transaction((tx) =>
-    onceIn({ tx, now }, by, async () => {
+    onceIn({ tx, now, sealer: context.sealer }, by, async () => {
       await insertOperator(tx, row)
       const { id, name, role, expires_at: expiresAt, scope } = row
       await note(tx, by, now, 'operator-created', { id, name, role, expiresAt, scope })

@@ -41,22 +41,31 @@ export async function signIn(
   claims: Claims,
   source: string,
 ): Promise<SignedIn> {
-  const { name, role, groups, subject } = admit(context, settings, claims, source)
+  const { name: claimed, role, groups, subject } = admit(context, settings, claims, source)
   const now = context.clock()
   const token = tokenFromRandom(context.randomBytes(33))
   const expiresAt = addSeconds(now, settings.maxSeconds)
   const at = now.toISOString()
-  const admitted = await context.storage.transaction(async (tx) => {
-    const person = await personFor(tx, { issuer: settings.issuer, subject, name }, context, now)
-    if (person === undefined) return false
+  const name = await context.storage.transaction(async (tx) => {
+    const account = { issuer: settings.issuer, subject, name: claimed }
+    const person = await personFor(tx, account, context, now)
+    if (person === undefined) return undefined
+    const { name } = person
     const row = { id: token.id, secret_hash: token.hash, person: person.id, role, source }
     const times = { created_at: at, last_seen_at: at, expires_at: expiresAt.toISOString() }
     await insertSession(tx, { ...row, ...times }, maxSessionsPerPerson)
-    const detail = { name, role, groups, subject, session: token.id }
+    const detail = {
+      name,
+      ...(name === claimed ? {} : { claimed }),
+      role,
+      groups,
+      subject,
+      session: token.id,
+    }
     await appendEvent(tx, personal('signed-in', now, name, source, detail))
-    return true
+    return name
   })
-  if (!admitted) refuseSignIn(context, source, 'name-taken', { name, subject })
+  if (name === undefined) return refuseSignIn(context, source, 'name-taken', { name: claimed, subject })
   return { name, role, cookie: token.text, expiresAt }
 }
 
@@ -133,8 +142,9 @@ export function recordRefusedSignIn(
 }
 
 /**
- * The person with this account; made where there is none, renamed where the provider did. Undefined where the name is of
- * another account of this provider.
+ * The person with this account; made where there is none. Undefined where the name is of another account of this provider. A
+ * name is of one account for good, and a person keeps their first one, whatever the provider calls them later: so the record
+ * and the rule of two persons know them again.
  */
 async function personFor(
   tx: Tx,
@@ -143,13 +153,14 @@ async function personFor(
   now: Date,
 ): Promise<PersonRow | undefined> {
   const at = now.toISOString()
-  const [known, named] = [await findPerson(tx, issuer, subject), await findPersonNamed(tx, name)]
-  if (named !== undefined && named.id !== known?.id) {
+  const known = await findPerson(tx, issuer, subject)
+  const named = known === undefined ? await findPersonNamed(tx, name) : undefined
+  if (named !== undefined) {
     if (named.issuer === issuer) return undefined
     await deletePerson(tx, named.id) // of a provider of before: what that person had opens nothing any more
   }
-  const id = known?.id ?? Buffer.from(context.randomBytes(9)).toString('base64url')
-  const person = { id, issuer, subject, name, first_seen_at: known?.first_seen_at ?? at, last_seen_at: at }
+  const id = Buffer.from(context.randomBytes(9)).toString('base64url')
+  const person = { ...(known ?? { id, issuer, subject, name, first_seen_at: at }), last_seen_at: at }
   await putPerson(tx, person)
   return person
 }

@@ -282,6 +282,24 @@ await forEachDatabase(t, async (t, openWorld) => {
     await apply(world, { ...next, plan: now.plan })
   })
 
+  await t.test('an operator does not take off an admin rule by pruning its channel', async (t) => {
+    const world = await openWorld()
+    const { context } = world
+    await storeDemoFleet(world)
+    const ref = parseChannelRef('full/beta')
+    await move(context, admin, ref, { how: 'set', version: '1', why: null })
+    await protectChannel(context, admin, ref, { requireTest: true })
+    await apply(world, { ...nothing, channels: [{ channel: 'full/beta' }] })
+    t.match(await errorOf(apply(world, { ...nothing, prune: true })), {
+      code: 'conflict',
+      message: /takes tested versions only/,
+      hint: /only an admin can take that rule off/,
+    })
+    t.equal((await showChannel(context.storage.db, ref)).requireTest, true)
+    const pruned = await apply(world, { ...nothing, prune: true }, admin)
+    t.same(told(pruned), ['- channel full/beta'])
+  })
+
   await t.test(
     'prune removes what this set held and the files name no more, in order of dependency',
     async (t) => {

@@ -1,6 +1,7 @@
 import type { LightMyRequestResponse } from 'fastify'
 import t from 'tap'
 import { enrol } from '../../src/boot/enrol.ts'
+import { settingsSealer } from '../../src/boot/settings-sealer.ts'
 import { parseManifest } from '../../src/domain/image.ts'
 import { forgetAnswers, onceIn } from '../../src/fleet/idempotency.ts'
 import type { ClientCertificateIssuer } from '../../src/fleet/operator-certificates.ts'
@@ -128,6 +129,14 @@ await forEachDatabase(t, async (t, openWorld) => {
     const dump = await here.world.dump()
     for (const hidden of [token, token.slice(12), secret, secret.slice(12), key])
       t.notOk(dump.includes(hidden), 'in no column of no table')
+    // A key that can be guessed opens none of them either: each is sealed under the server's key first.
+    const rows = await here.world.context.storage.db.selectFrom('idempotent_answers').selectAll().execute()
+    for (const { answer, key_hash } of rows) {
+      t.match(answer, /^sealed:/)
+      t.throws(() => settingsSealer(Buffer.alloc(32, 8)).open(answer ?? '', key_hash), {
+        code: 'key-unreadable',
+      })
+    }
     t.notMatch(here.logged.join(''), key)
   })
 
@@ -146,11 +155,11 @@ await forEachDatabase(t, async (t, openWorld) => {
 
   await t.test('of too many answers the oldest is forgotten', async (t) => {
     const { here, db } = await open(t, openWorld)
-    const { storage } = here.world.context
+    const { storage, sealer } = here.world.context
     const answer = (n: number, actor = 'operator:a') =>
       storage.transaction((tx) =>
         onceIn(
-          { tx, now: here.world.clock.now() },
+          { tx, now: here.world.clock.now(), sealer },
           { actor, idempotency: { key: `${key}-${n}`, request: 'x' } },
           async () => n,
         ),
