@@ -31,11 +31,12 @@ export async function tendCheckpoints(
 /** Removes events beyond their time. What does not verify stays, and is told. */
 export async function tendRetention(
   context: BootContext,
+  signer: CheckpointSigner,
   { eventRetentionDays }: AuditSettings,
   log: Pick<Logger, 'info' | 'error'>,
 ): Promise<void> {
   if (eventRetentionDays === 0) return
-  const { chains, events, faults } = await trimOldEvents(context, eventRetentionDays)
+  const { chains, events, faults } = await trimOldEvents(context, signer, eventRetentionDays)
   if (events > 0) log.info({ chains, events }, 'old events removed')
   if (faults.length > 0) log.error({ faults }, 'old events stay: they do not fit together')
 }

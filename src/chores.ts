@@ -61,7 +61,7 @@ export function chores(
     {
       what: 'removing old events',
       everyMilliseconds: 600_000,
-      work: () => tendRetention(context, audit, log),
+      work: () => tendRetention(context, checkpoints, audit, log),
     },
     { what: 'forgetting answers', everyMilliseconds: 600_000, work: () => forgetAnswers(context) },
     { what: 'ending sign-ins', everyMilliseconds: 600_000, work: () => tidySignIns(context, signIn) },

@@ -170,7 +170,7 @@ export function hashEvent(event: Omit<ChainedEvent, 'hash'>): string {
   return createHash('sha256').update(JSON.stringify(fields)).digest('hex')
 }
 
-/** What can be wrong with a chain; the last three are found against a checkpoint only. */
+/** What can be wrong with a chain; the last five are found against a checkpoint only. */
 export const chainFaults = [
   'missing',
   'edited',
@@ -179,6 +179,8 @@ export const chainFaults = [
   'removed',
   'trimmed too early',
   'trimmed without a word',
+  'trimmed without a signature',
+  'trimmed under an unknown key',
 ] as const
 
 /** What is wrong with a chain: the first event that does not fit, and how. */

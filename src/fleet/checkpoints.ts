@@ -8,6 +8,7 @@ import {
   placesDigest,
 } from '../domain/checkpoint.ts'
 import { type ChainEnds, systemChain } from '../domain/event.ts'
+import type { TrimStatement } from '../domain/trim.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { CheckpointRow } from '../storage/audit-tables.ts'
 import { allChains } from '../storage/chains.ts'
@@ -30,6 +31,7 @@ import { byServer } from './operators.ts'
 export interface CheckpointSigner {
   key(): Promise<{ readonly kid: string; readonly jwk: Readonly<Record<string, unknown>> }>
   sign(statement: CheckpointStatement): Promise<string>
+  signTrim(statement: TrimStatement): Promise<string>
   next(): Promise<{ readonly kid: string; readonly jwk: Readonly<Record<string, unknown>>; use(): void }>
 }
 
@@ -139,7 +141,7 @@ async function store(
 }
 
 /** The key that signs; one that was retired (by another server on this database) is replaced first. */
-async function usableKey(db: Queries, signer: CheckpointSigner): ReturnType<CheckpointSigner['key']> {
+export async function usableKey(db: Queries, signer: CheckpointSigner): ReturnType<CheckpointSigner['key']> {
   const key = await signer.key()
   const known = await findCheckpointKey(db, key.kid)
   if (known?.retired_at == null) return key

@@ -1,12 +1,14 @@
 import type { BootContext } from '../boot/context.ts'
+import { authorityOf } from '../domain/checkpoint.ts'
 import { addSeconds } from '../domain/clock.ts'
 import { type ChainFault, ChainVerifier } from '../domain/event.ts'
 import { minRetentionDays } from '../domain/retention.ts'
 import { PawlError } from '../errors.ts'
 import { listChained } from '../storage/chains.ts'
-import { forgetPlaces, lastCheckpoint } from '../storage/checkpoints.ts'
+import { forgetPlaces, insertCheckpointKey, lastCheckpoint } from '../storage/checkpoints.ts'
 import { moveBase, type TrimCandidate, trimCandidates } from '../storage/retention.ts'
 import { change } from './change.ts'
+import { type CheckpointSigner, usableKey } from './checkpoints.ts'
 import { byServer } from './operators.ts'
 
 /** What was removed, and which chains were left as they are because their oldest events do not fit together. */
@@ -26,10 +28,15 @@ interface Cut {
 
 /**
  * Removes events that are older than `days`, from the old end of each chain and only up to what a signed checkpoint covers.
- * Each batch is one transaction with the event that says what it removed, so that it can be cut off anywhere. What does not
- * verify is not removed: it is evidence.
+ * Each batch is one transaction with the event that says what it removed, so that it can be cut off anywhere; the event
+ * carries a signature over the new beginnings, which nobody can make who only writes the database. What does not verify is
+ * not removed: it is evidence.
  */
-export async function trimOldEvents(context: BootContext, days: number): Promise<Trimmed> {
+export async function trimOldEvents(
+  context: BootContext,
+  signer: CheckpointSigner,
+  days: number,
+): Promise<Trimmed> {
   if (days < minRetentionDays)
     throw new PawlError('invalid', `events are kept at least ${minRetentionDays} days, not ${days}`)
   const { db } = context.storage
@@ -41,7 +48,7 @@ export async function trimOldEvents(context: BootContext, days: number): Promise
     if (last === undefined) break
     const { cuts, faults } = await cutsOf(context, candidates, cutoff)
     for (const fault of faults) total.faults.set(fault.chain, fault)
-    for (const { name } of await trim(context, cuts, { cutoff, days })) total.chains.add(name)
+    for (const { name } of await trim(context, signer, cuts, { cutoff, days })) total.chains.add(name)
     total.events += cuts.reduce((sum, { chain, to }) => sum + to.seq - chain.baseSeq, 0)
     // Long chains take several turns; those that moved nothing are passed by.
     if (cuts.length === 0) after = last.name
@@ -85,15 +92,28 @@ async function cutsOf(
 
 async function trim(
   context: BootContext,
+  signer: CheckpointSigner,
   cuts: readonly Cut[],
   { cutoff, days }: { cutoff: string; days: number },
 ): Promise<TrimCandidate[]> {
   if (cuts.length === 0) return []
   const checkpoint = await lastCheckpoint(context.storage.db)
-  return change(context, byServer, async ({ tx, note }) => {
+  const { kid, jwk } = await usableKey(context.storage.db, signer)
+  return change(context, byServer, async ({ tx, now, note }) => {
     const done: Cut[] = []
     for (const cut of cuts) if (await moveBase(tx, cut.chain, cut.to)) done.push(cut)
     if (done.length === 0) return []
+    // A server that has signed no checkpoint yet may remove what another's covers: its key must be known too.
+    await insertCheckpointKey(tx, {
+      ...{ kid, jwk: JSON.stringify(jwk), created_at: now.toISOString(), retired_at: null },
+    })
+    const jws = await signer.signTrim({
+      issuer: context.settings.publicUrl,
+      authority: authorityOf(context.rootCertificate()),
+      at: new Date(Math.floor(now.getTime() / 1000) * 1000).toISOString(),
+      cutoff,
+      bases: done.map(({ chain, to }) => ({ chain: chain.name, ...to })),
+    })
     await note('events-trimmed', null, {
       cutoff,
       days,
@@ -101,6 +121,7 @@ async function trim(
       chains: done.length,
       events: done.reduce((sum, { chain, to }) => sum + to.seq - chain.baseSeq, 0),
       bases: Object.fromEntries(done.map(({ chain, to }) => [chain.name, to.seq])),
+      jws,
     })
     return done.map(({ chain }) => chain)
   })

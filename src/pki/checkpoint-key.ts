@@ -7,6 +7,7 @@ import {
   checkpointType,
   claimsOf,
 } from '../domain/checkpoint.ts'
+import { type TrimStatement, trimClaimsOf, trimType } from '../domain/trim.ts'
 import { PawlError } from '../errors.ts'
 import { readSecretFile, writeFileDurably, writeSecretFile } from './key-file.ts'
 
@@ -18,12 +19,14 @@ export interface CheckpointKey {
   readonly jwk: Readonly<Record<string, unknown>>
 }
 
-/** Signs checkpoints with the key in the data folder. */
+/** Signs checkpoints, and what retention removes, with the key in the data folder. */
 export interface CheckpointSigner {
   /** The key that signs now. */
   key(): Promise<CheckpointKey>
   /** Signs; returns a compact JWS. */
   sign(statement: CheckpointStatement): Promise<string>
+  /** Signs where chains begin after a trim; returns a compact JWS. */
+  signTrim(statement: TrimStatement): Promise<string>
   /** Makes another key; `use` puts it in the place of the one there is, which is gone then: its public half still verifies. */
   next(): Promise<CheckpointKey & { use(): void }>
 }
@@ -40,15 +43,17 @@ export function openCheckpointSigner(dataDir: string): CheckpointSigner {
   // Read each time: another server on this folder may have replaced it.
   const pem = (): string => readSecretFile(file)
   const key = (): Promise<CheckpointKey> => publicHalf(pem(), file)
+  async function signClaims(typ: string, claims: Readonly<Record<string, unknown>>): Promise<string> {
+    const text = pem()
+    const { kid } = await publicHalf(text, file)
+    return new CompactSign(new TextEncoder().encode(JSON.stringify(claims)))
+      .setProtectedHeader({ alg: checkpointAlgorithm, kid, typ })
+      .sign(await importPKCS8(text, checkpointAlgorithm))
+  }
   return {
     key,
-    async sign(statement) {
-      const text = pem()
-      const { kid } = await publicHalf(text, file)
-      return new CompactSign(new TextEncoder().encode(JSON.stringify(claimsOf(statement))))
-        .setProtectedHeader({ alg: checkpointAlgorithm, kid, typ: checkpointType })
-        .sign(await importPKCS8(text, checkpointAlgorithm))
-    },
+    sign: (statement) => signClaims(checkpointType, claimsOf(statement)),
+    signTrim: (statement) => signClaims(trimType, trimClaimsOf(statement)),
     async next() {
       const text = newKey()
       return { ...(await publicHalf(text, file)), use: () => writeFileDurably(file, text, 0o600) }

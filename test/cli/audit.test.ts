@@ -1,15 +1,17 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openApi } from '../../src/cli/api.ts'
 import { readCheckpoint } from '../../src/cli/audit/checkpoint.ts'
 import { checkRecord } from '../../src/cli/audit/verify.ts'
 import { findConnection } from '../../src/cli/connection.ts'
+import { authorityOf } from '../../src/domain/checkpoint.ts'
 import { type ChainedEvent, genesisHash, hashEvent } from '../../src/domain/event.ts'
+import type { ChainBase } from '../../src/domain/trim.ts'
 import { makeCheckpoint } from '../../src/fleet/checkpoints.ts'
 import { byServer } from '../../src/fleet/operators.ts'
 import { trimOldEvents } from '../../src/fleet/retention.ts'
-import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
+import { type CheckpointSigner, openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import { chained } from '../../src/storage/chains.ts'
 import { appendEvent } from '../../src/storage/events.ts'
 import type { EventRow } from '../../src/storage/tables.ts'
@@ -47,6 +49,11 @@ async function withCheckpoint(t: Test, openWorld: OpenWorld): Promise<Kept> {
   t.equal((await installation.run(['event', 'keys', '--out', files.keys])).exit, 0)
   const verify = (...flags: string[]): Promise<Ran> => installation.run(['event', 'verify', ...flags])
   return { ...installation, files, verify }
+}
+
+/** What retention runs in: with the root certificate that the installation's server has. */
+function retained({ context }: World, dataDir: string): World['context'] {
+  return { ...context, rootCertificate: () => readFileSync(join(dataDir, 'ca.crt'), 'utf8') }
 }
 
 /** What someone does who can write the database and knows how the hashes are made: a new, sound chain. */
@@ -189,6 +196,71 @@ await forEachDatabase(t, async (t, openWorld) => {
     },
   )
 
+  await t.test('a deletion with a forged word of retention is found', async (t) => {
+    const signed = (signer: CheckpointSigner, { world, dataDir }: Kept, base: ChainBase): Promise<string> =>
+      signer.signTrim({
+        ...{ issuer: world.context.settings.publicUrl, bases: [base] },
+        authority: authorityOf(retained(world, dataDir).rootCertificate()),
+        ...{ at: '2026-11-21T00:00:00.000Z', cutoff: '2026-10-21T00:00:00.000Z' },
+      })
+    const table: [
+      what: string,
+      forge: (kept: Kept, base: ChainBase) => Promise<string | undefined>,
+      fault: string,
+    ][] = [
+      ['no signature', async () => undefined, 'trimmed without a signature'],
+      [
+        'a checkpoint in its place',
+        async ({ files }) => readFileSync(files.jws, 'utf8').trim(),
+        'trimmed without a signature',
+      ],
+      [
+        "another installation's, by a key of its own",
+        async (kept, base) => {
+          const folder = temporaryFolder(t)
+          mkdirSync(join(folder, 'pki'))
+          return signed(openCheckpointSigner(folder), kept, base)
+        },
+        'trimmed under an unknown key',
+      ],
+      [
+        'one of the right key for an earlier beginning',
+        (kept, base) => signed(openCheckpointSigner(kept.dataDir), kept, { ...base, seq: 4 }),
+        'trimmed without a word',
+      ],
+      [
+        'one of the right key for another chain',
+        (kept, base) => signed(openCheckpointSigner(kept.dataDir), kept, { ...base, chain: 'node/b' }),
+        'trimmed without a word',
+      ],
+    ]
+    for (const [what, forge, fault] of table) {
+      const kept = await withCheckpoint(t, openWorld)
+      const { world, files, verify } = kept
+      const flags = ['--checkpoint', files.whole, '--key', files.keys]
+      await moveBase(world, 'node/a', 5) // all that the checkpoint covers
+      t.match((await verify(...flags)).stderr, 'event 5 of chain node/a: trimmed without a word\n')
+      const { base_hash: hash } = await world.context.storage.db
+        .selectFrom('chains')
+        .select('base_hash')
+        .where('name', '=', 'node/a')
+        .executeTakeFirstOrThrow()
+      const jws = await forge(kept, { chain: 'node/a', seq: 5, hash })
+      await world.context.storage.transaction((tx) =>
+        appendEvent(tx, {
+          ...{ kind: 'events-trimmed', at: world.clock.now(), node: null, session: null },
+          ...{ actor: 'server', source: null },
+          detail: { bases: { 'node/a': 5 }, ...(jws === undefined ? {} : { jws }) },
+        }),
+      )
+      for (const mode of [[], ['--full']]) {
+        const { exit, stderr } = await verify(...flags, ...mode)
+        t.equal(exit, 1, what)
+        t.match(stderr, `error: the event log was changed: event 5 of chain node/a: ${fault}\n`, what)
+      }
+    }
+  })
+
   await t.test('a checkpoint that is not what it should be is refused, and says why', async (t) => {
     const { world, files, verify, run, dataDir } = await withCheckpoint(t, openWorld)
     const other = await withCheckpoint(t, openWorld)
@@ -307,7 +379,8 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('archives and record are one chain after retention', async (t) => {
-    const { world, run, files, verify } = await withCheckpoint(t, openWorld)
+    const { world, run, files, verify, dataDir } = await withCheckpoint(t, openWorld)
+    const signer = openCheckpointSigner(dataDir)
     const folder = temporaryFolder(t)
     const [early, late] = [join(folder, 'early.ndjson'), join(folder, 'late.ndjson')]
     world.clock.advance(20 * day)
@@ -322,7 +395,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     })
     t.equal((await run(['event', 'checkpoint'])).exit, 0)
     world.clock.advance(20 * day)
-    t.match(await trimOldEvents(world.context, 30), { events: 12 })
+    t.match(await trimOldEvents(retained(world, dataDir), signer, 30), { events: 12 })
     await append(world, 'a', 1)
     const flags = ['--checkpoint', files.whole, '--key', files.keys]
     const old = await verify(...flags)
@@ -336,11 +409,11 @@ await forEachDatabase(t, async (t, openWorld) => {
     }
     world.clock.advance(40 * day)
     await run(['event', 'checkpoint'])
-    await trimOldEvents(world.context, 30)
+    await trimOldEvents(retained(world, dataDir), signer, 30)
     const beyond = await verify(...flags)
     t.match(beyond, {
       exit: 0,
-      stderr: /2 chains trimmed beyond this checkpoint, .*: of those it proves nothing/,
+      stderr: /3 chains trimmed beyond this checkpoint, .*: of those it proves nothing/,
     })
     const tampered = (name: string, edit: (lines: string[]) => string[]): string => {
       writeFileSync(

@@ -30,7 +30,8 @@ Sqlite.prototype.prepare = function (this: Sqlite.Database, sql: string) {
   return prepare.call(this, sql)
 } as typeof prepare
 
-await makeCheckpoint(context, openCheckpointSigner(folder), byServer)
-await trimOldEvents(context, 30)
+const signer = openCheckpointSigner(folder)
+await makeCheckpoint(context, signer, byServer)
+await trimOldEvents(context, signer, 30)
 await storage.close()
 process.send?.(statements)

@@ -169,20 +169,20 @@ await forEachDatabase(t, async (t, openWorld) => {
     async (t) => {
       const { world, signer } = await open(t, openWorld)
       const { db } = world.context.storage
-      await t.rejects(trimOldEvents(world.context, 6), { code: 'invalid' })
+      await t.rejects(trimOldEvents(world.context, signer, 6), { code: 'invalid' })
       await append(world, 'node1', 130)
       await append(world, 'node2', 2)
       world.clock.advance(20 * day)
       await append(world, 'node1', 3)
       world.clock.advance(20 * day)
       t.same(
-        await trimOldEvents(world.context, 30),
+        await trimOldEvents(world.context, signer, 30),
         { chains: 0, events: 0, faults: [] },
         'nothing is covered yet',
       )
       await makeCheckpoint(world.context, signer, byServer)
       await append(world, 'node2', 1)
-      t.same(await trimOldEvents(world.context, 30), { chains: 2, events: 132, faults: [] })
+      t.same(await trimOldEvents(world.context, signer, 30), { chains: 2, events: 132, faults: [] })
       const ends = (await allChains(db)).sort((a, b) => (a.name < b.name ? -1 : 1))
       t.same(
         ends.map(({ name, baseSeq, headSeq }) => [name, baseSeq, headSeq]),
@@ -200,7 +200,17 @@ await forEachDatabase(t, async (t, openWorld) => {
           [1, 30, 1, { 'node/node1': 130 }],
         ],
       )
-      t.same(await trimOldEvents(world.context, 30), { chains: 0, events: 0, faults: [] })
+      const set = createLocalJWKSet((await checkpointKeys(db)) as unknown as JSONWebKeySet)
+      const { payload, protectedHeader } = await compactVerify(String(told[1]?.detail.jws), set)
+      t.match(protectedHeader, { alg: 'ES256', typ: 'pawl-trim+jws' })
+      t.same(JSON.parse(new TextDecoder().decode(payload)), {
+        iss: 'https://boot.example.test:8443',
+        iat: world.clock.now().getTime() / 1000,
+        authority: '709e80c88487a2411e1ee4dfb9f22a861492d20c4765150c0c794abd70f8147c',
+        cutoff: told[1]?.detail.cutoff,
+        bases: [['node/node1', 130, ends[0]?.baseHash]],
+      })
+      t.same(await trimOldEvents(world.context, signer, 30), { chains: 0, events: 0, faults: [] })
       t.same((await verifyChains(db)).faults, [])
     },
   )
@@ -211,7 +221,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     await makeCheckpoint(world.context, signer, byServer)
     world.clock.advance(60 * day)
     await makeCheckpoint(world.context, signer, byServer)
-    const { events } = await trimOldEvents(world.context, 30)
+    const { events } = await trimOldEvents(world.context, signer, 30)
     t.equal(events, 3, 'and the event of the first checkpoint')
     await append(world, 'gone', 1)
     t.same((await verifyChains(world.context.storage.db)).faults, [])
@@ -237,6 +247,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     }
     await tendRetention(
       world.context,
+      signer,
       { checkpointSeconds: 0, checkpointDir: undefined, eventRetentionDays: 30 },
       log as never,
     )

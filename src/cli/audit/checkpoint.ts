@@ -21,6 +21,8 @@ export interface VerifiedCheckpoint {
   /** Where the key came from: from a file kept elsewhere, or from the server that is checked by it. */
   readonly keyFrom: 'file' | 'server'
   readonly places: readonly ChainPlace[]
+  /** The keys that are believed: what retention removed since must be signed by one of them. */
+  readonly keys: JSONWebKeySet
 }
 
 /** Where to read it, and what to believe. */
@@ -40,7 +42,8 @@ export async function readCheckpoint(api: Api, source: CheckpointSource): Promis
     keyFile === undefined
       ? await api.get<CheckpointKeySet>('/events/checkpoint-keys')
       : parseKeys(await readText(keyFile), keyFile)
-  const { statement, kid } = await verifySignature(file.jws, keys, source)
+  const believed = keys as unknown as JSONWebKeySet // jose looks at each key itself
+  const { statement, kid } = await verifySignature(file.jws, believed, source)
   checkInstallation(statement, source)
   const places = file.places ?? (await placesOfServer(api, statement))
   if (placesDigest(places) !== statement.places) {
@@ -54,17 +57,18 @@ export async function readCheckpoint(api: Api, source: CheckpointSource): Promis
       },
     )
   }
-  return { statement, kid, keyFrom: keyFile === undefined ? 'server' : 'file', places }
+  return { statement, kid, keyFrom: keyFile === undefined ? 'server' : 'file', places, keys: believed }
 }
 
 async function verifySignature(
   jws: string,
-  keys: CheckpointKeySet,
+  keys: JSONWebKeySet,
   { file, keyFile }: CheckpointSource,
 ): Promise<{ statement: CheckpointStatement; kid: string }> {
   try {
-    const set = createLocalJWKSet(keys as unknown as JSONWebKeySet) // jose looks at each key itself
-    const { payload, protectedHeader } = await compactVerify(jws, set, { algorithms: [checkpointAlgorithm] })
+    const { payload, protectedHeader } = await compactVerify(jws, createLocalJWKSet(keys), {
+      algorithms: [checkpointAlgorithm],
+    })
     if (protectedHeader.typ !== checkpointType) throw new errors.JWSInvalid('it is of another type')
     return {
       statement: parseClaims(new TextDecoder().decode(payload)),

@@ -71,9 +71,12 @@ export async function checkRecord(api: Api, check: RecordCheck): Promise<Checked
   }
   if (checkpoint !== undefined) {
     const { seq = 0, hash = genesisHash } = places.get(systemChain) ?? {}
-    faults.push(
-      ...(await explainTrims(api, { checkpoint, chains, archives, from: { seq, hash }, now: check.now })),
-    )
+    const trims = await explainTrims(api, {
+      ...{ checkpoint, chains, archives, from: { seq, hash }, now: check.now },
+    })
+    faults.push(...trims.faults)
+    const known = new Set(unproven.map(({ chain }) => chain))
+    unproven.push(...trims.unproven.filter(({ chain }) => !known.has(chain)))
   }
   return {
     ok: faults.length === 0,
