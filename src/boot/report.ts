@@ -2,7 +2,7 @@ import { Refusal } from '../domain/refusal.ts'
 import type { SshHostKey } from '../domain/ssh-host-key.ts'
 import { advance, next, nodeTransitions, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { parseIdempotencyKey } from '../domain/token.ts'
-import { putMark } from '../storage/campaigns.ts'
+import { putMarks } from '../storage/campaigns.ts'
 import { updateNode } from '../storage/nodes.ts'
 import { advanceSession, touchSession } from '../storage/sessions.ts'
 import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
@@ -78,7 +78,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     updated_at: now.toISOString(),
   })
   if (cleared !== node) {
-    await putMark(tx, node.id, null)
+    await putMarks(tx, [node.id], null)
     await leaveCampaign(work, node, { state: 'done', cause: null })
   }
   await noteRolloutEnd(work, session, 'succeeded')

@@ -13,13 +13,14 @@ import {
   lockCampaign,
   type PlaceRow,
   updateCampaign,
+  updatePlaces,
 } from '../storage/campaigns.ts'
 import { lockNodes } from '../storage/fleet.ts'
 import type { CampaignNodeState, CampaignRow } from '../storage/machine-tables.ts'
 import { lockNode } from '../storage/nodes.ts'
 import { type CampaignView, campaignView } from './campaign-view.ts'
 import { type By, type Change, change } from './change.ts'
-import { cancelNode } from './reinstall.ts'
+import { cancelledBy, takeBack } from './reinstall.ts'
 import { planCancels } from './reinstall-plan.ts'
 
 /** Where a node of a campaign stands. */
@@ -93,7 +94,7 @@ export function resumeCampaign(context: BootContext, by: By, id: string): Promis
     }
     const resumed = { state: 'running' as const, cause: null, failures: 0 }
     await updateCampaign(change.tx, id, resumed)
-    await settle(change, { ...row, ...resumed }, change.note)
+    await settle(change, { ...row, ...resumed }, change.notes)
     await change.note('campaign-resumed', null, { campaign: id, failuresBefore: row.failures })
     return campaignView(change.tx, (await findCampaign(change.tx, id)) ?? row)
   })
@@ -107,7 +108,9 @@ export function cancelCampaign(context: BootContext, by: By, id: string): Promis
     const rows = await lockNodes(change.tx, context.storage.dialect, names)
     const row = await lockLive(change, id)
     const steps = (await planCancels(change, rows, {})).filter(({ place }) => place?.campaign === id)
-    for (const step of steps) await cancelNode(change, step, false)
+    await takeBack(change, steps)
+    const left = steps.map(({ node }) => node.id)
+    await updatePlaces(change.tx, id, left, cancelledBy(change), change.now)
     const ended = { state: 'cancelled' as const, cause: null, ended_at: change.now.toISOString() }
     await updateCampaign(change.tx, id, ended)
     await change.note('campaign-cancelled', null, { campaign: id, cancelled: steps.length })

@@ -54,7 +54,8 @@ export async function lockSelected({ tx, context }: Change, select: Selection): 
     'names' in select ? select.names : (await listNodeNames(tx)).filter(select.wanted).map((row) => row.name)
   const rows = await lockNodes(tx, context.storage.dialect, names)
   if ('names' in select) {
-    const missing = names.find((name) => !rows.some((row) => row.name === name))
+    const found = new Set(rows.map((row) => row.name))
+    const missing = names.find((name) => !found.has(name))
     if (missing !== undefined) throw noSuchNode(missing)
   }
   if (rows.length === 0) throw new PawlError('not-found', 'no node matches')

@@ -1,7 +1,8 @@
-import { clearMark, leaveCampaign, markNode, settle } from '../boot/campaign.ts'
+import { leaveCampaigns, settle } from '../boot/campaign.ts'
 import type { BootContext } from '../boot/context.ts'
+import { clearMarks, markNodes } from '../boot/marks.ts'
 import { PawlError } from '../errors.ts'
-import { findCampaign, insertCampaign, updatePlace } from '../storage/campaigns.ts'
+import { findCampaign, insertCampaign } from '../storage/campaigns.ts'
 import type { CampaignRow } from '../storage/machine-tables.ts'
 import { type CampaignView, campaignView } from './campaign-view.ts'
 import { type By, type Change, change } from './change.ts'
@@ -93,17 +94,14 @@ async function markAll(
     return places > limit ? { ...shown, after: shown.before, waits: true } : shown
   })
   if (request.dryRun === true) return { nodes, applied: false, campaign: null }
-  for (const { node, place } of wanted) if (place?.maxParallel === null) await takeOver(change, node.id)
+  // Out of a campaign without a limit, which they were in: the later word counts.
+  const moved = wanted.filter(({ place }) => place?.maxParallel === null).map(({ node }) => node)
+  await leaveCampaigns(change, moved, { state: 'moved', cause: 'a later reinstall took it over' })
   if (makesCampaign(request, steps.length))
     return { nodes, applied: true, campaign: await start(change, wanted, request, steps.length) }
-  for (const { node } of wanted)
-    await markNode(change, node, change.note, { markSeconds: markSeconds(change, request) })
+  const rows = wanted.map(({ node }) => node)
+  await markNodes(change, rows, change.notes, { markSeconds: markSeconds(change, request) })
   return { nodes, applied: true, campaign: null }
-}
-
-/** Out of a campaign without a limit, which it was in: the later word counts. */
-function takeOver(change: Change, node: string): Promise<void> {
-  return leaveCampaign(change, { id: node }, { state: 'moved', cause: 'a later reinstall took it over' })
 }
 
 function markSeconds({ context }: Change, { expiresSeconds }: ReinstallRequest): number | null {
@@ -136,7 +134,7 @@ async function start(
     row,
     wanted.map(({ node }) => node.id),
   )
-  await settle(change, row, change.note)
+  await settle(change, row, change.notes)
   await change.note('campaign-started', null, {
     campaign: row.id,
     selection: row.selection,
@@ -154,25 +152,25 @@ async function cancelAll(
   steps: readonly Step[],
   { dryRun }: ReinstallRequest,
 ): Promise<ReinstallPlan> {
-  if (dryRun !== true) for (const step of steps) await cancelNode(change, step)
+  if (dryRun !== true) {
+    await takeBack(change, steps)
+    const leaving = steps.filter(({ place }) => place !== undefined).map(({ node }) => node)
+    await leaveCampaigns(change, leaving, cancelledBy(change))
+  }
   return { nodes: steps.map(({ shown }) => shown), applied: dryRun !== true, campaign: null }
 }
 
-/** Takes a node's mark back, and the node out of its campaign. With `settles` false the campaign is ended by the caller. */
-export async function cancelNode(
-  change: Change,
-  { node, shown, place }: Step,
-  settles = true,
-): Promise<void> {
-  if (shown.before !== shown.after) {
-    await clearMark(change, node, change.note, 'cancel')
-    await change.note('reinstall-cancelled', node.name, {
-      before: shown.before,
-      session: node.reinstall_session,
-    })
-  }
-  if (place === undefined) return
-  const left = { state: 'cancelled' as const, cause: `by ${change.by.actor.replace(/^operator:/, '')}` }
-  if (settles) await leaveCampaign(change, node, left)
-  else await updatePlace(change.tx, place.campaign, node.id, left, change.now)
+/** Takes the marks of nodes back. Their places in campaigns are the caller's. */
+export async function takeBack(change: Change, steps: readonly Step[]): Promise<void> {
+  const marked = steps.filter(({ shown }) => shown.before !== shown.after).map(({ node }) => node)
+  await clearMarks(change, marked, change.notes, 'cancel', (node) => ({
+    kind: 'reinstall-cancelled',
+    node: node.name,
+    detail: { before: node.reinstall, session: node.reinstall_session },
+  }))
+}
+
+/** How a place ends that an operator takes back. */
+export function cancelledBy({ by }: Change): { readonly state: 'cancelled'; readonly cause: string } {
+  return { state: 'cancelled', cause: `by ${by.actor.replace(/^operator:/, '')}` }
 }

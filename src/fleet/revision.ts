@@ -1,7 +1,7 @@
 import type { EventKind } from '../domain/event.ts'
 import { PawlError } from '../errors.ts'
 import type { Queries, Tx } from '../storage/database.ts'
-import { countNodeRevision, listLastEvents } from '../storage/revisions.ts'
+import { countNodeRevisions, listLastEvents } from '../storage/revisions.ts'
 import type { EventRow } from '../storage/tables.ts'
 
 /**
@@ -48,10 +48,22 @@ const records: Readonly<Record<Revised['kind'], { kinds: readonly EventKind[]; f
   },
 }
 
-/** Counts a node's revision up where the event is a change by an operator. */
-export async function countRevision(tx: Tx, kind: EventKind, node: string | null): Promise<void> {
-  if (node !== null && (nodeRevisions as readonly EventKind[]).includes(kind))
-    await countNodeRevision(tx, node)
+/** Counts a node's revision up for each event that is a change by an operator. */
+export async function countRevisions(
+  tx: Tx,
+  events: readonly { readonly kind: EventKind; readonly node: string | null }[],
+): Promise<void> {
+  const counts = new Map<string, number>()
+  for (const { kind, node } of events) {
+    if (node !== null && (nodeRevisions as readonly EventKind[]).includes(kind))
+      counts.set(node, (counts.get(node) ?? 0) + 1)
+  }
+  for (const [more, nodes] of Map.groupBy(counts, ([, count]) => count))
+    await countNodeRevisions(
+      tx,
+      nodes.map(([name]) => name),
+      more,
+    )
 }
 
 const checked = new WeakSet<Precondition>()

@@ -1,3 +1,4 @@
+import { inChunks } from './chunks.ts'
 import type { Queries, Storage, Tx } from './database.ts'
 import type { CampaignNodeRow, CampaignNodeState, CampaignRow, ReinstallMarkRow } from './machine-tables.ts'
 import type { NodeRow } from './tables.ts'
@@ -85,20 +86,21 @@ export async function findLivePlaces(db: Queries, nodes: readonly string[]): Pro
   return found
 }
 
-/** Moves a node's place on. */
-export async function updatePlace(
+/** Moves the places of nodes on. */
+export async function updatePlaces(
   tx: Tx,
   campaign: string,
-  node: string,
+  nodes: readonly string[],
   to: Pick<CampaignNodeRow, 'state' | 'cause'>,
   now: Date,
 ): Promise<void> {
-  await tx
-    .updateTable('campaign_nodes')
-    .set({ ...to, changed_at: now.toISOString() })
-    .where('campaign', '=', campaign)
-    .where('node', '=', node)
-    .execute()
+  for (const some of inChunks(nodes, 1))
+    await tx
+      .updateTable('campaign_nodes')
+      .set({ ...to, changed_at: now.toISOString() })
+      .where('campaign', '=', campaign)
+      .where('node', 'in', some)
+      .execute()
 }
 
 /** How many nodes of a campaign are in each state; of those under way, whether a boot serves them now. */
@@ -199,11 +201,14 @@ export function findMark(db: Queries, node: string): Promise<ReinstallMarkRow | 
   return db.selectFrom('reinstall_marks').selectAll().where('node', '=', node).executeTakeFirst()
 }
 
-/** Says until when a node's mark is good; null: for ever. */
-export async function putMark(tx: Tx, node: string, expiresAt: string | null): Promise<void> {
-  await tx.deleteFrom('reinstall_marks').where('node', '=', node).execute()
-  if (expiresAt !== null)
-    await tx.insertInto('reinstall_marks').values({ node, expires_at: expiresAt }).execute()
+/** Says until when the marks of nodes are good; null: for ever. */
+export async function putMarks(tx: Tx, nodes: readonly string[], expiresAt: string | null): Promise<void> {
+  for (const some of inChunks(nodes, 2)) {
+    await tx.deleteFrom('reinstall_marks').where('node', 'in', some).execute()
+    if (expiresAt === null) continue
+    const rows = some.map((node) => ({ node, expires_at: expiresAt }))
+    await tx.insertInto('reinstall_marks').values(rows).execute()
+  }
 }
 
 /** Names of nodes whose marks have run out and are not under way. */

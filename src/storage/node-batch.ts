@@ -40,6 +40,16 @@ export async function deleteNodes(tx: Tx, ids: readonly string[]): Promise<void>
   for (const some of inChunks(ids, 1)) await tx.deleteFrom('nodes').where('id', 'in', some).execute()
 }
 
+/** Changes columns of nodes that all get the same. */
+export async function updateNodesAlike(
+  tx: Tx,
+  ids: readonly string[],
+  changes: Partial<NodeRow>,
+): Promise<void> {
+  for (const some of inChunks(ids, 1))
+    await tx.updateTable('nodes').set(changes).where('id', 'in', some).execute()
+}
+
 /** What operators set of a node, as columns. */
 export type NodeSettingColumns = Pick<NodeRow, 'id' | 'profile' | 'uuid' | 'serial' | 'labels' | 'updated_at'>
 

@@ -1,15 +1,17 @@
 import { sql } from 'kysely'
 import type { EventKind } from '../domain/event.ts'
+import { inChunks } from './chunks.ts'
 import type { Queries, Tx } from './database.ts'
 import type { EventRow } from './tables.ts'
 
-/** Counts a node's revision up. */
-export async function countNodeRevision(tx: Tx, name: string): Promise<void> {
-  await tx
-    .updateTable('nodes')
-    .set((e) => ({ revision: e('revision', '+', 1) }))
-    .where('name', '=', name)
-    .execute()
+/** Counts the revisions of nodes up, each by `more`. */
+export async function countNodeRevisions(tx: Tx, names: readonly string[], more: number): Promise<void> {
+  for (const some of inChunks(names, 1))
+    await tx
+      .updateTable('nodes')
+      .set((e) => ({ revision: e('revision', '+', more) }))
+      .where('name', 'in', some)
+      .execute()
 }
 
 /** Which of the last events to list: a node's, or those with one field in their detail. */

@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import type { KyselyPlugin } from 'kysely'
 import t, { type Test } from 'tap'
+import type { BootContext } from '../../src/boot/context.ts'
 import { tokenFromRandom } from '../../src/domain/token.ts'
 import {
   cancelCampaign,
@@ -13,6 +15,8 @@ import {
 import { showNode } from '../../src/fleet/node-view.ts'
 import { changeNode, disableNode, removeNode } from '../../src/fleet/nodes.ts'
 import { type ReinstallRequest, reinstall } from '../../src/fleet/reinstall.ts'
+import type { Tx } from '../../src/storage/database.ts'
+import { verifyChains } from '../../src/storage/events.ts'
 import { insertSession } from '../../src/storage/sessions.ts'
 import type { SessionRow } from '../../src/storage/tables.ts'
 import { newNode, nodeRow, storeDemoFleet } from '../helpers/fleet.ts'
@@ -387,6 +391,30 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.equal((await nodeRow(world, 'n001')).reinstall, 'marked', 'one success, and it counts anew')
   })
 
+  await t.test('five hundred nodes are marked and taken back in a few statements', async (t) => {
+    const { world } = await open(500)
+    const { counted, statements } = countingStatements(world.context)
+    await reinstall(counted, ann, { nodes: ['n500'] })
+    const before = (await nodeRow(world, 'n500')).revision
+    statements.length = 0
+    const { campaign } = await reinstall(counted, ann, { match: 'n*' })
+    t.ok(statements.length > 10 && statements.length < 50, `marked in ${statements.length}`)
+    statements.length = 0
+    await cancelCampaign(counted, ann, campaign?.id ?? '')
+    t.ok(statements.length > 5 && statements.length < 30, `cancelled in ${statements.length}`)
+    t.equal((await nodeRow(world, 'n500')).revision, before + 2, 'each counts its revision up')
+    t.match(await world.events({ node: 'n500' }), [
+      { kind: 'reinstall-marked', detail: { before: 'none' } },
+      {
+        kind: 'reinstall-marked',
+        actor: 'operator:ann',
+        detail: { before: 'marked', campaign: campaign?.id },
+      },
+      { kind: 'reinstall-cancelled', actor: 'operator:ann', detail: { before: 'marked', session: null } },
+    ])
+    t.same((await verifyChains(world.context.storage.db)).faults, [])
+  })
+
   // What is proved is the counting; each boot on PostgreSQL costs several times as much.
   const size = t.name === 'on PostgreSQL' ? 250 : 1000
   await t.test(`${size} nodes, fifty at a time: never more, and all of them in the end`, async (t) => {
@@ -417,6 +445,23 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.equal((await world.kinds({ kind: 'reinstall-marked', limit: 2000 })).length, size)
   })
 })
+
+/** The same, with the statements of its transactions listed. */
+function countingStatements(context: BootContext): { counted: BootContext; statements: string[] } {
+  const statements: string[] = []
+  const plugin: KyselyPlugin = {
+    transformQuery: ({ node }) => {
+      statements.push(node.kind)
+      return node
+    },
+    transformResult: async ({ result }) => result,
+  }
+  const storage: BootContext['storage'] = {
+    ...context.storage,
+    transaction: (work) => context.storage.transaction((tx) => work(tx.withPlugin(plugin) as Tx)),
+  }
+  return { counted: { ...context, storage }, statements }
+}
 
 async function inGroups<T>(all: readonly T[], size: number, work: (one: T) => Promise<void>): Promise<void> {
   for (let at = 0; at < all.length; at += size) await Promise.all(all.slice(at, at + size).map(work))

@@ -12,17 +12,19 @@ import { pageOf } from '../../fleet/listed.ts'
 import { reinstall } from '../../fleet/reinstall.ts'
 import { nothing, pageAsked, pageQuery, word } from '../schemas/answers.ts'
 import * as schemas from '../schemas/reinstall.ts'
-import { bare, bodiless, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
+import { bare, bodiless, long, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const operator = { config: { role: 'operator' } } as const
 const numbered = Type.Object({ id: word })
 
 /** Reinstalls: of one node or many, and how those of many stand. */
-export function reinstallRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+export function reinstallRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth } = parts
   app.post(
     '/reinstall',
     {
+      ...long(parts), // of a whole fleet
       config: { role: 'operator', idempotent: true },
       schema: {
         ...op(
@@ -90,6 +92,7 @@ export function reinstallRoutes(app: OperatorApp, { context, auth }: OperatorPar
       `/reinstalls/:id/${verb}`,
       {
         ...operator,
+        ...long(parts),
         schema: {
           ...op('reinstalls', operationId, summary),
           ...bodiless,
