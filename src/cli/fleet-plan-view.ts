@@ -76,7 +76,7 @@ export function refuseFaults(context: Context, loaded: LoadedFleet, plan: FleetP
     const what = field === null ? message : `${field}: ${message}`
     return new Fault(code, `${place}: ${what}`, hint === null ? {} : { hint })
   })
-  tellFaults(context, faults)
+  tellFaults(context, faults, plan.faultCount)
 }
 
 /** Reads files; where they have faults, all of them are told. */
@@ -90,15 +90,15 @@ export async function orTellFaults<T>(context: Context, work: () => Promise<T>):
 }
 
 /** Tells faults one by one, the last by throwing it. Past twenty, how many more there are. */
-function tellFaults({ output }: Context, faults: readonly PawlError[]): never {
+function tellFaults({ output }: Context, faults: readonly PawlError[], all = faults.length): never {
   const [first, ...others] = faults
   if (first === undefined) throw new Error('there is no fault to tell')
   if (others.length === 0) throw first
   for (const fault of faults.slice(0, maxFaults)) output.failure(fault)
-  const more = faults.length - maxFaults
+  const more = all - Math.min(faults.length, maxFaults)
   throw new Fault(
     first.code,
-    `${count(faults.length, 'fault')} in the files${more > 0 ? ` (${more} are not shown)` : ''}`,
+    `${count(all, 'fault')} in the files${more > 0 ? ` (${more} are not shown)` : ''}`,
     {
       hint: 'nothing was changed',
     },

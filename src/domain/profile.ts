@@ -188,11 +188,10 @@ export function sourcesOf(profile: Profile): string[] {
   return [...new Set(all)]
 }
 
-/** Whether a profile's sequences boot an image of this name as their stage 2. */
-export function usesAsStage2(profile: Profile, name: string): boolean {
-  return [profile.boot, profile.reinstall].some(
-    (sequence) =>
-      typeof sequence === 'object' && 'stage2' in sequence && parseImageSource(sequence.stage2).name === name,
+/** The names of the images that a profile's sequences boot as their stage 2. */
+export function stage2ImagesOf(profile: Profile): string[] {
+  return [profile.boot, profile.reinstall].flatMap((sequence) =>
+    typeof sequence === 'object' && 'stage2' in sequence ? [parseImageSource(sequence.stage2).name] : [],
   )
 }
 

@@ -1,9 +1,9 @@
 import { type ChannelRef, formatChannelRef } from '../domain/channel.ts'
 import { type Manifest, parseManifest } from '../domain/image.ts'
-import { type Profile, sourcesOf, usesAsStage2 } from '../domain/profile.ts'
+import { type Profile, sourcesOf, stage2ImagesOf } from '../domain/profile.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
-import { listProfiles, readProfile, useImage } from '../storage/fleet.ts'
+import { allProfiles, useImage } from '../storage/fleet.ts'
 import type { ChannelRow } from '../storage/image-tables.ts'
 import { findLastTest } from '../storage/image-tests.ts'
 import type { Change } from './change.ts'
@@ -12,7 +12,7 @@ import { checkFits } from './profiles.ts'
 
 /** Whether some profile boots images of this name as its stage 2: these check all that follows, and change less easily. */
 export async function isStage2Image(db: Queries, name: string): Promise<boolean> {
-  return (await profilesOf(db)).some((profile) => usesAsStage2(profile, name))
+  return (await usesIn(db)).stage2.has(name)
 }
 
 /** Whether a change of this channel needs a second person: its own rule, or the stage-2 image of some profile. */
@@ -42,10 +42,8 @@ export async function checkMayServe(
   // Back to what it has served is always open: a rule that came later must not stand in the way of mending.
   if (row.require_test === 1 && options.servedBefore !== true) await checkTested(change, ref, version)
   const manifest = parseManifest(JSON.parse(image.manifest))
-  const written = formatChannelRef(ref)
-  for (const profile of await profilesOf(change.tx)) {
-    if (sourcesOf(profile).includes(written)) checkBoots(profile, manifest, version)
-  }
+  const { followers } = await usesIn(change.tx)
+  for (const profile of followers.get(formatChannelRef(ref)) ?? []) checkBoots(profile, manifest, version)
 }
 
 async function checkTested(change: Change, ref: ChannelRef, version: string): Promise<void> {
@@ -71,6 +69,29 @@ function checkBoots(profile: Profile, manifest: Manifest, version: string): void
   }
 }
 
-async function profilesOf(db: Queries): Promise<Profile[]> {
-  return (await listProfiles(db)).map(readProfile)
+/** What profiles boot, by what they boot. */
+interface Uses {
+  /** Profiles by the image sources that they name. */
+  readonly followers: ReadonlyMap<string, readonly Profile[]>
+  /** Names of images that some profile boots as its stage 2. */
+  readonly stage2: ReadonlySet<string>
+}
+
+const found = new WeakMap<readonly Profile[], Uses>()
+
+/** Found once for each reading of the profiles, so that a change of every channel does not go through all profiles for each. */
+async function usesIn(db: Queries): Promise<Uses> {
+  const profiles = await allProfiles(db)
+  const known = found.get(profiles)
+  if (known !== undefined) return known
+  const named = profiles.flatMap((profile) => sourcesOf(profile).map((source) => ({ source, profile })))
+  const followers = new Map(
+    [...Map.groupBy(named, ({ source }) => source)].map(([source, some]) => [
+      source,
+      some.map(({ profile }) => profile),
+    ]),
+  )
+  const uses = { followers, stage2: new Set(profiles.flatMap(stage2ImagesOf)) }
+  found.set(profiles, uses)
+  return uses
 }

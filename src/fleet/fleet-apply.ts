@@ -27,6 +27,7 @@ import {
   type FleetRequest,
   type KindPlan,
   keyOf,
+  maxListedFaults,
   planDigest,
   type Records,
 } from './fleet-plan.ts'
@@ -153,12 +154,14 @@ async function planOf(
   const there = new Set(
     changes.filter(({ action }) => action === 'add').map(({ kind, name }) => keyOf(kind, name)),
   )
+  const faults = parts.flatMap((part) => part.faults)
   return {
     set: request.set,
     plan: planDigest(request, planned, based),
     applied: false,
     changes,
-    faults: parts.flatMap((part) => part.faults),
+    faults: faults.slice(0, maxListedFaults),
+    faultCount: faults.length,
     warnings: parts.flatMap((part) => part.warnings),
     counts: {
       added: count('add'),
@@ -177,11 +180,11 @@ async function planOf(
 function checkMayDo(request: FleetRequest, plan: FleetPlan): void {
   const [fault] = plan.faults
   if (fault !== undefined) {
-    const more = plan.faults.length - 1
+    const more = plan.faultCount - 1
     throw new PawlError(
       fault.code,
       `${fault.kind} "${fault.name}": ${fault.message}${more > 0 ? `; ${more} more of this kind` : ''}`,
-      { hint: fault.hint ?? 'a dry run tells all of them' },
+      { hint: fault.hint ?? 'a dry run lists them' },
     )
   }
   if (request.plan !== undefined && request.plan !== plan.plan) {

@@ -18,6 +18,9 @@ export function checkTogether(
     for (const range of addresses) if (isSingle(range)) push(holders, range.address, name)
     if (serial !== null) push(serials, serial, name)
   }
+  const there = [...profiles].sort().slice(0, 20).join(', ')
+  const hint =
+    profiles.size === 0 ? 'there are none yet' : `there are: ${there}${profiles.size > 20 ? ', …' : ''}`
   for (const { name, action } of plan.changes) {
     const settings = will.get(name)
     if (settings === undefined) continue
@@ -25,15 +28,8 @@ export function checkTogether(
     const fault = (field: string, code: 'not-found' | 'exists', message: string, hint: string): void => {
       plan.faults.push({ kind: 'node', name, field, code, message, hint })
     }
-    if (profile !== null && !profiles.has(profile)) {
-      const hint = `there are: ${[...profiles].sort().slice(0, 20).join(', ')}${profiles.size > 20 ? ', …' : ''}`
-      fault(
-        'profile',
-        'not-found',
-        `profile "${profile}" does not exist`,
-        profiles.size === 0 ? 'there are none yet' : hint,
-      )
-    }
+    if (profile !== null && !profiles.has(profile))
+      fault('profile', 'not-found', `profile "${profile}" does not exist`, hint)
     for (const mac of own) {
       const other = macs.get(mac)
       if (other !== undefined && other !== name)

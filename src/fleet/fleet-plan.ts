@@ -90,7 +90,10 @@ export interface FleetPlan {
   readonly plan: string
   readonly applied: boolean
   readonly changes: readonly PlannedChange[]
+  /** The first of them: one mistake in a template is a fault of each of thousands of nodes. */
   readonly faults: readonly FleetFault[]
+  /** How many there are, those that are not listed included. */
+  readonly faultCount: number
   readonly warnings: readonly FleetWarning[]
   readonly counts: {
     readonly added: number
@@ -106,6 +109,9 @@ export interface FleetPlan {
   /** It removes more than a tenth of the nodes, which must be allowed. */
   readonly massRemoval: boolean
 }
+
+/** How many faults a plan lists. */
+export const maxListedFaults = 100
 
 /** The plan of one kind of things, with what is to be written down about them. */
 export interface KindPlan {

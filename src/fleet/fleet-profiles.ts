@@ -2,7 +2,7 @@ import { canonicalJson } from '../domain/canonical-json.ts'
 import { joinKinds } from '../domain/join.ts'
 import { type Profile, parseProfile, sourcesOf, writeProfile } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
-import { deleteProfile, listProfiles, readProfile } from '../storage/fleet.ts'
+import { allProfiles, deleteProfile, findProfile, listProfiles, readProfile } from '../storage/fleet.ts'
 import type { ProfileRow } from '../storage/tables.ts'
 import type { Change } from './change.ts'
 import {
@@ -160,7 +160,7 @@ function flatten(document: Readonly<Record<string, unknown>>, path = ''): Map<st
 /** Removes a profile that nothing needs any more; throws `conflict` naming what does. */
 export async function removeProfileIn(change: Change, name: string): Promise<void> {
   const { tx } = change
-  const row = (await listProfiles(tx)).find((one) => one.name === name)
+  const row = await findProfile(tx, name)
   if (row === undefined) return
   const user = await tx
     .selectFrom('nodes')
@@ -187,9 +187,9 @@ export async function sourcesInUse(
   without: ReadonlySet<string>,
 ): Promise<Map<string, string>> {
   const used = new Map<string, string>()
-  for (const row of await listProfiles(change.tx)) {
-    if (without.has(row.name)) continue
-    for (const source of sourcesOf(readProfile(row))) used.set(source, row.name)
+  for (const profile of await allProfiles(change.tx)) {
+    if (without.has(profile.name)) continue
+    for (const source of sourcesOf(profile)) used.set(source, profile.name)
   }
   return used
 }

@@ -47,6 +47,20 @@ export function listProfiles(db: Queries): Promise<ProfileRow[]> {
   return db.selectFrom('profiles').selectAll().orderBy('name').execute()
 }
 
+const readIn = new WeakMap<Queries, readonly Profile[]>()
+
+/**
+ * Every profile, by name, as they were stored. In a transaction they are read and parsed once, until it writes one: a change of
+ * hundreds of channels looks at all of them for each.
+ */
+export async function allProfiles(db: Queries): Promise<readonly Profile[]> {
+  const known = readIn.get(db)
+  if (known !== undefined) return known
+  const profiles = (await listProfiles(db)).map(readProfile)
+  if (db.isTransaction) readIn.set(db, profiles)
+  return profiles
+}
+
 /** Finds a profile and keeps other transactions from changing it until this one ends. */
 export function lockProfile(
   tx: Tx,
@@ -60,6 +74,7 @@ export function lockProfile(
 /** Adds a profile, or replaces the one of its name. */
 export async function putProfile(tx: Tx, row: ProfileRow): Promise<void> {
   const { name, document, revision, updated_at } = row
+  readIn.delete(tx)
   // There is no row to lock before the first one: of two that make it at once, the second breaks its key.
   if (revision === 1) await tx.insertInto('profiles').values(row).execute()
   else
@@ -72,6 +87,7 @@ export async function putProfile(tx: Tx, row: ProfileRow): Promise<void> {
 
 /** Removes a profile. */
 export async function deleteProfile(tx: Tx, name: string): Promise<void> {
+  readIn.delete(tx)
   await tx.deleteFrom('profiles').where('name', '=', name).execute()
 }
 

@@ -88,6 +88,7 @@ export const fleetPlanAnswer = answers<FleetPlan>('FleetPlan')(
         hint: textOrNull,
       }),
     ),
+    faultCount: count,
     warnings: Type.Array(Type.Object({ kind, name: Type.String(), message: Type.String() })),
     counts: Type.Object({
       added: count,
