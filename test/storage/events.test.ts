@@ -28,6 +28,31 @@ async function append(
   })
 }
 
+const at = (db: Queries, seq: number): Promise<{ hash: string }> =>
+  db.selectFrom('events').select('hash').where('seq', '=', seq).executeTakeFirstOrThrow()
+
+/** A database in which something happens behind each of the first answers that it gives. */
+function whileReading(
+  world: World,
+  happens: readonly (() => Promise<unknown>)[],
+): Queries & { done(): Promise<unknown> } {
+  const { db, dialect } = world.context.storage
+  const left = [...happens]
+  const begun: Promise<unknown>[] = []
+  const moving = db.withPlugin({
+    transformQuery: ({ node }) => node,
+    async transformResult({ result }) {
+      const next = left.shift()
+      if (next === undefined) return result
+      begun.push(next())
+      // SQLite's one connection is this reader's until its answer is given; what waits for it is the next to have it.
+      if (dialect === 'postgres') await begun.at(-1)
+      return result
+    },
+  })
+  return Object.assign(moving, { done: () => Promise.all(begun) })
+}
+
 await forEachDatabase(t, async (t, openWorld) => {
   await t.test('finds every edit, removal, insertion and reordering', async (t) => {
     const table: [string, (db: Queries) => Promise<unknown>, object][] = [
@@ -79,7 +104,23 @@ await forEachDatabase(t, async (t, openWorld) => {
       [
         'the head moved back',
         (db) => db.updateTable('chains').set({ head_seq: 4 }).execute(),
-        { seq: 6, fault: 'cut off' },
+        { seq: 5, fault: 'cut off' },
+      ],
+      [
+        'the head moved back with its hash',
+        async (db) => {
+          const { hash } = await at(db, 4)
+          await db.updateTable('chains').set({ head_seq: 4, head_hash: hash }).execute()
+        },
+        { seq: 5, fault: 'out of order' },
+      ],
+      [
+        'the beginning moved along with its hash',
+        async (db) => {
+          const { hash } = await at(db, 2)
+          await db.updateTable('chains').set({ base_seq: 2, base_hash: hash }).execute()
+        },
+        { seq: 1, fault: 'out of order' },
       ],
     ]
     for (const [what, tamper, fault] of table) {
@@ -93,6 +134,35 @@ await forEachDatabase(t, async (t, openWorld) => {
         what,
       )
     }
+  })
+
+  await t.test('what is written or trimmed while every chain is read is no fault', async (t) => {
+    const world = await openWorld()
+    const { storage } = world.context
+    await append(world, 20)
+    const grow = (): Promise<unknown> => append(world, 3)
+    const trim = (keep: number) => (): Promise<unknown> =>
+      storage.transaction((tx) => trimChain(tx, 'node/node1', keep))
+    const table: [what: string, happens: (() => Promise<unknown>)[]][] = [
+      ['events behind the end', [grow, grow, grow]],
+      ['a trim before the first page', [trim(22)]],
+      ['a trim that overtakes the reader', [async () => {}, trim(12)]],
+      ['both, again and again', [trim(11), grow, trim(10), trim(9), grow, trim(5)]],
+    ]
+    for (const [what, happens] of table) {
+      const db = whileReading(world, happens)
+      const { faults } = await verifyChains(db, 2)
+      await db.done()
+      t.same(faults, [], what)
+    }
+    const other = await openWorld({ verify: false })
+    await append(other, 10)
+    await other.context.storage.db.deleteFrom('events').where('seq', '=', 8).execute()
+    const db = whileReading(other, [
+      () => other.context.storage.transaction((tx) => trimChain(tx, 'node/node1', 6)),
+    ])
+    t.match((await verifyChains(db, 2)).faults, [{ seq: 8, fault: 'missing' }], 'a gap is found all the same')
+    await db.done()
   })
 
   await t.test('each chain has its own numbers, without gaps, whoever writes at once', async (t) => {
