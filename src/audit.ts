@@ -24,8 +24,11 @@ export async function tendCheckpoints(
   signer: CheckpointSigner,
   { checkpointSeconds, checkpointDir }: AuditSettings,
 ): Promise<void> {
-  if (checkpointSeconds > 0) await checkpointWhenDue(context, signer, checkpointSeconds)
-  if (checkpointDir !== undefined) await copyCheckpoints(context, checkpointDir)
+  try {
+    if (checkpointSeconds > 0) await checkpointWhenDue(context, signer, checkpointSeconds)
+  } finally {
+    if (checkpointDir !== undefined) await copyCheckpoints(context, checkpointDir)
+  }
 }
 
 /** Removes events beyond their time. What does not verify stays, and is told. */

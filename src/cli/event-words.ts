@@ -89,6 +89,8 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
     `publisher ${text(detail.publisher)} may sign images: ${text(detail.subject)}`,
   'checkpoint-signed': (detail) =>
     `checkpoint ${text(detail.seq)} was signed: ${count(Number(detail.events), 'event')} in ${count(Number(detail.chains), 'chain')}`,
+  'checkpoint-refused': (detail) =>
+    `no checkpoint was signed: ${count(Number(detail.chains), 'chain')} not as checkpoint ${text(detail.checkpoint)} has it`,
   'checkpoint-key-replaced': () => 'checkpoints are signed with another key from here on',
   'events-trimmed': (detail) =>
     `${count(Number(detail.events), 'event')} of ${count(Number(detail.chains), 'chain')} from before ${text(detail.cutoff)} were removed`,
@@ -98,6 +100,7 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
 /** The kinds that a timeline shows as problems. */
 export const problemKinds: ReadonlySet<string> = new Set([
   'refused',
+  'checkpoint-refused',
   'refusals-counted',
   'attempt-failed',
   'answer-repeated',

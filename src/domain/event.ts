@@ -104,6 +104,7 @@ export const eventKinds = {
   'refusals-counted': 'more refusals of one kind, counted instead of listed',
   'handshake-failed': 'a TLS handshake did not succeed',
   'checkpoint-signed': 'a signed statement of where every chain is was made',
+  'checkpoint-refused': 'no checkpoint was signed: chains do not go on from the last one',
   'checkpoint-key-replaced': 'checkpoints are signed with another key from here on',
   'events-trimmed': 'events beyond their time were removed from the old end of their chains',
 } as const

@@ -25,6 +25,7 @@ import {
 } from '../storage/checkpoints.ts'
 import type { Queries } from '../storage/database.ts'
 import { type By, change } from './change.ts'
+import { requireExtends } from './checkpoint-refusal.ts'
 import { byServer } from './operators.ts'
 
 /** What signs checkpoints: `pki/checkpoint-key.ts`, or a test's own. */
@@ -58,13 +59,15 @@ export interface CheckpointKeySet {
   readonly keys: readonly Readonly<Record<string, unknown>>[]
 }
 
-/** Signs where every chain is now. */
+/** Signs where every chain is now. Throws `conflict` where one does not go on from the last checkpoint. */
 export async function makeCheckpoint(
   context: BootContext,
   signer: CheckpointSigner,
   by: By,
 ): Promise<CheckpointWithPlaces> {
-  return store(context, signer, by, await survey(context))
+  const now = await survey(context)
+  if (now.last !== undefined) await requireExtends(context, now.last.seq)
+  return store(context, signer, by, now)
 }
 
 /**
@@ -80,6 +83,7 @@ export async function checkpointWhenDue(
   if (last !== undefined && context.clock().getTime() - Date.parse(last.at) < seconds * 1000) return undefined
   const now = await survey(context)
   if (!hasHappened(now)) return undefined
+  if (now.last !== undefined) await requireExtends(context, now.last.seq)
   try {
     return await store(context, signer, byServer, now)
   } catch (error) {
@@ -160,6 +164,8 @@ export async function replaceCheckpointKey(
   by: By,
 ): Promise<CheckpointKeySet> {
   const { db } = context.storage
+  const last = await lastCheckpoint(db)
+  if (last !== undefined) await requireExtends(context, last.seq) // before anything is changed
   const old = await usableKey(db, signer)
   const { use, kid, jwk } = await signer.next()
   const at = context.clock().toISOString()

@@ -38,6 +38,46 @@ export async function placesAt(db: Queries, seq: number): Promise<ChainPlace[]> 
   return rows
 }
 
+/** A chain that checkpoint `seq` names, and what is there now at the number that it names. */
+export interface PlaceNow {
+  readonly chain: string
+  readonly seq: number
+  readonly hash: string
+  /** Null where the chain is gone. */
+  readonly baseSeq: number | null
+  readonly baseHash: string | null
+  readonly headSeq: number | null
+  /** The hash of the event at that number; null where there is none. */
+  readonly found: string | null
+}
+
+/** Of the places at checkpoint `seq`, those where the event is not there with its hash; all of them at one moment. */
+export function placesNotFound(db: Queries, seq: number): Promise<PlaceNow[]> {
+  return db
+    .selectFrom('checkpoint_heads as h')
+    .leftJoin('chains as c', 'c.name', 'h.chain')
+    .leftJoin('events as e', (join) => join.onRef('e.chain', '=', 'h.chain').onRef('e.seq', '=', 'h.seq'))
+    .select(['h.chain', 'h.seq', 'h.hash', 'e.hash as found'])
+    .select(['c.base_seq as baseSeq', 'c.base_hash as baseHash', 'c.head_seq as headSeq'])
+    .where('h.checkpoint', '=', (e) =>
+      e
+        .selectFrom('checkpoint_heads as newest')
+        .select((f) => f.fn.max('newest.checkpoint').as('checkpoint'))
+        .whereRef('newest.chain', '=', 'h.chain')
+        .where('newest.checkpoint', '<=', seq),
+    )
+    .where((e) =>
+      e.or([
+        e('e.hash', 'is', null),
+        e('c.head_seq', 'is', null),
+        e('e.hash', '<>', e.ref('h.hash')),
+        e('c.head_seq', '<', e.ref('h.seq')),
+      ]),
+    )
+    .orderBy('h.chain')
+    .execute()
+}
+
 /** Stores a checkpoint, with the places of those chains that are not where the one before says. */
 export async function insertCheckpoint(
   tx: Tx,

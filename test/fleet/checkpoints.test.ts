@@ -85,6 +85,89 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test(
+    'nothing is signed where a chain does not go on from the last checkpoint, and that is on record once',
+    async (t) => {
+      type Db = World['context']['storage']['db']
+      const cutTo = async (db: Db, seq: number): Promise<void> => {
+        const { hash } = await db
+          .selectFrom('events')
+          .select('hash')
+          .where('chain', '=', 'node/a')
+          .where('seq', '=', seq)
+          .executeTakeFirstOrThrow()
+        await db.deleteFrom('events').where('chain', '=', 'node/a').where('seq', '>', seq).execute()
+        await db
+          .updateTable('chains')
+          .set({ head_seq: seq, head_hash: hash })
+          .where('name', '=', 'node/a')
+          .execute()
+      }
+      const table: [
+        what: string,
+        tamper: (db: Db, world: World) => Promise<unknown>,
+        seq: number,
+        fault: string,
+      ][] = [
+        ['a tail that was cut off', (db) => cutTo(db, 5), 6, 'cut off'],
+        [
+          'a tail that was cut off and grew again',
+          async (db, world) => {
+            await cutTo(db, 5)
+            await append(world, 'a', 9)
+          },
+          10,
+          'edited',
+        ],
+        [
+          'a chain that was thrown away',
+          async (db) => {
+            await db.deleteFrom('events').where('chain', '=', 'node/a').execute()
+            await db.deleteFrom('chains').where('name', '=', 'node/a').execute()
+          },
+          1,
+          'removed',
+        ],
+        [
+          'an event that is gone',
+          (db) => db.deleteFrom('events').where('chain', '=', 'node/a').where('seq', '=', 10).execute(),
+          10,
+          'missing',
+        ],
+        [
+          'a beginning that was moved beyond what is covered',
+          async (db, world) => {
+            await append(world, 'a', 2)
+            await db.deleteFrom('events').where('chain', '=', 'node/a').where('seq', '<=', 11).execute()
+            await db.updateTable('chains').set({ base_seq: 11 }).where('name', '=', 'node/a').execute()
+          },
+          10,
+          'trimmed too early',
+        ],
+      ]
+      for (const [what, tamper, seq, fault] of table) {
+        const { world, signer } = await open(t, openWorld, { verify: false })
+        const { db } = world.context.storage
+        await append(world, 'a', 10)
+        await append(world, 'b', 1)
+        await makeCheckpoint(world.context, signer, byServer)
+        await tamper(db, world)
+        await append(world, 'b', 1)
+        world.clock.advance(3600)
+        const message = `no checkpoint was signed: event ${seq} of chain node/a is ${fault} since checkpoint 1`
+        await t.rejects(makeCheckpoint(world.context, signer, byServer), { code: 'conflict', message }, what)
+        await t.rejects(checkpointWhenDue(world.context, signer, 3600), { code: 'conflict', message }, what)
+        await t.rejects(replaceCheckpointKey(world.context, signer, byServer), { message }, what)
+        await t.rejects(showCheckpoint(db, 2), { code: 'not-found' }, what)
+        t.same(
+          (await world.events({ kind: 'checkpoint-refused' })).map(({ actor, detail }) => [actor, detail]),
+          [['server', { checkpoint: 1, chains: 1, faults: [{ chain: 'node/a', seq, fault }] }]],
+          what,
+        )
+      }
+    },
+  )
+
+  await t.test(
     'it is signed by itself when something happened, at most once in its time, by one server',
     async (t) => {
       const { world, signer } = await open(t, openWorld)

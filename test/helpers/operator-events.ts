@@ -102,7 +102,7 @@ export const otherEvents: readonly EventKind[] = [
     'reported-late',
   ] as const),
   ...(['address-changed', 'facts-changed', 'too-many-boots', 'refused', 'refusals-counted'] as const),
-  ...(['handshake-failed', 'events-trimmed'] as const),
+  ...(['handshake-failed', 'checkpoint-refused', 'events-trimmed'] as const),
 ]
 
 /** What an operator's event does not say that it must. */
