@@ -5,6 +5,7 @@ import { settledId } from '../storage/commit-order.ts'
 import type { Storage } from '../storage/database.ts'
 import { listEvents } from '../storage/events.ts'
 import type { EventRow } from '../storage/tables.ts'
+import { sharePages } from './shared-pages.ts'
 
 /**
  * Events as they happen, to many readers at once (server-sent events, WHATWG HTML 9.2). Each reader has a cursor, the id
@@ -23,7 +24,7 @@ export interface EventStreams {
 export interface StreamReader {
   readonly response: ServerResponse
   readonly headers: Readonly<Record<string, string>>
-  /** What it may follow counts against this name. */
+  /** The operator's name: all streams of one operator count together, by however many sessions and tokens. */
   readonly who: string
   readonly filter: { readonly node?: string; readonly kind?: string; readonly session?: string }
   /** The id of the last event it has; undefined: from now on. */
@@ -60,6 +61,8 @@ export const streamLimits: StreamLimits = {
 }
 
 const pageSize = 200
+/** Readers who wait for what is new share a page; those who replay the log share few. Some megabytes at most. */
+const pagesHeld = 8
 
 /** Opens them over one database. */
 export function openEventStreams(storage: Storage, limits: StreamLimits = streamLimits): EventStreams {
@@ -198,14 +201,14 @@ function openSource({ db, wake }: Storage, limits: StreamLimits): Source {
   let timer: NodeJS.Timeout | undefined
   let looking: Promise<number> | undefined
   const waiting = new Set<() => void>()
-  let pages = new Map<string, Promise<EventRow[]>>()
+  const pages = sharePages<EventRow>(pagesHeld)
 
   function look(): Promise<number> {
     looking ??= settledId(db)
       .then((id) => {
         if (id > settled) {
           settled = id
-          pages = new Map()
+          pages.clear()
           for (const go of [...waiting]) go()
         }
         return settled
@@ -249,7 +252,7 @@ function openSource({ db, wake }: Storage, limits: StreamLimits): Source {
       if (holders > 0) return
       sleep?.()
       clearTimeout(timer)
-      pages = new Map()
+      pages.clear()
     }
   }
 
@@ -260,14 +263,11 @@ function openSource({ db, wake }: Storage, limits: StreamLimits): Source {
     const upTo = settled
     if (after >= upTo) return { rows: [], upTo }
     const key = JSON.stringify([after, filter.node, filter.kind, filter.session])
-    const known = pages.get(key) ?? listEvents(db, { ...filter, after, upTo, limit: pageSize })
-    pages.set(key, known)
-    try {
-      return { rows: await known, upTo }
-    } catch {
-      pages.delete(key)
-      return { rows: [], upTo: after }
-    }
+    const load = (): Promise<EventRow[]> => listEvents(db, { ...filter, after, upTo, limit: pageSize })
+    return pages.get(key, load).then(
+      (rows) => ({ rows, upTo }),
+      () => ({ rows: [], upTo: after }),
+    )
   }
 
   function more(cursor: number, over: AbortSignal, milliseconds: number): Promise<void> {

@@ -5,6 +5,7 @@ import { request as httpsRequest } from 'node:https'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { byServer, createOperator, revokeOperator } from '../../src/fleet/operators.ts'
+import { sharePages } from '../../src/http/shared-pages.ts'
 import { appendEvent } from '../../src/storage/events.ts'
 import { type Installation, openInstallation } from '../cli/helpers/installation.ts'
 import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
@@ -94,6 +95,24 @@ async function open(
 const installed = (t: Test, openWorld: OpenWorld, streams = {}): Promise<Installation> =>
   openInstallation(t, openWorld, { streams: { ...quick, ...streams } })
 
+t.test('of the pages that readers share only the last few are held, and none that failed', async (t) => {
+  const pages = sharePages<number>(3)
+  let asked = 0
+  const load = async (): Promise<number[]> => {
+    asked += 1
+    return [asked]
+  }
+  t.same(await Promise.all([pages.get('a', load), pages.get('a', load)]), [[1], [1]], 'asked for once')
+  for (let page = 0; page < 1000; page += 1) await pages.get(String(page), load)
+  t.equal(pages.size, 3, 'a replay of the whole log')
+  t.same(await pages.get('999', load), [1001], 'which is held')
+  t.same(await pages.get('a', load), [1002], 'which was let go')
+  await t.rejects(pages.get('b', () => Promise.reject(new Error('away'))))
+  t.same(await pages.get('b', load), [1003])
+  pages.clear()
+  t.equal(pages.size, 0)
+})
+
 await forEachDatabase(t, async (t, openWorld) => {
   await t.test(
     'sends what happens, in order; who comes back with the last id misses nothing and gets nothing twice',
@@ -160,6 +179,15 @@ await forEachDatabase(t, async (t, openWorld) => {
       const open1 = await open(installation)
       await open(installation)
       t.same(await refused(await open(installation)), [503, 'overloaded'], 'of one token')
+      const [row] = await world.context.storage.db.selectFrom('operators').select('name').execute()
+      const second = await createOperator(world.context, {
+        ...{ name: row?.name ?? '', role: 'viewer', expiresAt: null },
+      })
+      t.same(
+        await refused(await open(installation, '', { token: second })),
+        [503, 'overloaded'],
+        'of one operator, by another token',
+      )
       const others = await createOperator(world.context, { name: 'other', role: 'viewer', expiresAt: null })
       await open(installation, '', { token: others })
       t.same(await refused(await open(installation, '', { token: others })), [503, 'overloaded'], 'of all')

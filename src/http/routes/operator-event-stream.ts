@@ -20,11 +20,11 @@ export function eventStreamRoutes(app: OperatorApp, { auth, eventStreams }: Oper
     },
     async (request, reply) => {
       const { after, ...filter } = request.query
-      const { how, id } = auth.operatorOf(request)
+      const { name } = auth.operatorOf(request)
       await eventStreams.serve({
         response: reply.raw,
         headers: { ...headersOf(reply.getHeaders()), 'content-type': 'text/event-stream; charset=utf-8' },
-        who: `${how}:${id}`,
+        who: name,
         filter,
         after: lastEventId(request.headers['last-event-id']) ?? after,
         stillMay: () => auth.stillMay(request),
