@@ -79,6 +79,8 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'webhook-disabled': (detail) =>
     `webhook ${text(detail.webhook)} sends nothing more${detail.cause === 'gone' ? ': its receiver answered 410 Gone' : ''}`,
   'webhook-secret-rotated': (detail) => `webhook ${text(detail.webhook)} signs with a new secret`,
+  'webhook-events-lost': (detail) =>
+    `webhook ${text(detail.webhook)} never gets ${count(Number(detail.count), 'event')}: removed beyond their time`,
   'webhook-failing': (detail) =>
     `the receiver of webhook ${text(detail.webhook)} did not take an event: ${text(detail.result)}`,
   'webhook-redelivered': (detail) =>
@@ -113,6 +115,7 @@ export const problemKinds: ReadonlySet<string> = new Set([
   'facts-changed',
   'node-held',
   'asked-while-held',
+  'webhook-events-lost',
   'webhook-failing',
 ])
 

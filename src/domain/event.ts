@@ -50,6 +50,7 @@ export const eventKinds = {
   'webhook-enabled': 'a webhook sends again',
   'webhook-disabled': 'a webhook sends nothing more: an operator said so, or its receiver answered 410 Gone',
   'webhook-secret-rotated': 'a webhook signs with a new secret',
+  'webhook-events-lost': 'events went beyond their time before a webhook had taken them',
   'webhook-failing':
     'a receiver did not take an event in 24 hours of tries: the first dead letter since it took one',
   'webhook-redelivered': 'ended deliveries of a webhook are sent again',

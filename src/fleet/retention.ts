@@ -7,9 +7,11 @@ import { PawlError } from '../errors.ts'
 import { listChained } from '../storage/chains.ts'
 import { forgetPlaces, insertCheckpointKey, lastCheckpoint } from '../storage/checkpoints.ts'
 import { moveBase, type TrimCandidate, trimCandidates } from '../storage/retention.ts'
+import { listWebhooks } from '../storage/webhooks.ts'
 import { change } from './change.ts'
 import { type CheckpointSigner, usableKey } from './checkpoints.ts'
 import { byServer } from './operators.ts'
+import { untaken } from './webhook-wants.ts'
 
 /** What was removed, and which chains were left as they are because their oldest events do not fit together. */
 export interface Trimmed {
@@ -101,8 +103,16 @@ async function trim(
   const { kid, jwk } = await usableKey(context.storage.db, signer)
   return change(context, byServer, async ({ tx, now, note }) => {
     const done: Cut[] = []
-    for (const cut of cuts) if (await moveBase(tx, cut.chain, cut.to)) done.push(cut)
+    const webhooks = await listWebhooks(tx)
+    const lost = new Map<string, number>()
+    for (const cut of cuts) {
+      const untook = await untaken(tx, webhooks, { chain: cut.chain.name, seq: cut.to.seq })
+      if (!(await moveBase(tx, cut.chain, cut.to))) continue
+      done.push(cut)
+      for (const [name, count] of untook) lost.set(name, (lost.get(name) ?? 0) + count)
+    }
     if (done.length === 0) return []
+    for (const [webhook, count] of lost) await note('webhook-events-lost', null, { webhook, count, cutoff })
     // A server that has signed no checkpoint yet may remove what another's covers: its key must be known too.
     await insertCheckpointKey(tx, {
       ...{ kid, jwk: JSON.stringify(jwk), created_at: now.toISOString(), retired_at: null },

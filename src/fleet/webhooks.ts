@@ -2,6 +2,7 @@ import type { BootContext } from '../boot/context.ts'
 import { addSeconds } from '../domain/clock.ts'
 import { parseWebhookName, secretOverlapSeconds, webhookSecret } from '../domain/webhook.ts'
 import { PawlError } from '../errors.ts'
+import { settledId } from '../storage/commit-order.ts'
 import type { WebhookRow } from '../storage/webhook-tables.ts'
 import {
   countDeliveries,
@@ -10,7 +11,6 @@ import {
   findWebhook,
   insertWebhook,
   lockWebhook,
-  newestEventId,
   restartDeliveries,
   updateWebhook,
 } from '../storage/webhooks.ts'
@@ -27,7 +27,7 @@ export interface IssuedWebhook extends WebhookView {
 const secretBytes = 32
 const maxWebhooks = 100
 
-/** Makes a webhook: events from now on are sent. Throws `exists`, `invalid`. */
+/** Makes a webhook: every event committed from now on is sent. Throws `exists`, `invalid`. */
 export function createWebhook(
   context: BootContext,
   by: By,
@@ -59,7 +59,7 @@ export function createWebhook(
       previous_secret: null,
       previous_until: null,
       disabled: null,
-      cursor: await newestEventId(tx),
+      cursor: await settledId(tx), // not the newest: on PostgreSQL an earlier one may still be on its way
       paused_until: null,
       failures: 0,
       failing_since: null,
@@ -142,7 +142,7 @@ export function enableWebhook(
         .where('state', '=', 'waiting')
         .execute()
     }
-    const cursor = fromNow ? { cursor: await newestEventId(tx) } : {}
+    const cursor = fromNow ? { cursor: await settledId(tx) } : {}
     await note('webhook-enabled', null, { webhook: name, fromNow })
     return { disabled: null, paused_until: null, failures: 0, ...cursor }
   })

@@ -56,15 +56,6 @@ export async function moveCursor(tx: Tx, id: string, from: number, to: number): 
   return result.numUpdatedRows === 1n
 }
 
-/** The id of the newest event; 0 where there is none. */
-export async function newestEventId(db: Queries): Promise<number> {
-  const row = await db
-    .selectFrom('events')
-    .select((e) => e.fn.max('id').as('id'))
-    .executeTakeFirst()
-  return Number(row?.id ?? 0)
-}
-
 /** Adds deliveries; those that are there already stay as they are. */
 export async function insertDeliveries(tx: Tx, rows: readonly WebhookDeliveryRow[]): Promise<void> {
   for (let at = 0; at < rows.length; at += 50) {

@@ -1,7 +1,7 @@
 import type { BootContext } from '../boot/context.ts'
-import { deliveryId, kindWanted, payloadOf } from '../domain/webhook.ts'
+import { deliveryId, payloadOf } from '../domain/webhook.ts'
 import { eventView } from '../fleet/event-view.ts'
-import { parseGlob } from '../fleet/glob.ts'
+import { wantedOf } from '../fleet/webhook-wants.ts'
 import { listEvents } from '../storage/events.ts'
 import type { EventRow } from '../storage/tables.ts'
 import type { WebhookDeliveryRow, WebhookRow } from '../storage/webhook-tables.ts'
@@ -45,16 +45,6 @@ async function advance(context: BootContext, webhook: WebhookRow, most: number):
     if (!moved || full || events.length < pageSize) return
     cursor = to
   }
-}
-
-/** Which events a webhook is for. Those about itself it is not sent: each failure would make the next. */
-function wantedOf(webhook: WebhookRow): (event: EventRow) => boolean {
-  const kinds = JSON.parse(webhook.kinds) as string[] // our own column
-  const node = webhook.node === null ? undefined : parseGlob(webhook.node)
-  return (event) =>
-    kindWanted(kinds, event.kind) &&
-    (node === undefined || (event.node !== null && node(event.node))) &&
-    !(event.kind.startsWith('webhook-') && eventView(event).detail.webhook === webhook.name)
 }
 
 function deliveryOf(webhook: WebhookRow, event: EventRow, now: Date): WebhookDeliveryRow {

@@ -90,7 +90,13 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
 /** The kinds that machines cause, or the server by itself: no operator's name is on them. */
 export const otherEvents: readonly EventKind[] = [
   ...(['node-held', 'reinstall-expired', 'campaign-completed', 'campaign-node-skipped'] as const),
-  ...(['operator-refused', 'webhook-failing', 'rollout-halted', 'rollout-completed'] as const),
+  ...([
+    'operator-refused',
+    'webhook-events-lost',
+    'webhook-failing',
+    'rollout-halted',
+    'rollout-completed',
+  ] as const),
   ...(['machine-pending', 'machine-auto-approved', 'auto-approval-refused'] as const),
   ...(['session-opened', 'session-superseded', 'session-ready'] as const),
   ...(['booted-local', 'asked-while-held', 'handover-opened', 'stage2-redeemed', 'stage3-redeemed'] as const),

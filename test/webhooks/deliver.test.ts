@@ -1,8 +1,14 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Logger } from 'pino'
 import t, { type Test } from 'tap'
 import { inTransaction } from '../../src/boot/work.ts'
 import type { EventKind } from '../../src/domain/event.ts'
+import { makeCheckpoint } from '../../src/fleet/checkpoints.ts'
 import { eventView } from '../../src/fleet/event-view.ts'
+import { byServer } from '../../src/fleet/operators.ts'
+import { trimOldEvents } from '../../src/fleet/retention.ts'
 import { showDeliveries, showWebhook } from '../../src/fleet/webhook-view.ts'
 import {
   createWebhook,
@@ -14,6 +20,7 @@ import {
   removeWebhook,
   rotateWebhookSecret,
 } from '../../src/fleet/webhooks.ts'
+import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import { listEvents } from '../../src/storage/events.ts'
 import { trimEnded } from '../../src/webhooks/deliver.ts'
 import { fanOut } from '../../src/webhooks/fan-out.ts'
@@ -69,15 +76,68 @@ async function open(t: Test, openWorld: OpenWorld): Promise<Scene> {
   }
 }
 
+const ofServer = { session: null, actor: 'server', source: null, detail: { note: 'x' } } as const
+
 function happen({ context }: World, kind: EventKind, node: string | null): Promise<void> {
-  return inTransaction(context, (work) =>
-    work.event({ kind, node, session: null, actor: 'server', source: null, detail: { note: 'x' } }),
-  )
+  return inTransaction(context, (work) => work.event({ ...ofServer, kind, node }))
 }
 
 const typesOf = ({ received }: Receiver): string[] => received.map(({ body }) => JSON.parse(body).type)
 
 await forEachDatabase(t, async (t, openWorld) => {
+  await t.test('an event that commits after its webhook was made is sent, whatever its number', async (t) => {
+    const { world, hook, happen, send, receiver } = await open(t, openWorld)
+    const { context } = world
+    if (context.storage.dialect === 'postgres') {
+      const begun = Promise.withResolvers<void>()
+      const going = Promise.withResolvers<void>()
+      const slow = inTransaction(context, async ({ event }) => {
+        await event({ ...ofServer, kind: 'refused', node: 'slow' })
+        begun.resolve()
+        await going.promise
+      })
+      await begun.promise
+      await happen('refused', 'fast')
+      await hook('chat', { kinds: ['refused'], node: 's*' })
+      going.resolve()
+      await slow
+    } else {
+      await happen('refused', 's-before') // one writer at a time: nothing is on its way
+      await hook('chat', { kinds: ['refused'], node: 's*' })
+      await happen('refused', 'slow')
+    }
+    await happen('refused', 'soon')
+    await send()
+    t.same(
+      receiver.received.map(({ body }) => JSON.parse(body).data.node),
+      ['slow', 'soon'],
+    )
+  })
+
+  await t.test('events that go beyond their time before a webhook has taken them are counted', async (t) => {
+    const { world, hook, happen, send } = await open(t, openWorld)
+    const folder = mkdtempSync(join(tmpdir(), 'pawl-webhooks-'))
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    mkdirSync(join(folder, 'pki'))
+    const signer = openCheckpointSigner(folder)
+    await hook('behind', { kinds: ['refused'], node: 'a*' })
+    await hook('takes', { kinds: ['refused'] })
+    await disableWebhook(world.context, root, 'behind')
+    await happen('refused', 'a1', 'a1', 'a2', 'b1')
+    await happen('session-ready', 'a1')
+    await send()
+    await makeCheckpoint(world.context, signer, byServer)
+    world.clock.advance(40 * 86_400)
+    t.match(await trimOldEvents(world.context, signer, 30), { faults: [] })
+    t.same(
+      (await world.events({ kind: 'webhook-events-lost' })).map(({ actor, detail }) => [actor, detail]),
+      [['server', { webhook: 'behind', count: 3, cutoff: '2026-12-01T06:00:00.000Z' }]],
+    )
+    world.clock.advance(40 * 86_400)
+    await trimOldEvents(world.context, signer, 30)
+    t.equal((await world.events({ kind: 'webhook-events-lost' })).length, 1, 'once')
+  })
+
   await t.test('an event is sent as the API shows it, signed, once', async (t) => {
     const { world, receiver, hook, happen, send, later } = await open(t, openWorld)
     await happen('node-added', 'before')
