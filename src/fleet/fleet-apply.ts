@@ -94,7 +94,7 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   noteRemovedNodes(removals, leaving, live)
   const parts = [first, profiles, channels, nodes, removals]
   const last = await planLastRemovals(change, request, gone, nodes, leaving)
-  const plan = await planOf(change, request, [...parts, last], profiles.based, {
+  const plan = await planOf(change, request, [...parts, last], {
     before: existing.length,
     removed: leaving.length,
     left: request.prune === true ? 0 : await countLeft(change, gone, existing),
@@ -145,7 +145,6 @@ async function planOf(
   change: Change,
   request: FleetRequest,
   parts: readonly KindPlan[],
-  based: readonly string[],
   nodes: { readonly before: number; readonly removed: number; readonly left: number; readonly upTo: number },
 ): Promise<FleetPlan> {
   const planned = parts.flatMap((part) => part.changes)
@@ -157,7 +156,11 @@ async function planOf(
   const faults = parts.flatMap((part) => part.faults)
   return {
     set: request.set,
-    plan: planDigest(request, planned, based),
+    plan: planDigest(
+      request,
+      planned,
+      parts.flatMap((part) => part.based),
+    ),
     applied: false,
     changes,
     faults: faults.slice(0, maxListedFaults),

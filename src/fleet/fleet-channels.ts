@@ -124,16 +124,16 @@ function changesOf(
     }))
 }
 
-/** Removes a channel that nothing needs any more, with its history; throws naming what does. False where there is none. */
+/** Removes a channel that nothing needs any more, with its history; throws naming what does. Returns what it was. */
 export async function removeChannelIn(
   change: Change,
   name: string,
   inUse: ReadonlyMap<string, string>,
-): Promise<boolean> {
+): Promise<ChannelRow | undefined> {
   const { tx } = change
   const ref = parseChannelRef(name)
   const row = await findChannel(tx, ref)
-  if (row === undefined) return false
+  if (row === undefined) return undefined
   checkScope(change.by, ref.name)
   const refuse = (why: string, hint: string): never => {
     throw new PawlError('conflict', `channel ${name} ${why}`, { hint })
@@ -163,5 +163,5 @@ export async function removeChannelIn(
   }
   await change.note('channel-removed', null, { channel: name, before })
   await deleteChannel(tx, ref)
-  return true
+  return row
 }

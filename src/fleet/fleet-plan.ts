@@ -122,12 +122,14 @@ export interface KindPlan {
   readonly objects: FleetObjectRow[]
   /** The keys of things that were in no set, or in another. */
   readonly newcomers: string[]
+  /** What the plan was made from and its fields do not tell: revisions, and of what goes all else that goes with it. */
+  readonly based: string[]
   unchanged: number
 }
 
 /** A plan with nothing in it. */
 export function emptyPlan(): KindPlan {
-  return { changes: [], faults: [], warnings: [], objects: [], newcomers: [], unchanged: 0 }
+  return { changes: [], faults: [], warnings: [], objects: [], newcomers: [], based: [], unchanged: 0 }
 }
 
 /** What is on record of things by kind and name. */

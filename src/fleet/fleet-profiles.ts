@@ -22,12 +22,6 @@ import { applyProfileIn, openSecrets, shownProfile } from './profiles.ts'
 
 type Written = FleetRequest['profiles'][number]
 
-/** The plan of profiles; each change is made as it is planned, since what follows is checked against it. */
-export interface ProfilePlan extends KindPlan {
-  /** Name and revision of each profile that is changed: what the plan was made from. */
-  readonly based: string[]
-}
-
 /**
  * Plans what the files say of profiles, and makes the changes: a dry run takes the transaction back. So everything that
  * applying one profile checks is checked here, by the same function.
@@ -36,8 +30,8 @@ export async function applyProfiles(
   change: Change,
   request: FleetRequest,
   records: Records,
-): Promise<ProfilePlan> {
-  const plan: ProfilePlan = { ...emptyPlan(), based: [] }
+): Promise<KindPlan> {
+  const plan = emptyPlan()
   const rows = new Map((await listProfiles(change.tx)).map((row) => [row.name, row]))
   // In one order, so that two applies do not wait for each other.
   for (const written of [...request.profiles].sort((a, b) => (a.name < b.name ? -1 : 1))) {
@@ -54,7 +48,7 @@ export async function applyProfiles(
 
 async function applyOne(
   change: Change,
-  plan: ProfilePlan,
+  plan: KindPlan,
   request: FleetRequest,
   records: Records,
   written: Written,
@@ -74,7 +68,7 @@ async function applyOne(
     plan.unchanged += 1
     return
   }
-  plan.based.push(`${name} ${row?.revision ?? 0}`)
+  plan.based.push(`profile ${name} ${row?.revision ?? 0}`)
   plan.changes.push({
     kind: 'profile',
     name,

@@ -47,6 +47,10 @@ export function noteRemovedNodes(
       ...(node.reinstall === 'none' ? [] : [`its reinstall mark (${node.reinstall}) goes with it`]),
     ]
     plan.changes.push({ kind: 'node', name: node.name, action: 'remove', fields, notes })
+    const session = live.has(node.id) ? 'boots' : 'quiet'
+    plan.based.push(
+      `node ${node.name} ${node.id} ${node.revision} ${node.state} ${node.reinstall} ${session}`,
+    )
   }
 }
 
@@ -63,12 +67,14 @@ export async function planLastRemovals(
 ): Promise<KindPlan> {
   const plan = emptyPlan()
   if (request.prune !== true) return plan
-  const existing = new Set((await listProfiles(change.tx)).map(({ name }) => name))
+  const existing = new Map((await listProfiles(change.tx)).map((row) => [row.name, row]))
   const going = new Set(gone.profile.filter((name) => existing.has(name)))
   const users = await usersOf(change, nodes, leaving)
   for (const name of going) {
     const user = users.get(name)
     plan.changes.push({ kind: 'profile', name, action: 'remove', fields: [], notes: [] })
+    const row = existing.get(name)
+    plan.based.push(`profile ${name} ${row?.revision} ${row?.created_at}`)
     if (user === undefined) continue
     plan.faults.push({
       ...{ kind: 'profile', name, field: null, code: 'conflict' },
@@ -78,8 +84,10 @@ export async function planLastRemovals(
   }
   const inUse = await sourcesInUse(change, going)
   for (const name of gone.channel) {
-    const there = await faulted(plan, { kind: 'channel', name }, () => removeChannelIn(change, name, inUse))
-    if (there === true) plan.changes.push({ kind: 'channel', name, action: 'remove', fields: [], notes: [] })
+    const removed = await faulted(plan, { kind: 'channel', name }, () => removeChannelIn(change, name, inUse))
+    if (removed === undefined) continue
+    plan.changes.push({ kind: 'channel', name, action: 'remove', fields: [], notes: [] })
+    plan.based.push(`channel ${name} ${removed.revision} ${removed.updated_at}`)
   }
   return plan
 }

@@ -1,10 +1,16 @@
 import t from 'tap'
+import { parseChannelRef } from '../../src/domain/channel.ts'
+import { move } from '../../src/fleet/channels.ts'
 import { applyFleet } from '../../src/fleet/fleet-apply.ts'
 import type { FleetRequest } from '../../src/fleet/fleet-plan.ts'
+import { disableNode } from '../../src/fleet/nodes.ts'
 import { applyProfile } from '../../src/fleet/profiles.ts'
 import { allProfiles } from '../../src/storage/fleet.ts'
-import { storeDemoFleet } from '../helpers/fleet.ts'
-import { ann, errorOf } from '../helpers/operators.ts'
+import { updateNode } from '../../src/storage/nodes.ts'
+import { insertSession } from '../../src/storage/sessions.ts'
+import type { SessionRow } from '../../src/storage/tables.ts'
+import { nodeRow, storeDemoFleet } from '../helpers/fleet.ts'
+import { ann, errorOf, root } from '../helpers/operators.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
 const nothing: FleetRequest = { set: 'default', nodes: [], profiles: [], channels: [] }
@@ -69,4 +75,54 @@ await forEachDatabase(t, async (t, openWorld) => {
       )
     },
   )
+
+  await t.test('what was changed after the diff is not removed under the plan of before', async (t) => {
+    const world = await openWorld()
+    const { context } = world
+    await storeDemoFleet(world)
+    const ref = parseChannelRef('full/gone')
+    await applyFleet(context, root, {
+      ...nothing,
+      nodes: [{ name: 'gone' }],
+      profiles: [{ name: 'gone', boot: 'local' }],
+      channels: [{ channel: 'full/gone', version: '1' }],
+    })
+    const removal = { ...nothing, prune: true, allowMassRemoval: true }
+    const { id } = await nodeRow(world, 'gone')
+    const at = world.clock.now().toISOString()
+    const session: SessionRow = {
+      ...{
+        id: 's1',
+        node: id,
+        sequence: 'boot',
+        tokens: 'native',
+        local: 0,
+        state: 'stage1',
+        stage: 'stage1',
+      },
+      ...{ cause: null, pinned: '{}', facts: '{}', source: '192.0.2.1', started_at: at, last_seen_at: at },
+      ...{ expires_at: at, ended_at: null },
+    }
+    const changes: Record<string, () => Promise<unknown>> = {
+      'the profile': () => applyProfile(context, ann, 'gone', { name: 'gone', boot: 'local', armed: true }),
+      'the channel': () => move(context, ann, ref, { how: 'set', version: '2', why: null }),
+      'the state of the node': () => disableNode(context, ann, 'gone'),
+      'the session of the node': () => context.storage.transaction((tx) => insertSession(tx, session)),
+      'the mark of the node': () =>
+        context.storage.transaction((tx) => updateNode(tx, id, { reinstall: 'marked' })),
+    }
+    for (const [what, make] of Object.entries(changes)) {
+      const { plan, changes } = await applyFleet(context, root, { ...removal, dryRun: true })
+      t.equal(changes.length, 3)
+      t.equal((await applyFleet(context, root, { ...removal, dryRun: true })).plan, plan)
+      await make()
+      t.match(
+        await errorOf(applyFleet(context, root, { ...removal, plan })),
+        { code: 'conflict', message: 'the fleet is another now than when this plan was made' },
+        what,
+      )
+    }
+    const { plan } = await applyFleet(context, root, { ...removal, dryRun: true })
+    t.equal((await applyFleet(context, root, { ...removal, plan })).counts.removed, 3)
+  })
 })
