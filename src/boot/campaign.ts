@@ -1,7 +1,9 @@
 import {
+  countGoingOn,
   countPlaces,
   findLivePlaces,
   findMark,
+  type LivePlace,
   lockCampaign,
   takeWaiting,
   updateCampaign,
@@ -37,12 +39,14 @@ export async function leaveCampaigns(
   work: Work,
   nodes: readonly Pick<NodeRow, 'id'>[],
   to: Left,
+  from: readonly LivePlace['state'][] = ['waiting', 'active'],
 ): Promise<void> {
   const places = await findLivePlaces(
     work.tx,
     nodes.map(({ id }) => id),
   )
-  const byCampaign = Map.groupBy(places.values(), ({ campaign }) => campaign)
+  const leaving = [...places.values()].filter(({ state }) => from.includes(state))
+  const byCampaign = Map.groupBy(leaving, ({ campaign }) => campaign)
   for (const id of [...byCampaign.keys()].sort()) {
     const left = byCampaign.get(id) ?? []
     await updatePlaces(
@@ -85,13 +89,22 @@ async function fill(work: Work, campaign: CampaignRow, notes: Notes): Promise<vo
   const installable = await profilesWithReinstall(work)
   for (;;) {
     const counts = countsOf(await countPlaces(tx, campaign.id))
-    const limit = campaign.max_parallel ?? Number.MAX_SAFE_INTEGER
-    const free = Math.min(500, counts.waiting, limit - counts.marked - counts.serving)
+    const free = Math.min(500, counts.waiting, await freePlaces(work, campaign, counts))
     if (free <= 0) return
     const taken = await takeWaiting(tx, context.storage.dialect, campaign.id, free)
     if (taken.length === 0) return
     await begin(work, campaign, taken, installable, notes)
   }
+}
+
+/** How many may be marked now. A cancelled node takes its place until the session that went on is over: it loads as it did. */
+async function freePlaces(
+  { tx }: Work,
+  { id, max_parallel: limit }: CampaignRow,
+  { marked, serving }: CampaignCounts,
+): Promise<number> {
+  if (limit === null) return Number.MAX_SAFE_INTEGER
+  return limit - marked - serving - (await countGoingOn(tx, id))
 }
 
 async function begin(

@@ -28,7 +28,7 @@ export interface CampaignNode {
   readonly name: string
   readonly state: keyof CampaignCounts
   readonly cause: string | null
-  /** The node's own state: one that is disabled keeps its place. */
+  /** The node's own state. */
   readonly nodeState: PlaceRow['nodeState']
   readonly attempts: number
   readonly changedAt: string

@@ -1,3 +1,4 @@
+import { leaveCampaigns } from '../boot/campaign.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import type { EventFacts } from '../domain/event.ts'
 import { appendEvents } from '../storage/event-batch.ts'
@@ -7,7 +8,7 @@ import type { NodeRow } from '../storage/tables.ts'
 import { attributed, type Change } from './change.ts'
 import type { NodePlan } from './fleet-nodes.ts'
 import { difference, type NodeSettings, settingsOf, shown } from './node-settings.ts'
-import { freshNode, removeNodeIn } from './nodes.ts'
+import { freshNode, nodeRemoved, removeNodeIn } from './nodes.ts'
 
 /** Writes what was planned of nodes: a few statements for all of them, and an event for each as if it were changed alone. */
 export async function writeNodes(change: Change, { adds, updates }: NodePlan): Promise<void> {
@@ -59,6 +60,7 @@ export async function removeNodes(
   live: ReadonlySet<string>,
 ): Promise<void> {
   const { tx, context, by, now } = change
+  await leaveCampaigns(change, nodes, nodeRemoved)
   for (const node of nodes) if (live.has(node.id)) await removeNodeIn(change, node.name)
   const quiet = nodes.filter(({ id }) => !live.has(id))
   await deleteNodes(

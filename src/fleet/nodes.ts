@@ -1,3 +1,4 @@
+import { leaveCampaigns } from '../boot/campaign.ts'
 import type { BootContext } from '../boot/context.ts'
 import { endSession } from '../boot/end-session.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
@@ -135,6 +136,9 @@ export async function changeNodeIn(change: Change, name: string, asked: NodeChan
   return { node: await showNode(change.tx, name), warnings: await warningsOf(change, node, after) }
 }
 
+/** How the place of a node that is removed ends: who waits for it is marked at once. */
+export const nodeRemoved = { state: 'cancelled', cause: 'it was removed' } as const
+
 /** Removes a node: its tokens are spent, its downloads cut. Its events stay. */
 export function removeNode(context: BootContext, by: By, name: string): Promise<void> {
   return change(context, by, (change) => removeNodeIn(change, name))
@@ -143,6 +147,7 @@ export function removeNode(context: BootContext, by: By, name: string): Promise<
 /** The same inside a change. */
 export async function removeNodeIn(change: Change, name: string): Promise<void> {
   const node = await stop(change, await lock(change, name), 'the node was removed')
+  await leaveCampaigns(change, [node], nodeRemoved)
   await change.note('node-removed', name, { ...shown(settingsOf(node)), state: node.state })
   await deleteNode(change.tx, node.id)
 }
@@ -157,9 +162,13 @@ export function disableNode(context: BootContext, by: By, name: string): Promise
       })
     }
     const node = await stop(change, found, 'the node was disabled')
-    return move(change, node, advance(nodeTransitions, node.state, 'disable', `node "${name}"`), () =>
-      change.note('node-disabled', name, { before: found.state }),
-    )
+    const state = advance(nodeTransitions, node.state, 'disable', `node "${name}"`)
+    return move(change, node, state, async () => {
+      await change.note('node-disabled', name, { before: found.state })
+      // Nobody knows when it is enabled again, and others wait. One that waits itself is looked at when its turn comes.
+      const cause = 'it was disabled; its mark stays'
+      await leaveCampaigns(change, [node], { state: 'cancelled', cause }, ['active'])
+    })
   })
 }
 

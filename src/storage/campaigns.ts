@@ -122,6 +122,22 @@ export async function countPlaces(
   }))
 }
 
+/** How many reinstalls go on of nodes that left a campaign while a boot served them. */
+export async function countGoingOn(db: Queries, campaign: string): Promise<number> {
+  const { count } = await db
+    .selectFrom('campaign_nodes')
+    .innerJoin('sessions', 'sessions.node', 'campaign_nodes.node')
+    .select((e) => e.fn.countAll<number | string>().as('count'))
+    .where('campaign', '=', campaign)
+    .where('campaign_nodes.state', '=', 'cancelled')
+    .where('sessions.ended_at', 'is', null)
+    .where('sessions.sequence', '=', 'reinstall')
+    // A later reinstall of the same node is no matter of this campaign.
+    .whereRef('sessions.started_at', '<=', 'campaign_nodes.changed_at')
+    .executeTakeFirstOrThrow()
+  return Number(count)
+}
+
 /**
  * The next nodes that wait, in their order. One that another transaction holds is passed over: its boot is being served, and the
  * chore comes by again. So nobody here waits for a node's row while holding the campaign's.

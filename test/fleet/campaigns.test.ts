@@ -12,6 +12,7 @@ import {
   showCampaign,
   tendReinstalls,
 } from '../../src/fleet/campaigns.ts'
+import { applyFleet } from '../../src/fleet/fleet-apply.ts'
 import { showNode } from '../../src/fleet/node-view.ts'
 import { changeNode, disableNode, removeNode } from '../../src/fleet/nodes.ts'
 import { type ReinstallRequest, reinstall } from '../../src/fleet/reinstall.ts'
@@ -188,9 +189,15 @@ await forEachDatabase(t, async (t, openWorld) => {
         world.clock.advance(3600)
         await tendReinstalls(world.context)
       },
-      removed: async ({ world }) => {
-        await removeNode(world.context, ann, 'n001')
-        await tendReinstalls(world.context)
+      disabled: async ({ world }) => {
+        await disableNode(world.context, ann, 'n001')
+      },
+      removed: ({ world }) => removeNode(world.context, ann, 'n001'),
+      'removed by a fleet file': async ({ world }) => {
+        const files = { set: 's', profiles: [], channels: [] }
+        const nodes = names(1).map((name) => ({ name }))
+        await applyFleet(world.context, ann, { ...files, nodes })
+        await applyFleet(world.context, ann, { ...files, nodes: [], prune: true, allowMassRemoval: true })
       },
       done: (fleet) => machineBoots(fleet, 'n001'),
       failed: (fleet) => machineFails(fleet, 'n001'),
@@ -202,8 +209,37 @@ await forEachDatabase(t, async (t, openWorld) => {
       await leave(fleet)
       t.same(await inState(world, id, 'marked'), names(2), way)
       const { counts } = await showCampaign(world.context, id)
-      if (way !== 'removed') t.equal(counts[way as 'done'], 1, way)
+      if (!way.startsWith('removed'))
+        t.equal(counts[way === 'disabled' ? 'cancelled' : (way as 'done')], 1, way)
+      if (way !== 'disabled') continue
+      t.match((await pageOfCampaign(world.context, id, { limit: 10, state: 'cancelled' })).items, [
+        { name: 'n001', cause: 'it was disabled; its mark stays', nodeState: 'disabled' },
+      ])
+      t.equal((await nodeRow(world, 'n001')).reinstall, 'marked')
     }
+  })
+
+  await t.test('a cancelled node keeps its place until the session that went on is over', async (t) => {
+    const fleet = await open(3)
+    const { world } = fleet
+    const { context } = world
+    const id = await start(fleet, { maxParallel: 1 })
+    await machineBoots(fleet, 'n001', 'stage2')
+    await reinstall(context, ann, { nodes: names(1), cancel: true })
+    await tendReinstalls(context)
+    t.match(await showCampaign(context, id), { counts: { cancelled: 1, marked: 0, waiting: 2 } })
+    t.same(await inState(world, id, 'marked'), [], 'its session still loads')
+    world.clock.advance(60)
+    await machineBoots(fleet, 'n001', 'stage2')
+    t.match((await world.events({ kind: 'session-opened' })).at(-1)?.detail, { sequence: 'boot' })
+    await tendReinstalls(context)
+    t.same(await inState(world, id, 'marked'), names(2))
+    await machineBoots(fleet, 'n002')
+    await reinstall(context, ann, { nodes: names(1) })
+    world.clock.advance(60)
+    await machineBoots(fleet, 'n001', 'stage2')
+    await machineBoots(fleet, 'n003')
+    t.match(await showCampaign(context, id), { state: 'completed', counts: { cancelled: 1, done: 2 } })
   })
 
   await t.test(
