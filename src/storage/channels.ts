@@ -1,4 +1,5 @@
 import type { Queries, Storage, Tx } from './database.ts'
+import { deleteObjects } from './fleet-files.ts'
 import type { ChannelMoveRow, ChannelRow } from './image-tables.ts'
 
 interface Named {
@@ -118,5 +119,6 @@ export async function deleteChannel(tx: Tx, { name, channel }: Named): Promise<v
   for (const table of ['rollouts', 'channel_moves'] as const) {
     await tx.deleteFrom(table).where('name', '=', name).where('channel', '=', channel).execute()
   }
+  await deleteObjects(tx, 'channel', [`${name}/${channel}`])
   await tx.deleteFrom('channels').where('name', '=', name).where('channel', '=', channel).execute()
 }

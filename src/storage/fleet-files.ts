@@ -68,6 +68,17 @@ export async function deleteObjects(tx: Tx, kind: FleetKind, names: readonly str
   }
 }
 
+/** Forgets nodes by their ids: one that is made later under such a name is not what files made. */
+export async function deleteNodeObjects(tx: Tx, ids: readonly string[]): Promise<void> {
+  for (const some of inChunks(ids, 1)) {
+    await tx
+      .deleteFrom('fleet_objects')
+      .where('kind', '=', 'node')
+      .where('name', 'in', tx.selectFrom('nodes').select('name').where('id', 'in', some))
+      .execute()
+  }
+}
+
 /** The last events of these kinds about these nodes, the latest first. */
 export async function listNodeChanges(
   db: Queries,

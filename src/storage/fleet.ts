@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import type { Profile } from '../domain/profile.ts'
 import type { NodeState, ReinstallState } from '../domain/state.ts'
 import type { Queries, Storage, Tx } from './database.ts'
+import { deleteNodeObjects, deleteObjects } from './fleet-files.ts'
 import type { NodeRecord } from './nodes.ts'
 import type { ImageRow, NodeRow, ProfileRow, SessionRow } from './tables.ts'
 
@@ -85,9 +86,10 @@ export async function putProfile(tx: Tx, row: ProfileRow): Promise<void> {
       .execute()
 }
 
-/** Removes a profile. */
+/** Removes a profile; the files that made it hold it no more. */
 export async function deleteProfile(tx: Tx, name: string): Promise<void> {
   readIn.delete(tx)
+  await deleteObjects(tx, 'profile', [name])
   await tx.deleteFrom('profiles').where('name', '=', name).execute()
 }
 
@@ -201,8 +203,9 @@ export async function insertNode(tx: Tx, row: NodeRow): Promise<void> {
   await tx.insertInto('nodes').values(row).execute()
 }
 
-/** Removes a node, with its lists, sessions and tokens. Its events stay. */
+/** Removes a node, with its lists, sessions and tokens; the files that made it hold it no more. Its events stay. */
 export async function deleteNode(tx: Tx, id: string): Promise<void> {
+  await deleteNodeObjects(tx, [id])
   await tx.deleteFrom('nodes').where('id', '=', id).execute()
 }
 

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import type { AddressRange } from '../domain/address.ts'
 import { inChunks } from './chunks.ts'
 import type { Queries, Tx } from './database.ts'
+import { deleteNodeObjects } from './fleet-files.ts'
 import type { NodeRecord } from './nodes.ts'
 import type { NodeRow } from './tables.ts'
 
@@ -35,8 +36,9 @@ export async function insertNodes(tx: Tx, rows: readonly NodeRow[]): Promise<voi
   for (const some of inChunks(rows, 19)) await tx.insertInto('nodes').values(some).execute()
 }
 
-/** Removes nodes, with their lists, sessions and tokens. Their events stay. */
+/** Removes nodes, with their lists, sessions and tokens; the files that made them hold them no more. Their events stay. */
 export async function deleteNodes(tx: Tx, ids: readonly string[]): Promise<void> {
+  await deleteNodeObjects(tx, ids)
   for (const some of inChunks(ids, 1)) await tx.deleteFrom('nodes').where('id', 'in', some).execute()
 }
 

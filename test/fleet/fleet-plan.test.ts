@@ -3,7 +3,7 @@ import { parseChannelRef } from '../../src/domain/channel.ts'
 import { move } from '../../src/fleet/channels.ts'
 import { applyFleet } from '../../src/fleet/fleet-apply.ts'
 import type { FleetRequest } from '../../src/fleet/fleet-plan.ts'
-import { disableNode } from '../../src/fleet/nodes.ts'
+import { addNode, disableNode, removeNode } from '../../src/fleet/nodes.ts'
 import { applyProfile } from '../../src/fleet/profiles.ts'
 import { allProfiles } from '../../src/storage/fleet.ts'
 import { updateNode } from '../../src/storage/nodes.ts'
@@ -124,5 +124,26 @@ await forEachDatabase(t, async (t, openWorld) => {
     }
     const { plan } = await applyFleet(context, root, { ...removal, dryRun: true })
     t.equal((await applyFleet(context, root, { ...removal, plan })).counts.removed, 3)
+  })
+
+  await t.test('prune leaves what a person made by hand under a name that the set once held', async (t) => {
+    const world = await openWorld()
+    const { context } = world
+    await storeDemoFleet(world)
+    const held = {
+      ...nothing,
+      nodes: [{ name: 'n1' }, { name: 'n2' }],
+      profiles: [{ name: 'p', boot: 'local' }],
+    }
+    const channels = [{ channel: 'full/c', version: '1' }]
+    await applyFleet(context, ann, { ...held, channels })
+    await removeNode(context, ann, 'n1')
+    await applyFleet(context, ann, { ...nothing, prune: true, allowMassRemoval: true })
+    for (const name of ['n1', 'n2']) await addNode(context, ann, { name, serial: 'BY HAND' })
+    await applyProfile(context, ann, 'p', { name: 'p', boot: 'local' })
+    await move(context, ann, parseChannelRef('full/c'), { how: 'set', version: '1', why: null })
+    const pruned = await applyFleet(context, ann, { ...nothing, prune: true, allowMassRemoval: true })
+    t.same([pruned.changes, pruned.counts.left], [[], 0])
+    t.equal((await nodeRow(world, 'n1')).serial, 'BY HAND')
   })
 })
