@@ -9,7 +9,8 @@ import { type Asking, inTransaction, type Work } from './work.ts'
 
 /**
  * What a machine tells of itself, against what is known of its node: what an operator registered, and what it told at its last
- * boot. A fact that is not told, or was not known, is no change.
+ * boot. A fact that was not known is no change. One that was told before and is not told now is a change where the profile says
+ * `refuse`: else one request without facts would do away with what the next is compared with.
  */
 
 const watched = ['uuid', 'serial', 'mac'] as const
@@ -27,12 +28,19 @@ export function checkFacts(node: NodeRecord, facts: Facts, policy: Profile['when
   ]
   if (wrong.length > 0) throw new Refusal('facts-contradict', { node: node.name, detail: { facts, wrong } })
   if (policy !== 'refuse') return
-  const changed = changedFacts(node, facts)
+  const before = lastFacts(node)
+  const withheld = watched.filter((name) => facts[name] === undefined && before[name] !== undefined)
+  const changed = [...changedFacts(node, facts), ...withheld]
   if (changed.length > 0)
     throw new Refusal('facts-changed', {
       node: node.name,
-      detail: { changed, before: known(node, changed), now: pick(facts, changed) },
+      detail: { changed, before: known(node, changed), now: told(facts, changed) },
     })
+}
+
+/** What the next boot is compared with: what is told now, and what was told before of what is not. */
+export function factsToKeep(node: NodeRecord, facts: Facts): Facts {
+  return { ...pick(lastFacts(node), watched), ...facts }
 }
 
 /** Records the facts that differ from the boot before; a MAC address that is registered is no news. */
@@ -50,12 +58,12 @@ export async function noteChangedFacts(
     session: null,
     actor: 'node',
     source,
-    detail: { changed, before: known(node, changed), now: pick(facts, changed) },
+    detail: { changed, before: known(node, changed), now: told(facts, changed) },
   })
 }
 
 function changedFacts(node: NodeRecord, facts: Facts): Watched[] {
-  const before = node.last_facts === null ? {} : readFacts(node.last_facts)
+  const before = lastFacts(node)
   return watched.filter((name) => {
     const told = facts[name]
     if (told === undefined || told === before[name]) return false
@@ -68,12 +76,20 @@ function changedFacts(node: NodeRecord, facts: Facts): Watched[] {
 
 /** What was known of these facts; of MAC addresses all that are registered, where the machine has told none yet. */
 function known(node: NodeRecord, names: readonly Watched[]): Record<string, unknown> {
-  const before = node.last_facts === null ? {} : readFacts(node.last_facts)
+  const before = lastFacts(node)
   return Object.fromEntries(names.map((name) => [name, before[name] ?? (name === 'mac' ? node.macs : null)]))
 }
 
+function lastFacts(node: NodeRecord): Facts {
+  return node.last_facts === null ? {} : readFacts(node.last_facts)
+}
+
+function told(facts: Facts, names: readonly Watched[]): Record<string, string | null> {
+  return Object.fromEntries(names.map((name) => [name, facts[name] ?? null]))
+}
+
 function pick(facts: Facts, names: readonly Watched[]): Facts {
-  return Object.fromEntries(names.map((name) => [name, facts[name]]))
+  return Object.fromEntries(names.flatMap((name) => (facts[name] === undefined ? [] : [[name, facts[name]]])))
 }
 
 /**

@@ -11,7 +11,13 @@ import { countSessionsSince, findLiveSession, insertSession } from '../storage/s
 import type { SessionRow } from '../storage/tables.ts'
 import { authenticate, type Presented } from './authenticate.ts'
 import { expireMark } from './campaign.ts'
-import { checkFacts, forgetRefusedFacts, keepRefusedFacts, noteChangedFacts } from './check-facts.ts'
+import {
+  checkFacts,
+  factsToKeep,
+  forgetRefusedFacts,
+  keepRefusedFacts,
+  noteChangedFacts,
+} from './check-facts.ts'
 import { machineOf, toldClaim } from './claim.ts'
 import type { BootContext } from './context.ts'
 import { endSession, expire, isOverdue, withMark } from './end-session.ts'
@@ -169,7 +175,7 @@ function nodeAfter(node: NodeRecord, session: SessionRow, plan: Plan): Partial<N
     reinstall_session: marked.reinstall_session,
     armed: 0,
     session: session.id,
-    last_facts: JSON.stringify(plan.facts),
+    last_facts: JSON.stringify(factsToKeep(node, plan.facts)),
     updated_at: session.started_at,
   }
 }

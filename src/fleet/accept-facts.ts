@@ -26,7 +26,8 @@ export interface RefusedFact {
   readonly fact: 'uuid' | 'serial' | 'mac'
   /** What was registered, or told at the boot before; of MAC addresses all that are registered. */
   readonly before: string | null
-  readonly now: string
+  /** null: it is not told any more. */
+  readonly now: string | null
 }
 
 /** The facts that a node was refused for last: exactly these can be accepted. */
@@ -46,7 +47,7 @@ export async function showRefusedFacts(db: Queries, name: string): Promise<Refus
 
 /**
  * Accepts the facts that a node was refused for, as they were at `refusedAt`: what is registered and differs is replaced, a MAC
- * address is added, and the next boot is compared with them. Throws `conflict` where the machine has told others since.
+ * address is added, and the next boot is compared with them. What was not told any more is forgotten. Throws `conflict` where the machine has told others since.
  */
 export function acceptFacts(
   context: BootContext,
@@ -66,7 +67,7 @@ export function acceptFacts(
     const settings = await register(change, node, told)
     const { changes } = viewOf(node, row)
     await updateNode(change.tx, node.id, {
-      last_facts: canonicalJson({ ...lastFacts(node), ...told }),
+      last_facts: canonicalJson({ ...withoutWatched(lastFacts(node)), ...told }),
       updated_at: change.now.toISOString(),
     })
     await removeRefusedFacts(change.tx, node.id)
@@ -110,12 +111,17 @@ function viewOf(node: NodeRecord, row: RefusedFactsRow): RefusedFactsView {
     ...(node.serial === null ? {} : { serial: node.serial }),
     ...(node.macs.length === 0 ? {} : { mac: node.macs.join(', ') }),
   }
-  const changes = (['uuid', 'serial', 'mac'] as const).flatMap((fact) => {
+  const changes = (['uuid', 'serial', 'mac'] as const).flatMap((fact): RefusedFact[] => {
     const now = told[fact]
-    const same = now === undefined || now === before[fact] || (fact === 'mac' && node.macs.includes(now))
+    if (now === undefined) return last[fact] === undefined ? [] : [{ fact, before: last[fact], now: null }]
+    const same = now === before[fact] || (fact === 'mac' && node.macs.includes(now))
     return same ? [] : [{ fact, before: before[fact] ?? null, now }]
   })
   return { node: node.name, source: row.source, refusedAt: row.refused_at, changes }
+}
+
+function withoutWatched({ uuid: _uuid, serial: _serial, mac: _mac, ...others }: Facts): Facts {
+  return others
 }
 
 function lastFacts(node: NodeRecord): Facts {

@@ -30,12 +30,12 @@ const table: Record<Fact, Record<Known, Record<Told, readonly [Outcome, Outcome]
     last: {
       same: ['served', 'served'],
       other: ['recorded', 'facts-changed'],
-      'not told': ['served', 'served'],
+      'not told': ['served', 'facts-changed'],
     },
     both: {
       same: ['served', 'served'],
       other: ['facts-contradict', 'facts-contradict'],
-      'not told': ['served', 'served'],
+      'not told': ['served', 'facts-changed'],
     },
     nothing: { same: ['served', 'served'], other: ['served', 'served'], 'not told': ['served', 'served'] },
   },
@@ -48,12 +48,12 @@ const table: Record<Fact, Record<Known, Record<Told, readonly [Outcome, Outcome]
     last: {
       same: ['served', 'served'],
       other: ['recorded', 'facts-changed'],
-      'not told': ['served', 'served'],
+      'not told': ['served', 'facts-changed'],
     },
     both: {
       same: ['served', 'served'],
       other: ['facts-contradict', 'facts-contradict'],
-      'not told': ['served', 'served'],
+      'not told': ['served', 'facts-changed'],
     },
     nothing: { same: ['served', 'served'], other: ['served', 'served'], 'not told': ['served', 'served'] },
   },
@@ -66,12 +66,12 @@ const table: Record<Fact, Record<Known, Record<Told, readonly [Outcome, Outcome]
     last: {
       same: ['served', 'served'],
       other: ['recorded', 'facts-changed'],
-      'not told': ['served', 'served'],
+      'not told': ['served', 'facts-changed'],
     },
     both: {
       same: ['served', 'served'],
       other: ['recorded', 'facts-changed'],
-      'not told': ['served', 'served'],
+      'not told': ['served', 'facts-changed'],
     },
     nothing: { same: ['served', 'served'], other: ['served', 'served'], 'not told': ['served', 'served'] },
   },
@@ -141,6 +141,40 @@ await forEachDatabase(t, async (t, openWorld) => {
       })
     },
   )
+
+  await t.test('a boot that tells nothing does not make way for another machine', async (t) => {
+    const world = await openWorld({ settings: { maxStage1PerHour: 1000 } })
+    const { context, clock } = world
+    const secret = await storeDemoFleet(world)
+    await changeNode(context, ann, 'node1', { uuid: null, serial: null, macs: [] })
+    const machine = (index: 0 | 1): Record<string, string> => ({
+      uuid: values.uuid[index],
+      serial: values.serial[index],
+      mac: values.mac[index],
+    })
+    for (const [policy, nothing, after] of [
+      ['record', 'served', 'recorded'],
+      ['refuse', 'facts-changed', 'facts-changed'],
+    ] as const) {
+      await context.storage.db.deleteFrom('sessions').execute()
+      await context.storage.db.updateTable('nodes').set({ last_facts: null }).execute()
+      await storeProfile(world, { ...demoProfile, whenFactsChange: policy })
+      t.equal(await outcomeOf(world, secret, machine(0)), 'served', policy)
+      clock.advance(3 * 3600)
+      t.equal(await outcomeOf(world, secret, {}), nothing, policy)
+      clock.advance(3 * 3600)
+      t.equal(await outcomeOf(world, secret, machine(1)), after, policy)
+      clock.advance(3 * 3600)
+    }
+    t.equal(await outcomeOf(world, secret, { mac: values.mac[0] }), 'facts-changed')
+    const refused = await showRefusedFacts(context.storage.db, 'node1')
+    t.same(refused.changes, [
+      { fact: 'uuid', before: values.uuid[0], now: null },
+      { fact: 'serial', before: 'SN1', now: null },
+    ])
+    await acceptFacts(context, ann, 'node1', refused.refusedAt)
+    t.equal(await outcomeOf(world, secret, { mac: values.mac[0] }), 'served', 'an operator said so')
+  })
 
   await t.test(
     'an operator accepts exactly the facts that were refused, and the node boots with them',

@@ -38,6 +38,6 @@ function showRefused({ output }: Context, { source, refusedAt, changes }: Refuse
   output.line(`refused ${formatTime(refusedAt)}, asking from ${source}`)
   output.table(
     [{ title: 'FACT', min: 6 }, { title: 'BEFORE' }, { title: 'NOW' }],
-    changes.map(({ fact, before, now }) => [fact, before ?? 'none', toned('warn', now)]),
+    changes.map(({ fact, before, now }) => [fact, before ?? 'none', toned('warn', now ?? 'not told')]),
   )
 }

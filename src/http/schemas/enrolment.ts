@@ -120,7 +120,7 @@ export const refusedFactsAnswer = answers<RefusedFactsView>()(
     source: Type.String(),
     refusedAt: Type.String(),
     changes: Type.Array(
-      Type.Object({ fact: oneOf(['uuid', 'serial', 'mac']), before: textOrNull, now: Type.String() }),
+      Type.Object({ fact: oneOf(['uuid', 'serial', 'mac']), before: textOrNull, now: textOrNull }),
     ),
   }),
 )
