@@ -3,6 +3,7 @@ import type { Profile } from '../domain/profile.ts'
 import type { NodeState, ReinstallState } from '../domain/state.ts'
 import type { Queries, Storage, Tx } from './database.ts'
 import { deleteNodeObjects, deleteObjects } from './fleet-files.ts'
+import { insertNodes } from './node-batch.ts'
 import type { NodeRecord } from './nodes.ts'
 import type { ImageRow, NodeRow, ProfileRow, SessionRow } from './tables.ts'
 
@@ -199,8 +200,8 @@ export async function findSharers(
 }
 
 /** Adds a node's row. */
-export async function insertNode(tx: Tx, row: NodeRow): Promise<void> {
-  await tx.insertInto('nodes').values(row).execute()
+export function insertNode(tx: Tx, row: NodeRow): Promise<void> {
+  return insertNodes(tx, [row])
 }
 
 /** Removes a node, with its lists, sessions and tokens; the files that made it hold it no more. Its events stay. */

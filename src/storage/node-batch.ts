@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { AddressRange } from '../domain/address.ts'
+import { nodeChain } from '../domain/event.ts'
 import { inChunks } from './chunks.ts'
 import type { Queries, Tx } from './database.ts'
 import { deleteNodeObjects } from './fleet-files.ts'
@@ -31,9 +32,26 @@ export async function nodesWithLiveSession(db: Queries): Promise<ReadonlySet<str
   return new Set(rows.map(({ node }) => node))
 }
 
-/** Adds nodes' rows. */
+/**
+ * Adds nodes' rows. A name that had a node before goes on behind its last event, which no revision of that node reached: what
+ * was seen of that one is of no use against this one. A new name begins at the revision of its row.
+ */
 export async function insertNodes(tx: Tx, rows: readonly NodeRow[]): Promise<void> {
-  for (const some of inChunks(rows, 19)) await tx.insertInto('nodes').values(some).execute()
+  const ends = new Map<string, number>()
+  for (const some of inChunks(rows, 1)) {
+    const chains = some.map(({ name }) => nodeChain(name))
+    const found = await tx
+      .selectFrom('chains')
+      .select(['name', 'head_seq'])
+      .where('name', 'in', chains)
+      .execute()
+    for (const { name, head_seq } of found) ends.set(name, head_seq)
+  }
+  const numbered = rows.map((row) => ({
+    ...row,
+    revision: row.revision + (ends.get(nodeChain(row.name)) ?? 0),
+  }))
+  for (const some of inChunks(numbered, 19)) await tx.insertInto('nodes').values(some).execute()
 }
 
 /** Removes nodes, with their lists, sessions and tokens; the files that made them hold them no more. Their events stay. */

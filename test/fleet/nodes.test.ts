@@ -1,9 +1,10 @@
 import t from 'tap'
 import { type NodeState, nodeTransitions } from '../../src/domain/state.ts'
+import { applyFleet } from '../../src/fleet/fleet-apply.ts'
 import { pageOfNodes, showNode } from '../../src/fleet/node-view.ts'
 import { addNode, armNode, changeNode, disableNode, enableNode, removeNode } from '../../src/fleet/nodes.ts'
 import { applyProfile } from '../../src/fleet/profiles.ts'
-import { storeDemoFleet, storeNode } from '../helpers/fleet.ts'
+import { nodeRow, storeDemoFleet, storeNode } from '../helpers/fleet.ts'
 import { askStage, askStage1, boot, machineOf, report } from '../helpers/machine.ts'
 import { ann, errorOf } from '../helpers/operators.ts'
 import { forEachDatabase } from '../helpers/world.ts'
@@ -274,5 +275,39 @@ await forEachDatabase(t, async (t, openWorld) => {
     const kinds = (await world.kinds({ node: 'node1' })).filter((kind) => kind !== 'refused')
     t.same(kinds.slice(-3), ['session-failed', 'node-removed', 'node-added'])
     t.match(await errorOf(removeNode(context, ann, 'node2')), { code: 'not-found' })
+  })
+
+  await t.test('a revision of a removed node is none of the node that takes its name', async (t) => {
+    const world = await openWorld()
+    const { context } = world
+    const revision = async (): Promise<number> => (await nodeRow(world, 'n1')).revision
+    await addNode(context, ann, { name: 'n1' })
+    t.equal(await revision(), 1, 'a new name begins at 1')
+    const seen = new Set<number>()
+    const look = async (): Promise<void> => {
+      const now = await revision()
+      t.notOk(seen.has(now), `revision ${now} is new`)
+      seen.add(now)
+    }
+    await look()
+    for (const serial of ['A', 'B', 'C']) {
+      await changeNode(context, ann, 'n1', { serial })
+      await look()
+    }
+    await removeNode(context, ann, 'n1')
+    await addNode(context, ann, { name: 'n1' })
+    await look()
+    await changeNode(context, ann, 'n1', { serial: 'D' })
+    await look()
+    const files = { set: 'default', nodes: [{ name: 'n1' }], profiles: [], channels: [] }
+    await applyFleet(context, ann, files)
+    await applyFleet(context, ann, { ...files, nodes: [], prune: true, allowMassRemoval: true })
+    await applyFleet(context, ann, files)
+    await look()
+    for (const at of seen) {
+      if (at === (await revision())) continue
+      const by = { ...ann, precondition: { at: [at] } }
+      t.match(await errorOf(changeNode(context, by, 'n1', { serial: 'X' })), { code: 'precondition-failed' })
+    }
   })
 })
