@@ -86,7 +86,7 @@ const typesOf = ({ received }: Receiver): string[] => received.map(({ body }) =>
 
 await forEachDatabase(t, async (t, openWorld) => {
   await t.test('an event that commits after its webhook was made is sent, whatever its number', async (t) => {
-    const { world, hook, happen, send, receiver } = await open(t, openWorld)
+    const { world, hook, happen } = await open(t, openWorld)
     const { context } = world
     if (context.storage.dialect === 'postgres') {
       const begun = Promise.withResolvers<void>()
@@ -107,11 +107,9 @@ await forEachDatabase(t, async (t, openWorld) => {
       await happen('refused', 'slow')
     }
     await happen('refused', 'soon')
-    await send()
-    t.same(
-      receiver.received.map(({ body }) => JSON.parse(body).data.node),
-      ['slow', 'soon'],
-    )
+    await fanOut(context)
+    const deliveries = context.storage.db.selectFrom('webhook_deliveries').select('node').orderBy('event')
+    t.same(await deliveries.execute(), [{ node: 'slow' }, { node: 'soon' }])
   })
 
   await t.test('events that go beyond their time before a webhook has taken them are counted', async (t) => {
