@@ -50,6 +50,16 @@ export function countingUnit(source: string): string {
   return address.kind() === 'ipv4' ? address.toString() : `${networkOf(address, 64)}/64`
 }
 
+/**
+ * The wider unit that a counting unit is of, which one owner may have all of: an IPv6 /48, an IPv4 /24.
+ */
+export function countingGroup(unit: string): string {
+  const address = parsed(unit.replace(/\/.*$/, ''))
+  if (address === undefined) return unit
+  const length = address.kind() === 'ipv4' ? 24 : 48
+  return `${networkOf(address, length)}/${length}`
+}
+
 /** A client's address in its one spelling; `unknown` for what is none, as a proxy may forward. */
 export function sourceAddress(text: string | undefined): string {
   return (text === undefined ? undefined : parsed(text))?.toString() ?? 'unknown'

@@ -105,7 +105,7 @@ export function attributed(
 }
 
 /** A unique constraint was broken: SQLite's extended result codes, PostgreSQL's class 23. */
-function isUniqueViolation(error: unknown): boolean {
+export function isUniqueViolation(error: unknown): boolean {
   const code = (error as { code?: unknown } | null)?.code
   return code === '23505' || code === 'SQLITE_CONSTRAINT_UNIQUE' || code === 'SQLITE_CONSTRAINT_PRIMARYKEY'
 }

@@ -1,12 +1,14 @@
 import type { BootContext } from '../boot/context.ts'
-import { countingUnit } from '../domain/address.ts'
+import { countingGroup, countingUnit } from '../domain/address.ts'
 import { addSeconds } from '../domain/clock.ts'
 import { hashesEqual, hashSecret, parseToken, type SecretHash, tokenFromRandom } from '../domain/token.ts'
 import { PawlError } from '../errors.ts'
+import type { Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
 import {
   countLoginRequests,
   decideLogin,
+  dropOldestLogin,
   findLoginRequest,
   findPersonById,
   findWaitingLogin,
@@ -56,11 +58,12 @@ const lifetimeSeconds = 600
 const intervalSeconds = 5
 const maxWaiting = 500
 const maxWaitingFromOnePlace = 5
+const maxWaitingFromOneGroup = 50
 
 /** Crockford's alphabet without the letters that look like others; 10 characters of 5 bits are 50 bits. */
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz'
 
-/** Takes in a command line. Throws `overloaded` where too many wait already, here or from its address. */
+/** Takes in a command line. Throws `overloaded` where too many wait already from its address or its network. */
 export async function beginLogin(
   context: BootContext,
   settings: SignInSettings,
@@ -72,12 +75,7 @@ export async function beginLogin(
   const expiresAt = addSeconds(now, lifetimeSeconds).toISOString()
   const unit = countingUnit(source)
   await context.storage.transaction(async (tx) => {
-    const waiting = await countLoginRequests(tx, unit, now)
-    if (waiting.all >= maxWaiting || waiting.here >= maxWaitingFromOnePlace) {
-      throw new PawlError('overloaded', 'too many command lines wait for somebody to sign in', {
-        retryAfterSeconds: 60,
-      })
-    }
+    await makeRoom(tx, unit, now)
     await insertLoginRequest(tx, {
       id: token.id,
       secret_hash: token.hash,
@@ -94,6 +92,32 @@ export async function beginLogin(
     })
   })
   return { request: token.text, code, url: `${settings.operatorUrl}/auth/device`, expiresAt, intervalSeconds }
+}
+
+/**
+ * Sees to it that one more may wait: nobody has more than their part of the room, and where all of it is taken, the network that
+ * has most of it gives up its oldest. So who has many addresses keeps out nobody but themselves.
+ */
+async function makeRoom(tx: Tx, unit: string, now: Date): Promise<void> {
+  const units = await countLoginRequests(tx, now)
+  const groups = Map.groupBy(units, ([one]) => countingGroup(one))
+  const sum = (some: readonly (readonly [string, number])[] | undefined): number =>
+    (some ?? []).reduce((all, [, count]) => all + count, 0)
+  const here = sum(groups.get(countingGroup(unit)))
+  const tooMany = new PawlError('overloaded', 'too many command lines wait for somebody to sign in', {
+    retryAfterSeconds: 60,
+  })
+  if ((units.get(unit) ?? 0) >= maxWaitingFromOnePlace || here >= maxWaitingFromOneGroup) throw tooMany
+  if (sum([...units]) < maxWaiting) return
+  const most = Math.max(...[...groups.values()].map(sum))
+  const largest = [...groups.values()].filter((some) => sum(some) === most).flat()
+  const gaveUp =
+    here < most &&
+    (await dropOldestLogin(
+      tx,
+      largest.map(([one]) => one),
+    ))
+  if (!gaveUp) throw tooMany
 }
 
 function newCode(bytes: Uint8Array): string {

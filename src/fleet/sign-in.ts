@@ -18,7 +18,7 @@ import {
 import type { PersonRow } from '../storage/identity-tables.ts'
 import { deleteEndedPersonalTokens, findOperator, updateOperator } from '../storage/operators.ts'
 import type { Role } from '../storage/tables.ts'
-import { attributed, type By } from './change.ts'
+import { attributed, type By, isUniqueViolation } from './change.ts'
 import type { SignInSettings } from './sign-in-settings.ts'
 
 /** A browser's session just made; `cookie` is told this once. */
@@ -46,7 +46,7 @@ export async function signIn(
   const token = tokenFromRandom(context.randomBytes(33))
   const expiresAt = addSeconds(now, settings.maxSeconds)
   const at = now.toISOString()
-  const name = await context.storage.transaction(async (tx) => {
+  const name = await againOnce(context, async (tx) => {
     const account = { issuer: settings.issuer, subject, name: claimed }
     const person = await personFor(tx, account, context, now)
     if (person === undefined) return undefined
@@ -67,6 +67,19 @@ export async function signIn(
   })
   if (name === undefined) return refuseSignIn(context, source, 'name-taken', { name: claimed, subject })
   return { name, role, cookie: token.text, expiresAt }
+}
+
+/**
+ * Runs a transaction again where it took the name or account of one that came first: two first sign-ins of one person, in two
+ * windows, have no row yet to wait at, and the second finds what the first has made.
+ */
+async function againOnce<T>({ storage }: BootContext, work: (tx: Tx) => Promise<T>): Promise<T> {
+  try {
+    return await storage.transaction(work)
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error
+    return storage.transaction(work)
+  }
 }
 
 /** What the claims come to, or why not. */

@@ -110,22 +110,31 @@ export async function deleteEndedSignIns(db: Queries, now: Date, idleSince: Date
   await db.deleteFrom('login_requests').where('expires_at', '<=', now.toISOString()).execute()
 }
 
-/** Command lines that wait now: all of them, and those from where `unit` counts. */
-export async function countLoginRequests(
-  tx: Tx,
-  unit: string,
-  now: Date,
-): Promise<{ all: number; here: number }> {
+/** Command lines that wait now, by the unit that they are counted by. */
+export async function countLoginRequests(tx: Tx, now: Date): Promise<ReadonlyMap<string, number>> {
   const rows = await tx
     .selectFrom('login_requests')
     .select(['source_unit', (e) => e.fn.countAll<number | string>().as('count')])
     .where('expires_at', '>', now.toISOString())
     .groupBy('source_unit')
     .execute()
-  return {
-    all: rows.reduce((sum, row) => sum + Number(row.count), 0),
-    here: Number(rows.find((row) => row.source_unit === unit)?.count ?? 0),
-  }
+  return new Map(rows.map(({ source_unit, count }) => [source_unit, Number(count)]))
+}
+
+/** Ends the oldest command line of these units that nobody has decided about. */
+export async function dropOldestLogin(tx: Tx, units: readonly string[]): Promise<boolean> {
+  const oldest = await tx
+    .selectFrom('login_requests')
+    .select('id')
+    .where('source_unit', 'in', units)
+    .where('state', '=', 'waiting')
+    .orderBy('created_at')
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst()
+  if (oldest === undefined) return false
+  await tx.deleteFrom('login_requests').where('id', '=', oldest.id).execute()
+  return true
 }
 
 /** Stores a command line that begins to wait. */
