@@ -1,10 +1,11 @@
 import { addSeconds } from '../domain/clock.ts'
 import { type Facts, macOf, parseFacts, sameMachine, uuidOf } from '../domain/facts.ts'
 import { parseNodeName } from '../domain/node.ts'
-import type { Profile, Sequence, SequenceName } from '../domain/profile.ts'
+import { handsOutCredentials, type Profile, type Sequence, type SequenceName } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { advance, nodeTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
+import { isRuleApproved } from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
 import { countSessionsSince, findLiveSession, insertSession } from '../storage/sessions.ts'
@@ -67,6 +68,7 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
   const profile = await orDoesNotFit(name, () => profileOf(work, known))
   const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
   await authenticate(work.tx, node, profile.evidence[sequenceName], presentedBy(work, request, facts))
+  await checkConfirmed(work, node, profile)
   checkFacts(node, facts, profile.whenFactsChange)
   await limitStage1s(work, node, request.source)
   node = await retireLiveSession(work, node, facts, request.source)
@@ -267,6 +269,15 @@ async function limitStage1s(work: Work, node: NodeRecord, source: string): Promi
       retryAfterSeconds: Math.min(600, 30 * 2 ** Math.min(5, Math.floor(inDay / limit) - 1)),
     },
   )
+}
+
+/**
+ * A machine that a rule approved told a serial number and proved nothing. Its profile handed out no credentials then, or said
+ * that it may; it may have come to do so since.
+ */
+async function checkConfirmed({ tx }: Work, node: NodeRecord, profile: Profile): Promise<void> {
+  if (!handsOutCredentials(profile) || profile.acceptAutoApproved === true) return
+  if (await isRuleApproved(tx, node.id)) throw new Refusal('approved-by-rule', { node: node.name })
 }
 
 /** With `armed`, a node that is ready boots only after an operator said so: its own request proves no need. */

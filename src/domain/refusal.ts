@@ -21,6 +21,8 @@ export const refusalCauses = {
   'facts-contradict': "the machine's UUID or serial number is not the one registered for the node",
   'facts-changed':
     'the machine tells another UUID, serial number or MAC address than before, and the profile refuses that',
+  'approved-by-rule':
+    'a rule approved the machine, its profile hands out credentials now, and no operator has issued its secret since',
   'facts-ambiguous': 'the facts fit more than one node',
   'two-machines': 'another machine is booting as this node now',
   held: 'the node is held after failed reinstalls, and its client takes no script that says so',

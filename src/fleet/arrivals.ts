@@ -7,7 +7,14 @@ import { nameByTemplate, type RuleRefusal } from '../domain/auto-approval.ts'
 import { type Facts, macOf, uuidOf } from '../domain/facts.ts'
 import { handsOutCredentials } from '../domain/profile.ts'
 import { isPawlError } from '../errors.ts'
-import { countUsed, isSerialUsed, lockRule, rulesWithSerial, useSerial } from '../storage/auto-approvals.ts'
+import {
+  countUsed,
+  isSerialUsed,
+  lockRule,
+  putRuleApproved,
+  rulesWithSerial,
+  useSerial,
+} from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import type { AutoApprovalRow, PendingMachineRow } from '../storage/machine-tables.ts'
 import { findNode, findNodeNames } from '../storage/nodes.ts'
@@ -104,6 +111,8 @@ async function approve(
     profile: rule.profile,
     labels: readLabels(rule.labels),
   })
+  const node = await findNode(tx, name)
+  if (node !== undefined) await putRuleApproved(tx, node.id)
   await change.note('machine-auto-approved', name, {
     rule: rule.name,
     code: machine.code,

@@ -2,6 +2,7 @@ import type { BootContext } from '../boot/context.ts'
 import { siteScript } from '../boot/site-script.ts'
 import { tokenFromRandom } from '../domain/token.ts'
 import { PawlError } from '../errors.ts'
+import { removeRuleApproved } from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { updateNode } from '../storage/nodes.ts'
 import { removeClaim } from '../storage/pending.ts'
@@ -15,11 +16,17 @@ export interface IssuedSecret {
   readonly siteScript: string
 }
 
-/** Issues a node's enrolment secret; the one before opens nothing from now on. */
+/**
+ * Issues a node's enrolment secret; the one before opens nothing from now on. Of a node that a rule approved, this is how an
+ * operator confirms it.
+ */
 export function issueSecret(context: BootContext, by: By, name: string): Promise<IssuedSecret> {
   return change(context, by, async (change) => {
     const node = await lock(change, name)
     const profile = node.profile === null ? undefined : await findProfile(change.tx, node.profile)
+    // Who holds the claim proved nothing but a serial number: from here on the secret alone proves the node.
+    const confirms = await removeRuleApproved(change.tx, node.id)
+    if (confirms) await removeClaim(change.tx, node.id)
     const token = tokenFromRandom(context.randomBytes(33))
     const script = siteScript(context, {
       host: name,
@@ -31,7 +38,11 @@ export function issueSecret(context: BootContext, by: By, name: string): Promise
       secret_hash: token.hash,
       updated_at: change.now.toISOString(),
     })
-    await change.note('secret-issued', name, { id: token.id, replaces: node.secret_id })
+    await change.note('secret-issued', name, {
+      id: token.id,
+      replaces: node.secret_id,
+      ...(confirms ? { confirms } : {}),
+    })
     return { secret: token.text, siteScript: script }
   })
 }

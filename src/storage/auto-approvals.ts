@@ -137,3 +137,24 @@ export async function updateRule(tx: Tx, name: string, changes: Partial<AutoAppr
 export async function deleteRule(tx: Tx, name: string): Promise<void> {
   await tx.deleteFrom('auto_approvals').where('name', '=', name).execute()
 }
+
+/** Notes that a rule approved a node. */
+export async function putRuleApproved(tx: Tx, node: string): Promise<void> {
+  await tx.insertInto('rule_approved_nodes').values({ node }).execute()
+}
+
+/** Whether a rule approved a node, and no operator has confirmed it since. */
+export async function isRuleApproved(db: Queries, node: string): Promise<boolean> {
+  const row = await db
+    .selectFrom('rule_approved_nodes')
+    .select('node')
+    .where('node', '=', node)
+    .executeTakeFirst()
+  return row !== undefined
+}
+
+/** An operator confirms a node; says whether it was one that a rule approved. */
+export async function removeRuleApproved(tx: Tx, node: string): Promise<boolean> {
+  const removed = await tx.deleteFrom('rule_approved_nodes').where('node', '=', node).executeTakeFirst()
+  return Number(removed.numDeletedRows) > 0
+}

@@ -36,6 +36,11 @@ export interface RefusedFactsRow {
   refused_at: string
 }
 
+/** A node that a rule approved, and no operator has confirmed since. */
+export interface RuleApprovedNodeRow {
+  node: string
+}
+
 /** A rule that approves machines by itself. */
 export interface AutoApprovalRow {
   name: string

@@ -31,6 +31,7 @@ import type {
   PendingMachineRow,
   RefusedFactsRow,
   ReinstallMarkRow,
+  RuleApprovedNodeRow,
 } from './machine-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 import type { WebhookDeliveryRow, WebhookRow } from './webhook-tables.ts'
@@ -54,6 +55,7 @@ export interface Tables {
   auto_approvals: AutoApprovalRow
   auto_approval_serials: AutoApprovalSerialRow
   reinstall_marks: ReinstallMarkRow
+  rule_approved_nodes: RuleApprovedNodeRow
   campaigns: CampaignRow
   campaign_nodes: CampaignNodeRow
   chains: ChainRow

@@ -13,7 +13,9 @@ import {
 import { listPending } from '../../src/fleet/enrolment.ts'
 import { showNode } from '../../src/fleet/node-view.ts'
 import { addNode } from '../../src/fleet/nodes.ts'
-import { demoProfile, storeDemoFleet, storeProfile } from '../helpers/fleet.ts'
+import { issueSecret } from '../../src/fleet/secrets.ts'
+import { demoProfile, nodeRow, storeDemoFleet, storeProfile } from '../helpers/fleet.ts'
+import { askStage1 } from '../helpers/machine.ts'
 import { ann, errorOf } from '../helpers/operators.ts'
 import { forEachDatabase, type World } from '../helpers/world.ts'
 
@@ -261,6 +263,31 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.match(await listPending(context), [{ notByRule: 'rule-over' }])
       t.equal(await ask(world, machine(3)), 'pending.ipxe', 'a serial that no rule has')
       t.equal((await world.kinds({ kind: 'auto-approval-refused' })).length, 1)
+    },
+  )
+
+  await t.test(
+    'a profile that comes to hand out credentials gives them to no machine that a rule approved',
+    async (t) => {
+      const world = await openWorld()
+      const { context } = world
+      await storeDemoFleet(world)
+      await createAutoApproval(context, ann, rule)
+      const one = machine(1)
+      const causes = async (): Promise<unknown[]> =>
+        (await world.events({ kind: 'refused' })).map(({ detail }) => detail.cause)
+      t.equal(await ask(world, one), 'approved.ipxe')
+      const boot = { ...demoProfile.boot, join: kubeadm }
+      await storeProfile(world, { ...demoProfile, boot })
+      t.match(await errorOf(ask(world, one)), { code: 'refused' })
+      t.same(await causes(), ['approved-by-rule'])
+      const name = 'rack1-sn1'
+      const { secret } = await issueSecret(context, ann, name)
+      t.match((await world.events({ kind: 'secret-issued' })).at(-1)?.detail, { confirms: true })
+      t.match(await errorOf(ask(world, one)), { code: 'refused' })
+      t.same(await causes(), ['approved-by-rule', 'wrong-claim'], 'its claim is no proof any more')
+      await askStage1(world, { host: name, source: one.source, fields: { ...one.facts, secret } })
+      t.equal((await nodeRow(world, name)).state, 'booting', 'the secret that an operator brought to it is')
     },
   )
 

@@ -20,6 +20,7 @@ export async function down(db: Kysely<unknown>): Promise<void> {
     'auto_approval_serials',
     'auto_approvals',
     'refused_facts',
+    'rule_approved_nodes',
     'node_claims',
   ]
   for (const table of tables) await db.schema.dropTable(table).execute()
@@ -51,6 +52,10 @@ async function createClaims(db: Kysely<unknown>): Promise<void> {
     .addColumn('facts', 'text', (c) => c.notNull())
     .addColumn('source', 'text', (c) => c.notNull())
     .addColumn('refused_at', 'text', (c) => c.notNull())
+    .execute()
+  await db.schema
+    .createTable('rule_approved_nodes')
+    .addColumn('node', 'text', (c) => c.primaryKey().references('nodes.id').onDelete('cascade'))
     .execute()
 }
 
