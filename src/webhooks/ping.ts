@@ -1,4 +1,5 @@
 import type { BootContext } from '../boot/context.ts'
+import type { By } from '../fleet/change.ts'
 import { noSuchWebhook } from '../fleet/webhook-view.ts'
 import { findWebhook } from '../storage/webhooks.ts'
 import { targetOf } from './deliver.ts'
@@ -12,8 +13,11 @@ export interface PingAnswer {
   /** Null where there was no answer; `reason` says why. */
   readonly status: number | null
   readonly reason: string | null
-  /** The beginning of the answer. */
-  readonly body: string
+  /**
+   * The beginning of the answer, for admins only: many receivers repeat the URL that was asked, and its secrets, in whatever
+   * spelling. Null for others.
+   */
+  readonly body: string | null
   readonly milliseconds: number
 }
 
@@ -21,10 +25,11 @@ const shownCharacters = 1024
 
 /**
  * Sends a message of type `ping`, once, signed like any other, to a disabled webhook too. Kept nowhere; what was answered
- * goes to who asked. Throws `not-found`.
+ * goes to who asked, the body of the answer to admins only. Throws `not-found`.
  */
 export async function pingWebhook(
   context: BootContext,
+  by: Pick<By, 'role'>,
   name: string,
   options: Omit<SendOptions, 'allowed'> = {},
 ): Promise<PingAnswer> {
@@ -39,7 +44,8 @@ export async function pingWebhook(
     { id, body, now },
     { ...options, allowed: context.settings.webhookAllowedNetworks },
   )
-  return { webhook: name, ...answerOf(outcome) }
+  const answer = answerOf(outcome)
+  return { webhook: name, ...answer, body: by.role === 'admin' ? answer.body : null }
 }
 
 function answerOf(outcome: SendOutcome): Omit<PingAnswer, 'webhook'> {

@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { disableWebhook, setWebhook } from '../../src/fleet/webhooks.ts'
+import { createWebhook, disableWebhook, setWebhook } from '../../src/fleet/webhooks.ts'
+import { pingWebhook } from '../../src/webhooks/ping.ts'
 import { prepared } from '../cli/helpers/installation.ts'
 import { listen } from '../helpers/operator-listener.ts'
-import { errorOf, root } from '../helpers/operators.ts'
+import { ann, errorOf, root } from '../helpers/operators.ts'
+import { startReceiver } from '../helpers/receiver.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
 const url = 'https://hooks.example.test/pawl?token=hunter2'
@@ -138,5 +140,20 @@ await forEachDatabase(t, async (t, openWorld) => {
       reason: /is not of the public Internet/,
     })
     t.equal((await send('viewer', 'POST', 'webhooks/chat/test')).statusCode, 403)
+  })
+
+  await t.test('what a receiver answers, which may repeat the URL, is for admins only', async (t) => {
+    const settings = { webhookAllowedNetworks: [{ address: '127.0.0.0', prefixLength: 8 }] }
+    const { context } = await openWorld({ settings })
+    const receiver = await startReceiver(t, { tls: false })
+    receiver.answer = ({ path }) => ({ status: 404, body: `Cannot POST ${path}` })
+    await createWebhook(context, root, { name: 'echo', url: `${receiver.url}/T01?key=hunter2`, kinds: ['*'] })
+    const ping = await pingWebhook(context, ann, 'echo')
+    t.match(ping, { ok: false, status: 404, body: null })
+    t.notMatch(JSON.stringify(ping), /hunter2|T01/)
+    t.match(await pingWebhook(context, root, 'echo'), {
+      status: 404,
+      body: /^Cannot POST .*T01.key=hunter2$/,
+    })
   })
 })

@@ -184,6 +184,10 @@ function showPing({ output }: Context, ping: PingAnswer): void {
   if (ping.status === null) return
   const tone = ping.ok ? 'good' : 'bad'
   output.line(toned(tone, String(ping.status)), ` in ${ping.milliseconds} ms`)
+  if (ping.body === null) {
+    output.note('what else was answered is shown to admins only: it may repeat the URL')
+    return
+  }
   const lines = ping.body.split('\n').filter((line) => line.trim() !== '')
   for (const line of lines.slice(0, 10)) output.line(toned('dim', '  '), line.slice(0, 200))
 }

@@ -192,7 +192,7 @@ function stateRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
         response: { 200: pingAnswer },
       },
     },
-    (request) => pingWebhook(context, request.params.name),
+    (request) => pingWebhook(context, auth.byOf(request), request.params.name),
   )
 }
 

@@ -93,7 +93,7 @@ export const pingAnswer = answers<PingAnswer>()(
     ok: Type.Boolean(),
     status: Type.Union([Type.Integer(), Type.Null()]),
     reason: textOrNull,
-    body: Type.String(),
+    body: textOrNull,
     milliseconds: Type.Integer(),
   }),
 )
