@@ -21,7 +21,8 @@ echo "user: $(getent passwd pawl | cut -d: -f1)"
 echo "folder: $(stat -c '%a %U' /var/lib/pawl)"
 as() { runuser -u pawl -- "$@"; }
 as pawl init --data /var/lib/pawl --name boot.example.test >/dev/null && echo 'init: ok'
-as pawl server --data /var/lib/pawl --boot-listen 127.0.0.1:0 --operator-listen 127.0.0.1:0 >/tmp/ready 2>/tmp/log &
+# Not by the function: its shell would be what is ended, and the server go on.
+runuser -u pawl -- pawl server --data /var/lib/pawl --boot-listen 127.0.0.1:0 --operator-listen 127.0.0.1:0 >/tmp/ready 2>/tmp/log &
 server=$!
 for _ in $(seq 300); do grep -q '"event":"ready"' /tmp/ready && break; sleep 0.2; done
 grep -q '"event":"ready"' /tmp/ready && echo 'server: ready'

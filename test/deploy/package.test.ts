@@ -94,8 +94,8 @@ t.test('the Debian package', noDpkg === undefined ? {} : { skip: noDpkg }, async
       const ran = spawnSync('unshare', ['-m', '--propagation', 'private', 'sh', script, older, file], {
         encoding: 'utf8',
       })
-      if (/mount.*(denied|not permitted|unknown filesystem)/i.test(ran.stderr) && !wanted) {
-        t.pass('skipped: this machine mounts no overlay')
+      if (ran.status !== 0 && /^(unshare|mount):/m.test(ran.stderr) && !ran.stdout.includes('user: ')) {
+        t.skip(`this machine mounts no overlay over its root: ${ran.stderr.slice(0, 200)}`)
         return
       }
       t.equal(ran.status, 0, ran.stderr)
