@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { countingUnit } from '../domain/address.ts'
+import { countingUnit, siteUnit } from '../domain/address.ts'
 import { addSeconds } from '../domain/clock.ts'
 import type { EventKind } from '../domain/event.ts'
 import { type Facts, parseFacts } from '../domain/facts.ts'
@@ -164,7 +164,8 @@ function noteUnknown(
 
 /**
  * The list is bounded, and so is what one machine has in it. When it is full, whoever has most of it makes room: who floods it
- * from one address pushes out nobody else.
+ * from one address, or from all of an IPv6 site, pushes out nobody else. Where nobody has more than one row, one that asks no
+ * more makes room, and where there is none the newcomer is refused.
  */
 async function makeRoom({ tx, now, context }: Work, machine: string, source: string): Promise<void> {
   const waiting = await listForRoom(tx)
@@ -175,15 +176,32 @@ async function makeRoom({ tx, now, context }: Work, machine: string, source: str
   const gone = [...stale, ...asking.slice(0, Math.max(0, asking.length - maxAlike + 1))]
   const left = waiting.filter((row) => !gone.includes(row))
   if (left.length >= context.settings.maxPendingMachines) {
-    const bySource = Map.groupBy(left, (row) => countingUnit(row.source))
-    const own = bySource.get(countingUnit(source)) ?? []
-    const most = [...bySource.values()].reduce((a, b) => (b.length > a.length ? b : a), own)
-    gone.push(...most.slice(0, 1))
+    const site = largest(left, siteUnit, source)
+    const [row] = largest(site, countingUnit, source)
+    const crowded = site.length > 1 || (row !== undefined && siteUnit(row.source) === siteUnit(source))
+    const leaving = crowded ? row : left.find(({ last_seen_at }) => last_seen_at < since)
+    if (leaving === undefined && left.length > 0)
+      throw new PawlError('overloaded', 'the list of unknown machines is full, and all of them still ask', {
+        hint: 'approve or reject those that wait, or raise maxPendingMachines',
+        retryAfterSeconds: 30,
+      })
+    if (leaving !== undefined) gone.push(leaving)
   }
   await removePending(
     tx,
     gone.map((row) => row.code),
   )
+}
+
+/** The rows of whoever has most of them; of the asking one itself where nobody has more. */
+function largest<Row extends { readonly source: string }>(
+  rows: readonly Row[],
+  unitOf: (source: string) => string,
+  source: string,
+): readonly Row[] {
+  const byUnit = Map.groupBy(rows, (row) => unitOf(row.source))
+  const own = byUnit.get(unitOf(source)) ?? []
+  return [...byUnit.values()].reduce<readonly Row[]>((a, b) => (b.length > a.length ? b : a), own)
 }
 
 function fingerprintOf(machine: string, claim: string | undefined): string {

@@ -45,9 +45,20 @@ export function contains(range: AddressRange, source: string): boolean {
 
 /** The unit that refusals are counted by: one IPv4 address, or an IPv6 /64, since one machine has all of that. */
 export function countingUnit(source: string): string {
+  return unitOf(source, 64)
+}
+
+/** The same of one who has a site: one IPv4 address, or an IPv6 /48, which holds 65,536 units to count by. */
+export function siteUnit(source: string): string {
+  return unitOf(source, 48)
+}
+
+function unitOf(source: string, prefixLength: number): string {
   const address = parsed(source)
   if (address === undefined) return 'no address'
-  return address.kind() === 'ipv4' ? address.toString() : `${networkOf(address, 64)}/64`
+  return address.kind() === 'ipv4'
+    ? address.toString()
+    : `${networkOf(address, prefixLength)}/${prefixLength}`
 }
 
 /**

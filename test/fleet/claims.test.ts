@@ -151,7 +151,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     const real = await ask(world, nameless())
     for (let i = 0; i < 30; i += 1) {
       const facts = { mac: `52-54-00-01-00-${i.toString(16).padStart(2, '0')}` }
-      await ask(world, nameless({ facts, source: '2001:db8::1'.replace('1', String(i + 1)) }))
+      await ask(world, nameless({ facts, source: `2001:db8::${i + 1}` }))
     }
     const waiting = await listPending(context)
     t.equal(waiting.length, 10)
@@ -159,6 +159,28 @@ await forEachDatabase(t, async (t, openWorld) => {
       waiting.some(({ code }) => code === real.values.code),
       'one /64 counts as one',
     )
+  })
+
+  await t.test('a flood from all networks of one IPv6 site pushes out nobody else', async (t) => {
+    const world = await openWorld({ settings: { maxPendingMachines: 10 } })
+    const { context } = world
+    const from = async (source: string, mac: string): Promise<unknown> => {
+      world.clock.advance(0.01)
+      return enrol(context, { host: undefined, source, request: 'stage1', fields: { mac, claim: '' } })
+    }
+    const real = Array.from({ length: 8 }, (_, i) => `192.0.2.${i + 1}`)
+    for (const source of real) await from(source, '52-54-00-00-00-01')
+    for (let net = 1; net <= 30; net += 1)
+      await from(`2001:db8:0:${net.toString(16)}::1`, '52-54-00-00-00-02')
+    const sources = async (): Promise<string[]> => (await listPending(context)).map(({ source }) => source)
+    t.same((await sources()).filter((source) => source.startsWith('192.')).sort(), real)
+    await from('192.0.2.9', '52-54-00-00-00-01')
+    const full = await sources()
+    t.match(await errorOf(from('2001:db8:1::1', '52-54-00-00-00-02')), { code: 'overloaded' })
+    t.same(await sources(), full, 'who still asks is not dropped for one that was never seen')
+    world.clock.advance(121)
+    await from('2001:db8:1::1', '52-54-00-00-00-02')
+    t.ok((await sources()).includes('2001:db8:1::1'), 'one that asks no more makes room')
   })
 
   await t.test('a machine that was turned away is told so, asks rarely, and may come back', async (t) => {
