@@ -10,7 +10,8 @@ export const errorCodes = {
   'not-found': 'the thing named does not exist',
   exists: 'the thing named exists already and is not overwritten',
   conflict: 'the thing is not in a state that allows this',
-  'precondition-failed': 'the thing is not at the revision that the change was made for; the message tells who changed what',
+  'precondition-failed':
+    'the thing is not at the revision that the change was made for; the message tells who changed what',
   'idempotency-key-reused': 'an Idempotency-Key came with another request before',
   unauthenticated: 'no valid operator token, session or client certificate was given',
   forbidden: 'the operator does not have the role this needs',

@@ -162,7 +162,7 @@ await t.test('with a server that is not as it should be', async (t) => {
     const port = await answering(401, 'application/problem+json', '{"detail": "no"}')
     const { stdout, stderr } = await list(port)
     t.notMatch(stdout + stderr, /token-that-is-secret/)
-    t.match(stderr, /does not know this operator token\nhint: check PAWL_TOKEN/)
+    t.match(stderr, /^error: no\nhint: check PAWL_TOKEN/)
   })
 })
 

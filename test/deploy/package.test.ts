@@ -95,7 +95,7 @@ t.test('the Debian package', noDpkg === undefined ? {} : { skip: noDpkg }, async
         encoding: 'utf8',
       })
       if (ran.status !== 0 && /^(unshare|mount):/m.test(ran.stderr) && !ran.stdout.includes('user: ')) {
-        t.skip(`this machine mounts no overlay over its root: ${ran.stderr.slice(0, 200)}`)
+        t.pass('installed', { skip: `this machine mounts no overlay: ${ran.stderr.slice(0, 200)}` })
         return
       }
       t.equal(ran.status, 0, ran.stderr)

@@ -28,7 +28,10 @@ await forEachDatabase(t, async (t, openWorld) => {
       for (const [method, url, payload, kind] of table) {
         const before = (await world.events()).length
         const { statusCode, body } = await send('admin', method, url, payload)
-        t.ok(statusCode < 300, `${method} ${url}: ${statusCode} ${statusCode < 300 ? '' : body + logged.join('')}`)
+        t.ok(
+          statusCode < 300,
+          `${method} ${url}: ${statusCode} ${statusCode < 300 ? '' : body + logged.join('')}`,
+        )
         const made = (await world.events()).slice(before)
         const event = made.find((one) => one.kind === kind)
         t.match(
