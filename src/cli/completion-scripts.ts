@@ -34,6 +34,23 @@ function specFunction(commands: readonly CompletedCommand[]): string {
   return `_pawl_spec() {\n  case "$1" in\n${cases.join('\n')}\n  esac\n}\n`
 }
 
+/** What bash and zsh do with each word that was typed: which command it leads to, and what is still open. */
+const followWords = `    if [[ -n $pending ]]; then
+      if [[ $pending == --data || $pending == --context ]]; then data+=("$pending" "$word"); fi
+      pending=''
+    elif [[ -z $literal && $word == -- ]]; then
+      literal=1
+    elif [[ -z $literal && $word == -* ]]; then
+      if [[ $word == --data=* || $word == --context=* ]]; then data+=("$word"); fi
+      if [[ $word != *=* && " $values" == *" $word="* ]]; then pending=$word; fi
+    elif [[ " $commands " == *" $word "* ]]; then
+      at=\${at:+$at }$word
+      _pawl_spec "$at"
+    else
+      count=$((count + 1))
+    fi
+`
+
 const bashHead = `# Completion of pawl for bash 4 and later. Made by: pawl completion bash
 # Load it with:  source <(pawl completion bash)`
 
@@ -50,21 +67,7 @@ const bashBody = `_pawl() {
   fi
   _pawl_spec ''
   for word in "\${typed[@]:1}"; do
-    if [[ -n $pending ]]; then
-      if [[ $pending == --data || $pending == --context ]]; then data+=("$pending" "$word"); fi
-      pending=''
-    elif [[ -z $literal && $word == -- ]]; then
-      literal=1
-    elif [[ -z $literal && $word == -* ]]; then
-      if [[ $word == --data=* || $word == --context=* ]]; then data+=("$word"); fi
-      if [[ $word != *=* && " $values" == *" $word="* ]]; then pending=$word; fi
-    elif [[ " $commands " == *" $word "* ]]; then
-      at=\${at:+$at }$word
-      _pawl_spec "$at"
-    else
-      count=$((count + 1))
-    fi
-  done
+${followWords}  done
   if [[ -z $pending && -z $literal && $cur == --*=* ]]; then
     pending=\${cur%%=*}
     held=$pending=
@@ -115,21 +118,7 @@ const zshBody = `_pawl() {
   local -a data=() found=()
   _pawl_spec ''
   for word in "\${(@)words[2,CURRENT-1]}"; do
-    if [[ -n $pending ]]; then
-      if [[ $pending == --data || $pending == --context ]]; then data+=("$pending" "$word"); fi
-      pending=''
-    elif [[ -z $literal && $word == -- ]]; then
-      literal=1
-    elif [[ -z $literal && $word == -* ]]; then
-      if [[ $word == --data=* || $word == --context=* ]]; then data+=("$word"); fi
-      if [[ $word != *=* && " $values" == *" $word="* ]]; then pending=$word; fi
-    elif [[ " $commands " == *" $word "* ]]; then
-      at=\${at:+$at }$word
-      _pawl_spec "$at"
-    else
-      count=$((count + 1))
-    fi
-  done
+${followWords}  done
   if [[ -z $pending && -z $literal && $cur == --*=* ]]; then
     pending=\${cur%%=*}
     compset -P '*='
