@@ -470,7 +470,7 @@ async function say(examined: Examined, dataDir: string, argv: readonly string[] 
 
 t.test('what it says of a healthy and of a broken installation (PAWL_UPDATE=golden writes it)', async (t) => {
   const compare = (name: string, text: string): void => {
-    const golden = join(import.meta.dirname, '../golden', name)
+    const golden = join(import.meta.dirname, name)
     if (process.env.PAWL_UPDATE === 'golden') writeFileSync(golden, text)
     t.equal(text, readFileSync(golden, 'utf8'), name)
   }
@@ -479,7 +479,7 @@ t.test('what it says of a healthy and of a broken installation (PAWL_UPDATE=gold
   writeFileSync(join(dataDir, 'pawl.yaml'), 'publicUrl: https://127.0.0.1:8443\n')
   await backup(installed, join(temporaryFolder(t), 'x.tar'))
   const server = await serve(t, dataDir, database)
-  compare('doctor-healthy.txt', await say(await look(installed), dataDir))
+  compare('healthy.txt', await say(await look(installed), dataDir))
   await server.close()
   rmSync(join(dataDir, 'artifacts', 'sha256', digests[0] ?? ''))
   rmSync(join(dataDir, 'pki', 'settings.key'))
@@ -490,6 +490,6 @@ t.test('what it says of a healthy and of a broken installation (PAWL_UPDATE=gold
   execute(installed, "delete from events where id = (select max(id) from events where chain = 'system')")
   execute(installed, "update nodes set profile = null where name = 'node2'")
   const broken = await look(installed)
-  compare('doctor-broken.txt', await say(broken, dataDir))
+  compare('broken.txt', await say(broken, dataDir))
   t.equal(JSON.parse((await say(broken, dataDir, ['--json'])).split('error:')[0] ?? '').ok, false)
 })

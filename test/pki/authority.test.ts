@@ -14,9 +14,10 @@ import { join } from 'node:path'
 import { t } from 'tap'
 import { isPawlError } from '../../src/errors.ts'
 import { authorityFiles, createAuthority, openAuthority } from '../../src/pki/authority.ts'
+import { createClientAuthority, openClientAuthority } from '../../src/pki/client-authority.ts'
 import { certificateProfiles } from '../../src/pki/profiles.ts'
 import { parseServerName, serverNames } from '../../src/pki/server-names.ts'
-import { generateKey } from '../../src/pki/x509.ts'
+import { generateKey, makeSigningRequest } from '../../src/pki/x509.ts'
 
 const now = new Date('2030-05-01T12:00:00Z')
 const names = ['boot.example.net', '192.0.2.10', '2001:db8::10']
@@ -173,15 +174,29 @@ t.test('a name too long for a common name is in subjectAltName alone', async (t)
   t.equal(new X509Certificate(issued).checkHost(long), long)
 })
 
-t.test('no profile is for clients', async (t) => {
-  t.same(Object.keys(certificateProfiles), [
-    'root',
-    'issuing',
-    'boot-server',
-    'operator-server',
-    'code-signing',
-  ])
-})
+t.test(
+  'one profile is for clients, and its certificates do not lead to the root that nodes trust',
+  async (t) => {
+    t.same(
+      Object.entries(certificateProfiles).flatMap(([kind, { extendedKeyUsage }]) =>
+        extendedKeyUsage === 'clientAuth' ? [kind] : [],
+      ),
+      ['operator-client'],
+    )
+    await createClientAuthority(ca, now)
+    const request = await makeSigningRequest(await generateKey(), 'Pawl operator ci')
+    const notAfter = new Date(now.getTime() + 86_400_000)
+    const { certificate } = await openClientAuthority(ca).issue({ name: 'ci', request, now, notAfter })
+    const client = new X509Certificate(certificate)
+    t.equal(client.subjectAltName, undefined, 'it has no name of a server')
+    const clients = new X509Certificate(readFileSync(join(ca, 'pki', 'clients.crt')))
+    t.equal(client.verify(clients.publicKey), true)
+    for (const file of [authorityFiles(ca).rootCertificate, authorityFiles(ca).issuingCertificate]) {
+      const server = new X509Certificate(readFileSync(file))
+      for (const one of [client, clients]) t.equal(one.verify(server.publicKey), false, file)
+    }
+  },
+)
 
 t.test('openssl accepts the chain, strictly', needsOpenssl, async (t) => {
   const { files } = copy()
