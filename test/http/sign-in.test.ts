@@ -148,7 +148,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       const [second, admin] = [await signedIn(site, 'jane-1'), await signedIn(site, 'root-1')]
       const listed = JSON.parse((await admin.ask(`${site.url}/api/v1/operator-sessions`)).text).items
       t.match(
-        listed.map(({ name, role, source }: Record<string, string>) => [name, role, source]),
+        listed.map(({ name, role, source }: Record<string, string>) => [name, role, source]).sort(), // made at one time
         [
           ['oidc/root@example.com', 'admin', '127.0.0.1'],
           ['oidc/jane@example.com', 'operator', '127.0.0.1'],
