@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { canonicalJson } from './canonical-json.ts'
 
 /**
  * Events are the record of everything that happened. Each belongs to a chain (one per node, one for the system, one
@@ -153,6 +154,32 @@ export const systemChain = 'system'
 
 /** The bounded chain of requests that name no known node. */
 export const unknownChain = 'unknown'
+
+/** The chain that an event belongs to where no other is named. */
+export function chainOf({ node }: Pick<EventFacts, 'node'>): string {
+  return node === null ? systemChain : nodeChain(node)
+}
+
+/** An event as it is put behind another, the `before`, in its chain. `kind` is of the table, unlike what is read back. */
+export function chainEvent(
+  facts: EventFacts,
+  chain: string,
+  before: Pick<ChainedEvent, 'seq' | 'hash'>,
+): ChainedEvent & { readonly kind: EventKind } {
+  const event = {
+    chain,
+    seq: before.seq + 1,
+    at: facts.at.toISOString(),
+    kind: facts.kind,
+    node: facts.node,
+    session: facts.session,
+    actor: facts.actor,
+    source: facts.source,
+    detail: canonicalJson(facts.detail),
+    prevHash: before.hash,
+  }
+  return { ...event, hash: hashEvent(event) }
+}
 
 /** SHA-256 over every field but the hash itself, as one JSON array: no two events share an encoding. */
 export function hashEvent(event: Omit<ChainedEvent, 'hash'>): string {

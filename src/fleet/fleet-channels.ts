@@ -9,12 +9,11 @@ import type { Change } from './change.ts'
 import { needsSecondPerson } from './channel-rules.ts'
 import { type ChannelRules, moveIn, protectIn } from './channels.ts'
 import {
+  applyEach,
   emptyPlan,
   type FieldChange,
   type FleetChannel,
   type FleetRequest,
-  faulted,
-  heldElsewhere,
   type KindPlan,
   lastOf,
   plainChange,
@@ -38,15 +37,10 @@ export async function applyChannels(
   const plan = emptyPlan()
   const rows = new Map((await listChannels(change.tx)).map((row) => [formatChannelRef(row), row]))
   const meant = request.channels.filter(({ channel }) => which(rows.get(channel)))
-  for (const written of meant.sort((a, b) => (a.channel < b.channel ? -1 : 1))) {
-    const about = { kind: 'channel', name: written.channel } as const
-    const elsewhere = heldElsewhere(records, request, 'channel', written.channel)
-    if (elsewhere !== undefined) plan.faults.push(elsewhere)
-    else
-      await faulted(plan, about, () =>
-        applyOne(change, plan, request, records, written, rows.get(written.channel)),
-      )
-  }
+  const written = new Map(meant.map((one) => [one.channel, one]))
+  await applyEach(plan, { request, records, kind: 'channel' }, written, (one, name) =>
+    applyOne(change, plan, request, records, one, rows.get(name)),
+  )
   return plan
 }
 

@@ -196,6 +196,23 @@ export async function faulted<T>(
   }
 }
 
+/**
+ * Applies what the files say of each thing of one kind, by name, in one order, so that two applies do not wait for each other.
+ * What another set holds, and what is refused, is a fault of the thing, and the next one's turn.
+ */
+export async function applyEach<Written>(
+  plan: KindPlan,
+  { request, records, kind }: { request: FleetRequest; records: Records; kind: FleetKind },
+  written: ReadonlyMap<string, Written>,
+  apply: (one: Written, name: string) => Promise<void>,
+): Promise<void> {
+  for (const [name, one] of [...written].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const elsewhere = heldElsewhere(records, request, kind, name)
+    if (elsewhere !== undefined) plan.faults.push(elsewhere)
+    else await faulted(plan, { kind, name }, () => apply(one, name))
+  }
+}
+
 /** The same for a check that waits for nothing. */
 export function attempt<T>(plan: KindPlan, about: About, check: () => T): T | undefined {
   try {

@@ -6,11 +6,10 @@ import { allProfiles, deleteProfile, findProfile, listProfiles, readProfile } fr
 import type { ProfileRow } from '../storage/tables.ts'
 import type { Change } from './change.ts'
 import {
+  applyEach,
   emptyPlan,
   type FieldChange,
   type FleetRequest,
-  faulted,
-  heldElsewhere,
   type KindPlan,
   lastOf,
   plainChange,
@@ -33,16 +32,10 @@ export async function applyProfiles(
 ): Promise<KindPlan> {
   const plan = emptyPlan()
   const rows = new Map((await listProfiles(change.tx)).map((row) => [row.name, row]))
-  // In one order, so that two applies do not wait for each other.
-  for (const written of [...request.profiles].sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    const about = { kind: 'profile', name: written.name } as const
-    const elsewhere = heldElsewhere(records, request, 'profile', written.name)
-    if (elsewhere !== undefined) plan.faults.push(elsewhere)
-    else
-      await faulted(plan, about, () =>
-        applyOne(change, plan, request, records, written, rows.get(written.name)),
-      )
-  }
+  const written = new Map(request.profiles.map((one) => [one.name, one]))
+  await applyEach(plan, { request, records, kind: 'profile' }, written, (one, name) =>
+    applyOne(change, plan, request, records, one, rows.get(name)),
+  )
   return plan
 }
 

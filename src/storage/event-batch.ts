@@ -1,20 +1,13 @@
-import { canonicalJson } from '../domain/canonical-json.ts'
-import {
-  type ChainedEvent,
-  type EventFacts,
-  genesisHash,
-  hashEvent,
-  nodeChain,
-  systemChain,
-} from '../domain/event.ts'
+import { chainEvent, chainOf, type EventFacts, genesisHash } from '../domain/event.ts'
 import { inChunks } from './chunks.ts'
 import { holdPlace } from './commit-order.ts'
 import type { Storage, Tx } from './database.ts'
+import { eventRow } from './events.ts'
 
 /** The end of a chain, as events are put behind it. */
 interface Head {
-  seq: number
-  hash: string
+  readonly seq: number
+  readonly hash: string
 }
 
 /**
@@ -29,7 +22,12 @@ export async function appendEvents(
   if (facts.length === 0) return
   await holdPlace(tx)
   const heads = await lockHeads(tx, dialect, [...new Set(facts.map(chainOf))].sort())
-  const rows = facts.map((one) => chained(one, heads))
+  const rows = facts.map((one) => {
+    const chain = chainOf(one)
+    const event = chainEvent(one, chain, heads.get(chain) ?? { seq: 0, hash: genesisHash }) // all were locked above
+    heads.set(chain, event)
+    return eventRow(event)
+  })
   for (const some of inChunks(rows, 11)) await tx.insertInto('events').values(some).execute()
   const moved = [...heads].map(([name, { seq, hash }]) => ({
     ...{ name, base_seq: 0, base_hash: genesisHash },
@@ -76,32 +74,4 @@ async function lockHeads(
     for (const row of rows) heads.set(row.name, { seq: row.head_seq, hash: row.head_hash })
   }
   return heads
-}
-
-function chained(
-  facts: EventFacts,
-  heads: Map<string, Head>,
-): Omit<ChainedEvent, 'prevHash' | 'kind'> & { kind: EventFacts['kind']; prev_hash: string } {
-  const chain = chainOf(facts)
-  const head = heads.get(chain) ?? { seq: 0, hash: genesisHash } // every chain was locked above
-  const event = {
-    chain,
-    seq: head.seq + 1,
-    at: facts.at.toISOString(),
-    kind: facts.kind,
-    node: facts.node,
-    session: facts.session,
-    actor: facts.actor,
-    source: facts.source,
-    detail: canonicalJson(facts.detail),
-    prevHash: head.hash,
-  }
-  const hash = hashEvent(event)
-  heads.set(chain, { seq: event.seq, hash })
-  const { prevHash, ...columns } = event
-  return { ...columns, prev_hash: prevHash, hash }
-}
-
-function chainOf({ node }: EventFacts): string {
-  return node === null ? systemChain : nodeChain(node)
 }

@@ -1,14 +1,12 @@
-import { canonicalJson } from '../domain/canonical-json.ts'
 import {
   type ChainEnds,
   type ChainedEvent,
   type ChainFault,
   ChainVerifier,
+  chainEvent,
+  chainOf,
   type EventFacts,
   genesisHash,
-  hashEvent,
-  nodeChain,
-  systemChain,
 } from '../domain/event.ts'
 import { chained, endsOf, listChains } from './chains.ts'
 import { holdPlace, settledId } from './commit-order.ts'
@@ -16,40 +14,29 @@ import type { Queries, Tx } from './database.ts'
 import type { EventRow } from './tables.ts'
 
 /** Appends an event to its chain: the node's, or `chain` where another is named. */
-export async function appendEvent(tx: Tx, facts: EventFacts, chain?: string): Promise<void> {
-  const name = chain ?? (facts.node === null ? systemChain : nodeChain(facts.node))
+export async function appendEvent(tx: Tx, facts: EventFacts, chain = chainOf(facts)): Promise<void> {
   await holdPlace(tx)
   await tx
     .insertInto('chains')
-    .values({ name, base_seq: 0, base_hash: genesisHash, head_seq: 0, head_hash: genesisHash })
+    .values({ name: chain, base_seq: 0, base_hash: genesisHash, head_seq: 0, head_hash: genesisHash })
     .onConflict((c) => c.doNothing())
     .execute()
   // Counting up first takes the chain's row lock, so that two processes cannot take one number.
   const head = await tx
     .updateTable('chains')
     .set((e) => ({ head_seq: e('head_seq', '+', 1) }))
-    .where('name', '=', name)
+    .where('name', '=', chain)
     .returning(['head_seq', 'head_hash'])
     .executeTakeFirstOrThrow()
-  const event: Omit<ChainedEvent, 'hash'> = {
-    chain: name,
-    seq: head.head_seq,
-    at: facts.at.toISOString(),
-    kind: facts.kind,
-    node: facts.node,
-    session: facts.session,
-    actor: facts.actor,
-    source: facts.source,
-    detail: canonicalJson(facts.detail),
-    prevHash: head.head_hash,
-  }
-  const hash = hashEvent(event)
+  const event = chainEvent(facts, chain, { seq: head.head_seq - 1, hash: head.head_hash })
+  await tx.insertInto('events').values(eventRow(event)).execute()
+  await tx.updateTable('chains').set({ head_hash: event.hash }).where('name', '=', chain).execute()
+}
+
+/** An event just chained, as its row. */
+export function eventRow<E extends ChainedEvent>(event: E): Omit<E, 'prevHash'> & { prev_hash: string } {
   const { prevHash, ...columns } = event
-  await tx
-    .insertInto('events')
-    .values({ ...columns, kind: facts.kind, prev_hash: prevHash, hash })
-    .execute()
-  await tx.updateTable('chains').set({ head_hash: hash }).where('name', '=', name).execute()
+  return { ...columns, prev_hash: prevHash }
 }
 
 /** Removes a chain's oldest events beyond `keep`; what is left still verifies, from the base that is moved along. */

@@ -19,44 +19,30 @@ const values: Record<Fact, readonly [string, string]> = {
   mac: ['52:54:00:12:34:56', '52:54:00:99:99:99'],
 }
 
+/** For what a machine has one of: another one cannot be it. */
+const machines: Record<Known, Record<Told, readonly [Outcome, Outcome]>> = {
+  registered: {
+    same: ['served', 'served'],
+    other: ['facts-contradict', 'facts-contradict'],
+    'not told': ['served', 'served'],
+  },
+  last: {
+    same: ['served', 'served'],
+    other: ['recorded', 'facts-changed'],
+    'not told': ['served', 'facts-changed'],
+  },
+  both: {
+    same: ['served', 'served'],
+    other: ['facts-contradict', 'facts-contradict'],
+    'not told': ['served', 'facts-changed'],
+  },
+  nothing: { same: ['served', 'served'], other: ['served', 'served'], 'not told': ['served', 'served'] },
+}
+
 /** Fact by what is known and told: the outcome with `record`, then with `refuse`. */
 const table: Record<Fact, Record<Known, Record<Told, readonly [Outcome, Outcome]>>> = {
-  uuid: {
-    registered: {
-      same: ['served', 'served'],
-      other: ['facts-contradict', 'facts-contradict'],
-      'not told': ['served', 'served'],
-    },
-    last: {
-      same: ['served', 'served'],
-      other: ['recorded', 'facts-changed'],
-      'not told': ['served', 'facts-changed'],
-    },
-    both: {
-      same: ['served', 'served'],
-      other: ['facts-contradict', 'facts-contradict'],
-      'not told': ['served', 'facts-changed'],
-    },
-    nothing: { same: ['served', 'served'], other: ['served', 'served'], 'not told': ['served', 'served'] },
-  },
-  serial: {
-    registered: {
-      same: ['served', 'served'],
-      other: ['facts-contradict', 'facts-contradict'],
-      'not told': ['served', 'served'],
-    },
-    last: {
-      same: ['served', 'served'],
-      other: ['recorded', 'facts-changed'],
-      'not told': ['served', 'facts-changed'],
-    },
-    both: {
-      same: ['served', 'served'],
-      other: ['facts-contradict', 'facts-contradict'],
-      'not told': ['served', 'facts-changed'],
-    },
-    nothing: { same: ['served', 'served'], other: ['served', 'served'], 'not told': ['served', 'served'] },
-  },
+  uuid: machines,
+  serial: machines,
   mac: {
     registered: {
       same: ['served', 'served'],

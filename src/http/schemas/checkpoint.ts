@@ -4,6 +4,7 @@ import type { ChainEnds, ChainedEvent } from '../../domain/event.ts'
 import type { CheckpointKeySet, CheckpointView, CheckpointWithPlaces } from '../../fleet/checkpoints.ts'
 import type { ChainedPage, PositionsView } from '../../fleet/event-view.ts'
 import { answers, anyObject, limit, type Page, textOrNull } from './answers.ts'
+import { eventFields } from './event.ts'
 
 /** Names of chains: as `word`, which node names and the two common chains are made of. */
 const chainName = Type.String({ pattern: '^[!-~]{1,300}$' })
@@ -91,19 +92,7 @@ export const chainedQuery = Type.Object(
 )
 
 const chainedEvent = answers<ChainedEvent>('ChainedEvent')(
-  Type.Object({
-    chain: Type.String(),
-    seq: Type.Integer(),
-    at: Type.String(),
-    kind: Type.String(),
-    node: textOrNull,
-    session: textOrNull,
-    actor: Type.String(),
-    source: textOrNull,
-    detail: Type.String(),
-    prevHash: Type.String(),
-    hash: Type.String(),
-  }),
+  Type.Object({ ...eventFields, detail: Type.String(), prevHash: Type.String() }),
 )
 
 /** Events as their chains hold them. */

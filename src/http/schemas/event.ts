@@ -33,20 +33,21 @@ export const eventStreamQuery = Type.Object(
   { additionalProperties: false },
 )
 
+/** What an event says wherever it is shown, but for its detail. */
+export const eventFields = {
+  chain: Type.String(),
+  seq: Type.Integer(),
+  at: Type.String(),
+  kind: Type.String(),
+  node: textOrNull,
+  session: textOrNull,
+  actor: Type.String(),
+  source: textOrNull,
+  hash: Type.String(),
+}
+
 const event = answers<EventView>('Event')(
-  Type.Object({
-    id: Type.Integer(),
-    chain: Type.String(),
-    seq: Type.Integer(),
-    at: Type.String(),
-    kind: Type.String(),
-    node: textOrNull,
-    session: textOrNull,
-    actor: Type.String(),
-    source: textOrNull,
-    detail: anyObject,
-    hash: Type.String(),
-  }),
+  Type.Object({ id: Type.Integer(), ...eventFields, detail: anyObject }),
 )
 
 /** A page of events. */
