@@ -1,3 +1,4 @@
+import { bootSettings } from './config-boot.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
 import {
@@ -124,68 +125,7 @@ export const settings = {
     meaning: 'The least important lines to log: trace, debug, info, warn, error, fatal or silent.',
     parse: parseLogLevel,
   },
-  tokenLifetimeSeconds: {
-    ...named('token-lifetime-seconds', 'seconds', '7200'),
-    meaning: 'How long a handover, stage 2, stage 3 or join token is good for after it was handed out.',
-    parse: wholeNumber(60, 7 * day),
-  },
-  epoxyTokenLifetimeSeconds: {
-    ...named('epoxy-token-lifetime-seconds', 'seconds', '25200'),
-    meaning: 'The same for profiles with `tokens: epoxy`, whose clients try for up to 6 hours.',
-    parse: wholeNumber(60, 7 * day),
-  },
-  reportTokenLifetimeSeconds: {
-    ...named('report-token-lifetime-seconds', 'seconds', '86400'),
-    meaning: 'How long a report token is good for.',
-    parse: wholeNumber(60, 7 * day),
-  },
-  sessionIdleSeconds: {
-    ...named('session-idle-seconds', 'seconds', '7200'),
-    meaning: 'A boot session ends this long after its last authenticated byte.',
-    parse: wholeNumber(60, 7 * day),
-  },
-  sessionMaxSeconds: {
-    ...named('session-max-seconds', 'seconds', '86400'),
-    meaning: 'A boot session never lasts longer. Not below `sessionIdleSeconds`.',
-    parse: wholeNumber(60, 30 * day),
-  },
-  maxStage1PerHour: {
-    ...named('max-stage1-per-hour', 'count', '20'),
-    meaning: 'A node that asks for stage 1 more often is told to wait.',
-    parse: wholeNumber(1, 3600),
-  },
-  repeatStage1Seconds: {
-    ...named('repeat-stage1-seconds', 'seconds', '30'),
-    meaning:
-      'A second stage 1 of the same machine within this time replaces the first without a word: two NICs, or a lost answer.',
-    parse: wholeNumber(0, 600),
-  },
-  maxReinstallAttempts: {
-    ...named('max-reinstall-attempts', 'count', '3'),
-    meaning: 'After so many failed reinstalls a node is held until an operator looks.',
-    parse: wholeNumber(1, 100),
-  },
-  maxReinstallFailures: {
-    ...named('max-reinstall-failures', 'count', '6'),
-    meaning:
-      'A node whose last so many reinstalls all failed is not marked again without `--force`. 0 turns it off.',
-    parse: wholeNumber(0, 1000),
-  },
-  reinstallMarkSeconds: {
-    ...named('reinstall-mark-seconds', 'seconds', '0'),
-    meaning: 'How long a reinstall mark is good for that no boot has served. 0: for ever.',
-    parse: wholeNumber(0, 365 * day),
-  },
-  enrolmentLifetimeSeconds: {
-    ...named('enrolment-lifetime-seconds', 'seconds', '3600'),
-    meaning: 'How long the code of an unknown machine is good for.',
-    parse: wholeNumber(60, 7 * day),
-  },
-  maxPendingMachines: {
-    ...named('max-pending-machines', 'count', '1000'),
-    meaning: 'How many unknown machines may wait for approval.',
-    parse: wholeNumber(0, 100_000),
-  },
+  ...bootSettings,
   refusalDiskReserveMiB: {
     ...named('refusal-disk-reserve-mib', 'MiB', '256'),
     meaning: 'With less free disk than this, refusals are not recorded any more, so that boots still are.',

@@ -1,45 +1,31 @@
-import { randomBytes } from 'node:crypto'
-import { statfs } from 'node:fs/promises'
-import { type AddressInfo, isIPv6 } from 'node:net'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
-import type { Logger } from 'pino'
 import manifest from '../package.json' with { type: 'json' }
 import type { BootContext, BootSettings } from './boot/context.ts'
-import { openRefusalLog } from './boot/refusal-log.ts'
-import { settingsSealer } from './boot/settings-sealer.ts'
-import { openTransfers } from './boot/transfers.ts'
 import { chores, startTimers } from './chores.ts'
-import type { Config, ListenAddress } from './config.ts'
-import type { Clock } from './domain/clock.ts'
-import { PawlError } from './errors.ts'
+import type { Config } from './config.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import { openArtifactCache } from './images/cache.ts'
+import { listen, namesOf, operatorNamesOf, portOf, urlOf } from './listen.ts'
 import { openArtifacts } from './open-artifacts.ts'
+import { bootSettings, type ContextOptions, openContext, type Writable } from './open-context.ts'
 import { openSignIn } from './open-sign-in.ts'
 import { openAuthority } from './pki/authority.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
 import { createClientAuthority, openClientAuthority } from './pki/client-authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
-import { settingsKey } from './pki/settings-key.ts'
 import { loadTls, type ServerTls } from './pki/tls.ts'
 import { keyOfRequest } from './pki/x509.ts'
 import { openStorage, type Storage } from './storage/database.ts'
-import { loadTemplates } from './templates/load.ts'
 import { openWebhookSender, type WebhookSender } from './webhooks/sender.ts'
 
 /** What the server is started with, beside its settings. */
-export interface ServerOptions {
-  readonly config: Config
-  readonly clock: Clock
-  readonly log: Logger
+export interface ServerOptions extends ContextOptions {
   readonly hostName: string
   readonly processId: number
-  /** Where the templates that come with Pawl are. */
-  readonly templatesFolder: string
 }
 
 /** A server that serves. */
@@ -83,13 +69,13 @@ interface Parts {
 async function assemble(options: ServerOptions, storage: Storage): Promise<Parts> {
   const { config, clock, log } = options
   const authority = openAuthority(config.dataDir)
-  const settings = bootSettings(options)
+  const settings = bootSettings(config)
   const artifacts = await openArtifacts(config, log)
   const context = openContext(options, storage, authority.rootCertificate, { settings, artifacts })
   await artifacts
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
-  const names = namesOf(options)
+  const names = namesOf(config, options.hostName)
   const bootTls = await loadTls(authority, { kind: 'boot', names, now: clock() })
   // An older data folder has no CA for clients yet.
   await createClientAuthority(config.dataDir, clock())
@@ -148,33 +134,6 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
   }
 }
 
-function openContext(
-  { config, clock, log, templatesFolder }: ServerOptions,
-  storage: Storage,
-  rootCertificate: string,
-  { settings, artifacts: { redirects } }: { settings: BootSettings; artifacts: ArtifactStore },
-): BootContext {
-  const folder = config.dataDir
-  const refusals = openRefusalLog({
-    storage,
-    clock,
-    hasRoom: () => hasRoom(storage, folder, config.refusalDiskReserveMiB),
-    onError: (error) => log.error({ err: error }, 'refusals could not be written'),
-  })
-  return {
-    storage,
-    clock,
-    randomBytes,
-    templates: loadTemplates([join(folder, 'ipxe-templates'), templatesFolder]),
-    settings,
-    sealer: settingsSealer(settingsKey(folder)),
-    rootCertificate: () => rootCertificate,
-    refusals,
-    transfers: openTransfers(),
-    ...(redirects === undefined ? {} : { redirects }),
-  }
-}
-
 async function serve(options: ServerOptions, parts: Parts): Promise<RunningServer> {
   const { config, log } = options
   const { boot, operator, settings } = parts
@@ -210,72 +169,6 @@ function announce(
     0o600,
   )
   return { event: 'ready', ...urls, ca: join(config.dataDir, 'ca.crt'), publicUrl: settings.publicUrl }
-}
-
-type Writable<T> = { -readonly [K in keyof T]: T[K] }
-
-function bootSettings({ config }: ServerOptions): Writable<BootSettings> {
-  return {
-    publicUrl: config.publicUrl ?? '',
-    tokenLifetimeSeconds: config.tokenLifetimeSeconds,
-    epoxyTokenLifetimeSeconds: config.epoxyTokenLifetimeSeconds,
-    reportTokenLifetimeSeconds: config.reportTokenLifetimeSeconds,
-    sessionIdleSeconds: config.sessionIdleSeconds,
-    sessionMaxSeconds: config.sessionMaxSeconds,
-    maxStage1PerHour: config.maxStage1PerHour,
-    maxReinstallAttempts: config.maxReinstallAttempts,
-    maxReinstallFailures: config.maxReinstallFailures,
-    reinstallMarkSeconds: config.reinstallMarkSeconds,
-    repeatStage1Seconds: config.repeatStage1Seconds,
-    enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
-    maxPendingMachines: config.maxPendingMachines,
-    webhookAllowedNetworks: config.webhookAllowedNetworks,
-  }
-}
-
-/** Every name that a client may call this server by. */
-function namesOf({ config, hostName }: ServerOptions): string[] {
-  const publicName =
-    config.publicUrl === undefined ? hostName : new URL(config.publicUrl).hostname.replace(/^\[|\]$/g, '')
-  return [...new Set([publicName, ...config.names, hostName, 'localhost', '127.0.0.1', '::1'])]
-}
-
-/** Browsers may know the operator listener by a name of its own. */
-function operatorNamesOf(names: readonly string[], { operatorUrl }: Config): string[] {
-  const own = operatorUrl === undefined ? [] : [new URL(operatorUrl).hostname.replace(/^\[|\]$/g, '')]
-  return [...new Set([...names, ...own])]
-}
-
-async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Promise<boolean> {
-  if (storage.dialect === 'postgres') return true // its disk is not ours to see
-  const { bavail, bsize } = await statfs(folder)
-  return (bavail * bsize) / 2 ** 20 > reserveMiB
-}
-
-async function listen(app: FastifyInstance, address: ListenAddress): Promise<void> {
-  try {
-    await app.listen({ host: address.host, port: address.port })
-  } catch (cause) {
-    const code = (cause as { code?: string }).code
-    const hint =
-      code === 'EADDRINUSE'
-        ? 'another process has this port: is a Pawl running already?'
-        : 'check the address'
-    throw new PawlError(
-      'usage',
-      `cannot listen on ${address.host} port ${address.port} (${code ?? 'unknown'})`,
-      { hint, cause },
-    )
-  }
-}
-
-function portOf(app: FastifyInstance): number {
-  return (app.server.address() as AddressInfo).port // it listens on a TCP port
-}
-
-function urlOf(app: FastifyInstance, { host }: ListenAddress): string {
-  const name = host === '::' || host === '0.0.0.0' ? 'localhost' : isIPv6(host) ? `[${host}]` : host
-  return `https://${name}:${portOf(app)}`
 }
 
 async function closeAll(

@@ -1,0 +1,80 @@
+import { randomBytes } from 'node:crypto'
+import { statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import type { BootContext, BootSettings } from './boot/context.ts'
+import { openRefusalLog } from './boot/refusal-log.ts'
+import { settingsSealer } from './boot/settings-sealer.ts'
+import { openTransfers } from './boot/transfers.ts'
+import type { Config } from './config.ts'
+import type { Clock } from './domain/clock.ts'
+import type { ArtifactStore } from './images/artifacts.ts'
+import { settingsKey } from './pki/settings-key.ts'
+import type { Storage } from './storage/database.ts'
+import { loadTemplates } from './templates/load.ts'
+
+/** What a context is made from. */
+export interface ContextOptions {
+  readonly config: Config
+  readonly clock: Clock
+  readonly log: Logger
+  /** Where the templates that come with Pawl are. */
+  readonly templatesFolder: string
+}
+
+/** Settings that are being put together. */
+export type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** What the steps of a boot use, from the settings and the data folder. */
+export function openContext(
+  { config, clock, log, templatesFolder }: ContextOptions,
+  storage: Storage,
+  rootCertificate: string,
+  { settings, artifacts: { redirects } }: { settings: BootSettings; artifacts: ArtifactStore },
+): BootContext {
+  const folder = config.dataDir
+  const refusals = openRefusalLog({
+    storage,
+    clock,
+    hasRoom: () => hasRoom(storage, folder, config.refusalDiskReserveMiB),
+    onError: (error) => log.error({ err: error }, 'refusals could not be written'),
+  })
+  return {
+    storage,
+    clock,
+    randomBytes,
+    templates: loadTemplates([join(folder, 'ipxe-templates'), templatesFolder]),
+    settings,
+    sealer: settingsSealer(settingsKey(folder)),
+    rootCertificate: () => rootCertificate,
+    refusals,
+    transfers: openTransfers(),
+    ...(redirects === undefined ? {} : { redirects }),
+  }
+}
+
+/** The settings of the boot story; without a public URL it is filled in once the port is known. */
+export function bootSettings(config: Config): Writable<BootSettings> {
+  return {
+    publicUrl: config.publicUrl ?? '',
+    tokenLifetimeSeconds: config.tokenLifetimeSeconds,
+    epoxyTokenLifetimeSeconds: config.epoxyTokenLifetimeSeconds,
+    reportTokenLifetimeSeconds: config.reportTokenLifetimeSeconds,
+    sessionIdleSeconds: config.sessionIdleSeconds,
+    sessionMaxSeconds: config.sessionMaxSeconds,
+    maxStage1PerHour: config.maxStage1PerHour,
+    maxReinstallAttempts: config.maxReinstallAttempts,
+    maxReinstallFailures: config.maxReinstallFailures,
+    reinstallMarkSeconds: config.reinstallMarkSeconds,
+    repeatStage1Seconds: config.repeatStage1Seconds,
+    enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
+    maxPendingMachines: config.maxPendingMachines,
+    webhookAllowedNetworks: config.webhookAllowedNetworks,
+  }
+}
+
+async function hasRoom(storage: Storage, folder: string, reserveMiB: number): Promise<boolean> {
+  if (storage.dialect === 'postgres') return true // its disk is not ours to see
+  const { bavail, bsize } = await statfs(folder)
+  return (bavail * bsize) / 2 ** 20 > reserveMiB
+}
