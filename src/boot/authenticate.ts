@@ -2,19 +2,13 @@ import { contains, isSingle } from '../domain/address.ts'
 import { type EvidenceResult, evidenceKinds } from '../domain/evidence.ts'
 import type { EvidenceName } from '../domain/profile.ts'
 import { Refusal, type RefusalCause } from '../domain/refusal.ts'
-import { hashesEqual, hashSecret, parseToken, type SecretHash } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
 import { countOtherHolders, type NodeRecord } from '../storage/nodes.ts'
-import { findClaim } from '../storage/pending.ts'
-import { type PresentedClaim, provesClaim } from './claim.ts'
+import { checkSecret, type PresentedSecret } from './secret.ts'
 
 /** What a request presents to prove that it comes from a node. */
-export interface Presented {
+export interface Presented extends PresentedSecret {
   readonly source: string
-  /** The enrolment secret; only stage 1 has it. */
-  readonly secret?: string | undefined
-  /** What a machine that was just approved has in place of a secret; only stage 1 has it. */
-  readonly claim?: PresentedClaim | undefined
 }
 
 type Check = (db: Queries, node: NodeRecord, presented: Presented) => Promise<EvidenceResult>
@@ -72,21 +66,4 @@ async function checkAddress(db: Queries, node: NodeRecord, { source }: Presented
   if (match.length === 0) return 'wrong'
   if (!match.some(isSingle)) return 'location'
   return (await countOtherHolders(db, node.id, source)) === 0 ? 'proof' : 'location'
-}
-
-/** A claim stands in for a secret that the media does not carry, never beside one. */
-async function checkSecret(db: Queries, node: NodeRecord, presented: Presented): Promise<EvidenceResult> {
-  const { secret, claim } = presented
-  if (secret !== undefined && secret !== '') return compareSecret(node, secret)
-  if (claim === undefined) return 'absent'
-  return provesClaim(await findClaim(db, node.id), claim) ? 'proof' : 'absent'
-}
-
-function compareSecret(node: NodeRecord, secret: string): EvidenceResult {
-  const presented = parseToken(secret)
-  if (presented === undefined || node.secret_hash === null) return 'wrong'
-  const right =
-    presented.id === node.secret_id &&
-    hashesEqual(hashSecret(presented.secret), node.secret_hash as SecretHash)
-  return right ? 'proof' : 'wrong'
 }
