@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { ensureDebianImage } from './helpers/artifacts.ts'
-import { applyProfile, eventsOf, freePort, pawlLines, profile, startSite } from './helpers/site.ts'
+import { freePort } from './helpers/process.ts'
+import { applyProfile, eventsOf, pawlLines, profile, startSite } from './helpers/site.ts'
 import { debianPackages, ensureBootTools } from './helpers/tools.ts'
 
 /** A whole Debian as stage 3: systemd, sshd, containerd. */

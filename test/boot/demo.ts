@@ -7,7 +7,8 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Machine } from '../../src/cli/image-test/machine.ts'
-import { run, type Site, startSite } from './helpers/site.ts'
+import { run } from './helpers/process.ts'
+import { type Site, startSite } from './helpers/site.ts'
 
 const started = Date.now()
 const pawl = join(import.meta.dirname, '../../bin/pawl')

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { cacheFolder, ensureArtifacts, ensureDebianImage, ensureGenericImages } from './helpers/artifacts.ts'
-import { run } from './helpers/site.ts'
+import { run } from './helpers/process.ts'
 import { bootPackages, debianPackages, ensureBootTools } from './helpers/tools.ts'
 
 ensureBootTools(undefined, { ...bootPackages, ...debianPackages })

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { eventsOf, freePort, startSite } from './helpers/site.ts'
+import { freePort } from './helpers/process.ts'
+import { eventsOf, startSite } from './helpers/site.ts'
 import { startTcpProxy } from './helpers/tcp-proxy.ts'
 
 /** What a boot survives without a power cycle: answers lost on the way, and a server that is killed. */

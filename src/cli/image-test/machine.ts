@@ -1,26 +1,36 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { rmSync } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { efiSignatureList } from './efi-signature-list.ts'
+import { assemble } from './hardware.ts'
 import { SerialConsole } from './serial-console.ts'
 
-const firmwareFolder = '/usr/share/OVMF'
+/** The end of a network cable in a network namespace. */
+export interface MachineTap {
+  /** The tap device. */
+  readonly device: string
+  /** The command that runs another one where the device is: `ip netns exec NAME`. */
+  readonly command: readonly string[]
+}
 
-/** A virtual machine that boots from a small disk with iPXE on it. */
+/** A virtual machine that boots from a small disk with iPXE on it, or from the network. */
 export interface MachineOptions {
   /** For messages and the folder's name. */
   readonly name: string
-  /** Only UEFI is tried here. */
-  readonly firmware?: 'uefi'
-  /** The iPXE program, an .efi file of `ensureArtifacts().ipxe`. */
-  readonly ipxe: string
+  /** Default: UEFI (OVMF). A BIOS (SeaBIOS) boots from the network only. */
+  readonly firmware?: 'uefi' | 'bios'
+  /** The firmware's variables at power-on, a file like OVMF_VARS_4M.fd. Default: those of a new machine. */
+  readonly firmwareVariables?: string
+  /** What QEMU tells the firmware, by name: `opt/org.tianocore/IPv4PXESupport` and others. */
+  readonly fwCfg?: Readonly<Record<string, string>>
+  /** The iPXE program on its disk, an .efi file. Left out: no disk, and the firmware boots from the network. */
+  readonly ipxe?: string
   /** PEM of the root that the firmware gives iPXE to trust. Left out: it trusts public authorities only. */
   readonly caCert?: string
-  /** The script iPXE finds beside itself. */
-  readonly autoexec: string
+  /** The script iPXE finds beside itself on the disk. */
+  readonly autoexec?: string
   /** A second disk, next in the firmware's order: an iPXE that runs this script stands for the installed system. */
   readonly installedDisk?: string
   readonly mac: string
@@ -28,6 +38,10 @@ export interface MachineOptions {
   readonly serial: string
   /** QEMU's name of the network adapter. Default: virtio-net-pci. */
   readonly nic?: string
+  /** The option ROM of the adapter, a file. Default: none; OVMF drives a virtio adapter by itself, a BIOS none at all. */
+  readonly nicRom?: string
+  /** The cable. Default: QEMU's own user network, in which 10.0.2.2 is this machine's 127.0.0.1. */
+  readonly tap?: MachineTap
   /** A port of this machine's loopback that leads to the machine's SSH port. */
   readonly sshPort?: number
   /** Default 768. */
@@ -60,13 +74,16 @@ export interface Machine {
 }
 
 /**
- * Starts a machine under QEMU's software emulation: slow (a boot takes about 25 s) and the same everywhere. Inside it 10.0.2.2 is
- * this machine's 127.0.0.1, so a server on loopback is enough.
+ * Starts a machine under QEMU's software emulation: slow (a boot takes about 25 s) and the same everywhere.
  */
 export async function startMachine(options: MachineOptions): Promise<Machine> {
   const dir = await mkdtemp(join(tmpdir(), `pawl-${options.name}-`))
-  const args = await prepare(dir, options)
-  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const [program = '', ...args] = [
+    ...(options.tap?.command ?? []),
+    'qemu-system-x86_64',
+    ...(await assemble(dir, options)),
+  ]
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const serial = new SerialConsole(join(dir, 'console.log'))
   const end = watchEnd(child, options.timeoutSeconds ?? 120, serial, dir)
   const listen = (bytes: Buffer): void => {
@@ -90,54 +107,6 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       await rm(dir, { recursive: true, force: true })
     },
   }
-}
-
-async function prepare(dir: string, options: MachineOptions): Promise<string[]> {
-  const disks = await makeDisk(dir, 'esp', 1, options.ipxe, options.autoexec)
-  if (options.installedDisk !== undefined)
-    disks.push(...(await makeDisk(dir, 'installed', 2, options.ipxe, options.installedDisk)))
-  await copyFile(`${firmwareFolder}/OVMF_VARS_4M.fd`, join(dir, 'vars.fd'))
-  const trust: string[] = []
-  if (options.caCert !== undefined) {
-    await writeFile(join(dir, 'cacerts.esl'), efiSignatureList(options.caCert))
-    trust.push('-fw_cfg', `name=etc/edk2/https/cacerts,file=${join(dir, 'cacerts.esl')}`)
-  }
-  const forward = options.sshPort === undefined ? '' : `,hostfwd=tcp:127.0.0.1:${options.sshPort}-:22`
-  return [
-    // Never KVM: nested, it hangs or aborts on many machines that have /dev/kvm.
-    ...['-machine', 'q35,accel=tcg', '-smp', '1', '-m', String(options.memoryMiB ?? 768)],
-    ...['-no-reboot', '-monitor', 'none', '-serial', 'stdio', '-display', 'none'],
-    ...['-drive', `if=pflash,format=raw,readonly=on,file=${firmwareFolder}/OVMF_CODE_4M.fd`],
-    ...['-drive', `if=pflash,format=raw,file=${join(dir, 'vars.fd')}`],
-    ...trust,
-    ...disks,
-    ...['-netdev', `user,id=net0,ipv6=off${forward}`],
-    ...['-device', `${options.nic ?? 'virtio-net-pci'},netdev=net0,romfile=,mac=${options.mac}`],
-    ...(options.clock ? ['-rtc', `base=${options.clock.toISOString().slice(0, 19)}`] : []),
-    // Saves 4 s of gathering entropy.
-    ...['-device', 'virtio-rng-pci'],
-    ...['-uuid', options.uuid, '-smbios', `type=1,serial=${options.serial}`],
-  ]
-}
-
-/** A disk from a folder with iPXE and its script, and the options that put it in this place of the boot order. */
-async function makeDisk(
-  dir: string,
-  name: string,
-  order: number,
-  ipxe: string,
-  script: string,
-): Promise<string[]> {
-  const files = join(dir, name)
-  await mkdir(join(files, 'EFI/BOOT'), { recursive: true })
-  await copyFile(ipxe, join(files, 'EFI/BOOT/BOOTX64.EFI'))
-  // iPXE looks beside itself or at the root, depending on its version.
-  await writeFile(join(files, 'EFI/BOOT/autoexec.ipxe'), script)
-  await writeFile(join(files, 'autoexec.ipxe'), script)
-  return [
-    ...['-drive', `file=fat:${files},format=raw,if=none,id=${name},readonly=on`],
-    ...['-device', `virtio-blk-pci,drive=${name},bootindex=${order}`],
-  ]
 }
 
 function watchEnd(child: ChildProcess, timeoutSeconds: number, serial: SerialConsole, dir: string) {

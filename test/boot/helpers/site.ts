@@ -1,13 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import Database from 'better-sqlite3'
 import { type Machine, type MachineOptions, startMachine } from '../../../src/cli/image-test/machine.ts'
 import { type BootArtifacts, ensureArtifacts, type IpxeSuite } from './artifacts.ts'
+import type { TestNetwork } from './network.ts'
+import { freePort, inUrl, run, runPawl, type ServerProcess, startServer } from './process.ts'
 import { ensureBootTools } from './tools.ts'
 
 const pawl = join(import.meta.dirname, '../../../bin/pawl')
@@ -19,7 +18,9 @@ export interface Site {
   /** The root certificate, PEM. */
   readonly ca: string
   readonly artifacts: BootArtifacts
-  /** The port that the server's boot listener has on loopback. */
+  /** `pawl`, run where the server is: in the network it was started in. */
+  readonly command: readonly [string, ...string[]]
+  /** The port that the server's boot listener has on loopback, or on its address in the network. */
   readonly bootPort: number
   /** The address of the operator listener. */
   readonly operatorUrl: () => string
@@ -44,6 +45,8 @@ export type PowerOnOptions = Partial<MachineOptions> & {
   readonly suite?: IpxeSuite
   /** Its firmware does not know our root. */
   readonly withoutCa?: boolean
+  /** It has no disk: its firmware boots from the network. */
+  readonly diskless?: boolean
 }
 
 /** What a site is started with. */
@@ -52,6 +55,10 @@ export interface SiteOptions {
   /** The port that machines are told, when it is not the server's own (a proxy's). */
   readonly publicPort?: number
   readonly bootPort?: number
+  /** Where the server and the commands run. Default: this machine's loopback, which QEMU's user network leads to. */
+  readonly network?: TestNetwork
+  /** The server's address that machines are told, and that it listens on, in a network: one of the network's own. */
+  readonly address?: string
   /** More flags of `pawl server`. */
   readonly flags?: readonly string[]
 }
@@ -76,7 +83,10 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
   const folder = await mkdtemp(join(tmpdir(), 'pawl-site-'))
   const dataDir = join(folder, 'data')
   const bootPort = options.bootPort ?? (await freePort())
-  const publicUrl = `https://10.0.2.2:${options.publicPort ?? bootPort}`
+  const { network } = options
+  const address = options.address ?? network?.address
+  const publicUrl = `https://${inUrl(address ?? '10.0.2.2')}:${options.publicPort ?? bootPort}`
+  const command: Site['command'] = network === undefined ? [pawl] : [...network.command, pawl]
   let server: ServerProcess | undefined
   let log = ''
 
@@ -84,10 +94,11 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
     dataDir,
     ca: '',
     artifacts,
+    command,
     bootPort,
     operatorUrl: () => server?.operator ?? '',
     pawl: async (...args) => {
-      const out = await run(pawl, [...args, '--data', dataDir, '--json'])
+      const out = await runPawl(command, [...args, '--data', dataDir, '--json'])
       return out === '' ? undefined : JSON.parse(out)
     },
     kill: async () => {
@@ -100,11 +111,11 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
         '--data',
         dataDir,
         '--boot-listen',
-        `127.0.0.1:${bootPort}`,
+        `${inUrl(address ?? '127.0.0.1')}:${bootPort}`,
         '--operator-listen',
         '127.0.0.1:0',
       ]
-      server = await startServer([...flags, ...(options.flags ?? [])], (text) => {
+      server = await startServer(command, [...flags, ...(options.flags ?? [])], (text) => {
         log += text
       })
     },
@@ -114,12 +125,11 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
       await site.pawl('node', 'secret', name, '--autoexec', script)
       return readFile(script, 'utf8')
     },
-    powerOn: (name, autoexec, { suite = 'trixie', withoutCa = false, ...more } = {}) =>
+    powerOn: (name, autoexec, { suite = 'trixie', withoutCa = false, diskless = false, ...more } = {}) =>
       startMachine({
         name,
         ...factsOf(name),
-        autoexec,
-        ipxe: artifacts.ipxe[suite],
+        ...(diskless ? {} : { autoexec, ipxe: artifacts.ipxe[suite] }),
         ...(withoutCa ? {} : { caCert: site.ca }),
         ...more,
       }),
@@ -134,7 +144,7 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
     },
   }
   try {
-    await run(pawl, ['init', '--data', dataDir, '--public-url', publicUrl])
+    await runPawl(command, ['init', '--data', dataDir, '--public-url', publicUrl])
     Object.assign(site, { ca: await readFile(join(dataDir, 'ca.crt'), 'utf8') })
     await site.start()
     await publish(site)
@@ -189,7 +199,7 @@ async function publish(site: Site): Promise<void> {
 
 /** Applies a profile from its text. */
 export async function applyProfile(site: Site, text: string): Promise<void> {
-  await run(pawl, ['profile', 'apply', '-f', '-', '--data', site.dataDir, '--json'], text)
+  await runPawl(site.command, ['profile', 'apply', '-f', '-', '--data', site.dataDir, '--json'], text)
 }
 
 /** An event as `event list --json` shows it. */
@@ -237,51 +247,4 @@ export function factsOf(name: string): { mac: string; uuid: string; serial: stri
     uuid: `11111111-2222-3333-4444-55555555${hex}`,
     serial: `SN-${hex}`,
   }
-}
-
-interface ServerProcess {
-  readonly child: ChildProcess
-  readonly operator: string
-}
-
-async function startServer(args: readonly string[], onLog: (text: string) => void): Promise<ServerProcess> {
-  const child = spawn(pawl, ['server', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-  child.stderr.on('data', (data: Buffer) => onLog(data.toString('utf8')))
-  let errors = ''
-  child.stderr.on('data', (data: Buffer) => {
-    errors = (errors + data.toString('utf8')).slice(-2000)
-  })
-  const ended = once(child, 'close').then(() => Promise.reject(new Error(`pawl server ended: ${errors}`)))
-  const line = once(createInterface(child.stdout), 'line') as Promise<[string]>
-  const [ready] = await Promise.race([line, ended])
-  ended.catch(() => undefined) // later it may end as it likes
-  return { child, operator: (JSON.parse(ready) as { operator: string }).operator }
-}
-
-/** Runs a command to its end and returns its stdout; throws with its stderr when it fails. */
-export async function run(command: string, args: readonly string[], input = ''): Promise<string> {
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
-  child.stdin.end(input)
-  let out = ''
-  let errors = ''
-  child.stdout.on('data', (data: Buffer) => {
-    out += data.toString('utf8')
-  })
-  child.stderr.on('data', (data: Buffer) => {
-    errors += data.toString('utf8')
-  })
-  const [code] = (await once(child, 'close')) as [number | null]
-  if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}: ${errors.trim()}`)
-  return out
-}
-
-/** A port that nobody has now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  server.close()
-  await once(server, 'close')
-  return address.port
 }
