@@ -21,7 +21,7 @@ export const ipxeNamePattern = '^[A-Za-z0-9][A-Za-z0-9_.-]{0,57}\\.(efi|kpxe|kkp
 const name = Type.String({ pattern: ipxeNamePattern })
 const hex = Type.String({ pattern: '^[0-9a-f]{64}$' })
 const literals = <const T extends string>(values: readonly T[]) =>
-  Type.Union(values.map((value) => Type.Literal(value)))
+  Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))))
 
 const entrySchema = Type.Object(
   {
