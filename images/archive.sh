@@ -1,11 +1,11 @@
 # shellcheck shell=dash
-# shellcheck disable=SC2154,SC2034  # work, pins and recipes are set by fetch.sh, which uses version
+# shellcheck disable=SC2154,SC2034  # work, pins, architecture and recipes are set by fetch.sh, which uses version
 # How fetch.sh talks to Debian's archive. Sourced, never run.
 #
 # apt runs with a configuration of its own below $work: nothing is installed, nothing of this machine's apt is touched, and no root is
 # needed. apt checks Debian's signatures as always. With $pins, a recorded list of packages, it takes those versions.
 
-# isolate_apt SUITE [COMPONENTS [with-security]]: from here on apt knows only this suite of Debian.
+# isolate_apt SUITE [COMPONENTS [with-security]]: from here on apt knows only this suite of Debian, for $architecture where it is set.
 isolate_apt() {
   apt=$work/apt
   mkdir -p "$apt/etc" "$apt/lists/partial" "$apt/cache/archives/partial"
@@ -30,6 +30,7 @@ isolate_apt() {
     echo "Dir::State::status \"$apt/status\";"
     echo "Dir::Cache \"$apt/cache\";"
     echo 'Acquire::Languages "none";'
+    [ -z "$architecture" ] || printf 'APT::Architecture "%s";\nAPT::Architectures { "%s"; };\n' "$architecture" "$architecture"
     echo 'Acquire::Retries "3";'
     # An archive of the day of the list has expired long ago; what is taken from it is compared with the list.
     [ -z "$pins" ] || echo 'Acquire::Check-Valid-Until "false";'

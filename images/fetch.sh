@@ -8,8 +8,12 @@
 # CACHE_DIR/kernel-generic  the same of linux-image-amd64, with drivers for real servers
 # CACHE_DIR/firmware        lib/firmware/*: what network adapters load, from non-free-firmware
 # CACHE_DIR/debian          debs/*.deb: every package of the Debian stage 3 (the list is debian/packages)
-# CACHE_DIR/ipxe-trixie     ipxe-amd64.efi, snponly.efi, undionly.kpxe, ipxe.lkrn   (iPXE 1.21.1)
+# CACHE_DIR/ipxe-trixie     ipxe-amd64.efi, ipxe-arm64.efi, snponly.efi, undionly.kpxe, ipxe.lkrn   (iPXE 1.21.1)
 # CACHE_DIR/ipxe-sid        the same of iPXE 2.0.0
+#
+# For arm64:
+# CACHE_DIR/kernel-arm64, kernel-generic-arm64   as above, of linux-image-cloud-arm64 and linux-image-arm64
+# CACHE_DIR/tools-arm64     root/: the programs of the images and all they need, unpacked; files: which package each file is of
 #
 # Each has a file "version", and packages.txt: a line NAME=VERSION ARCHITECTURE SHA256 for each package. A part that is there
 # already is kept; --refresh asks Debian again. A part appears only when it is complete.
@@ -17,14 +21,16 @@
 # newest versions only: for older ones name a mirror of that day.
 #
 # Settings (environment): PAWL_DEBIAN_MIRROR and PAWL_SECURITY_MIRROR (else read from this machine's apt sources),
-# PAWL_KERNEL_PACKAGE (linux-image-cloud-amd64), PAWL_DEBIAN_SUITE (bookworm).
+# PAWL_KERNEL_PACKAGE (linux-image-cloud-amd64; part kernel only), PAWL_DEBIAN_SUITE (bookworm).
 set -eu
 umask 022
 export LC_ALL=C
 
 recipes=$(cd "$(dirname "$0")" && pwd)
 suite=${PAWL_DEBIAN_SUITE:-bookworm}
-parts='kernel kernel-generic firmware debian ipxe-trixie ipxe-sid'
+parts='kernel kernel-generic kernel-arm64 kernel-generic-arm64 tools-arm64 firmware debian ipxe-trixie ipxe-sid'
+# The packages whose programs build.sh puts into the images.
+tools='busybox-static curl dhcpcd-base jq kexec-tools nftables openssl'
 # Those of network adapters that a server has. What no driver of the kernel names is left out of the images. Not firmware-netronome:
 # for few machines it would be more than all the others together.
 firmware='firmware-bnx2 firmware-bnx2x firmware-cavium firmware-misc-nonfree firmware-myricom firmware-netxen firmware-qlogic
@@ -57,7 +63,7 @@ main() {
   done
   for part in "$@"; do
     ! is_kept || continue
-    replacing=
+    replacing='' architecture=''
     [ ! -e "$cache/$part" ] || replacing=yes
     make_work "$cache/.fetch.XXXXXX"
     # apt's download user must be able to enter, or apt warns and downloads as root.
@@ -65,6 +71,9 @@ main() {
     case $part in
       kernel) fetch_kernel "${PAWL_KERNEL_PACKAGE:-linux-image-cloud-amd64}" ;;
       kernel-generic) fetch_kernel linux-image-amd64 ;;
+      kernel-arm64) architecture=arm64 && fetch_kernel linux-image-cloud-arm64 ;;
+      kernel-generic-arm64) architecture=arm64 && fetch_kernel linux-image-arm64 ;;
+      tools-arm64) architecture=arm64 && fetch_tools ;;
       firmware) fetch_firmware ;;
       debian) fetch_debian ;;
       ipxe-trixie) fetch_ipxe trixie ;;
@@ -79,7 +88,11 @@ main() {
 # Whether a part is there as it is wanted.
 is_kept() {
   [ -z "$refresh" ] && [ -e "$cache/$part/version" ] || return 1
-  case $part in ipxe-*) return 0 ;; esac
+  case $part in
+    ipxe-*) [ -e "$cache/$part/ipxe-arm64.efi" ] && return 0 || return 1 ;;
+    # Another version of the recipes wanted other programs.
+    tools-*) [ "$(cat "$cache/$part/wanted" 2>/dev/null)" = "$tools" ] || return 1 ;;
+  esac
   [ -e "$cache/$part/packages.txt" ] || return 1
   if [ -n "$pins" ]; then
     [ -z "$(unlisted_in "$cache/$part/packages.txt")" ]
@@ -108,6 +121,27 @@ fetch_firmware() {
   mkdir -p "$work/part/lib"
   mv "$work/unpacked/lib/firmware" "$work/part/lib/" 2>/dev/null || mv "$work/unpacked/usr/lib/firmware" "$work/part/lib/"
   package='firmware of network adapters'
+}
+
+# The programs of the images for another architecture than this machine's, with all they need. Nothing of them is run here.
+fetch_tools() {
+  isolate_apt "$suite" main with-security
+  wanted=
+  for name in $tools; do wanted="$wanted $(pinned "$name")"; done
+  # shellcheck disable=SC2086  # a list of packages
+  apt-get install -qq --yes --no-install-recommends -o Debug::NoLocking=yes --download-only $wanted >"$work/log" 2>&1 ||
+    stop "the programs of the images cannot be downloaded for $architecture: $(first_error)"
+  mkdir -p "$work/part/root"
+  for deb in "$apt"/cache/archives/*.deb; do
+    dpkg-deb -x "$deb" "$work/part/root" || stop "$deb is damaged"
+    line=$(describe_deb "$deb")
+    echo "$line" >>"$work/packages.txt"
+    # As the package has it: ./usr/bin/curl, and no folders.
+    dpkg-deb --fsys-tarfile "$deb" | tar -t | sed -n "s|^\.\(/.*[^/]\)\$|\1 ${line% *}|p" >>"$work/part/files"
+  done
+  sort -o "$work/part/files" "$work/part/files"
+  echo "$tools" >"$work/part/wanted"
+  package="programs for $architecture" version="$(wc -l <"$work/packages.txt") packages"
 }
 
 # All packages of the Debian stage 3 and all they need, as if for an empty machine.
@@ -140,7 +174,7 @@ fetch_ipxe() {
   isolate_apt "$1"
   download ipxe "$1"
   mkdir "$work/part"
-  for file in ipxe-amd64.efi snponly.efi undionly.kpxe ipxe.lkrn; do
+  for file in ipxe-amd64.efi ipxe-arm64.efi snponly.efi undionly.kpxe ipxe.lkrn; do
     cp "$work/unpacked/usr/lib/ipxe/$file" "$work/part/" || stop "package ipxe of Debian $1 has no $file"
   done
 }
