@@ -44,6 +44,8 @@ export function inUrl(address: string): string {
 /** Runs a command to its end and returns its stdout; throws with its stderr when it fails. */
 export async function run(command: string, args: readonly string[], input = ''): Promise<string> {
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+  // A command that ends before it read its input is judged by its exit code.
+  child.stdin.on('error', () => undefined)
   child.stdin.end(input)
   let out = ''
   let errors = ''
