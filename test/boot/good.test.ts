@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { eventsOf, openTokens, type Site, startSite, tokenLike } from './helpers/site.ts'
 
 /** The boot as it should go: stock iPXE of two years, one machine each, side by side. */
-const site = await startSite()
+const site = await startSite({ machines: 2 })
 t.teardown(() => site.stop())
 
 t.test('two machines boot from stock iPXE over HTTPS to ready, at once', async (t) => {

@@ -4,7 +4,7 @@ import { send } from '../helpers/robot.ts'
 import { applyProfile, eventsOf, factsOf, pawlLines, profile, startSite } from './helpers/site.ts'
 
 /** A boot from the installed disk, and a machine whose media names no node. */
-const site = await startSite()
+const site = await startSite({ machines: 2 })
 t.teardown(() => site.stop())
 t.jobs = 2
 

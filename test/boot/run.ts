@@ -3,11 +3,13 @@
  * root; otherwise says which are missing and the line that installs them. `npm run test:boot -- FILE…` runs some.
  */
 import { readdirSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { close, runTap } from '../../.ci/tap.ts'
 import { ensureArtifacts } from './helpers/artifacts.ts'
 import { networkPackages } from './helpers/network.ts'
 import { bootPackages, ensureBootTools, installLine, missingBootPackages } from './helpers/tools.ts'
+import { openTurns } from './helpers/turns.ts'
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
 
@@ -28,8 +30,14 @@ async function main(): Promise<void> {
   ensureBootTools(say, process.getuid?.() === 0 ? { ...bootPackages, ...networkPackages } : bootPackages)
   await ensureArtifacts(say)
   const files = process.argv.slice(2)
-  // One file at a time: each boots up to two machines, and an emulated machine takes a core.
-  close(await runTap(files.length > 0 ? files : allFiles(), ['--jobs=1', '--timeout=900']))
+  const cores = availableParallelism()
+  const endTurns = await openTurns(cores)
+  // One file more than cores: while its server starts and its images are published, the machines of the others boot.
+  close(
+    await runTap(files.length > 0 ? files : allFiles(), [`--jobs=${cores + 1}`, '--timeout=1200']).finally(
+      endTurns,
+    ),
+  )
 }
 
 await main()

@@ -8,6 +8,7 @@ import { type BootArtifacts, ensureArtifacts, type IpxeSuite } from './artifacts
 import type { TestNetwork } from './network.ts'
 import { freePort, inUrl, run, runPawl, type ServerProcess, startServer } from './process.ts'
 import { ensureBootTools } from './tools.ts'
+import { takeTurn } from './turns.ts'
 
 const pawl = join(import.meta.dirname, '../../../bin/pawl')
 const trustRecipe = join(import.meta.dirname, '../../../images/trust.sh')
@@ -61,6 +62,8 @@ export interface SiteOptions {
   readonly address?: string
   /** More flags of `pawl server`. */
   readonly flags?: readonly string[]
+  /** How many machines the test has on at one time; 1 by default. */
+  readonly machines?: number
 }
 
 /** The profile of the boot tests and the demo: console on the serial line, and machines that power off when they are ready. */
@@ -89,6 +92,7 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
   const command: Site['command'] = network === undefined ? [pawl] : [...network.command, pawl]
   let server: ServerProcess | undefined
   let log = ''
+  let giveBackTurn: (() => void) | undefined
 
   const site: Site = {
     dataDir,
@@ -135,6 +139,7 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
       }),
     log: () => log,
     stop: async () => {
+      giveBackTurn?.()
       if (server !== undefined && server.child.exitCode === null) {
         const closed = once(server.child, 'close')
         server.child.kill('SIGTERM')
@@ -148,6 +153,7 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
     Object.assign(site, { ca: await readFile(join(dataDir, 'ca.crt'), 'utf8') })
     await site.start()
     await publish(site)
+    giveBackTurn = await takeTurn(options.machines ?? 1)
     return site
   } catch (error) {
     await site.stop()
