@@ -15,7 +15,7 @@ import { bootSettings, type ContextOptions, openContext, type Writable } from '.
 import { openSignIn } from './open-sign-in.ts'
 import { openAuthority } from './pki/authority.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
-import { createClientAuthority, openClientAuthority } from './pki/client-authority.ts'
+import { createClientAuthorities, openClientAuthority } from './pki/client-authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
 import { loadTls, type ServerTls } from './pki/tls.ts'
 import { keyOfRequest } from './pki/x509.ts'
@@ -76,10 +76,16 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   const names = namesOf(config, options.hostName)
-  const bootTls = await loadTls(authority, { kind: 'boot', names, now: clock() })
   // An older data folder has no CA for clients yet.
-  await createClientAuthority(config.dataDir, clock())
-  const clients = openClientAuthority(config.dataDir)
+  await createClientAuthorities(config.dataDir, clock())
+  const clients = openClientAuthority(config.dataDir, 'operator')
+  const nodes = openClientAuthority(config.dataDir, 'node')
+  const bootTls = await loadTls(authority, {
+    kind: 'boot',
+    names,
+    now: clock(),
+    clientCa: nodes.certificate,
+  })
   const clientCa = clients.certificate
   const operatorNames = operatorNamesOf(names, config)
   const operatorTls = await loadTls(authority, {
@@ -107,6 +113,7 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     issueCodeSigning: async ({ publisher, request, now }) =>
       authority.issueCodeSigning({ publisher, key: await keyOfRequest(request), now }),
     issueClientCertificate: clients.issue,
+    issueNodeCertificate: nodes.issue,
     ...(signIn === undefined ? {} : { signIn }),
     checkpoints,
     certificates: () => [

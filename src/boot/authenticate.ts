@@ -2,68 +2,112 @@ import { contains, isSingle } from '../domain/address.ts'
 import { type EvidenceResult, evidenceKinds } from '../domain/evidence.ts'
 import type { EvidenceName } from '../domain/profile.ts'
 import { Refusal, type RefusalCause } from '../domain/refusal.ts'
+import type { TokenKind } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
-import { countOtherHolders, type NodeRecord } from '../storage/nodes.ts'
+import { listOtherHolders, type NodeRecord } from '../storage/nodes.ts'
+import { checkCertificate, type PresentedCertificate } from './certificate.ts'
 import { checkSecret, type PresentedSecret } from './secret.ts'
 
 /** What a request presents to prove that it comes from a node. */
 export interface Presented extends PresentedSecret {
   readonly source: string
+  readonly certificate?: PresentedCertificate | undefined
+  readonly now: Date
 }
 
-type Check = (db: Queries, node: NodeRecord, presented: Presented) => Promise<EvidenceResult>
+/** What a check found, with more for the event where the node is refused for it. */
+type Found = EvidenceResult | { readonly result: EvidenceResult; readonly detail: Record<string, unknown> }
+
+type Check = (db: Queries, node: NodeRecord, presented: Presented) => Promise<Found>
 
 /** One check for each kind of evidence. */
-const checks: Readonly<Record<EvidenceName, Check>> = { address: checkAddress, secret: checkSecret }
+const checks: Readonly<Record<EvidenceName, Check>> = {
+  address: checkAddress,
+  secret: checkSecret,
+  certificate: (db, node, { certificate, ...use }) => checkCertificate(db, node, certificate, use),
+}
 
 const causes: Readonly<Record<EvidenceName, Partial<Record<EvidenceResult, RefusalCause>>>> = {
   address: { wrong: 'wrong-address', absent: 'wrong-address' },
   secret: { wrong: 'wrong-secret', absent: 'no-secret' },
+  certificate: { absent: 'no-certificate' },
 }
+
+/**
+ * Tokens that boot firmware presents, all others being an agent's. The handover leads to stage 2 and nowhere else, and there
+ * the agent must show the certificate that stock iPXE does not have.
+ */
+const firmwareTokens: ReadonlySet<TokenKind> = new Set(['handover'])
 
 /** A machine that came with a claim has no media with a secret in it: that would be the wrong thing to look for. */
 function claimed(cause: RefusalCause, { claim }: Presented): RefusalCause {
   return cause === 'no-secret' && claim !== undefined ? 'wrong-claim' : cause
 }
 
-/** Proves at stage 1 that the request comes from `node`: every required kind must hold, and one of them must prove it. */
+/**
+ * Proves at stage 1 that the request comes from `node`: every required kind must hold, and one of them must prove it. A kind
+ * that stock iPXE cannot present may be missing where another proves the node: it must come from stage 2 on. What is presented
+ * and wrong is refused here.
+ */
 export async function authenticate(
   db: Queries,
   node: NodeRecord,
   required: readonly EvidenceName[],
   presented: Presented,
 ): Promise<void> {
-  const results: EvidenceResult[] = []
+  const found = new Map<EvidenceName, EvidenceResult>()
+  let detail: Record<string, unknown> = {}
   for (const kind of required) {
-    const result = await checks[kind](db, node, presented)
+    const { result, ...more } = plain(await checks[kind](db, node, presented))
     const cause = causes[kind][result]
-    if (cause !== undefined) throw new Refusal(claimed(cause, presented), { node: node.name })
-    results.push(result)
+    if (cause !== undefined && !mayComeLater(kind, result))
+      throw new Refusal(claimed(cause, presented), { node: node.name })
+    found.set(kind, result)
+    detail = { ...detail, ...more.detail }
   }
+  const results = [...found.values()]
   if (results.includes('proof')) return
-  throw new Refusal(results.includes('location') ? 'address-proves-nothing' : 'no-evidence', {
-    node: node.name,
-  })
+  if (results.includes('location')) throw new Refusal('address-proves-nothing', { node: node.name, detail })
+  throw new Refusal(results.includes('absent') ? 'no-certificate' : 'no-evidence', { node: node.name })
 }
 
-/** Checks again, at a redemption, what can be presented there; says whether the address is one of the node's. */
+/** Checks again, at the redemption of a token of this kind, what can be presented there. */
 export async function authenticateAgain(
   db: Queries,
   node: NodeRecord,
   required: readonly EvidenceName[],
+  token: TokenKind,
   presented: Presented,
 ): Promise<void> {
+  // Where the certificate is all there is, the firmware had it at stage 1, and has it still.
+  const others = required.some((kind) => evidenceKinds[kind].firmware)
   for (const kind of required) {
     if (!evidenceKinds[kind].everyRedemption) continue
-    const cause = causes[kind][await checks[kind](db, node, presented)]
-    if (cause !== undefined) throw new Refusal(cause, { node: node.name })
+    const { result } = plain(await checks[kind](db, node, presented))
+    const cause = causes[kind][result]
+    if (cause === undefined) continue
+    if (others && firmwareTokens.has(token) && mayComeLater(kind, result)) continue
+    throw new Refusal(cause, { node: node.name })
   }
 }
 
-/** A registered single address that no other node has is a proof; a prefix, or a shared address, only a location. */
-async function checkAddress(db: Queries, node: NodeRecord, { source }: Presented): Promise<EvidenceResult> {
+/** Whether a kind of evidence that is missing may still come, from the Linux that iPXE starts. */
+function mayComeLater(kind: EvidenceName, result: EvidenceResult): boolean {
+  return result === 'absent' && !evidenceKinds[kind].firmware
+}
+
+function plain(found: Found): { readonly result: EvidenceResult; readonly detail?: Record<string, unknown> } {
+  return typeof found === 'string' ? { result: found } : found
+}
+
+/**
+ * A registered single address that no other node has is a proof; a prefix, or an address that others have too (several nodes
+ * behind one NAT), only a location. Its event names the others: they need another kind of evidence as much as this node does.
+ */
+async function checkAddress(db: Queries, node: NodeRecord, { source }: Presented): Promise<Found> {
   const match = node.addresses.filter((range) => contains(range, source))
   if (match.length === 0) return 'wrong'
-  if (!match.some(isSingle)) return 'location'
-  return (await countOtherHolders(db, node.id, source)) === 0 ? 'proof' : 'location'
+  if (!match.some(isSingle)) return { result: 'location', detail: { registered: 'prefix' } }
+  const sharedWith = await listOtherHolders(db, node.id, source)
+  return sharedWith.length === 0 ? 'proof' : { result: 'location', detail: { sharedWith } }
 }

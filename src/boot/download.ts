@@ -12,6 +12,7 @@ import { listHolders } from '../storage/images.ts'
 import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
 import type { StageName } from '../storage/tables.ts'
 import { findToken } from '../storage/tokens.ts'
+import { requireCertificate } from './certificate.ts'
 import type { BootContext } from './context.ts'
 import { isOverdue } from './end-session.ts'
 import { type PinnedImage, readPinned } from './pin.ts'
@@ -47,7 +48,8 @@ export function openDownload(context: BootContext, request: DownloadRequest): Pr
   return recordingRefusals(context, request, () => open(context, request))
 }
 
-async function open(context: BootContext, { host, role, capability }: DownloadRequest): Promise<Download> {
+async function open(context: BootContext, request: DownloadRequest): Promise<Download> {
+  const { host, role, capability } = request
   if (capability === undefined || capability === '') throw new Refusal('no-token')
   const presented = parseToken(capability)
   if (presented === undefined) throw new Refusal('malformed-token')
@@ -68,6 +70,11 @@ async function open(context: BootContext, { host, role, capability }: DownloadRe
   if (isOverdue(session, now, context.settings.sessionIdleSeconds))
     throw new Refusal('session-expired', subject)
   const pinned = readPinned(session.pinned)
+  // What the full system is made of is for the agent alone, which has the certificate; the minimal one is for the firmware.
+  if (opens.image === 'stage3' && pinned.evidence.includes('certificate')) {
+    const node = { id: token.node_id, name: token.node_name }
+    await requireCertificate(db, node, request.certificate, { now, source: request.source })
+  }
   const image = pinned.images?.[opens.image]
   const artifact = Object.values(image?.artifacts ?? {}).find((candidate) => candidate.role === role)
   if (image === undefined || artifact === undefined)

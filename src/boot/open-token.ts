@@ -62,7 +62,8 @@ export async function openToken(
   const fault = faultOf(work, token, session, wanted)
   if (fault !== undefined) throw new Refusal(fault, subject)
   const pinned = readPinned(session.pinned)
-  await authenticateAgain(work.tx, node, pinned.evidence, { source: asking.source })
+  const { source, certificate } = asking
+  await authenticateAgain(work.tx, node, pinned.evidence, token.kind, { source, certificate, now: work.now })
   await noteMove(work, node, session, asking.source)
   return { token, presented, hash, node, session, pinned }
 }

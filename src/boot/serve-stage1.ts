@@ -68,7 +68,7 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
   const profile = await orDoesNotFit(name, () => profileOf(work, known))
   const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
   await authenticate(work.tx, node, profile.evidence[sequenceName], presentedBy(work, request, facts))
-  await checkConfirmed(work, node, profile)
+  if (!profile.evidence[sequenceName].includes('certificate')) await checkConfirmed(work, node, profile)
   checkFacts(node, facts, profile.whenFactsChange)
   await limitStage1s(work, node, request.source)
   node = await retireLiveSession(work, node, facts, request.source)
@@ -82,10 +82,13 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
 }
 
 /** What a request proves itself with. The claim is told by site scripts without a secret only. */
-function presentedBy({ now }: Work, { fields, source }: Stage1Request, facts: Facts): Presented {
+function presentedBy({ now }: Work, request: Stage1Request, facts: Facts): Presented {
+  const { fields, source, certificate } = request
   const hash = toldClaim(fields)
   return {
     source,
+    certificate,
+    now,
     secret: typeof fields.secret === 'string' ? fields.secret : undefined,
     ...(hash === undefined || hash === 'none'
       ? {}
@@ -273,7 +276,8 @@ async function limitStage1s(work: Work, node: NodeRecord, source: string): Promi
 
 /**
  * A machine that a rule approved told a serial number and proved nothing. Its profile handed out no credentials then, or said
- * that it may; it may have come to do so since.
+ * that it may; it may have come to do so since. Where a certificate is required, an operator has issued it, and nothing is handed
+ * out without it.
  */
 async function checkConfirmed({ tx }: Work, node: NodeRecord, profile: Profile): Promise<void> {
   if (!handsOutCredentials(profile) || profile.acceptAutoApproved === true) return

@@ -4,6 +4,7 @@ import { isPawlError } from '../errors.ts'
 import type { Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
 import { findNode } from '../storage/nodes.ts'
+import type { PresentedCertificate } from './certificate.ts'
 import type { BootContext } from './context.ts'
 
 /** One transaction of the boot story: the time is read once, and what must wait for the commit is kept until then. */
@@ -43,6 +44,8 @@ export interface Asking {
   readonly source: string
   /** What was asked for, for the event: a route's name. */
   readonly request: string
+  /** The client certificate of the connection; undefined where none was presented. */
+  readonly certificate?: PresentedCertificate | undefined
 }
 
 /** Runs `work`; a refusal that it throws is put on the record, in a transaction of its own, and thrown on. */

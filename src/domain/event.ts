@@ -18,6 +18,8 @@ export const eventKinds = {
   'node-held': 'a reinstall failed too often; the node waits for an operator',
   'secret-issued': 'an enrolment secret was issued, replacing the one before',
   'secret-revoked': 'the enrolment secret was revoked',
+  'node-certificate-issued': 'a client certificate was issued for a node',
+  'node-certificate-revoked': 'a client certificate of a node was revoked',
   'reinstall-marked': 'a node was marked for reinstall',
   'reinstall-cancelled': 'a reinstall mark was cancelled',
   'reinstall-expired': 'a reinstall mark ran out before a boot served it',

@@ -3,6 +3,7 @@ import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
 import type { Branded } from './brand.ts'
 import { parseImageSource } from './channel.ts'
+import type { EvidenceKind } from './evidence.ts'
 import { handsOutCredential, type Join, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
@@ -33,10 +34,10 @@ const chainSequence = Type.Object(
 )
 
 const sequence = Type.Union([Type.Literal('local'), imageSequence, chainSequence])
-const evidenceList = Type.Array(Type.Union([Type.Literal('address'), Type.Literal('secret')]), {
-  minItems: 1,
-  uniqueItems: true,
-})
+const evidenceList = Type.Array(
+  Type.Union([Type.Literal('address'), Type.Literal('secret'), Type.Literal('certificate')]),
+  { minItems: 1, uniqueItems: true },
+)
 
 /** A profile as it is written in a file or sent to the API. */
 export const profileSchema = Type.Object(
@@ -77,7 +78,7 @@ export type ImageSequence = Static<typeof imageSequence> & { readonly join: Join
 export type ChainSequence = Static<typeof chainSequence>
 export type Sequence = 'local' | ImageSequence | ChainSequence
 export type SequenceName = 'boot' | 'reinstall'
-export type EvidenceName = 'address' | 'secret'
+export type EvidenceName = EvidenceKind
 
 /** A profile with every default filled in and every rule checked. */
 export interface Profile {
@@ -173,6 +174,13 @@ function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence)
       chained ? 'has a chain, which needs "tokens: epoxy"' : 'has images, which need "tokens: native"',
     )
   }
+  // `epoxy_client` has none, so that such a node would come to stage 2 and no further.
+  if (chained && profile.evidence[name].includes('certificate'))
+    throw wrong(
+      profile,
+      name,
+      'has a chain, whose client presents no certificate: require "secret" or "address"',
+    )
   if (chained) return
   parseImageSource(sequence.stage2)
   parseImageSource(sequence.stage3)
@@ -217,7 +225,7 @@ function refuseAddressOnly(profile: Profile, what: string): void {
     'invalid',
     `profile "${profile.name}" would ${what} to whoever has the node's address`,
     {
-      hint: 'require "secret" as evidence, or say acceptAddressOnly: true (SECURITY.md tells what that gives up)',
+      hint: 'require "secret" or "certificate" as evidence, or say acceptAddressOnly: true (SECURITY.md tells what that gives up)',
     },
   )
 }

@@ -17,6 +17,13 @@ export const refusalCauses = {
   'wrong-secret': 'the enrolment secret is wrong, revoked or was never issued',
   'wrong-claim':
     "the machine has no secret, and its claim is not this node's, was used, is too old or came from elsewhere",
+  'no-certificate': 'the profile requires a client certificate, and the client presented none',
+  'certificate-other-ca': 'the client certificate is not one that the CA for nodes of this server signed',
+  'certificate-unknown':
+    'the client certificate is of our CA and in no list: its node was removed, or the database is older than it',
+  'certificate-foreign': 'the client certificate is that of another node',
+  'certificate-revoked': 'the client certificate was revoked',
+  'certificate-expired': 'the client certificate has expired, or is not valid yet',
   'no-evidence': 'the profile requires no evidence that proves anything',
   'facts-contradict': "the machine's UUID or serial number is not the one registered for the node",
   'facts-changed':

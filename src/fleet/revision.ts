@@ -31,6 +31,8 @@ const nodeRevisions = [
   'node-armed',
   'secret-issued',
   'secret-revoked',
+  'node-certificate-issued',
+  'node-certificate-revoked',
   'reinstall-marked',
   'reinstall-cancelled',
 ] as const satisfies EventKind[]

@@ -1,5 +1,4 @@
 import { createHmac } from 'node:crypto'
-import type { TLSSocket } from 'node:tls'
 import type { FastifyRequest } from 'fastify'
 import type { BootContext } from '../boot/context.ts'
 import { addSeconds } from '../domain/clock.ts'
@@ -8,6 +7,7 @@ import type { SignInSettings } from '../fleet/sign-in-settings.ts'
 import { findCertificate, findPersonById, findSession } from '../storage/identity.ts'
 import { findOperator } from '../storage/operators.ts'
 import type { Role } from '../storage/tables.ts'
+import { clientCertificateOf } from './client-certificate.ts'
 import { bearer } from './routes/boot.ts'
 
 /** Who asks, and by what. */
@@ -134,9 +134,9 @@ function csrfOf(secret: string): string {
   return createHmac('sha256', secret).update('pawl csrf').digest('base64url')
 }
 
-/** The handshake has shown that the client has the key. Only the connection itself is asked: a header can be written by anyone. */
+/** The handshake has shown that the client has the key. */
 async function byCertificate(context: BootContext, request: FastifyRequest): Promise<Operator | Fault> {
-  const presented = certificateOf(request)
+  const presented = clientCertificateOf(request)
   if (presented === undefined) return { message: unknown }
   const { fingerprint, trusted } = presented
   const row = await findCertificate(context.storage.db, fingerprint)
@@ -167,18 +167,6 @@ async function byCertificate(context: BootContext, request: FastifyRequest): Pro
     lastUsedAt,
     person: null,
   }
-}
-
-/** What OpenSSL says of a chain that is right but for its dates: those are in the row too, where the owner is told. */
-const datesOnly = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
-
-function certificateOf({ raw }: FastifyRequest): { fingerprint: string; trusted: boolean } | undefined {
-  const socket = raw.socket as Partial<TLSSocket> // `inject` has none of TLS
-  const certificate = socket.getPeerX509Certificate?.()
-  if (certificate === undefined) return undefined
-  const fingerprint = certificate.fingerprint256.replaceAll(':', '').toLowerCase()
-  const trusted = socket.authorized === true || datesOnly.has(String(socket.authorizationError))
-  return { fingerprint, trusted }
 }
 
 /** A cookie's value; undefined where there is none. Ours are base64url: nothing in them is encoded. */

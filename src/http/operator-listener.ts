@@ -33,6 +33,7 @@ import { fleetRoutes } from './routes/operator-fleet.ts'
 import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
 import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
 import { imageRoutes } from './routes/operator-images.ts'
+import { nodeCertificateRoutes } from './routes/operator-node-certificates.ts'
 import { nodeRoutes } from './routes/operator-nodes.ts'
 import { openApiRoutes } from './routes/operator-openapi.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
@@ -75,6 +76,8 @@ export interface OperatorListenerOptions {
   readonly certificates?: OperatorParts['certificates']
   /** Makes client certificates; left out, none are issued. */
   readonly issueClientCertificate?: ClientCertificateIssuer
+  /** The same of nodes, by a CA of their own. */
+  readonly issueNodeCertificate?: ClientCertificateIssuer
   /** Sign-in for people; left out where no provider is set up. */
   readonly signIn?: SignIn
 }
@@ -106,8 +109,9 @@ export function buildOperatorListener(
   const app = open(options)
   const auth = withConditions(operatorAuth(context, options.signIn?.settings))
   const longTimeoutSeconds = options.limits.uploadTimeoutSeconds
-  const { artifacts, issueCodeSigning, issueClientCertificate = noIssuer, checkpoints, log, signIn } = options
-  const issuers = { issueCodeSigning, issueClientCertificate }
+  const { artifacts, issueCodeSigning, checkpoints, log, signIn } = options
+  const { issueClientCertificate = noIssuer, issueNodeCertificate = noIssuer } = options
+  const issuers = { issueCodeSigning, issueClientCertificate, issueNodeCertificate }
   const eventStreams = openEventStreams(context.storage, { ...streamLimits, ...options.streams })
   const common = { context, auth, artifacts, longTimeoutSeconds, log, signIn }
   const certificates = options.certificates ?? (() => [])
@@ -146,6 +150,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     const api = app as unknown as OperatorApp // a child of ours
     openApiRoutes(api)
     nodeRoutes(api, parts)
+    nodeCertificateRoutes(api, parts)
     pendingRoutes(api, parts)
     autoApprovalRoutes(api, parts)
     reinstallRoutes(api, parts)

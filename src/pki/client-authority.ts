@@ -1,16 +1,29 @@
 /**
- * The CA of operators' client certificates: one of its own, that signs nothing else and that nobody but the operator
- * listener believes. It is not under the root that machines trust: iPXE takes any certificate of that root for a server's.
+ * The CAs of client certificates: one for operators, one for nodes. Each signs nothing else, and one listener alone believes
+ * it, so that a node's certificate is nothing to the operator listener and an operator's is nothing to the boot listener.
+ * Neither is under the root that machines trust: iPXE takes any certificate of that root for a server's.
  *
- *     DIR/pki/clients.key   used by the running server to issue
- *     DIR/pki/clients.crt   what the operator listener checks client certificates against
+ *     DIR/pki/clients.key, clients.crt   of operators: used by the running server to issue, and by the operator listener to check
+ *     DIR/pki/nodes.key, nodes.crt       of nodes: the same, and the boot listener
  */
 import { createPublicKey, X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { PawlError } from '../errors.ts'
 import { createFile, findPublicFile, readSecretFile, writeSecretFile } from './key-file.ts'
+import type { CertificateKind } from './profiles.ts'
 import { generateKey, keyFits, keyLabel, keyOfRequest, makeCertificate } from './x509.ts'
+
+/** Whose certificates a CA signs. */
+export type ClientKind = 'operator' | 'node'
+
+/** The CAs as a table: what their files and certificates are called. */
+const kinds: Readonly<
+  Record<ClientKind, { file: string; commonName: string; issues: CertificateKind; clients: string }>
+> = {
+  operator: { file: 'clients', commonName: 'Pawl clients', issues: 'operator-client', clients: 'client' },
+  node: { file: 'nodes', commonName: 'Pawl nodes', issues: 'node-client', clients: 'node' },
+}
 
 /** What is asked of the CA. */
 export interface ClientCertificateRequest {
@@ -31,28 +44,37 @@ export interface ClientAuthority {
   ): Promise<{ certificate: string; fingerprint: string; notAfter: Date }>
 }
 
-function filesOf(dataDir: string): { key: string; certificate: string } {
-  return { key: join(dataDir, 'pki', 'clients.key'), certificate: join(dataDir, 'pki', 'clients.crt') }
+function filesOf(dataDir: string, kind: ClientKind): { key: string; certificate: string } {
+  const path = (ending: string): string => join(dataDir, 'pki', `${kinds[kind].file}.${ending}`)
+  return { key: path('key'), certificate: path('crt') }
 }
 
-/** Makes what is missing of the CA; returns the paths of what it made. Of two that do so at once, both get the same. */
-export async function createClientAuthority(dataDir: string, now: Date): Promise<string[]> {
-  const files = filesOf(dataDir)
+/** Makes what is missing of both CAs, as in a data folder of before; returns the paths of what it made. */
+export async function createClientAuthorities(dataDir: string, now: Date): Promise<string[]> {
+  const [operators, nodes] = [
+    await createClientAuthority(dataDir, 'operator', now),
+    await createClientAuthority(dataDir, 'node', now),
+  ]
+  return [...operators, ...nodes]
+}
+
+/** Makes what is missing of a CA; returns the paths of what it made. Of two that do so at once, both get the same. */
+async function createClientAuthority(dataDir: string, kind: ClientKind, now: Date): Promise<string[]> {
+  const files = filesOf(dataDir, kind)
   if (existsSync(files.certificate)) return []
   const created: string[] = []
   if (!existsSync(files.key) && writeSecretFile(files.key, await generateKey())) created.push(files.key)
   const key = readSecretFile(files.key)
-  const commonName = `Pawl clients ${keyLabel(key)}`
+  const commonName = `${kinds[kind].commonName} ${keyLabel(key)}`
   const made = await makeCertificate({ kind: 'client-root', commonName, names: [], key, now })
   if (createFile(files.certificate, made, 0o644)) created.push(files.certificate)
   return created
 }
 
-/** Loads the CA; throws `certificate-invalid` and `key-unreadable`. */
-export function openClientAuthority(dataDir: string): ClientAuthority {
-  const files = filesOf(dataDir)
-  const hint =
-    'restore both from the same backup, or remove both and run pawl init: every client needs a new certificate then'
+/** Loads a CA; throws `certificate-invalid` and `key-unreadable`. */
+export function openClientAuthority(dataDir: string, kind: ClientKind): ClientAuthority {
+  const files = filesOf(dataDir, kind)
+  const hint = `restore both from the same backup, or remove both and run pawl init: every ${kinds[kind].clients} needs a new certificate then`
   const certificate = findPublicFile(files.certificate)
   if (certificate === undefined)
     throw new PawlError('certificate-invalid', `${files.certificate} is not there`, { hint })
@@ -65,8 +87,8 @@ export function openClientAuthority(dataDir: string): ClientAuthority {
     certificate,
     async issue({ name, request, now, notAfter }) {
       const made = await makeCertificate({
-        kind: 'operator-client',
-        commonName: `Pawl operator ${name}`.slice(0, 64),
+        kind: kinds[kind].issues,
+        commonName: `Pawl ${kind} ${name}`.slice(0, 64),
         names: [],
         key: strongKey(await keyOfRequest(request)),
         now,

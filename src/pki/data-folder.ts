@@ -3,7 +3,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
 import { PawlError } from '../errors.ts'
 import { authorityFiles, createAuthority, openAuthority } from './authority.ts'
-import { createClientAuthority } from './client-authority.ts'
+import { createClientAuthorities } from './client-authority.ts'
 import {
   findPublicFile,
   isOwnedByUs,
@@ -49,7 +49,7 @@ export async function initData(request: InitRequest): Promise<{ created: string[
   if (!wasComplete && createSettingsKey(dataDir)) created.push(settingsKeyFile(dataDir))
   created.push(...(await createAuthority(dataDir, now)))
   openAuthority(dataDir)
-  created.push(...(await createClientAuthority(dataDir, now)))
+  created.push(...(await createClientAuthorities(dataDir, now)))
   settingsKey(dataDir)
   return { created: created.map((path) => relative(dataDir, path) || '.') }
 }

@@ -16,6 +16,7 @@ export type CertificateKind =
   | 'code-signing'
   | 'client-root'
   | 'operator-client'
+  | 'node-client'
 
 /** Key usages of RFC 5280 §4.2.1.3 that Pawl's certificates have. */
 export type KeyUsage = 'digitalSignature' | 'keyEncipherment' | 'keyCertSign' | 'cRLSign'
@@ -59,4 +60,5 @@ export const certificateProfiles: Readonly<Record<CertificateKind, CertificatePr
   'client-root': { lifetimeDays: 10 * 365, pathLength: 0, keyUsages: ['keyCertSign'] },
   // At most: what is asked for may be shorter, and each is checked against its row at every request.
   'operator-client': { lifetimeDays: 825, keyUsages: ['digitalSignature'], extendedKeyUsage: 'clientAuth' },
+  'node-client': { lifetimeDays: 5 * 365, keyUsages: ['digitalSignature'], extendedKeyUsage: 'clientAuth' },
 }

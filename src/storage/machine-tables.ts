@@ -28,6 +28,23 @@ export interface NodeClaimRow {
   expires_at: string
 }
 
+/** A client certificate of a node; the key was never here. */
+export interface NodeCertificateRow {
+  /** SHA-256 of its DER, lower-case hex. */
+  fingerprint: string
+  node: string
+  /** `RSA 2048`, `P-256`: not every iPXE has every kind. */
+  key_type: string
+  issued_at: string
+  issued_by: string
+  expires_at: string
+  revoked_at: string | null
+  revoked_by: string | null
+  /** To the minute. */
+  last_used_at: string | null
+  last_used_from: string | null
+}
+
 /** The facts for which a node was refused last: what an operator may accept. */
 export interface RefusedFactsRow {
   node: string

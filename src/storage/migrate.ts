@@ -10,6 +10,7 @@ import * as fleetFiles from './migrations/0006-fleet-files.ts'
 import * as machines from './migrations/0007-machines.ts'
 import * as audit from './migrations/0008-audit.ts'
 import * as webhooks from './migrations/0009-webhooks.ts'
+import * as nodeCertificates from './migrations/0011-node-certificates.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -22,6 +23,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0006-fleet-files': fleetFiles,
   '0008-audit': audit,
   '0009-webhooks': webhooks,
+  '0011-node-certificates': nodeCertificates,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

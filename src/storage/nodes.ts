@@ -51,16 +51,19 @@ export async function findNodeNames(
   return [...names]
 }
 
-/** How many nodes other than `node` have this single address in their list. */
-export async function countOtherHolders(db: Queries, node: string, address: string): Promise<number> {
-  const { count } = await db
+/** Nodes other than `node` that have this single address in their list: the first ten names. */
+export async function listOtherHolders(db: Queries, node: string, address: string): Promise<string[]> {
+  const rows = await db
     .selectFrom('node_addresses')
-    .select((e) => e.fn.countAll<number | string>().as('count'))
-    .where('address', '=', address)
-    .where('prefix_length', 'in', [32, 128])
-    .where('node', '<>', node)
-    .executeTakeFirstOrThrow()
-  return Number(count)
+    .innerJoin('nodes', 'nodes.id', 'node_addresses.node')
+    .select('nodes.name')
+    .where('node_addresses.address', '=', address)
+    .where('node_addresses.prefix_length', 'in', [32, 128])
+    .where('node_addresses.node', '<>', node)
+    .orderBy('nodes.name')
+    .limit(10)
+    .execute()
+  return rows.map(({ name }) => name)
 }
 
 /** Changes columns of a node. */

@@ -27,6 +27,7 @@ import type {
   AutoApprovalSerialRow,
   CampaignNodeRow,
   CampaignRow,
+  NodeCertificateRow,
   NodeClaimRow,
   PendingMachineRow,
   RefusedFactsRow,
@@ -51,6 +52,7 @@ export interface Tables {
   tokens: TokenRow
   pending_machines: PendingMachineRow
   node_claims: NodeClaimRow
+  node_certificates: NodeCertificateRow
   refused_facts: RefusedFactsRow
   auto_approvals: AutoApprovalRow
   auto_approval_serials: AutoApprovalSerialRow

@@ -1,7 +1,9 @@
+import type { PresentedCertificate } from '../../src/boot/certificate.ts'
 import { type RedeemedStage, redeem } from '../../src/boot/redeem.ts'
 import { type Report, takeReport } from '../../src/boot/report.ts'
 import { serveHandover } from '../../src/boot/serve-handover.ts'
 import { serveStage1 } from '../../src/boot/serve-stage1.ts'
+import type { Asking } from '../../src/boot/work.ts'
 import type { World } from './world.ts'
 
 /** A machine that boots by calling the boot story directly: what iPXE and the agents would send, without the network. */
@@ -10,6 +12,8 @@ export interface Machine {
   readonly source: string
   /** Facts and secret, as its site script would send them. */
   readonly fields: Readonly<Record<string, unknown>>
+  /** What its connection shows. */
+  readonly certificate?: PresentedCertificate | undefined
 }
 
 /** What a machine has learnt; each step adds to it. */
@@ -129,9 +133,6 @@ export async function boot(world: World, machine: Machine, until: Until = 'ready
   return learnt
 }
 
-function asking(
-  { host, source }: Machine,
-  request: string,
-): { host: string; source: string; request: string } {
-  return { host, source, request }
+function asking({ host, source, certificate }: Machine, request: string): Asking & { host: string } {
+  return { host, source, request, certificate }
 }

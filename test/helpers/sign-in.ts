@@ -79,7 +79,7 @@ export async function openSite(
   )
   const signIn = { settings: all, provider, sealer: settingsSealer(Buffer.alloc(32, 9)) }
   const { tls, folder } = await prepared()
-  const clients = openClientAuthority(folder)
+  const clients = openClientAuthority(folder, 'operator')
   const asking = { ca: clients.certificate, requestCert: true, rejectUnauthorized: false }
   const { app, logged } = await listenOver(t, world, {
     tls: { ...tls, ...asking },

@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { t } from 'tap'
 import { isPawlError } from '../../src/errors.ts'
 import { authorityFiles, createAuthority, openAuthority } from '../../src/pki/authority.ts'
-import { createClientAuthority, openClientAuthority } from '../../src/pki/client-authority.ts'
+import { createClientAuthorities, openClientAuthority } from '../../src/pki/client-authority.ts'
 import { certificateProfiles } from '../../src/pki/profiles.ts'
 import { parseServerName, serverNames } from '../../src/pki/server-names.ts'
 import { generateKey, makeSigningRequest } from '../../src/pki/x509.ts'
@@ -181,19 +181,28 @@ t.test(
       Object.entries(certificateProfiles).flatMap(([kind, { extendedKeyUsage }]) =>
         extendedKeyUsage === 'clientAuth' ? [kind] : [],
       ),
-      ['operator-client'],
+      ['operator-client', 'node-client'],
     )
-    await createClientAuthority(ca, now)
-    const request = await makeSigningRequest(await generateKey(), 'Pawl operator ci')
+    await createClientAuthorities(ca, now)
     const notAfter = new Date(now.getTime() + 86_400_000)
-    const { certificate } = await openClientAuthority(ca).issue({ name: 'ci', request, now, notAfter })
-    const client = new X509Certificate(certificate)
-    t.equal(client.subjectAltName, undefined, 'it has no name of a server')
-    const clients = new X509Certificate(readFileSync(join(ca, 'pki', 'clients.crt')))
-    t.equal(client.verify(clients.publicKey), true)
-    for (const file of [authorityFiles(ca).rootCertificate, authorityFiles(ca).issuingCertificate]) {
-      const server = new X509Certificate(readFileSync(file))
-      for (const one of [client, clients]) t.equal(one.verify(server.publicKey), false, file)
+    const files = authorityFiles(ca)
+    const roots = [files.rootCertificate, files.issuingCertificate]
+    const pairs = [
+      { kind: 'operator', own: 'clients.crt', other: 'nodes.crt' },
+      { kind: 'node', own: 'nodes.crt', other: 'clients.crt' },
+    ] as const
+    for (const { kind, own, other } of pairs) {
+      const request = await makeSigningRequest(await generateKey(), 'boot.example.net')
+      const made = await openClientAuthority(ca, kind).issue({ name: 'ci', request, now, notAfter })
+      const client = new X509Certificate(made.certificate)
+      t.equal(client.subject, `CN=Pawl ${kind} ci`, 'what a request calls itself does not count')
+      t.equal(client.subjectAltName, undefined, 'it has no name of a server')
+      const authority = new X509Certificate(readFileSync(join(ca, 'pki', own)))
+      t.equal(client.verify(authority.publicKey), true)
+      for (const file of [...roots, join(ca, 'pki', other)]) {
+        const stranger = new X509Certificate(readFileSync(file))
+        for (const one of [client, authority]) t.equal(one.verify(stranger.publicKey), false, file)
+      }
     }
   },
 )

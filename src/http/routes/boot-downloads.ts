@@ -14,6 +14,7 @@ import type { Artifact } from '../../domain/image.ts'
 import { PawlError } from '../../errors.ts'
 import type { ArtifactCache } from '../../images/cache.ts'
 import { type AnswerPlan, planAnswer } from '../../images/conditional.ts'
+import { clientCertificateOf } from '../client-certificate.ts'
 import type { Fields } from '../form.ts'
 import { sourceOf } from '../source.ts'
 import { bearer } from './boot.ts'
@@ -114,7 +115,8 @@ function asked(request: FastifyRequest<HostRole>): DownloadRequest {
   const { host, role } = request.params
   const { c } = request.query as Fields
   const capability = bearer(request) ?? (typeof c === 'string' ? c : undefined)
-  return { host, source: sourceOf(request), request: 'artifacts', role, capability }
+  const certificate = clientCertificateOf(request)
+  return { host, source: sourceOf(request), request: 'artifacts', role, capability, certificate }
 }
 
 function isSignature(request: FastifyRequest<HostRole>): boolean {

@@ -8,10 +8,11 @@ import { serveHandover } from '../../boot/serve-handover.ts'
 import { serveStage1 } from '../../boot/serve-stage1.ts'
 import { siteScript } from '../../boot/site-script.ts'
 import type { Stage1Format } from '../../boot/stage1-answer.ts'
-import { recordingRefusals } from '../../boot/work.ts'
+import { type Asking, recordingRefusals } from '../../boot/work.ts'
 import { parseSshHostKeys } from '../../domain/ssh-host-key.ts'
 import { PawlError } from '../../errors.ts'
 import { enrolArrival, serveArrival } from '../../fleet/arrivals.ts'
+import { clientCertificateOf } from '../client-certificate.ts'
 import { type Fields, parseBody } from '../form.ts'
 import { sourceOf } from '../source.ts'
 
@@ -30,7 +31,8 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
       method: ['GET', 'POST'],
       url,
       handler: async (request, reply) => {
-        const who = { host: undefined, source: sourceOf(request), request: url }
+        const certificate = clientCertificateOf(request)
+        const who = { host: undefined, source: sourceOf(request), request: url, certificate }
         const fields = await recordingRefusals(context, who, () => fieldsOf(request))
         return reply.type(ipxe).send(await answer({ ...who, fields }))
       },
@@ -86,11 +88,9 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
   }
 }
 
-function asking(
-  request: FastifyRequest<Host>,
-  name: string,
-): { host: string; source: string; request: string } {
-  return { host: request.params.host, source: sourceOf(request), request: name }
+function asking(request: FastifyRequest<Host>, name: string): Asking & { readonly host: string } {
+  const certificate = clientCertificateOf(request)
+  return { host: request.params.host, source: sourceOf(request), request: name, certificate }
 }
 
 function reportOf(fields: Fields): Pick<Report, 'message' | 'final' | 'sshHostKeys'> {

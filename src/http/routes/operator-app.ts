@@ -34,6 +34,7 @@ export interface OperatorParts {
   readonly checkpoints: CheckpointSigner
   readonly eventStreams: EventStreams
   readonly issueClientCertificate: ClientCertificateIssuer
+  readonly issueNodeCertificate: ClientCertificateIssuer
   readonly log: Logger
   /** The listeners' certificates, as they are now. */
   readonly certificates: () => readonly { readonly listener: string; readonly notAfter: Date }[]
