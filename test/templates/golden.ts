@@ -21,6 +21,9 @@ export const stage1: TemplateVariables['stage1.ipxe'] = {
   uefi: true,
 }
 
+/** A site script of whatever network there is. */
+const anyNetwork = { secretFile: false, mac: '', vlan: '', address: '', netmask: '', gateway: '', dns: '' }
+
 /** Values for every template, by the name of the golden file that holds what they render to. */
 export const golden: Readonly<Record<string, Golden>> = {
   'stage1-uefi-2.0.0.ipxe': { name: 'stage1.ipxe', variables: stage1 },
@@ -82,9 +85,38 @@ export const golden: Readonly<Record<string, Golden>> = {
       imagesVersion: 'v2.1.6',
     },
   },
+  'autoexec-media-static.ipxe': {
+    name: 'autoexec.ipxe',
+    variables: {
+      publicUrl: 'https://boot.example.com:8443',
+      host: 'node1.example.com',
+      secret: '',
+      secretFile: true,
+      mac: '52:54:00:12:34:56',
+      vlan: '42',
+      address: '192.0.2.10',
+      netmask: '255.255.255.0',
+      gateway: '192.0.2.1',
+      dns: '192.0.2.2',
+      whenServerAbsent: 'retry',
+    },
+  },
+  'autoexec-media-vlan.ipxe': {
+    name: 'autoexec.ipxe',
+    variables: {
+      ...anyNetwork,
+      publicUrl: 'https://boot.example.com:8443',
+      host: 'node1.example.com',
+      secret: '',
+      secretFile: true,
+      vlan: '42',
+      whenServerAbsent: 'retry',
+    },
+  },
   'autoexec-node-local.ipxe': {
     name: 'autoexec.ipxe',
     variables: {
+      ...anyNetwork,
       publicUrl: 'https://boot.example.com:8443',
       host: 'node1.example.com',
       secret: 'ssssssssssss-SECRET-ssssssssssssssssssssssss',
@@ -94,6 +126,7 @@ export const golden: Readonly<Record<string, Golden>> = {
   'autoexec-unknown-retry.ipxe': {
     name: 'autoexec.ipxe',
     variables: {
+      ...anyNetwork,
       publicUrl: 'https://boot.example.com:8443',
       host: '',
       secret: '',
