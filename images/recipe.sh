@@ -5,6 +5,9 @@
 # The date of every file inside an image. Any fixed one would do.
 EPOCH=1767225600
 
+# Where the programs of the images are: empty is this machine itself; else the unpacked packages of another architecture.
+root=
+
 stop() {
   printf 'error: %s\n' "$1" >&2
   exit 1
@@ -30,11 +33,28 @@ require() {
 }
 
 # sbin is not on every user's PATH.
-find_program() {
+find_program() { find_below '' "$1"; }
+
+# find_below ROOT PROGRAM: its path below ROOT.
+find_below() {
   for folder in /usr/sbin /usr/bin /sbin /bin; do
-    [ ! -x "$folder/$1" ] || { echo "$folder/$1"; return 0; }
+    [ ! -x "$1$folder/$2" ] || { echo "$folder/$2"; return 0; }
   done
   return 1
+}
+
+# use_architecture ARCH TOOL...: the programs come from this machine where it is one of that kind, else from what fetch.sh unpacked.
+use_architecture() {
+  arch=$1
+  shift
+  machine=$(uname -m | sed 's/^aarch64$/arm64/')
+  [ "$arch" != "$machine" ] || return 0
+  [ "$arch" = arm64 ] || stop "this machine ($machine) builds images for itself and for arm64 only"
+  require readelf:binutils
+  root=$cache/tools-$arch/root
+  for tool in "$@"; do
+    find_below "$root" "$tool" >/dev/null || stop "$cache/tools-$arch has no $tool: run images/fetch.sh $cache tools-$arch first"
+  done
 }
 
 # --- kernel --------------------------------------------------------------------------------------------------------
@@ -103,18 +123,22 @@ add_firmware() {
 base_tree() {
   mkdir -p "$1/dev" "$1/proc" "$1/sys" "$1/run" "$1/etc" "$1/usr/bin" "$1/usr/sbin" "$1/usr/lib/pawl" "$1/usr/lib64"
   for folder in bin sbin lib lib64; do ln -s "usr/$folder" "$1/$folder"; done
-  install -m 755 "$(find_program busybox)" "$1/usr/bin/busybox"
+  install -m 755 "$root$(find_below "$root" busybox)" "$1/usr/bin/busybox"
+  # Another architecture's cannot be asked; it is of the same Debian.
   for applet in $(busybox --list); do
     [ "$applet" = busybox ] || ln -s busybox "$1/usr/bin/$applet"
   done
   # The kernel and switch_root ask for these by path.
   for applet in init modprobe reboot; do ln -s ../bin/busybox "$1/usr/sbin/$applet"; done
+  # dhcpcd reads what comes from the network as a user of its own, locked into that empty home.
   printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n' >"$1/etc/passwd"
+  echo 'dhcpcd:x:100:65534:dhcpcd:/usr/lib/dhcpcd:/bin/false' >>"$1/etc/passwd"
+  mkdir -p "$1/usr/lib/dhcpcd"
   printf 'root:x:0:\nnogroup:x:65534:\n' >"$1/etc/group"
   printf 'hosts: files dns\n' >"$1/etc/nsswitch.conf"
   printf '127.0.0.1 localhost\n::1 localhost\n' >"$1/etc/hosts"
   install -m 644 "$recipes/lib/"*.sh "$1/usr/lib/pawl/"
-  chmod 755 "$1/usr/lib/pawl/udhcpc.sh"
+  chmod 755 "$1/usr/lib/pawl/udhcpc.sh" "$1/usr/lib/pawl/dhcpcd.sh"
 }
 
 # add_programs TREE NAME...: each with the libraries it loads, at the paths where the loader looks for them.
@@ -122,16 +146,39 @@ add_programs() {
   to=$1
   shift
   for name in "$@"; do
-    program=$(find_program "$name")
+    program=$(find_below "$root" "$name")
     rm -f "$to/usr/bin/$name"
-    install -m 755 "$program" "$to/usr/bin/$name"
+    install -m 755 "$root$program" "$to/usr/bin/$name"
     for library in $(libraries_of "$program"); do
-      [ -e "$to$library" ] || install -D -m 755 "$library" "$to$library"
+      [ -e "$to$library" ] || install -D -m 755 "$root$library" "$to$library"
     done
   done
 }
 
-libraries_of() { ldd "$1" | awk '{ for (i = 1; i <= NF; i++) if ($i ~ /^\//) print $i }'; }
+# libraries_of FILE: what it loads, as paths below $root. Only this machine's own programs can say so themselves.
+libraries_of() {
+  if [ -z "$root" ]; then
+    ldd "$1" | awk '{ for (i = 1; i <= NF; i++) if ($i ~ /^\//) print $i }'
+  else
+    foreign_libraries "$1" | sort -u
+  fi
+}
+
+# The loader, and what each file needs by name, from the folders that Debian's loader searches.
+foreign_libraries() {
+  readelf -l "$root$1" | sed -n 's/.*program interpreter: \(.*\)]/\1/p'
+  for wanted in $(readelf -d "$root$1" | sed -n 's/.*(NEEDED).*\[\(.*\)]/\1/p'); do
+    for folder in /lib/aarch64-linux-gnu /usr/lib/aarch64-linux-gnu /lib /usr/lib; do
+      [ -e "$root$folder/$wanted" ] || continue
+      # A library that needs itself in a circle was printed before.
+      case " ${seen_libraries-} " in *" $wanted "*) break ;; esac
+      seen_libraries="${seen_libraries-} $wanted"
+      echo "$folder/$wanted"
+      foreign_libraries "$folder/$wanted"
+      break
+    done
+  done
+}
 
 # pack_initramfs TREE FILE: gzip for the small images; zstd, in one thread, for those with hundreds of drivers.
 pack_initramfs() {
@@ -148,7 +195,7 @@ pack_initramfs() {
 pack_stage3_initramfs() {
   tree=$work/stage3
   base_tree "$tree"
-  add_programs "$tree" curl jq
+  add_programs "$tree" curl jq dhcpcd
   add_drivers "$tree" "$recipes/stage2/modules" "$recipes/stage3/modules"
   install -m 755 "$recipes/stage3/init" "$tree/init"
   pack_initramfs "$tree" "$1"
@@ -167,10 +214,24 @@ pack_filesystem() {
 # come from.
 installed_packages() {
   for name in "$@"; do
-    program=$(find_program "$name")
+    program=$(find_below "$root" "$name")
     echo "$program"
     [ "$name" = busybox ] || libraries_of "$program"
-  done | sort -u | while read -r file; do
+  done | sort -u | packages_of_files
+}
+
+packages_of_files() {
+  if [ -n "$root" ]; then
+    # The loader's path may be a link that is packed under /usr, or the other way round.
+    while read -r file; do
+      awk -v file="$file" '$1 == file || "/usr" $1 == file || $1 == "/usr" file { print $2, $3; found = 1; exit }
+        END { if (!found) print "missing", file }' "${root%/root}/files"
+    done | sort -u >"$work/owners"
+    ! grep -q '^missing ' "$work/owners" || stop "no package has $(sed -n 's/^missing //p' "$work/owners" | head -n 1)"
+    cat "$work/owners"
+    return
+  fi
+  while read -r file; do
     # dpkg knows a file by the path it was packed under, before /lib became a part of /usr.
     dpkg-query -S "$file" 2>/dev/null || dpkg-query -S "/usr$file" 2>/dev/null || dpkg-query -S "${file#/usr}" 2>/dev/null ||
       stop "$file is in no Debian package"

@@ -43,7 +43,7 @@ main() {
     shift $(($# > 1 ? 2 : 1))
   done
   if [ -z "$cache" ] || [ -z "$out" ]; then stop "$usage"; fi
-  require busybox:busybox-static curl:curl jq:jq cpio:cpio mksquashfs:squashfs-tools xz:xz-utils zstd:zstd mmdebstrap:mmdebstrap
+  require busybox:busybox-static curl:curl dhcpcd:dhcpcd-base jq:jq cpio:cpio mksquashfs:squashfs-tools xz:xz-utils zstd:zstd mmdebstrap:mmdebstrap
   check_cache
   mkdir -p "$out"
   out=$(cd "$out" && pwd)
@@ -99,7 +99,8 @@ collect_additions() {
     "$add/usr/lib/modules/$release/modules.symbols"
   add_firmware "$add"
   cp -R "$recipes/debian/files/." "$add/"
-  install -m 644 "$recipes/lib/agent.sh" "$recipes/lib/transfer.sh" "$recipes/filesystem/stage3.sh" "$add/usr/lib/pawl/"
+  install -m 644 "$recipes/lib/agent.sh" "$recipes/lib/network.sh" "$recipes/lib/transfer.sh" \
+    "$recipes/filesystem/stage3.sh" "$add/usr/lib/pawl/"
   install -m 755 "$recipes/debian/agent" "$recipes/debian/prepare" "$add/usr/lib/pawl/"
   chmod -R u=rwX,go=rX "$add"
 }
@@ -135,7 +136,7 @@ describe() {
     diff - "$work/installed.txt" >"$work/log" ||
     stop "what is installed is not what was wanted: $(grep -m 3 '^[<>]' "$work/log" | tr '\n' ' ')"
   sort -u "$cache/debian/packages.txt" "$cache/kernel-generic/packages.txt" "$cache/firmware/packages.txt" >"$work/out/packages.txt"
-  installed_packages busybox curl jq >"$work/out/build-packages.txt"
+  installed_packages busybox curl dhcpcd jq >"$work/out/build-packages.txt"
   write_annotations "$work/out" pawl-debian "$work/out"/*packages.txt
 }
 

@@ -104,8 +104,8 @@ receive_handover() {
 }
 
 # Reads the handover with one start of jq (under emulation each costs 0.4 s) and makes the files curl needs. Sets
-#   BASE NODE SESSION SERVER_TIME DOWNLOAD_{ORIGIN,CA} NIC_{MAC,DHCP,VLAN,ADDRESS,NETMASK,GATEWAY,DNS} FILESYSTEM_{URL,SHA256,SIZE}
-#   TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
+#   BASE NODE SESSION SERVER_TIME DOWNLOAD_{ORIGIN,CA} FILESYSTEM_{URL,SHA256,SIZE} TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
+#   NIC_{MAC,VLAN,FAMILY,DHCP,ADDRESS,NETMASK,GATEWAY,DNS,METHOD6,ADDRESS6,PREFIX6,GATEWAY6,DNS6,IAID}
 # The tokens are shell variables: not exported, and no program gets one as an argument.
 read_handover() {
   local values CA
@@ -119,7 +119,9 @@ read_handover() {
     (.filesystem // {} | "FILESYSTEM_URL=\(.url | word) FILESYSTEM_SHA256=\(.sha256 | word) FILESYSTEM_SIZE=\(.size | word)",
       "TOKEN_FILESYSTEM=\(.capability | word)"),
     (.nic // {} | "NIC_MAC=\(.mac // "" | ascii_downcase | gsub("-"; ":") | word) NIC_DHCP=\(.dhcp | word) NIC_VLAN=\(.vlan | word)",
-      "NIC_ADDRESS=\(.address | word) NIC_NETMASK=\(.netmask | word) NIC_GATEWAY=\(.gateway | word) NIC_DNS=\(.dns | word)")
+      "NIC_ADDRESS=\(.address | word) NIC_NETMASK=\(.netmask | word) NIC_GATEWAY=\(.gateway | word) NIC_DNS=\(.dns | word)",
+      "NIC_FAMILY=\(.family // 4 | word) NIC_METHOD6=\(.method6 | word) NIC_ADDRESS6=\(.address6 | word) NIC_PREFIX6=\(.prefix6 | word)",
+      "NIC_GATEWAY6=\(.gateway6 | word) NIC_DNS6=\(.dns6 | word) NIC_IAID=\(.iaid | word)")
   ' "$HANDOVER" 2>/dev/null) ||
     fail 'the handover is not one this image can read (version 1)' 'use images as new as the server'
   eval "$values"
@@ -131,6 +133,7 @@ tlsv1.3
 silent
 show-error
 connect-timeout = 15
+ipv$NIC_FAMILY
 END
   write_headers "$RUN/report.headers" "$TOKEN_REPORT"
 }
@@ -152,74 +155,7 @@ set_clock() {
   fi
 }
 
-# --- network -------------------------------------------------------------------------------------------------------
-
-# Brings up the NIC the machine booted from, and only that one, as the boot loader had it.
-network_up() {
-  local device
-  device=$(find_nic "$NIC_MAC") || fail "the boot NIC $NIC_MAC is not there" \
-    "this kernel sees:$(list_nics). The image may lack its driver"
-  ip link set lo up
-  ip link set "$device" up
-  if [ -n "$NIC_VLAN" ]; then
-    modprobe -q 8021q
-    ip link add link "$device" name "$device.$NIC_VLAN" type vlan id "$NIC_VLAN" || fail "VLAN $NIC_VLAN cannot be made on $device"
-    device=$device.$NIC_VLAN
-    ip link set "$device" up
-  fi
-  if [ "$NIC_DHCP" = true ] || [ -z "$NIC_ADDRESS" ]; then
-    use_dhcp "$device"
-  else
-    use_static_address "$device"
-  fi
-  NETWORK_IS_UP=yes
-  echo "$device" >"$RUN/nic"
-  say "network up: $device $(ip -4 -o addr show dev "$device" | awk '{ print $4; exit }')"
-}
-
-list_nics() {
-  local found=
-  for nic in /sys/class/net/*; do
-    [ "${nic##*/}" = lo ] || found="$found ${nic##*/}=$(cat "$nic/address")"
-  done
-  echo "${found:- no NIC at all}"
-}
-
-# find_nic MAC: its name; without a MAC the first that is not loopback. Drivers may need some seconds.
-find_nic() {
-  local tries=0 nic
-  while [ "$tries" -lt 60 ]; do
-    for nic in /sys/class/net/*; do
-      [ "${nic##*/}" != lo ] || continue
-      if [ -z "$1" ] || [ "$(cat "$nic/address" 2>/dev/null)" = "$1" ]; then
-        echo "${nic##*/}"
-        return 0
-      fi
-    done
-    tries=$((tries + 1))
-    sleep 0.25
-  done
-  return 1
-}
-
-# The client id is udhcpc's default, type and MAC: the same as iPXE's, so the lease stays the same. Its own words go to a file.
-use_dhcp() {
-  local tries=0
-  while ! udhcpc -i "$1" -n -q -t 5 -T 2 -s /usr/lib/pawl/udhcpc.sh >"$RUN/udhcpc.log" 2>&1; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 6 ] || fail "no DHCP server answers on $1" 'check the cable, the VLAN and the DHCP server'
-    say "no DHCP answer on $1, asking again"
-  done
-}
-
-use_static_address() {
-  ip addr add "$NIC_ADDRESS/${NIC_NETMASK:-32}" dev "$1" || fail "address $NIC_ADDRESS cannot be set on $1"
-  [ -z "$NIC_GATEWAY" ] || ip route replace default via "$NIC_GATEWAY" dev "$1" || fail "gateway $NIC_GATEWAY cannot be used on $1"
-  [ -z "$NIC_DNS" ] || {
-    echo "nameserver $NIC_DNS" >/etc/resolv.conf
-    chmod 644 /etc/resolv.conf
-  }
-}
-
+# shellcheck source-path=SCRIPTDIR source=network.sh
+. /usr/lib/pawl/network.sh
 # shellcheck source-path=SCRIPTDIR source=transfer.sh
 . /usr/lib/pawl/transfer.sh

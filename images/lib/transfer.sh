@@ -172,7 +172,7 @@ fetch_from_store() {
   local what=$1 out=$2 before
   shift 2
   case $REDIRECT_URL in
-    *[!A-Za-z0-9:/?\&=%._~+-]*) HTTP_STATUS=elsewhere ;;
+    *[!]A-Za-z0-9:/?\&=%._~+[-]*) HTTP_STATUS=elsewhere ;;
     "$DOWNLOAD_ORIGIN"/*) ;;
     *) HTTP_STATUS=elsewhere ;;
   esac

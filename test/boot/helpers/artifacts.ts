@@ -147,6 +147,7 @@ async function buildKey(cache: string, parts: readonly string[]): Promise<string
     'kexec-tools',
     'jq',
     'openssl',
+    'dhcpcd-base',
     'nftables',
     'squashfs-tools',
     'zstd',

@@ -11,6 +11,7 @@ export const bootPackages = {
   curl: '/usr/bin/curl',
   jq: '/usr/bin/jq',
   openssl: '/usr/bin/openssl',
+  'dhcpcd-base': '/usr/sbin/dhcpcd',
   nftables: '/usr/sbin/nft',
   'squashfs-tools': '/usr/bin/mksquashfs',
   'xz-utils': '/usr/bin/xz',
