@@ -4,12 +4,14 @@ import { addChannelCommands } from './commands/channel.ts'
 import { addCompletionCommands } from './commands/completion.ts'
 import { addContextCommands } from './commands/context.ts'
 import { addDatabaseCommands } from './commands/database.ts'
+import { addDhcpCommands } from './commands/dhcp.ts'
 import { addDoctorCommand } from './commands/doctor.ts'
 import { addEventCommands } from './commands/event.ts'
 import { addFleetCommands } from './commands/fleet.ts'
 import { addImageCommands } from './commands/image.ts'
 import { addImportCommands } from './commands/import.ts'
 import { addInitCommand } from './commands/init.ts'
+import { addIpxeCommands } from './commands/ipxe.ts'
 import { addLoginCommand } from './commands/login.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { addOperatorCommands } from './commands/operator.ts'
@@ -18,6 +20,7 @@ import { addProposalCommands } from './commands/proposal.ts'
 import { addPublisherCommands } from './commands/publisher.ts'
 import { addReinstallCommands } from './commands/reinstall.ts'
 import { addRolloutCommands } from './commands/rollout.ts'
+import { addRootCommands } from './commands/root.ts'
 import { addServerCommand } from './commands/server.ts'
 import { addStatusCommand } from './commands/status.ts'
 import { addWebhookCommands } from './commands/webhook.ts'
@@ -56,7 +59,10 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addServerCommand(program, context)
   addBackupCommands(program, context)
   addDoctorCommand(program, context)
+  addDhcpCommands(program, context)
   addDatabaseCommands(program, context)
+  addIpxeCommands(program, context)
+  addRootCommands(program, context)
   addStatusCommand(program, context)
   addNodeCommands(program, context)
   addImageCommands(program, context)

@@ -38,7 +38,8 @@ await t.test('the commands are those that are built, and no others', (t) => {
     [
       'init',
       'server',
-      ...['backup', 'restore', 'doctor', 'database downgrade'],
+      ...['backup', 'restore', 'doctor', 'dhcp config', 'database downgrade'],
+      ...['show', 'rotate', 'cut-over'].map((name) => `root ${name}`),
       'status',
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
       ...['reinstall', 'secret', 'timeline', 'watch', 'known-hosts', 'pending', 'approve', 'reject'].map(
@@ -97,6 +98,8 @@ const unused = {
   restore: () => Promise.reject(new Error('not asked')),
   downgrade: () => Promise.reject(new Error('not asked')),
   doctor: () => Promise.reject(new Error('not asked')),
+  rotateRoot: () => Promise.reject(new Error('not asked')),
+  cutOverRoot: () => Promise.reject(new Error('not asked')),
 }
 
 await t.test('a reader that goes away ends the output, not the command', async (t) => {

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -92,6 +92,7 @@ export async function openInstallation(
   const world = await openWorld({ verify: false })
   const dataDir = join(temporaryFolder(t), 'data')
   cpSync(folder, dataDir, { recursive: true, mode: 0 })
+  chmodSync(dataDir, 0o700)
   await storeTestPublisher(world, 'local')
   const token = await createOperator(world.context, { name: 'admin', role: 'admin', expiresAt: null })
   writeFileSync(join(dataDir, 'admin.token'), `${token}\n`, { mode: 0o600 })
