@@ -1,6 +1,8 @@
+import type { Server } from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import type { FastifyRequest } from 'fastify'
 import type { PresentedCertificate } from '../boot/certificate.ts'
+import { parseClientHello } from '../handshake/client-hello.ts'
 
 /** What OpenSSL says of a chain that is right but for its dates: those are in the row too, where the owner is told. */
 const datesOnly = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
@@ -18,5 +20,33 @@ export function clientCertificateOf({ raw }: Pick<FastifyRequest, 'raw'>): Prese
     fingerprint: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
     trusted: socket.authorized === true || datesOnly.has(String(socket.authorizationError)),
     subject: (certificate.subject ?? '').slice(0, 200).replace(/[^ -~]/g, ' '),
+  }
+}
+
+/** Which clients of the boot listener are asked for a certificate. */
+export type CertificatesAsked = 'tls1.3' | 'always' | 'never'
+
+const tls13 = 0x0304
+
+/**
+ * Says, for each connection before TLS gets it, whether the client is asked for a certificate; undefined where there is nothing
+ * to decide, since the listener has no CA to check one with.
+ *
+ * Not every client survives the question. iPXE before April 2025 without a certificate of its own (no stock build has one) hangs
+ * up with "Operation not permitted (410de38f)": ipxe/ipxe#1431, mended by #1437. Later builds (1.21.1 of May 2025, 2.0.0), EDK2
+ * and curl answer that they have none and go on (tried). No iPXE speaks TLS 1.3, and our agents speak nothing else: so those are
+ * asked, and a site whose iPXE builds have certificates, or none of whose is older, says `always`.
+ */
+export function askingForCertificates(
+  server: Server,
+  asked: CertificatesAsked,
+): ((hello: Buffer | undefined) => void) | undefined {
+  // Node gives each connection of a server its own `requestCert`, read from the server when the connection comes to TLS; a test
+  // looks whether it still does.
+  const asking = server as Server & { requestCert?: boolean }
+  if (asking.requestCert !== true) return undefined
+  return (hello) => {
+    const versions = (hello === undefined ? undefined : parseClientHello(hello))?.versions ?? []
+    asking.requestCert = asked === 'always' || (asked === 'tls1.3' && versions.includes(tls13))
   }
 }

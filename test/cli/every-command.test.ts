@@ -91,6 +91,9 @@ const lines: readonly string[] = [
   `node reinstall ${mlab1} --max-parallel 1`,
   'reinstall list',
   'node secret mlab8',
+  'node certificate issue mlab8 --out $TMP/mlab8.pem',
+  'node certificate list mlab8',
+  'node certificate revoke mlab8 $FINGERPRINT',
   `node known-hosts ${mlab1}`,
   'node pending',
   'node approve $CODE --name mlab7 --profile demo',
@@ -219,8 +222,9 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.equal(exit, 0, `${line}: ${stderr}`)
       t.match(stdout, /^[\n -~]*$/, `${line}: ASCII`)
       try {
-        const { id } = JSON.parse(stdout) as { id?: unknown }
+        const { id, fingerprint } = JSON.parse(stdout) as { id?: unknown; fingerprint?: unknown }
         if (typeof id === 'string') learnt.set('$ID', id)
+        if (typeof fingerprint === 'string') learnt.set('$FINGERPRINT', fingerprint)
       } catch {
         t.fail(`${line} is not one document: ${stdout.slice(0, 300)}`)
       }

@@ -55,6 +55,23 @@ function actionsOf(installation: Installation, learnt: Scenario['learnt']): Scen
     'a node is there': async (name) => {
       await storeNode(world, { name, addresses: [{ address: '192.0.2.10', prefixLength: 32 }] })
     },
+    'a certificate is there': async (text) => {
+      const [node = '', fingerprint = '', expired] = text.split(' ')
+      const at = world.clock.now().toISOString()
+      const row = {
+        fingerprint: fingerprint.padEnd(64, '0'),
+        node: `id-${node}`,
+        key_type: 'RSA 2048',
+        issued_at: at,
+        issued_by: 'operator:admin',
+        expires_at: expired === undefined ? '2027-11-21T06:00:00.000Z' : at,
+        revoked_at: null,
+        revoked_by: null,
+        last_used_at: expired === undefined ? at : null,
+        last_used_from: expired === undefined ? '192.0.2.10' : null,
+      }
+      await db.insertInto('node_certificates').values(row).execute()
+    },
     'node1 boots until': async (until) => {
       booted = await boot(world, machineOf(secret), until as Until) // the scenario names a step
       learnt.set('$SESSION', booted.session)

@@ -26,6 +26,8 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
   'node-armed': { before: ['state'], after: 'kind' },
   'secret-issued': { before: ['replaces'], after: ['id'] },
   'secret-revoked': gone('id'),
+  'node-certificate-issued': made('fingerprint', 'keyType', 'expiresAt'),
+  'node-certificate-revoked': gone('fingerprint', 'keyType', 'expiresAt'),
   'reinstall-marked': { before: ['before'], after: 'kind' },
   'reinstall-cancelled': { before: ['before'], after: 'kind' },
   'campaign-started': made('campaign', 'selection', 'nodes'),

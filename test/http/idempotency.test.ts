@@ -25,8 +25,14 @@ const issueClientCertificate: ClientCertificateIssuer = async ({ notAfter }) => 
   return { certificate: `certificate ${issued}`, fingerprint: String(issued).padStart(64, '0'), notAfter }
 }
 
+/** The same of nodes, with a certificate that can be read. */
+const issueNodeCertificate: ClientCertificateIssuer = async (asked) => ({
+  ...(await issueClientCertificate(asked)),
+  certificate: (await testPublisher()).certificates,
+})
+
 async function open(t: Parameters<typeof listen>[0], openWorld: OpenWorld) {
-  const here = await listen(t, openWorld, { issueClientCertificate })
+  const here = await listen(t, openWorld, { issueClientCertificate, issueNodeCertificate })
   const ask = (
     role: Role,
     url: string,
@@ -230,6 +236,10 @@ await forEachDatabase(t, async (t, openWorld) => {
         { name: 'ci', role: 'viewer', request: await makeSigningRequest(rsaKey(), 'ci') },
       ],
       issueNodeSecret: ['nodes/node1/secret', undefined],
+      issueNodeCertificate: [
+        'nodes/node1/certificates',
+        { request: await makeSigningRequest(rsaKey(), 'node1') },
+      ],
       approveMachine: [`pending/${pending?.code}/approve`, { name: 'found', profile: 'demo' }],
       publishImage: ['images', { manifest }],
       signImage: [

@@ -6,6 +6,7 @@ import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { argument, collect, ifRevision, nodePath, parsePairs, type RevisionFlag } from '../values.ts'
 import { addAutoApproveCommands } from './node-auto-approve.ts'
+import { addCertificateCommands } from './node-certificate.ts'
 import { addEnrolmentCommands } from './node-enrolment.ts'
 import { addFactsCommand } from './node-facts.ts'
 import { addKnownHostsCommand } from './node-known-hosts.ts'
@@ -34,6 +35,7 @@ export function addNodeCommands(program: Command, context: Context): void {
   addNodeShowCommands(node, context)
   addReinstallCommand(node, context)
   addSecretCommand(node, context)
+  addCertificateCommands(node, context)
   addTimelineCommand(node, context)
   addWatchCommand(node, context)
   addKnownHostsCommand(node, context)

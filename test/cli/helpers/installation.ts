@@ -14,6 +14,7 @@ import { buildOperatorListener, type OperatorListenerOptions } from '../../../sr
 import { openArtifactStore } from '../../../src/images/artifacts.ts'
 import { openAuthority } from '../../../src/pki/authority.ts'
 import { openCheckpointSigner } from '../../../src/pki/checkpoint-key.ts'
+import { openClientAuthority } from '../../../src/pki/client-authority.ts'
 import { initData } from '../../../src/pki/data-folder.ts'
 import { loadTls } from '../../../src/pki/tls.ts'
 import { storeTestPublisher } from '../../helpers/fleet.ts'
@@ -107,6 +108,7 @@ export async function openInstallation(
         log: pino({ level: 'silent' }),
         artifacts: store,
         issueCodeSigning: testIssuer,
+        issueNodeCertificate: openClientAuthority(folder, 'node').issue,
         checkpoints: openCheckpointSigner(dataDir),
         ...listener,
         limits: {
