@@ -105,7 +105,7 @@ receive_handover() {
 
 # Reads the handover with one start of jq (under emulation each costs 0.4 s) and makes the files curl needs. Sets
 #   BASE NODE SESSION SERVER_TIME DOWNLOAD_{ORIGIN,CA} FILESYSTEM_{URL,SHA256,SIZE} TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
-#   NIC_{MAC,VLAN,FAMILY,DHCP,ADDRESS,NETMASK,GATEWAY,DNS,METHOD6,ADDRESS6,PREFIX6,GATEWAY6,DNS6,IAID}
+#   NIC_{MAC,VLAN,FAMILY,DHCP,ADDRESS,NETMASK,GATEWAY,DNS,METHOD6,ADDRESS6,PREFIX6,GATEWAY6,DNS6,DUID,IAID}
 # The tokens are shell variables: not exported, and no program gets one as an argument.
 read_handover() {
   local values CA
@@ -121,7 +121,7 @@ read_handover() {
     (.nic // {} | "NIC_MAC=\(.mac // "" | ascii_downcase | gsub("-"; ":") | word) NIC_DHCP=\(.dhcp | word) NIC_VLAN=\(.vlan | word)",
       "NIC_ADDRESS=\(.address | word) NIC_NETMASK=\(.netmask | word) NIC_GATEWAY=\(.gateway | word) NIC_DNS=\(.dns | word)",
       "NIC_FAMILY=\(.family // 4 | word) NIC_METHOD6=\(.method6 | word) NIC_ADDRESS6=\(.address6 | word) NIC_PREFIX6=\(.prefix6 | word)",
-      "NIC_GATEWAY6=\(.gateway6 | word) NIC_DNS6=\(.dns6 | word) NIC_IAID=\(.iaid | word)")
+      "NIC_GATEWAY6=\(.gateway6 | word) NIC_DNS6=\(.dns6 | word) NIC_DUID=\(.duid | word) NIC_IAID=\(.iaid | word)")
   ' "$HANDOVER" 2>/dev/null) ||
     fail 'the handover is not one this image can read (version 1)' 'use images as new as the server'
   eval "$values"

@@ -135,7 +135,7 @@ use_router() {
   wait_for_same_address "$1"
 }
 
-# start_dhcpcd DEVICE [options]: DHCPv6 identity and SLAAC address are those of iPXE (DUID-LL, its IAID, EUI-64), hence the same address.
+# start_dhcpcd DEVICE [options]: DHCPv6 identity and SLAAC address are those of iPXE (its DUID and IAID, EUI-64), hence the same address.
 start_dhcpcd() {
   local device=$1
   shift
@@ -145,7 +145,7 @@ ipv6only
 persistent
 nodev
 slaac hwaddr
-duid 00:03:00:01:$(cat "/sys/class/net/$device/address")
+duid ${NIC_DUID:-00:03:00:01:$(cat "/sys/class/net/$device/address")}
 option dhcp6_name_servers
 script /usr/lib/pawl/dhcpcd.sh
 allowinterfaces $device

@@ -16,6 +16,12 @@ export const factNames = [
   'gateway',
   'dns',
   'dhcp',
+  'ip6',
+  'len6',
+  'gateway6',
+  'dns6',
+  'slaac6',
+  'dhcp6',
   'vlan',
   'version',
   'public_ssh_host_key',
@@ -97,6 +103,16 @@ export function sameMachine(a: Facts, b: Facts): boolean {
   if (a.serial !== undefined && b.serial !== undefined) return a.serial === b.serial
   const macs = [macOf(a), macOf(b)]
   return macs[0] === undefined || macs[1] === undefined || macs[0] === macs[1]
+}
+
+/** The facts that tell one machine from another. */
+export const machineFactNames = ['uuid', 'serial', 'mac'] as const
+
+/** Those that a machine tells. */
+export function machineFacts(facts: Facts): Facts {
+  return Object.fromEntries(
+    machineFactNames.flatMap((name) => (facts[name] === undefined ? [] : [[name, facts[name]]])),
+  )
 }
 
 /** Whether this iPXE can check a digest in a script: `sha256sum --set` came with 2.0.0. */

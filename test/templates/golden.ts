@@ -123,6 +123,17 @@ export const golden: Readonly<Record<string, Golden>> = {
       whenServerAbsent: 'local',
     },
   },
+  'autoexec-node-ipv6.ipxe': {
+    name: 'autoexec.ipxe',
+    variables: {
+      ...anyNetwork,
+      publicUrl: 'https://[2001:db8::1]:8443',
+      host: 'node1.example.com',
+      secret: 'ssssssssssss-SECRET-ssssssssssssssssssssssss',
+      mac: '52:54:00:12:34:56',
+      whenServerAbsent: 'retry',
+    },
+  },
   'autoexec-unknown-retry.ipxe': {
     name: 'autoexec.ipxe',
     variables: {
