@@ -47,7 +47,7 @@ function network(options: MachineOptions): string[] {
   const forward = options.sshPort === undefined ? '' : `,hostfwd=tcp:127.0.0.1:${options.sshPort}-:22`
   const cable =
     options.tap === undefined
-      ? `user,id=net0,ipv6=off${forward}`
+      ? `user,id=net0,${options.family === 6 ? 'ipv4=off,ipv6=on' : 'ipv6=off'}${forward}`
       : `tap,id=net0,ifname=${options.tap.device},script=no,downscript=no`
   const order = options.ipxe === undefined ? ',bootindex=1' : ''
   const adapter = `${options.nic ?? 'virtio-net-pci'},netdev=net0,romfile=${options.nicRom ?? ''}`

@@ -40,6 +40,8 @@ export interface MachineOptions {
   readonly nic?: string
   /** The option ROM of the adapter, a file. Default: none; OVMF drives a virtio adapter by itself, a BIOS none at all. */
   readonly nicRom?: string
+  /** The address family of QEMU's own user network. Default: 4. With 6 there is no IPv4 at all, and fec0::2 is this machine's ::1. */
+  readonly family?: 4 | 6
   /** The cable. Default: QEMU's own user network, in which 10.0.2.2 is this machine's 127.0.0.1. */
   readonly tap?: MachineTap
   /** A port of this machine's loopback that leads to the machine's SSH port. */
