@@ -9,6 +9,7 @@ import type { CheckpointSigner } from './fleet/checkpoints.ts'
 import { forgetAnswers } from './fleet/idempotency.ts'
 import { finishRemovals } from './fleet/prune.ts'
 import { tendRollouts } from './fleet/rollouts.ts'
+import { warnOfExpiry } from './fleet/secrets.ts'
 import { tidySignIns } from './fleet/sign-in.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
@@ -65,6 +66,11 @@ export function chores(
     },
     { what: 'forgetting answers', everyMilliseconds: 600_000, work: () => forgetAnswers(context) },
     { what: 'ending sign-ins', everyMilliseconds: 600_000, work: () => tidySignIns(context, signIn) },
+    {
+      what: 'telling of secrets that run out',
+      everyMilliseconds: 600_000,
+      work: () => warnOfExpiry(context),
+    },
     { what: 'tending reinstalls', everyMilliseconds: 10_000, work: () => tendReinstalls(context) },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {

@@ -41,6 +41,12 @@ export const bootSettings = {
       'A second stage 1 of the same machine within this time replaces the first without a word: two NICs, or a lost answer.',
     parse: wholeNumber(0, 600),
   },
+  alternatingMachinesSeconds: {
+    ...named('alternating-machines-seconds', 'seconds', '86400'),
+    meaning:
+      'Two machines that come as one node in turn within this time raise the event `machines-alternate`. 0 turns it off.',
+    parse: wholeNumber(0, 30 * day),
+  },
   maxReinstallAttempts: {
     ...named('max-reinstall-attempts', 'count', '3'),
     meaning: 'After so many failed reinstalls a node is held until an operator looks.',

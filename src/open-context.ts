@@ -67,6 +67,7 @@ export function bootSettings(config: Config): Writable<BootSettings> {
     maxReinstallFailures: config.maxReinstallFailures,
     reinstallMarkSeconds: config.reinstallMarkSeconds,
     repeatStage1Seconds: config.repeatStage1Seconds,
+    alternatingMachinesSeconds: config.alternatingMachinesSeconds,
     enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
     maxPendingMachines: config.maxPendingMachines,
     webhookAllowedNetworks: config.webhookAllowedNetworks,

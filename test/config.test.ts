@@ -213,6 +213,7 @@ t.test('without any setting the defaults hold', async (t) => {
     reportTokenLifetimeSeconds: 86_400,
     sessionIdleSeconds: 7200,
     sessionMaxSeconds: 86_400,
+    alternatingMachinesSeconds: 86_400,
     maxStage1PerHour: 20,
     repeatStage1Seconds: 30,
     maxReinstallAttempts: 3,

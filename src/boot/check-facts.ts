@@ -1,8 +1,10 @@
-import { type Facts, macOf, uuidOf } from '../domain/facts.ts'
+import { type Facts, machineFactNames, machineFacts, macOf, uuidOf } from '../domain/facts.ts'
 import type { Profile } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
+import type { Queries } from '../storage/database.ts'
 import { putRefusedFacts, removeRefusedFacts } from '../storage/facts.ts'
 import { lockNode, type NodeRecord } from '../storage/nodes.ts'
+import { findSession } from '../storage/sessions.ts'
 import type { BootContext } from './context.ts'
 import { readFacts } from './pin.ts'
 import { type Asking, inTransaction, type Work } from './work.ts'
@@ -13,34 +15,46 @@ import { type Asking, inTransaction, type Work } from './work.ts'
  * `refuse`: else one request without facts would do away with what the next is compared with.
  */
 
-const watched = ['uuid', 'serial', 'mac'] as const
+const watched = machineFactNames
 type Watched = (typeof watched)[number]
 
 /**
  * Refuses a stick in the wrong machine: a registered UUID or serial number is never contradicted by a request. Where the
- * profile says `refuse`, neither are the facts of the boot before, nor registered MAC addresses.
+ * profile says `refuse`, neither are the facts of the boot before, nor registered MAC addresses. The event names where the node
+ * booted from before, and where this machine is.
  */
-export function checkFacts(node: NodeRecord, facts: Facts, policy: Profile['whenFactsChange']): void {
+export async function checkFacts(
+  { tx }: Work,
+  node: NodeRecord,
+  facts: Facts,
+  policy: Profile['whenFactsChange'],
+  source: string,
+): Promise<void> {
   const uuid = uuidOf(facts)
   const wrong = [
     ...(node.uuid !== null && uuid !== undefined && uuid !== node.uuid ? ['uuid'] : []),
     ...(node.serial !== null && facts.serial !== undefined && facts.serial !== node.serial ? ['serial'] : []),
   ]
-  if (wrong.length > 0) throw new Refusal('facts-contradict', { node: node.name, detail: { facts, wrong } })
-  if (policy !== 'refuse') return
   const before = lastFacts(node)
   const withheld = watched.filter((name) => facts[name] === undefined && before[name] !== undefined)
-  const changed = [...changedFacts(node, facts), ...withheld]
-  if (changed.length > 0)
-    throw new Refusal('facts-changed', {
-      node: node.name,
-      detail: { changed, before: known(node, changed), now: told(facts, changed) },
-    })
+  const changed = policy === 'refuse' ? [...changedFacts(node, facts), ...withheld] : []
+  if (wrong.length === 0 && changed.length === 0) return
+  const addresses = [await addressBefore(tx, node), source]
+  if (wrong.length > 0)
+    throw new Refusal('facts-contradict', { node: node.name, detail: { facts, wrong, addresses } })
+  const detail = { changed, before: known(node, changed), now: told(facts, changed), addresses }
+  throw new Refusal('facts-changed', { node: node.name, detail })
+}
+
+/** Where the node booted from last; null where it never did. */
+async function addressBefore(db: Queries, node: NodeRecord): Promise<string | null> {
+  const session = node.session === null ? undefined : await findSession(db, node.session)
+  return session?.source ?? null
 }
 
 /** What the next boot is compared with: what is told now, and what was told before of what is not. */
 export function factsToKeep(node: NodeRecord, facts: Facts): Facts {
-  return { ...pick(lastFacts(node), watched), ...facts }
+  return { ...machineFacts(lastFacts(node)), ...facts }
 }
 
 /** Records the facts that differ from the boot before; a MAC address that is registered is no news. */
@@ -58,7 +72,12 @@ export async function noteChangedFacts(
     session: null,
     actor: 'node',
     source,
-    detail: { changed, before: known(node, changed), now: told(facts, changed) },
+    detail: {
+      changed,
+      before: known(node, changed),
+      now: told(facts, changed),
+      addressBefore: await addressBefore(work.tx, node),
+    },
   })
 }
 
@@ -88,10 +107,6 @@ function told(facts: Facts, names: readonly Watched[]): Record<string, string | 
   return Object.fromEntries(names.map((name) => [name, facts[name] ?? null]))
 }
 
-function pick(facts: Facts, names: readonly Watched[]): Facts {
-  return Object.fromEntries(names.flatMap((name) => (facts[name] === undefined ? [] : [[name, facts[name]]])))
-}
-
 /**
  * Keeps what a machine told that was refused for it, so that an operator may accept exactly that, and throws the refusal on.
  * One set for each node, the last: only who has proved to be the node comes so far.
@@ -110,7 +125,7 @@ export async function keepRefusedFacts(
     if (node === undefined) return
     await putRefusedFacts(tx, {
       node: node.id,
-      facts: JSON.stringify(pick(facts, watched)),
+      facts: JSON.stringify(machineFacts(facts)),
       source,
       refused_at: now.toISOString(),
     })

@@ -22,6 +22,8 @@ export interface BootSettings {
   /** How long a mark is good for, if nobody says; 0: for ever. */
   readonly reinstallMarkSeconds: number
   readonly repeatStage1Seconds: number
+  /** Two machines that come as one node in turn within this time raise an alarm. */
+  readonly alternatingMachinesSeconds: number
   readonly enrolmentLifetimeSeconds: number
   readonly maxPendingMachines: number
   /** Networks beside the public Internet that webhooks may go to. */

@@ -8,6 +8,13 @@ import { checkSigned } from './check-signature.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
 import type { Work } from './work.ts'
 
+/** What stage 1 fixes of the secret that the machine came with. */
+export interface UsedSecret {
+  readonly id: string
+  /** Whether stage 3 is given another one. */
+  readonly rotates: boolean
+}
+
 /** An image as a session uses it: the version and every digest are fixed now. */
 export interface PinnedImage {
   readonly ref: string
@@ -36,6 +43,8 @@ export interface Pinned {
   /** Its secret settings are sealed. */
   readonly join?: Join
   readonly chain?: ChainSequence
+  /** The enrolment secret that the machine came with. */
+  readonly secret?: UsedSecret
 }
 
 /** Pins a sequence of images. Refuses when one is not published. */

@@ -14,6 +14,7 @@ import { renderJoin } from './join-script.ts'
 import { mint } from './mint.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { readFacts } from './pin.ts'
+import { offerSecret } from './rotate-secret.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
 import { signedManifest } from './signed-manifest.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
@@ -34,7 +35,7 @@ interface Step {
   readonly kind: EventKind
   /** What this stage's beginning retires: the downloads and the kept answer of the stage before. */
   readonly retires: readonly TokenKind[]
-  readonly answer: (work: Work, opened: OpenedToken) => Promise<Record<string, unknown>>
+  readonly answer: (work: Work, opened: OpenedToken, source: string) => Promise<Record<string, unknown>>
 }
 
 /** The stages as a table: what each does to the session, and what it answers. */
@@ -82,7 +83,7 @@ async function redeemIn(work: Work, request: Redemption): Promise<string> {
   await advanceSession(work.tx, session.id, { state, stage: request.stage as StageName }, work.now)
   await retireTokens(work.tx, session.id, { kinds: step.retires }, work.now)
   if (request.stage === 'stage2') await noteStarted(work, opened)
-  const answer = JSON.stringify(await step.answer(work, opened))
+  const answer = JSON.stringify(await step.answer(work, opened, request.source))
   if (key !== undefined)
     await keepAnswer(work.tx, opened.token.id, sealAnswer(answer, opened.presented.secret, key))
   await work.event({
@@ -148,8 +149,11 @@ async function answerStage2(
 
 async function answerStage3(
   work: Work,
-  { node, session, pinned }: OpenedToken,
+  opened: OpenedToken,
+  source: string,
 ): Promise<Record<string, unknown>> {
+  const { node, session, pinned } = opened
+  const newSecret = await offerSecret(work, opened, source)
   return {
     stage: 'stage3',
     session: session.id,
@@ -161,6 +165,7 @@ async function answerStage3(
       labels: JSON.parse(node.labels) as unknown,
     },
     tokens: { join: await mint(work, session, 'join') },
+    ...(newSecret === undefined ? {} : { newSecret }),
   }
 }
 

@@ -90,7 +90,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
 }
 
 function failFinally(work: Work, { node, session }: OpenedToken, report: Report): Promise<void> {
-  const cause = shown(report.message)
+  const cause = ownWords(report.message)
   return endSession(work, node, session, { how: 'fail', cause, actor: 'node', source: report.source }).then(
     () => {},
   )
@@ -99,7 +99,7 @@ function failFinally(work: Work, { node, session }: OpenedToken, report: Report)
 async function noteError(work: Work, opened: OpenedToken, report: Report): Promise<void> {
   await touchSession(work.tx, opened.session.id, work.now)
   await note(work, opened, report, 'attempt-failed', {
-    message: shown(report.message),
+    message: ownWords(report.message),
     stage: opened.session.stage,
   })
 }
@@ -112,7 +112,7 @@ function noteLate(work: Work, { node, session }: OpenedToken, report: Report): v
     node: node.name,
     session: session.id,
     source: report.source,
-    detail: { message: shown(report.message), state: session.state },
+    detail: { message: ownWords(report.message), state: session.state },
   }
   work.afterCommit(() => work.context.refusals.record(facts))
 }
@@ -137,7 +137,7 @@ function note(
 /**
  * A node's own words, bounded, with what could disturb a terminal or a page replaced. URLs and long words may hold
  * tokens and are cut; a SHA-256 stays. */
-function shown(message: string): string {
+export function ownWords(message: string): string {
   return message
     .slice(0, maxMessage)
     .replace(/https?:\/\/\S+/g, '(URL)')

@@ -1,9 +1,15 @@
 import type { EvidenceResult } from '../domain/evidence.ts'
-import { hashesEqual, hashSecret, parseToken, type SecretHash } from '../domain/token.ts'
+import { type Facts, machineFacts } from '../domain/facts.ts'
+import { Refusal, type RefusalCause } from '../domain/refusal.ts'
+import { type SecretState, secretState } from '../domain/secret.ts'
+import { hashesEqual, hashSecret, type PresentedToken, parseToken, type SecretHash } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { findClaim } from '../storage/pending.ts'
+import type { NodeSecretRow } from '../storage/secret-tables.ts'
+import { findSecret } from '../storage/secrets.ts'
 import { type PresentedClaim, provesClaim } from './claim.ts'
+import { readFacts } from './pin.ts'
 
 /** What a request presents of a secret; only stage 1 has any of it. */
 export interface PresentedSecret {
@@ -11,25 +17,97 @@ export interface PresentedSecret {
   readonly secret?: string | undefined
   /** What a machine that was just approved has in place of a secret. */
   readonly claim?: PresentedClaim | undefined
+  /** What the machine tells of itself, for the event where its secret is a copy. */
+  readonly facts?: Facts | undefined
+  readonly source: string
+  readonly now: Date
 }
 
-/** A claim stands in for a secret that the media does not carry, never beside one. */
+/** What each state of a secret that is the node's own, and right, is refused for. */
+const causes: Readonly<Partial<Record<SecretState, RefusalCause>>> = {
+  expired: 'secret-expired',
+  replaced: 'secret-replaced',
+  revoked: 'secret-revoked',
+  'rotated-out': 'secret-rotated-out',
+}
+
+/**
+ * A secret proves its node while it is the current one, or one that the node was given to take its place. Throws the Refusal
+ * that says what is wrong with one that does not. A claim stands in for a secret that the media does not carry, never beside one.
+ */
 export async function checkSecret(
   db: Queries,
   node: NodeRecord,
   presented: PresentedSecret,
 ): Promise<EvidenceResult> {
   const { secret, claim } = presented
-  if (secret !== undefined && secret !== '') return compareSecret(node, secret)
+  if (secret !== undefined && secret !== '') return compareSecret(db, node, secret, presented)
   if (claim === undefined) return 'absent'
   return provesClaim(await findClaim(db, node.id), claim) ? 'proof' : 'absent'
 }
 
-function compareSecret(node: NodeRecord, secret: string): EvidenceResult {
+async function compareSecret(
+  db: Queries,
+  node: NodeRecord,
+  secret: string,
+  by: PresentedSecret,
+): Promise<EvidenceResult> {
   const presented = parseToken(secret)
-  if (presented === undefined || node.secret_hash === null) return 'wrong'
-  const right =
+  if (presented === undefined) return 'wrong'
+  const row = await findSecret(db, presented.id)
+  // A replica of the release before knows the node's own columns only: what it issued has no row.
+  if (row === undefined) return isCurrent(node, presented) ? 'proof' : 'wrong'
+  if (!hashesEqual(hashSecret(presented.secret), row.secret_hash as SecretHash)) return 'wrong'
+  if (row.node !== node.id)
+    throw new Refusal('secret-foreign', {
+      node: node.name,
+      detail: { givenTo: await nameOf(db, row.node) },
+    })
+  const state = secretState(row, node.secret_id, by.now)
+  const cause = causes[state]
+  if (cause === undefined) return 'proof'
+  throw new Refusal(cause, {
+    node: node.name,
+    detail: { secret: row.id },
+    ...(state === 'rotated-out' ? { alarm: await reused(db, node, row, by) } : {}),
+  })
+}
+
+function isCurrent(node: NodeRecord, presented: PresentedToken): boolean {
+  return (
+    node.secret_hash !== null &&
     presented.id === node.secret_id &&
     hashesEqual(hashSecret(presented.secret), node.secret_hash as SecretHash)
-  return right ? 'proof' : 'wrong'
+  )
+}
+
+/** The node has a newer secret and has used it: this is a copy of its medium, or the medium was put back to what it was. */
+async function reused(
+  db: Queries,
+  node: NodeRecord,
+  row: NodeSecretRow,
+  { source, facts = {} }: PresentedSecret,
+): Promise<{ kind: 'secret-reused-after-rotation'; detail: Record<string, unknown> }> {
+  const current = node.secret_id === null ? undefined : await findSecret(db, node.secret_id)
+  const before = node.last_facts === null ? {} : readFacts(node.last_facts)
+  return {
+    kind: 'secret-reused-after-rotation',
+    detail: {
+      secret: row.id,
+      rotatedOutAt: row.ended_at,
+      machines: [
+        {
+          address: current?.last_used_from ?? null,
+          at: current?.last_used_at ?? null,
+          facts: machineFacts(before),
+        },
+        { address: source, at: null, facts: machineFacts(facts) },
+      ],
+    },
+  }
+}
+
+async function nameOf(db: Queries, id: string): Promise<string | null> {
+  const row = await db.selectFrom('nodes').select('name').where('id', '=', id).executeTakeFirst()
+  return row?.name ?? null
 }

@@ -1,5 +1,5 @@
 import { addSeconds } from '../domain/clock.ts'
-import { type Facts, macOf, parseFacts, sameMachine, uuidOf } from '../domain/facts.ts'
+import { type Facts, macOf, parseFacts, uuidOf } from '../domain/facts.ts'
 import { parseNodeName } from '../domain/node.ts'
 import { handsOutCredentials, type Profile, type Sequence, type SequenceName } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
@@ -8,7 +8,7 @@ import { PawlError } from '../errors.ts'
 import { isRuleApproved } from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
-import { countSessionsSince, findLiveSession, insertSession } from '../storage/sessions.ts'
+import { insertSession } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { authenticate, type Presented } from './authenticate.ts'
 import { expireMark } from './campaign.ts'
@@ -21,9 +21,10 @@ import {
 } from './check-facts.ts'
 import { machineOf, toldClaim } from './claim.ts'
 import type { BootContext } from './context.ts'
-import { endSession, expire, isOverdue, withMark } from './end-session.ts'
-import { type Pinned, pinBasics, pinChain, pinImages, readFacts } from './pin.ts'
+import { withMark } from './end-session.ts'
+import { type Pinned, pinBasics, pinChain, pinImages, type UsedSecret } from './pin.ts'
 import { noteRolloutBoot } from './rollout-outcome.ts'
+import { useSecret } from './rotate-secret.ts'
 import {
   answerHeld,
   answerLocal,
@@ -32,6 +33,8 @@ import {
   type Stage1Answer,
   type Stage1Format,
 } from './stage1-answer.ts'
+import { limitStage1s } from './stage1-limit.ts'
+import { noteAlternation, retireLiveSession } from './two-machines.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
 /** A request for stage 1. */
@@ -67,18 +70,23 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
   let node = await expireMark(work, known)
   const profile = await orDoesNotFit(name, () => profileOf(work, known))
   const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
-  await authenticate(work.tx, node, profile.evidence[sequenceName], presentedBy(work, request, facts))
+  const required = profile.evidence[sequenceName]
+  const presented = presentedBy(work, request, facts)
+  await authenticate(work.tx, node, required, presented)
   if (!profile.evidence[sequenceName].includes('certificate')) await checkConfirmed(work, node, profile)
-  checkFacts(node, facts, profile.whenFactsChange)
+  await checkFacts(work, node, facts, profile.whenFactsChange, request.source)
   await limitStage1s(work, node, request.source)
   node = await retireLiveSession(work, node, facts, request.source)
+  const secret = await useSecret(work, node, { profile, required }, presented)
+  node = secret.node
   if (node.state === 'held') return held(work, node, request)
   checkArmed(node, profile)
   await noteChangedFacts(work, node, facts, request.source)
+  await noteAlternation(work, node, facts, request.source)
   const sequence = sequenceName === 'boot' ? profile.boot : profile.reinstall
   if (sequence === undefined)
     throw new Refusal('no-sequence', { node: name, detail: { sequence: sequenceName } })
-  return open(work, request, node, { profile, sequenceName, sequence, facts })
+  return open(work, request, node, { profile, sequenceName, sequence, facts, secret: secret.used })
 }
 
 /** What a request proves itself with. The claim is told by site scripts without a secret only. */
@@ -89,6 +97,7 @@ function presentedBy({ now }: Work, request: Stage1Request, facts: Facts): Prese
     source,
     certificate,
     now,
+    facts,
     secret: typeof fields.secret === 'string' ? fields.secret : undefined,
     ...(hash === undefined || hash === 'none'
       ? {}
@@ -101,12 +110,16 @@ interface Plan {
   readonly sequenceName: SequenceName
   readonly sequence: Sequence
   readonly facts: Facts
+  readonly secret: UsedSecret | undefined
 }
 
 async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: Plan): Promise<Stage1Answer> {
   const { tx, now, context } = work
   const local = plan.sequence === 'local'
-  const pinned = await orDoesNotFit(node.name, () => pin(work, node, plan))
+  const pinned: Pinned = {
+    ...(await orDoesNotFit(node.name, () => pin(work, node, plan))),
+    ...(plan.secret === undefined ? {} : { secret: plan.secret }),
+  }
   const session: SessionRow = {
     id: Buffer.from(context.randomBytes(9)).toString('base64url'),
     node: node.id,
@@ -214,64 +227,6 @@ async function profileOf(work: Work, node: NodeRecord): Promise<Profile> {
   const row = node.profile === null ? undefined : await findProfile(work.tx, node.profile)
   if (row === undefined) throw new Refusal('no-profile', { node: node.name })
   return readProfile(row)
-}
-
-/** Retires the session before this one. Another machine's live session is left alone, and this request refused. */
-async function retireLiveSession(
-  work: Work,
-  node: NodeRecord,
-  facts: Facts,
-  source: string,
-): Promise<NodeRecord> {
-  const { settings } = work.context
-  const live = await findLiveSession(work.tx, node.id)
-  if (live === undefined) return node
-  if (isOverdue(live, work.now, settings.sessionIdleSeconds)) return expire(work, node, live)
-  const before = readFacts(live.facts)
-  if (!sameMachine(before, facts)) {
-    throw new Refusal('two-machines', {
-      node: node.name,
-      session: live.id,
-      detail: { addresses: [live.source, source], facts: [before, facts] },
-    })
-  }
-  const repeat =
-    live.state === 'stage1' &&
-    live.source === source &&
-    before.mac === facts.mac &&
-    before.uuid === facts.uuid &&
-    work.now.getTime() - Date.parse(live.started_at) <= settings.repeatStage1Seconds * 1000
-  return endSession(work, node, live, {
-    how: 'supersede',
-    cause: repeat ? 'stage 1 was asked again at once' : 'a later stage 1',
-    actor: 'node',
-    source,
-    repeat,
-  })
-}
-
-/** The limit on stage 1s an hour. The pause asked for doubles with each time that many in a day, up to ten minutes. */
-async function limitStage1s(work: Work, node: NodeRecord, source: string): Promise<void> {
-  const limit = work.context.settings.maxStage1PerHour
-  const inHour = await countSessionsSince(work.tx, node.id, addSeconds(work.now, -3600))
-  if (inHour < limit) return
-  const inDay = await countSessionsSince(work.tx, node.id, addSeconds(work.now, -86_400))
-  work.context.refusals.record({
-    kind: 'too-many-boots',
-    cause: 'too-many-boots',
-    node: node.name,
-    session: null,
-    source,
-    detail: { inHour, inDay, limit },
-  })
-  throw new PawlError(
-    'too-many-boots',
-    `node ${node.name} asked for stage 1 more than ${limit} times in an hour`,
-    {
-      hint: 'look at its timeline: it does not get through its boot',
-      retryAfterSeconds: Math.min(600, 30 * 2 ** Math.min(5, Math.floor(inDay / limit) - 1)),
-    },
-  )
 }
 
 /**

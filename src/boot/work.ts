@@ -82,6 +82,15 @@ export async function recordRefusal(context: BootContext, asking: Asking, refusa
       ...refusal.subject.detail,
     },
   })
+  const { alarm } = refusal.subject
+  if (alarm === undefined) return
+  context.refusals.record({
+    ...alarm,
+    cause: refusal.why,
+    node: name ?? null,
+    session: refusal.subject.session ?? null,
+    source,
+  })
 }
 
 async function knownName(context: BootContext, host: string | undefined): Promise<string | undefined> {

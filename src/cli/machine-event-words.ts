@@ -15,6 +15,18 @@ export const machineWords: Readonly<Record<string, (detail: Detail) => string>> 
     `rule ${text(detail.rule)} takes ${count(Number(detail.limit), 'machine')} until ${text(detail.expiresAt)}`,
   'auto-approval-revoked': (detail) => `rule ${text(detail.rule)} was revoked`,
   'auto-approval-removed': (detail) => `rule ${text(detail.rule)} was removed`,
+  'secret-expiring': (detail) =>
+    `the enrolment secret ${text(detail.secret)} runs out at ${text(detail.expiresAt)}`,
+  'secret-offered': (detail) => `a new enrolment secret was handed out, ${text(detail.secret)}`,
+  'secret-written': (detail) => `the new enrolment secret ${text(detail.secret)} is on the boot medium`,
+  'secret-not-written': (detail) =>
+    `the new enrolment secret ${text(detail.secret)} is not on the boot medium: ${text(detail.reason)}`,
+  'secret-rotated': (detail) =>
+    `the enrolment secret is ${text(detail.secret)} now; ${text(detail.replaces)} opens nothing any more`,
+  'secret-reused-after-rotation': (detail) =>
+    `somebody came with an old enrolment secret: ${machines(detail.machines)}`,
+  'two-machines': (detail) => `two machines at once: ${machines(detail.machines)}`,
+  'machines-alternate': (detail) => `two machines in turn: ${machines(detail.machines)}`,
   'facts-accepted': (detail) => `the machine's facts of ${text(detail.refusedAt)} were accepted`,
   'reinstall-expired': (detail) => `the reinstall mark ran out at ${text(detail.expiresAt)}`,
   'campaign-started': (detail) =>
@@ -27,6 +39,16 @@ export const machineWords: Readonly<Record<string, (detail: Detail) => string>> 
     `reinstall ${text(detail.campaign)} is over: ${text(detail.done)} done, ${text(detail.failed)} failed`,
   'campaign-node-skipped': (detail) =>
     `its turn in reinstall ${text(detail.campaign)} came, and it was left out: ${text(detail.cause)}`,
+}
+
+/** Where each was, and what tells it from the other. */
+function machines(seen: unknown): string {
+  if (!Array.isArray(seen)) return 'unknown'
+  const one = ({ address, facts }: { address?: unknown; facts?: Record<string, unknown> }): string => {
+    const told = facts?.serial ?? facts?.uuid ?? facts?.mac
+    return `${text(address)}${told === undefined ? '' : ` (${text(told)})`}`
+  }
+  return seen.map(one).join(' and ')
 }
 
 function why(cause: unknown): string {

@@ -18,6 +18,17 @@ export const eventKinds = {
   'node-held': 'a reinstall failed too often; the node waits for an operator',
   'secret-issued': 'an enrolment secret was issued, replacing the one before',
   'secret-revoked': 'the enrolment secret was revoked',
+  'secret-expiring': 'the enrolment secret runs out soon: media that carries it is refused then',
+  'secret-offered': 'the full system was given a new enrolment secret for its boot medium',
+  'secret-written': 'the node has written its new enrolment secret to its boot medium',
+  'secret-not-written':
+    'the node could not write its new enrolment secret to its boot medium; the old one stays good',
+  'secret-rotated': 'the node came with its new enrolment secret: the one before opens nothing any more',
+  'secret-reused-after-rotation':
+    'somebody came with an enrolment secret that the node itself has replaced: the medium was copied, or put back to an old state',
+  'two-machines': 'another machine came as a node that is booting, and was refused',
+  'machines-alternate':
+    'two machines come as one node in turn: its boot medium was copied, or goes to and fro',
   'node-certificate-issued': 'a client certificate was issued for a node',
   'node-certificate-revoked': 'a client certificate of a node was revoked',
   'reinstall-marked': 'a node was marked for reinstall',

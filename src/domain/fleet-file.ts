@@ -137,6 +137,7 @@ const words: Readonly<Record<keyof (typeof profileSchema)['properties'], string>
   acceptAddressOnly: 'Accepts what an address alone gives up (SECURITY.md).',
   acceptAutoApproved: 'Machines that a rule approved may get what this profile hands out to join.',
   whenFactsChange: 'record, or refuse a machine that tells another UUID, serial number or MAC address.',
+  secrets: 'static, or rotating: each boot replaces the enrolment secret on the boot medium.',
   armed: 'Each boot of a ready node must be allowed by an operator.',
   downloads: 'session: private to a boot. digest: cacheable, readable by anyone who reaches it.',
   redirects: 'Agents are sent to the object storage for the stage-3 image.',

@@ -8,6 +8,7 @@ import { handsOutCredential, type Join, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
 import { publisherNamePattern } from './publisher.ts'
+import type { SecretKind } from './secret.ts'
 
 /** A profile's name. */
 export type ProfileName = Branded<string, 'ProfileName'>
@@ -52,6 +53,7 @@ export const profileSchema = Type.Object(
     ),
     acceptAddressOnly: Type.Optional(Type.Boolean()),
     acceptAutoApproved: Type.Optional(Type.Boolean()),
+    secrets: Type.Optional(Type.Union([Type.Literal('static'), Type.Literal('rotating')])),
     armed: Type.Optional(Type.Boolean()),
     whenFactsChange: Type.Optional(Type.Union([Type.Literal('record'), Type.Literal('refuse')])),
     downloads: Type.Optional(Type.Union([Type.Literal('session'), Type.Literal('digest')])),
@@ -88,6 +90,8 @@ export interface Profile {
   readonly acceptAddressOnly: boolean
   /** Whether machines that a rule approved may get what this profile hands out to join: facts can be forged. */
   readonly acceptAutoApproved: boolean
+  /** Whether each boot replaces the enrolment secret on the boot medium, which must be one that can be written to. */
+  readonly secrets: SecretKind
   readonly armed: boolean
   /** Whether a machine that tells another UUID, serial number or MAC address than before is booted and recorded, or refused. */
   readonly whenFactsChange: 'record' | 'refuse'
@@ -119,6 +123,7 @@ export function parseProfile(value: unknown): Profile {
   if (profile.reinstall === 'local')
     throw wrong(profile, 'reinstall', 'cannot be "local": there is nothing to install from')
   parseKernelArguments(profile.kernelArguments)
+  if (profile.secrets === 'rotating') checkRotating(profile)
   if (profile.acceptUnsigned && profile.publishers !== undefined)
     throw wrong(profile, 'publishers', 'names who must sign, and acceptUnsigned says that nobody need')
   return profile
@@ -142,6 +147,7 @@ function withDefaults(written: Written): Profile {
     evidence: Array.isArray(evidence) ? { boot: evidence, reinstall: evidence } : evidence,
     acceptAddressOnly: written.acceptAddressOnly ?? false,
     acceptAutoApproved: written.acceptAutoApproved ?? false,
+    secrets: written.secrets ?? 'static',
     armed: written.armed ?? false,
     whenFactsChange: written.whenFactsChange ?? 'record',
     downloads: written.downloads ?? 'session',
@@ -160,6 +166,14 @@ function sequenceWithDefaults(sequence: Written['boot']): Sequence {
   return typeof sequence === 'object' && 'stage2' in sequence
     ? { ...sequence, join: sequence.join ?? { kind: 'none' } }
     : sequence
+}
+
+/** Only stage 3 of ours can write a new secret, and only a boot that came with one is given another. */
+function checkRotating(profile: Profile): void {
+  if (profile.tokens === 'epoxy')
+    throw wrong(profile, 'secrets', 'cannot be "rotating" with "tokens: epoxy": its clients write no secret')
+  if (!profile.evidence.boot.includes('secret') && !profile.evidence.reinstall.includes('secret'))
+    throw wrong(profile, 'secrets', 'cannot be "rotating" where no sequence requires "secret" as evidence')
 }
 
 function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence): void {
@@ -211,6 +225,17 @@ export function handsOutCredentials(profile: Profile): boolean {
   return [profile.boot, profile.reinstall].some(
     (sequence) => typeof sequence === 'object' && (isChain(sequence) || handsOutCredential(sequence.join)),
   )
+}
+
+/**
+ * Whether nodes of this profile are proved by their address alone, as far as stock iPXE can prove them: a certificate comes with
+ * stage 2 only. Then an address that two nodes have lets neither boot.
+ */
+export function reliesOnAddress(profile: Profile): boolean {
+  return (['boot', 'reinstall'] as const).some((name) => {
+    const evidence = profile.evidence[name]
+    return profile[name] !== undefined && evidence.includes('address') && !evidence.includes('secret')
+  })
 }
 
 /** Whether a sequence is a chain of the user's own URLs. */

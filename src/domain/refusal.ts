@@ -1,4 +1,5 @@
 import { type ErrorOptions, PawlError } from '../errors.ts'
+import type { EventKind } from './event.ts'
 
 /** Why a node was not served, in words for operators. Nodes see one fixed answer for all of them. */
 export const refusalCauses = {
@@ -14,7 +15,14 @@ export const refusalCauses = {
   'wrong-address': "the request came from an address that is not in the node's list",
   'address-proves-nothing': 'the address is a prefix, or another node has it too: it is a place, not a proof',
   'no-secret': 'the profile requires the enrolment secret, and none was sent',
-  'wrong-secret': 'the enrolment secret is wrong, revoked or was never issued',
+  'wrong-secret': 'the enrolment secret is wrong, or none was issued for the node',
+  'secret-foreign': 'the enrolment secret is that of another node',
+  'secret-expired': 'the enrolment secret has run out',
+  'secret-revoked': 'the enrolment secret was revoked',
+  'secret-replaced': 'an operator has issued another enrolment secret since',
+  'secret-rotated-out':
+    'the node has replaced this enrolment secret itself: the medium is a copy, or was put back to an old state',
+  'no-such-rotation': 'this boot was given no new enrolment secret of that name',
   'wrong-claim':
     "the machine has no secret, and its claim is not this node's, was used, is too old or came from elsewhere",
   'no-certificate': 'the profile requires a client certificate, and the client presented none',
@@ -60,6 +68,8 @@ export interface RefusalSubject {
   readonly session?: string | undefined
   /** More for the event, free of secrets. */
   readonly detail?: Readonly<Record<string, unknown>>
+  /** An event of its own beside the refusal, for what somebody should be called for. */
+  readonly alarm?: { readonly kind: EventKind; readonly detail: Readonly<Record<string, unknown>> }
 }
 
 /** Thrown to refuse a node: rolls the transaction back, is recorded in one of its own, and looks alike outside. */

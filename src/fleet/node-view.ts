@@ -4,9 +4,12 @@ import { findLivePlaces, type LivePlace } from '../storage/campaigns.ts'
 import type { Queries } from '../storage/database.ts'
 import { findSessions, listNodes, type NodeFilter } from '../storage/fleet.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
+import type { NodeSecretRow } from '../storage/secret-tables.ts'
+import { findShownSecrets } from '../storage/secrets.ts'
 import { findSession } from '../storage/sessions.ts'
 import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { noSuchNode } from './change.ts'
+import { type SecretView, secretOf } from './secret-view.ts'
 
 /** A node's latest session, as nodes show it. */
 export interface SessionSummary {
@@ -21,7 +24,7 @@ export interface SessionSummary {
   readonly cause: string | null
 }
 
-/** A node as operators see it. Of its enrolment secret only whether there is one. */
+/** A node as operators see it. Of its enrolment secret all but the secret. */
 export interface NodeView {
   readonly name: string
   readonly state: NodeRow['state']
@@ -37,7 +40,7 @@ export interface NodeView {
   /** The reinstall of many nodes that it is in now: waiting for a place, or in one. */
   readonly campaign: { readonly id: string; readonly state: 'waiting' | 'active' } | null
   readonly armed: boolean
-  readonly secret: { readonly issued: boolean }
+  readonly secret: SecretView
   readonly session: SessionSummary | null
   /** Counted up with each change by an operator; what boots change does not count. */
   readonly revision: number
@@ -50,7 +53,9 @@ export async function showNode(db: Queries, name: string): Promise<NodeView> {
   const node = await findNode(db, name)
   if (node === undefined) throw noSuchNode(name)
   const session = node.session === null ? undefined : await findSession(db, node.session)
-  return viewOf(node, session, (await findLivePlaces(db, [node.id])).get(node.id))
+  const places = await findLivePlaces(db, [node.id])
+  const secrets = await findShownSecrets(db, [node.id])
+  return viewOf(node, session, places.get(node.id), secrets.get(node.id))
 }
 
 /** Lists nodes by name. `next` is the cursor of the next page, null on the last. */
@@ -64,14 +69,14 @@ export async function pageOfNodes(
     db,
     page.map((node) => node.session).filter((id) => id !== null),
   )
-  const places = await findLivePlaces(
-    db,
-    page.map((node) => node.id),
-  )
+  const ids = page.map((node) => node.id)
+  const places = await findLivePlaces(db, ids)
+  const secrets = await findShownSecrets(db, ids)
   return {
-    items: page.map((node) =>
-      viewOf(node, node.session === null ? undefined : sessions.get(node.session), places.get(node.id)),
-    ),
+    items: page.map((node) => {
+      const session = node.session === null ? undefined : sessions.get(node.session)
+      return viewOf(node, session, places.get(node.id), secrets.get(node.id))
+    }),
     next: rows.length > filter.limit ? (page.at(-1)?.name ?? null) : null,
   }
 }
@@ -86,7 +91,12 @@ export function readLabels(text: string): Labels {
   return JSON.parse(text) as Labels // our own column, written from parseLabels
 }
 
-function viewOf(node: NodeRecord, session: SessionRow | undefined, place: LivePlace | undefined): NodeView {
+function viewOf(
+  node: NodeRecord,
+  session: SessionRow | undefined,
+  place: LivePlace | undefined,
+  secrets: readonly NodeSecretRow[] = [],
+): NodeView {
   return {
     name: node.name,
     state: node.state,
@@ -101,7 +111,7 @@ function viewOf(node: NodeRecord, session: SessionRow | undefined, place: LivePl
     reinstallAttempts: node.reinstall_attempts,
     campaign: place === undefined ? null : { id: place.campaign, state: place.state },
     armed: node.armed === 1,
-    secret: { issued: node.secret_id !== null },
+    secret: secretOf(node, secrets),
     session: session === undefined ? null : summaryOf(session),
     revision: node.revision,
     createdAt: node.created_at,

@@ -10,6 +10,7 @@ import * as fleetFiles from './migrations/0006-fleet-files.ts'
 import * as machines from './migrations/0007-machines.ts'
 import * as audit from './migrations/0008-audit.ts'
 import * as webhooks from './migrations/0009-webhooks.ts'
+import * as secrets from './migrations/0010-secrets.ts'
 import * as nodeCertificates from './migrations/0011-node-certificates.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
@@ -23,6 +24,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0006-fleet-files': fleetFiles,
   '0008-audit': audit,
   '0009-webhooks': webhooks,
+  '0010-secrets': secrets,
   '0011-node-certificates': nodeCertificates,
 }
 

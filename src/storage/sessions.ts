@@ -37,6 +37,18 @@ export async function countSessionsSince(db: Queries, node: string, since: Date)
   return Number(count)
 }
 
+/** The node's sessions since `since`, the latest first; not more than any limit lets it have in an hour. */
+export function listSessionsSince(db: Queries, node: string, since: Date): Promise<SessionRow[]> {
+  return db
+    .selectFrom('sessions')
+    .selectAll()
+    .where('node', '=', node)
+    .where('started_at', '>', since.toISOString())
+    .orderBy('started_at', 'desc')
+    .limit(50)
+    .execute()
+}
+
 /** Moves a session on: its state, the stage that opened (with a row of its own), and its idle timer. */
 export async function advanceSession(
   tx: Tx,

@@ -35,6 +35,7 @@ import type {
   RuleApprovedNodeRow,
 } from './machine-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
+import type { NodeSecretRow } from './secret-tables.ts'
 import type { WebhookDeliveryRow, WebhookRow } from './webhook-tables.ts'
 
 /**
@@ -50,6 +51,7 @@ export interface Tables {
   sessions: SessionRow
   session_stages: SessionStageRow
   tokens: TokenRow
+  node_secrets: NodeSecretRow
   pending_machines: PendingMachineRow
   node_claims: NodeClaimRow
   node_certificates: NodeCertificateRow
@@ -103,6 +105,7 @@ export interface NodeRow {
   /** The session that serves the reinstall sequence, exactly while `reinstall` is `serving`. */
   reinstall_session: string | null
   armed: number
+  /** Its current enrolment secret (`node_secrets`). */
   secret_id: string | null
   secret_hash: string | null
   /** The machine's facts at its last stage 1. */

@@ -104,6 +104,7 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     evidence: { boot: ['secret'], reinstall: ['secret'] },
     acceptAddressOnly: false,
     acceptAutoApproved: false,
+    secrets: 'static',
     armed: false,
     whenFactsChange: 'record',
     downloads: 'session',

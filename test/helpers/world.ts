@@ -58,6 +58,7 @@ export const testSettings: BootSettings = {
   maxReinstallFailures: 6,
   reinstallMarkSeconds: 0,
   repeatStage1Seconds: 30,
+  alternatingMachinesSeconds: 86_400,
   enrolmentLifetimeSeconds: 3600,
   maxPendingMachines: 100,
   webhookAllowedNetworks: [],

@@ -50,7 +50,7 @@ export function addNodeShowCommands(node: Command, context: Context): void {
     .action((name: string) =>
       withApi(context, async (api) => {
         const found = await api.get<NodeView>(nodePath(name))
-        answer(context, found, () => context.output.fields(fieldsOf(found)))
+        answer(context, found, () => context.output.fields(fieldsOf(found, context.io.now())))
       }),
     )
   withExamples(show, ['pawl node show mlab1', 'pawl node show mlab1 --json'])
@@ -107,7 +107,7 @@ function showList({ output, io }: Context, nodes: readonly NodeView[]): void {
     )
 }
 
-function fieldsOf(node: NodeView): Field[] {
+function fieldsOf(node: NodeView, now: Date): Field[] {
   return [
     { name: 'name', value: toned('strong', node.name) },
     {
@@ -121,7 +121,7 @@ function fieldsOf(node: NodeView): Field[] {
     { name: 'macs', value: orNone(node.macs) },
     { name: 'uuid', value: node.uuid ?? 'none' },
     { name: 'serial', value: node.serial ?? 'none' },
-    { name: 'secret', value: node.secret.issued ? 'issued' : 'none' },
+    ...secretFields(node, now),
     { name: 'reinstall', value: reinstallOf(node) },
     { name: 'armed', value: node.armed ? 'yes' : 'no' },
     ...sessionFields(node),
@@ -140,6 +140,31 @@ function reinstallOf({ reinstall, reinstallAttempts, campaign }: NodeView): stri
   const mark = reinstallAttempts === 0 ? reinstall : `${reinstall} (attempts: ${reinstallAttempts})`
   if (campaign === null) return mark
   return campaign.state === 'waiting' ? `waits in ${campaign.id}` : `${mark}, in ${campaign.id}`
+}
+
+function secretFields({ secret }: NodeView, now: Date): Field[] {
+  const { state, id, kind, issuedAt, expiresAt, lastUsedAt, lastUsedFrom, next } = secret
+  if (state !== 'issued' || id === null)
+    return [{ name: 'secret', value: state === 'revoked' ? toned('bad', 'revoked') : 'none' }]
+  const expired = expiresAt !== null && Date.parse(expiresAt) <= now.getTime()
+  const end = expiresAt === null ? '' : `${expired ? 'expired' : 'good until'} ${formatTime(expiresAt)}`
+  const used =
+    lastUsedAt === null
+      ? 'never used'
+      : `last used ${formatTime(lastUsedAt)} from ${lastUsedFrom ?? 'unknown'}`
+  return [
+    { name: 'secret', value: `${id}, ${kind}${issuedAt === null ? '' : `, issued ${formatTime(issuedAt)}`}` },
+    ...(end === '' ? [] : [{ name: '', value: expired ? toned('bad', end) : end }]),
+    { name: '', value: used },
+    ...(next === null ? [] : [{ name: '', value: nextOf(next) }]),
+  ]
+}
+
+/** The secret that the node was given and has not come with yet. */
+function nextOf({ id, writtenAt, fault, issuedAt }: NonNullable<NodeView['secret']['next']>): Piece {
+  if (writtenAt !== null) return `next ${id}, on its medium since ${formatTime(writtenAt)}`
+  if (fault !== null) return toned('bad', `next ${id}, not written: ${fault}`)
+  return `next ${id}, handed out ${formatTime(issuedAt)}, not known to be written`
 }
 
 function sessionFields({ session }: NodeView): Field[] {

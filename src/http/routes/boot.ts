@@ -4,6 +4,7 @@ import type { EnrolRequest } from '../../boot/enrol.ts'
 import { redeemEpoxy } from '../../boot/epoxy.ts'
 import { type RedeemedStage, redeem } from '../../boot/redeem.ts'
 import { type Report, takeReport } from '../../boot/report.ts'
+import { confirmSecret, type SecretWritten } from '../../boot/rotate-secret.ts'
 import { serveHandover } from '../../boot/serve-handover.ts'
 import { serveStage1 } from '../../boot/serve-stage1.ts'
 import { siteScript } from '../../boot/site-script.ts'
@@ -70,6 +71,12 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
     await report(request, bearer(request))
     return reply.code(204).send()
   })
+  app.post<Host>('/v1/boot/:host/secret', async (request, reply) => {
+    const who = asking(request, 'secret')
+    const told = await recordingRefusals(context, who, async () => writtenOf(await fieldsOf(request)))
+    await confirmSecret(context, { ...who, ...told, token: bearer(request) })
+    return reply.code(204).send()
+  })
   for (const stage of ['stage2', 'stage3'] as const) {
     app.post<HostToken>(`/v1/boot/:host/:token/${stage}`, async (request, reply) => {
       const redemption = { ...asking(request, stage), stage, token: request.params.token }
@@ -100,6 +107,14 @@ function reportOf(fields: Fields): Pick<Report, 'message' | 'final' | 'sshHostKe
   const final = fields.final === 'true' || fields.final === true
   if (fields.ssh_host_keys === undefined) return { message, final }
   return { message, final, sshHostKeys: parseSshHostKeys(text(fields.ssh_host_keys) ?? 'given twice') }
+}
+
+function writtenOf(fields: Fields): Pick<SecretWritten, 'id' | 'written' | 'reason'> {
+  const id = text(fields.id)
+  const written = text(fields.written)
+  if (id === undefined || (written !== 'true' && written !== 'false'))
+    throw new PawlError('invalid', 'what became of a new secret is told by "id" and "written": true or false')
+  return { id: id.slice(0, 64), written: written === 'true', reason: text(fields.reason) ?? '' }
 }
 
 /** Query and body together; a field in both is the body's. */

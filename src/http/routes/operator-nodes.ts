@@ -25,6 +25,7 @@ import {
   nodeQuery,
   nodesAnswer,
   secretAnswer,
+  secretWish,
 } from '../schemas/node.ts'
 import { bare, bodiless, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
@@ -138,14 +139,15 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
       config: { role: 'operator', revised: true, idempotent: true, problems: ['render-failed'] },
       schema: {
         ...op('nodes', 'issueNodeSecret', 'Issues the enrolment secret of a node, shown once.'),
-        ...bodiless,
+        body: secretWish,
+        querystring: nothing,
         params: named,
         response: { 200: secretAnswer },
       },
     },
     (request) => {
       const by = auth.byOf(request)
-      return once(context, by, () => issueSecret(context, by, request.params.name))
+      return once(context, by, () => issueSecret(context, by, request.params.name, request.body ?? {}))
     },
   )
   app.delete(

@@ -1,6 +1,8 @@
 import Type from 'typebox'
+import { secretKinds } from '../../domain/secret.ts'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../../domain/state.ts'
 import type { NodeView, SessionSummary } from '../../fleet/node-view.ts'
+import type { SecretView } from '../../fleet/secret-view.ts'
 import type { IssuedSecret } from '../../fleet/secrets.ts'
 import type { StageName } from '../../storage/tables.ts'
 import { answers, oneOf, type Page, pageFields, textOrNull } from './answers.ts'
@@ -92,6 +94,25 @@ const sessionSummary = answers<SessionSummary>('SessionSummary')(
   }),
 )
 
+const secretKind = oneOf(secretKinds)
+
+const secretView = answers<SecretView>('NodeSecret')(
+  Type.Object({
+    issued: Type.Boolean(),
+    state: oneOf(['none', 'issued', 'revoked']),
+    id: textOrNull,
+    kind: Type.Union([secretKind, Type.Null()]),
+    issuedAt: textOrNull,
+    expiresAt: textOrNull,
+    lastUsedAt: textOrNull,
+    lastUsedFrom: textOrNull,
+    next: Type.Union([
+      Type.Object({ id: Type.String(), issuedAt: Type.String(), writtenAt: textOrNull, fault: textOrNull }),
+      Type.Null(),
+    ]),
+  }),
+)
+
 const nodeFields = {
   name: Type.String(),
   state: nodeState,
@@ -109,7 +130,7 @@ const nodeFields = {
     Type.Null(),
   ]),
   armed: Type.Boolean(),
-  secret: Type.Object({ issued: Type.Boolean() }),
+  secret: secretView,
   session: Type.Union([sessionSummary, Type.Null()]),
   revision: Type.Integer(),
   createdAt: Type.String(),
@@ -129,7 +150,34 @@ export const nodesAnswer = answers<Page<NodeView, string>>('Nodes')(
   Type.Object({ items: Type.Array(nodeAnswer), next: textOrNull }),
 )
 
+/** How an enrolment secret is to be; nothing: static, and good for ever. */
+export const secretWish = Type.Union(
+  [
+    Type.Null(),
+    Type.Object(
+      {
+        kind: Type.Optional(secretKind),
+        lifetimeSeconds: Type.Optional(
+          Type.Integer({
+            minimum: 60,
+            maximum: 3650 * 86_400,
+            description: 'How long it is good for, and each that takes its place by rotation.',
+          }),
+        ),
+      },
+      { additionalProperties: false },
+    ),
+  ],
+  { title: 'SecretWish' },
+)
+
 /** An enrolment secret, shown once. */
 export const secretAnswer = answers<IssuedSecret>('EnrolmentSecret')(
-  Type.Object({ secret: Type.String(), siteScript: Type.String() }),
+  Type.Object({
+    secret: Type.String(),
+    siteScript: Type.String(),
+    kind: secretKind,
+    expiresAt: textOrNull,
+    warnings: Type.Array(Type.String()),
+  }),
 )
