@@ -1,4 +1,5 @@
 import { bootSettings } from './config-boot.ts'
+import { frontSettings } from './config-front.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
 import {
@@ -119,6 +120,7 @@ export const settings = {
     parse: parseProxy,
     many: true,
   },
+  ...frontSettings,
   ...signInSettings,
   logLevel: {
     ...named('log-level', 'word', 'info'),

@@ -101,6 +101,7 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     tls: bootTls.options(),
     log,
     trustedProxies,
+    proxyProtocolFrom: config.proxyProtocolFrom,
     artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
     limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
   })

@@ -84,6 +84,13 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
     '192.0.2.0/33',
     '',
   ],
+  proxyProtocolFrom: [
+    'an IP address or a CIDR prefix without host bits',
+    'proxy.example.net',
+    '192.0.2.1/24',
+    '192.0.2.0/33',
+    '',
+  ],
   webhookAllowedNetworks: [
     'an IP address or a CIDR prefix without host bits',
     'hooks.example.net',
@@ -216,6 +223,10 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
     ['postgresql:///d?host=/run/postgresql', 'postgresql:///d?host=/run/postgresql'],
   ],
   trustedProxies: [
+    ['192.0.2.1', ['192.0.2.1/32']],
+    ['2001:DB8::/32', ['2001:db8::/32']],
+  ],
+  proxyProtocolFrom: [
     ['192.0.2.1', ['192.0.2.1/32']],
     ['2001:DB8::/32', ['2001:db8::/32']],
   ],

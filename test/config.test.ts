@@ -129,6 +129,7 @@ t.test('refuses a sign-in provider that is half set up', async (t) => {
 t.test('trusts no proxy to speak for everyone', async (t) => {
   for (const range of ['0.0.0.0/0', '::/0']) {
     t.match(faultOf({ flags: { trustedProxies: range } }), 'narrower than everyone', range)
+    t.match(faultOf({ flags: { proxyProtocolFrom: range } }), 'narrower than everyone', range)
   }
 })
 
@@ -206,6 +207,7 @@ t.test('without any setting the defaults hold', async (t) => {
     signInMaxSeconds: 43_200,
     loginTokenSeconds: 43_200,
     trustedProxies: [],
+    proxyProtocolFrom: [],
     webhookAllowedNetworks: [],
     logLevel: 'info',
     tokenLifetimeSeconds: 7200,

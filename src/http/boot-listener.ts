@@ -1,5 +1,4 @@
 import type { Server } from 'node:https'
-import type { TLSSocket } from 'node:tls'
 import Fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -10,12 +9,12 @@ import Fastify, {
 import type { Logger } from 'pino'
 import type { BootContext } from '../boot/context.ts'
 import { recordRefusal } from '../boot/work.ts'
-import { sourceAddress } from '../domain/address.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
 import { parseQuery } from './form.ts'
-import { handshakeFault } from './handshake.ts'
+import { frontLimits, openFront } from './front/front.ts'
+import { handshakeRecorder, keyTypesOf } from './front/record.ts'
 import { statusOf } from './problem.ts'
 import { bootRoutes } from './routes/boot.ts'
 import { downloadRoutes } from './routes/boot-downloads.ts'
@@ -36,6 +35,8 @@ export interface BootListenerOptions {
   readonly limits: BootListenerLimits
   readonly trustedProxies: readonly string[]
   readonly artifacts: ArtifactCache
+  /** Prefixes of proxies that speak the PROXY protocol. */
+  readonly proxyProtocolFrom?: readonly string[]
 }
 
 /** A transfer that moves no byte for this long is over: the machine was powered off, or nobody reads. */
@@ -67,7 +68,13 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
   }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
   const server = app.server as unknown as Server
   server.maxConnections = limits.maxConnections
-  server.on('tlsClientError', (error: Error, socket: TLSSocket) => noteHandshake(context, error, socket))
+  const front = openFront(server, {
+    proxies: options.proxyProtocolFrom ?? [],
+    // The other half is for those who are through.
+    limits: { ...frontLimits, maxHalfOpen: Math.ceil(limits.maxConnections / 2) },
+    onFault: handshakeRecorder(context, keyTypesOf(options.tls)),
+  })
+  app.addHook('preClose', async () => front.close())
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
   app.addHook('onSend', async (_request, reply) => {
@@ -138,19 +145,6 @@ async function fromFastify(
   return status === 413
     ? new PawlError('too-large', 'the body is larger than this server takes')
     : new PawlError('invalid', 'the request is malformed')
-}
-
-function noteHandshake(context: BootContext, error: Error, socket: TLSSocket): void {
-  const { cause, reason } = handshakeFault(error)
-  const source = sourceAddress(socket.remoteAddress)
-  context.refusals.record({
-    kind: 'handshake-failed',
-    cause,
-    node: null,
-    session: null,
-    source,
-    detail: { cause, reason },
-  })
 }
 
 /** Spread by half, so that those who were sent away together do not come back together. */
