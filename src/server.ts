@@ -9,6 +9,7 @@ import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import { openArtifactCache } from './images/cache.ts'
+import { serveBinaries } from './ipxe/served.ts'
 import { listen, namesOf, operatorNamesOf, portOf, urlOf } from './listen.ts'
 import { openArtifacts } from './open-artifacts.ts'
 import { bootSettings, type ContextOptions, openContext, type Writable } from './open-context.ts'
@@ -103,6 +104,9 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     trustedProxies,
     proxyProtocolFrom: config.proxyProtocolFrom,
     artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
+    ipxe: serveBinaries(config.dataDir, {
+      onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),
+    }),
     limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
   })
   const checkpoints = openCheckpointSigner(config.dataDir)

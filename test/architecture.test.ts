@@ -70,6 +70,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
     'fleet',
     'http',
     'images',
+    'ipxe',
     'pki',
     'storage',
     'templates',

@@ -12,12 +12,14 @@ import { recordRefusal } from '../boot/work.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
+import type { ServedBinaries } from '../ipxe/served.ts'
 import { parseQuery } from './form.ts'
 import { frontLimits, openFront } from './front/front.ts'
 import { handshakeRecorder, keyTypesOf } from './front/record.ts'
 import { statusOf } from './problem.ts'
 import { bootRoutes } from './routes/boot.ts'
 import { downloadRoutes } from './routes/boot-downloads.ts'
+import { ipxeRoutes } from './routes/boot-ipxe.ts'
 import { sourceOf } from './source.ts'
 
 /** Limits of the boot listener. Seconds and bytes. */
@@ -35,6 +37,8 @@ export interface BootListenerOptions {
   readonly limits: BootListenerLimits
   readonly trustedProxies: readonly string[]
   readonly artifacts: ArtifactCache
+  /** iPXE for firmware that boots by HTTPS. Left out: there is none. */
+  readonly ipxe?: ServedBinaries
   /** Prefixes of proxies that speak the PROXY protocol. */
   readonly proxyProtocolFrom?: readonly string[]
 }
@@ -87,6 +91,7 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
   app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
   bootRoutes(app, context)
   downloadRoutes(app, context, options.artifacts)
+  if (options.ipxe !== undefined) ipxeRoutes(app, context, options.ipxe)
   return app
 }
 
