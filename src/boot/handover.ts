@@ -1,4 +1,5 @@
-import { type Facts, macOf } from '../domain/facts.ts'
+import { bootNic } from '../domain/boot-nic.ts'
+import type { Facts } from '../domain/facts.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { bootBase } from './context.ts'
@@ -69,7 +70,7 @@ function basics(work: Work, { node, session, facts }: HandoverSubject): Record<s
     ca: work.context.rootCertificate(),
     time: work.now.toISOString(),
     ...downloadsOf(work, session),
-    nic: nicOf(facts),
+    nic: bootNic(facts, { publicUrl: work.context.settings.publicUrl, source: session.source }),
   }
 }
 
@@ -79,17 +80,4 @@ function downloadsOf({ context }: Work, session: SessionRow): Record<string, unk
   if (redirects === undefined || readPinned(session.pinned).redirects !== true) return {}
   const { origin, ca } = redirects
   return { downloads: { origin, ...(ca === undefined ? {} : { ca }) } }
-}
-
-/** The NIC that iPXE booted from, and how it got its address, so that the minimal system brings up the same. */
-function nicOf(facts: Facts): Record<string, unknown> {
-  return {
-    mac: macOf(facts) ?? null,
-    dhcp: facts.ip === undefined || facts.dhcp !== undefined,
-    address: facts.ip ?? null,
-    netmask: facts.netmask ?? null,
-    gateway: facts.gateway ?? null,
-    dns: facts.dns ?? null,
-    vlan: facts.vlan ?? null,
-  }
 }

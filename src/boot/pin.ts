@@ -1,9 +1,11 @@
+import { architectureOf, imageForMachine, type StageImage } from '../domain/architecture.ts'
 import type { Facts } from '../domain/facts.ts'
 import { type Artifact, formatImageRef, type Manifest, parseManifest } from '../domain/image.ts'
 import type { Join } from '../domain/join.ts'
 import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
+import { Refusal } from '../domain/refusal.ts'
 import { checkSigned } from './check-signature.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
 import type { Work } from './work.ts'
@@ -47,16 +49,17 @@ export interface Pinned {
   readonly secret?: UsedSecret
 }
 
-/** Pins a sequence of images. Refuses when one is not published. */
+/** Pins a sequence of images. Refuses when one is not published, or is for another architecture than the machine's. */
 export async function pinImages(
   work: Work,
   node: NodeRecord,
   profile: Profile,
   name: SequenceName,
   sequence: ImageSequence,
+  facts: Facts,
 ): Promise<Pinned> {
-  const stage2 = await pinImage(work, node, profile, sequence.stage2)
-  const stage3 = await pinImage(work, node, profile, sequence.stage3)
+  const stage2 = await pinImage(work, node, profile, sequence.stage2, facts)
+  const stage3 = await pinImage(work, node, profile, sequence.stage3, facts)
   return { ...pinBasics(profile, name), images: { stage2, stage3 }, join: sequence.join }
 }
 
@@ -85,10 +88,15 @@ async function pinImage(
   work: Work,
   node: NodeRecord,
   profile: Profile,
-  written: string,
+  stage: StageImage,
+  facts: Facts,
 ): Promise<PinnedImage> {
-  const { ref, row, via } = await resolveImage(work, node, written)
+  const { ref, row, via } = await resolveImage(work, node, imageFor(node, stage, facts))
   const manifest: Manifest = parseManifest(JSON.parse(row.manifest))
+  const machine = architectureOf(facts)
+  // A kernel for another processor would end in a firmware's error, or in none at all. Who does not tell is not judged.
+  if (machine !== undefined && machine !== manifest.arch)
+    throw wrongArchitecture(node, facts, { image: formatImageRef(ref), imageArch: manifest.arch })
   return {
     ref: formatImageRef(ref),
     digest: row.digest,
@@ -99,4 +107,19 @@ async function pinImage(
     arguments: checkCommandLine(joinKernelArguments(manifest.kernelArguments, profile.kernelArguments)),
     artifacts: Object.fromEntries(manifest.artifacts.map((artifact) => [artifact.role, artifact])),
   }
+}
+
+function imageFor(node: NodeRecord, stage: StageImage, facts: Facts): string {
+  const machine = architectureOf(facts)
+  const written = imageForMachine(stage, typeof machine === 'string' ? machine : undefined)
+  if (written === undefined)
+    throw wrongArchitecture(node, facts, { images: typeof stage === 'string' ? stage : Object.keys(stage) })
+  return written
+}
+
+function wrongArchitecture(node: NodeRecord, facts: Facts, detail: Record<string, unknown>): Refusal {
+  return new Refusal('wrong-architecture', {
+    node: node.name,
+    detail: { buildarch: facts.buildarch ?? null, ...detail },
+  })
 }

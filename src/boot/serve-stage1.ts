@@ -180,7 +180,7 @@ function pin(work: Work, node: NodeRecord, plan: Plan): Promise<Pinned> {
   const { profile, sequence, sequenceName } = plan
   if (sequence === 'local') return Promise.resolve(pinBasics(profile, sequenceName))
   if ('chain' in sequence) return Promise.resolve(pinChain(profile, sequenceName, sequence))
-  return pinImages(work, node, profile, sequenceName, sequence)
+  return pinImages(work, node, profile, sequenceName, sequence, plan.facts)
 }
 
 function nodeAfter(node: NodeRecord, session: SessionRow, plan: Plan): Partial<NodeRecord> {

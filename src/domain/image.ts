@@ -1,6 +1,7 @@
 import Type, { type Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
+import { type Architecture, architectures } from './architecture.ts'
 import type { Branded } from './brand.ts'
 import { canonicalJson } from './canonical-json.ts'
 import { type Digest, digestOf, digestPattern } from './digest.ts'
@@ -54,7 +55,7 @@ export const manifestSchema = Type.Object(
     schema: Type.Literal('pawl.image/v1'),
     name: Type.String({ pattern: namePattern }),
     version: Type.String({ pattern: namePattern }),
-    arch: Type.Literal('x86_64'),
+    arch: Type.Union(architectures.map((word) => Type.Literal(word))),
     kernelArguments: Type.String({ maxLength: 2047 }),
     minMemoryMiB: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 26 })),
     creator: Type.Optional(printable(256)),
@@ -84,7 +85,7 @@ export interface Manifest {
   readonly schema: 'pawl.image/v1'
   readonly name: ImageName
   readonly version: ImageVersion
-  readonly arch: 'x86_64'
+  readonly arch: Architecture
   readonly kernelArguments: string
   /** What the node must have, in MiB, before it jumps into this image. */
   readonly minMemoryMiB?: number

@@ -1,6 +1,7 @@
 import Type, { type Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
+import { imagesOfStage, stageImageSchema } from './architecture.ts'
 import type { Branded } from './brand.ts'
 import { parseImageSource } from './channel.ts'
 import type { EvidenceKind } from './evidence.ts'
@@ -13,12 +14,11 @@ import type { SecretKind } from './secret.ts'
 /** A profile's name. */
 export type ProfileName = Branded<string, 'ProfileName'>
 
-const imageRef = Type.String({ maxLength: 130 })
 const chainUrl = Type.String({ pattern: '^https?://[!-~]+$', maxLength: 1024 })
 
 /** Boots two Pawl images, then joins. */
 const imageSequence = Type.Object(
-  { stage2: imageRef, stage3: imageRef, join: Type.Optional(joinSchema) },
+  { stage2: stageImageSchema, stage3: stageImageSchema, join: Type.Optional(joinSchema) },
   { additionalProperties: false },
 )
 
@@ -196,8 +196,7 @@ function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence)
       'has a chain, whose client presents no certificate: require "secret" or "address"',
     )
   if (chained) return
-  parseImageSource(sequence.stage2)
-  parseImageSource(sequence.stage3)
+  for (const stage of [sequence.stage2, sequence.stage3]) imagesOfStage(stage).forEach(parseImageSource)
   if (addressOnly && handsOutCredential(sequence.join))
     refuseAddressOnly(profile, `hand out ${sequence.join.kind} credentials`)
 }
@@ -205,7 +204,9 @@ function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence)
 /** Every image that a profile's sequences name, as they are written, each once. */
 export function sourcesOf(profile: Profile): string[] {
   const all = [profile.boot, profile.reinstall].flatMap((sequence) =>
-    typeof sequence === 'object' && 'stage2' in sequence ? [sequence.stage2, sequence.stage3] : [],
+    typeof sequence === 'object' && 'stage2' in sequence
+      ? [...imagesOfStage(sequence.stage2), ...imagesOfStage(sequence.stage3)]
+      : [],
   )
   return [...new Set(all)]
 }
@@ -213,7 +214,9 @@ export function sourcesOf(profile: Profile): string[] {
 /** The names of the images that a profile's sequences boot as their stage 2. */
 export function stage2ImagesOf(profile: Profile): string[] {
   return [profile.boot, profile.reinstall].flatMap((sequence) =>
-    typeof sequence === 'object' && 'stage2' in sequence ? [parseImageSource(sequence.stage2).name] : [],
+    typeof sequence === 'object' && 'stage2' in sequence
+      ? imagesOfStage(sequence.stage2).map((source) => parseImageSource(source).name)
+      : [],
   )
 }
 

@@ -11,6 +11,8 @@ export const refusalCauses = {
   'image-unsigned': 'an image is not signed, and the profile accepts signed ones only',
   'publisher-not-trusted':
     'an image is signed only by publishers that the profile does not name, or that were revoked',
+  'wrong-architecture':
+    'the profile has no image for the processor of this machine: see what its iPXE was built for (buildarch)',
   'channel-empty': 'a channel that the profile names points at nothing yet',
   'wrong-address': "the request came from an address that is not in the node's list",
   'address-proves-nothing': 'the address is a prefix, or another node has it too: it is a place, not a proof',

@@ -1,5 +1,5 @@
 import { type ChannelRef, formatChannelRef } from '../domain/channel.ts'
-import { type Manifest, parseManifest } from '../domain/image.ts'
+import { formatImageRef, type Manifest, parseManifest } from '../domain/image.ts'
 import { type Profile, sourcesOf, stage2ImagesOf } from '../domain/profile.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
@@ -43,7 +43,8 @@ export async function checkMayServe(
   if (row.require_test === 1 && options.servedBefore !== true) await checkTested(change, ref, version)
   const manifest = parseManifest(JSON.parse(image.manifest))
   const { followers } = await usesIn(change.tx)
-  for (const profile of followers.get(formatChannelRef(ref)) ?? []) checkBoots(profile, manifest, version)
+  for (const profile of followers.get(formatChannelRef(ref)) ?? [])
+    checkBoots(profile, manifest, formatChannelRef(ref))
 }
 
 async function checkTested(change: Change, ref: ChannelRef, version: string): Promise<void> {
@@ -57,14 +58,14 @@ async function checkTested(change: Change, ref: ChannelRef, version: string): Pr
   )
 }
 
-function checkBoots(profile: Profile, manifest: Manifest, version: string): void {
+function checkBoots(profile: Profile, manifest: Manifest, written: string): void {
   try {
-    checkFits(profile, manifest)
+    checkFits(profile, manifest, written)
   } catch (error) {
     if (!isPawlError(error, 'invalid')) throw error
     throw new PawlError(
       'conflict',
-      `profile "${profile.name}" cannot boot ${manifest.name}@${version}: ${error.message}`,
+      `profile "${profile.name}" cannot boot ${formatImageRef(manifest)}: ${error.message}`,
     )
   }
 }

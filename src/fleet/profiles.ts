@@ -10,6 +10,7 @@ import {
   reservedArguments,
 } from '../domain/kernel-args.ts'
 import { type Profile, parseProfile, type SequenceName, sourcesOf, writeProfile } from '../domain/profile.ts'
+import { checkArchitecture } from '../domain/profile-architecture.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import { findChannel } from '../storage/channels.ts'
 import type { Queries } from '../storage/database.ts'
@@ -159,7 +160,7 @@ async function checkImages(change: Change, profile: Profile): Promise<string[]> 
       warnings.push(missing(written))
       continue
     }
-    checkFits(profile, parseManifest(JSON.parse(row.manifest)))
+    checkFits(profile, parseManifest(JSON.parse(row.manifest)), written)
     const warning = await trustWarning(change.tx, profile, row)
     if (warning !== undefined) warnings.push(warning)
   }
@@ -178,8 +179,12 @@ async function useSource({ tx, context }: Change, written: string): Promise<Imag
   return version == null ? undefined : useImage(tx, context.storage.dialect, source.name, version)
 }
 
-/** Throws `invalid` where an image's kernel arguments and a profile's are more than a kernel takes. */
-export function checkFits(profile: Profile, manifest: Manifest): void {
+/**
+ * Throws `invalid` where an image's kernel arguments and a profile's are more than a kernel takes, or where the profile gives it to
+ * machines of another architecture. `written` is how the profile names the image.
+ */
+export function checkFits(profile: Profile, manifest: Manifest, written: string): void {
+  checkArchitecture(profile, written, manifest)
   checkCommandLine(
     ipxeCommandLineStart + joinKernelArguments(manifest.kernelArguments, profile.kernelArguments),
   )

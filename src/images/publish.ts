@@ -1,3 +1,4 @@
+import type { Architecture } from '../domain/architecture.ts'
 import type { Artifact, Manifest } from '../domain/image.ts'
 import { artifactOfRole, formatImageRef } from '../domain/image.ts'
 import { PawlError } from '../errors.ts'
@@ -13,7 +14,7 @@ export async function checkPublishable(manifest: Manifest, store: ArtifactStore)
   for (const artifact of manifest.artifacts) await checkStored(manifest, artifact, store)
   const kernel = artifactOfRole(manifest, 'kernel')
   if (kernel === undefined) throw new PawlError('invalid', `${formatImageRef(manifest)} has no kernel`)
-  const { maxCommandLineBytes } = await readKernelHeader(kernel, store)
+  const { maxCommandLineBytes } = await readKernelHeader(manifest.arch, kernel, store)
   if (manifest.kernelArguments.length > maxCommandLineBytes) {
     throw new PawlError(
       'invalid',
@@ -39,12 +40,16 @@ async function checkStored(manifest: Manifest, artifact: Artifact, store: Artifa
   await store.verify(artifact.digest)
 }
 
-async function readKernelHeader(kernel: Artifact, store: ArtifactStore): Promise<KernelHeader> {
+async function readKernelHeader(
+  arch: Architecture,
+  kernel: Artifact,
+  store: ArtifactStore,
+): Promise<KernelHeader> {
   const file = await store.open(kernel.digest)
   try {
     const head = Buffer.alloc(Math.min(kernelHeaderBytes, file.size))
     await file.read(head, 0)
-    return parseKernelHeader(head, file.size)
+    return parseKernelHeader(arch, head, file.size)
   } finally {
     await file.close()
   }

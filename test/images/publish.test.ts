@@ -22,6 +22,23 @@ function bzImage(change: (head: Buffer) => void = () => undefined): Buffer {
   return file
 }
 
+/** The least that is an arm64 Image with its EFI stub: one section of 512 bytes behind the headers. */
+function arm64Image(change: (head: Buffer) => void = () => undefined): Buffer {
+  const file = Buffer.alloc(1024)
+  file.write('MZ')
+  file.writeUInt8(0x0a, 24)
+  file.write('ARM\x64', 0x38)
+  file.writeUInt32LE(0x40, 0x3c)
+  file.write('PE\0\0', 0x40)
+  file.writeUInt16LE(0xaa64, 0x44)
+  file.writeUInt16LE(1, 0x46)
+  file.writeUInt16LE(0xa0, 0x54)
+  file.writeUInt32LE(512, 0x58 + 0xa0 + 16)
+  file.writeUInt32LE(512, 0x58 + 0xa0 + 20)
+  change(file)
+  return file
+}
+
 t.test('refuses what is no x86-64 bzImage, and says what it is', async (t) => {
   const cases: [Buffer, RegExp][] = [
     [Buffer.alloc(0), /only 0 bytes/],
@@ -42,14 +59,46 @@ t.test('refuses what is no x86-64 bzImage, and says what it is', async (t) => {
     [bzImage((b) => b.writeUInt8(0, 0x1f1)), /cut: 1056 bytes of 2592/],
   ]
   for (const [file, message] of cases) {
-    t.throws(() => parseKernelHeader(file, file.length), { code: 'invalid', message }, String(message))
+    t.throws(
+      () => parseKernelHeader('x86_64', file, file.length),
+      { code: 'invalid', message },
+      String(message),
+    )
   }
 })
 
 t.test('reads a bzImage’s header', async (t) => {
-  t.strictSame(parseKernelHeader(bzImage(), 1056), { protocol: 0x020f, maxCommandLineBytes: 2047 })
-  t.ok(parseKernelHeader(bzImage(), 1041), 'the last 16 bytes may not be full')
-  t.ok(parseKernelHeader(bzImage(), 9000), 'a signature may follow')
+  t.strictSame(parseKernelHeader('x86_64', bzImage(), 1056), { maxCommandLineBytes: 2047 })
+  t.ok(parseKernelHeader('x86_64', bzImage(), 1041), 'the last 16 bytes may not be full')
+  t.ok(parseKernelHeader('x86_64', bzImage(), 9000), 'a signature may follow')
+})
+
+t.test('refuses what is no arm64 Image, and says what it is', async (t) => {
+  const cases: [Buffer, RegExp][] = [
+    [Buffer.alloc(0x25f), /not an arm64 Image: it has only 607 bytes/],
+    [bzImage(), /for x86-64: publish it with --arch x86_64/],
+    [arm64Image((b) => b.write('1f8b', 'hex')), /gzip/],
+    [arm64Image((b) => b.write('zimg', 4)), /zboot.*publish arch\/arm64\/boot\/Image/],
+    [arm64Image((b) => b.write('ARMx', 0x38)), /no "ARM/],
+    [arm64Image((b) => b.write('XX', 0)), /CONFIG_EFI_STUB/],
+    [arm64Image((b) => b.writeUInt8(0x0b, 24)), /big-endian/],
+    [arm64Image((b) => b.writeUInt32LE(0xffffffff, 0x3c)), /no PE header/],
+    [arm64Image((b) => b.write('NE', 0x40)), /no PE header/],
+    [arm64Image((b) => b.writeUInt16LE(0x8664, 0x44)), /PE header is not for arm64/],
+    [arm64Image().subarray(0, 1023), /cut: 1023 bytes of 1024/],
+  ]
+  for (const [file, message] of cases)
+    t.throws(
+      () => parseKernelHeader('arm64', file, file.length),
+      { code: 'invalid', message },
+      String(message),
+    )
+  t.throws(() => parseKernelHeader('x86_64', arm64Image(), 1024), { message: /publish it with --arch arm64/ })
+})
+
+t.test('reads an arm64 Image’s header', async (t) => {
+  t.strictSame(parseKernelHeader('arm64', arm64Image(), 1024), { maxCommandLineBytes: 2047 })
+  t.ok(parseKernelHeader('arm64', arm64Image(), 9000), 'a signature may follow')
 })
 
 /** A manifest of what is given. */

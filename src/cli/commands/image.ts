@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { architectures } from '../../domain/architecture.ts'
 import type { ImageView, SignerView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
@@ -43,11 +44,11 @@ function addPublish(image: Command, context: Context): void {
       'Publish one version of an image; it never changes afterwards. Sends only what the server does not have, and prints the digest of the manifest.',
     )
     .argument('<name@version>', 'the image')
-    .requiredOption('--kernel <F>', 'the kernel, a bzImage')
+    .requiredOption('--kernel <F>', 'the kernel: a bzImage, or an Image for arm64')
     .requiredOption('--initramfs <F>', 'the initramfs')
     .option('--filesystem <F>', 'the root filesystem that a stage-3 initramfs fetches')
     .option('--args <STRING>', 'kernel arguments')
-    .addOption(new Option('--arch <ARCH>', 'the architecture').choices(['x86_64']).default('x86_64'))
+    .addOption(new Option('--arch <ARCH>', 'the architecture').choices(architectures).default('x86_64'))
     .option('--min-memory <MiB>', 'the memory a machine must have', parseMebibytes)
     .option('--creator <TEXT>', 'who built it; else what CI says, else $USER')
     .option('--created <TIME>', 'when it was built, YYYY-MM-DDTHH:MM:SSZ; else SOURCE_DATE_EPOCH, else now')
