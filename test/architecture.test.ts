@@ -47,7 +47,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   fleet: ['boot', 'templates', 'images', 'storage'],
   webhooks: ['boot', 'fleet', 'storage'],
   handshake: [],
-  http: ['boot', 'fleet', 'handshake', 'images', 'storage', 'webhooks'],
+  http: ['boot', 'fleet', 'handshake', 'images', 'ipxe', 'storage', 'webhooks'],
   cli: ['config-table.ts', 'config-values.ts', 'config.ts', 'dhcp', 'ipxe', 'pki'],
   'init.ts': ['pki', 'storage'],
   'listen.ts': ['config.ts'],

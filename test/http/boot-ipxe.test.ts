@@ -61,8 +61,13 @@ async function openSite(t: Test, options: Partial<ServedOptions> = {}): Promise<
 }
 
 /** A binary; nothing here looks into it. */
-function add({ dataDir }: Site, name: string, bytes: Buffer, more: Partial<IpxeEntry> = {}): void {
-  const entry = {
+function add(
+  { dataDir }: Site,
+  name: string,
+  bytes: Buffer,
+  more: Pick<Partial<IpxeEntry>, 'platform'> = {},
+): void {
+  const entry: Omit<IpxeEntry, 'size' | 'sha256'> = {
     name,
     platform: 'efi',
     arch: 'x86_64',
@@ -71,8 +76,9 @@ function add({ dataDir }: Site, name: string, bytes: Buffer, more: Partial<IpxeE
     trust: { kind: 'public' },
     source: 'a test',
     addedAt: '2026-11-21T06:00:00.000Z',
-  } as const
-  addIpxe(dataDir, { ...entry, ...more }, bytes)
+    ...more,
+  }
+  addIpxe(dataDir, entry, bytes)
 }
 
 interface Answer {
