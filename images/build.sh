@@ -84,8 +84,8 @@ build_stage3() {
   base_tree "$tree"
   add_programs "$tree" curl dhcpcd jq nft
   # The NIC has its driver and its firmware by now; the others are not needed by a demo.
-  add_modules "$tree" "$recipes/stage3/modules"
-  install -m 644 "$recipes/filesystem/stage3.sh" "$tree/usr/lib/pawl/stage3.sh"
+  add_modules "$tree" "$recipes/stage3/modules" "$recipes/filesystem/modules"
+  install -m 644 "$recipes/filesystem/stage3.sh" "$recipes/filesystem/secret.sh" "$tree/usr/lib/pawl/"
   install -m 755 "$recipes/filesystem/agent" "$tree/usr/lib/pawl/agent"
   install -m 644 "$recipes/filesystem/inittab" "$tree/etc/inittab"
   mkdir -p "$tree/root" "$tree/var" "$tree/tmp" "$tree/home"

@@ -1,9 +1,12 @@
 # shellcheck shell=dash
 # What every full system does at its start, after its own preparations. Sourced by the agents, never run.
-# firewall -> redeem stage 3 -> configuration -> redeem join -> run the join script -> report -> forget the secrets.
+# firewall -> redeem stage 3 -> configuration -> new secret to the boot medium -> redeem join -> run the join script -> report -> forget the secrets.
 # Needs curl, jq, nft, ip, nc, su and the user nobody.
 
 JOIN_TIMEOUT_SECONDS=1800
+
+# shellcheck source-path=SCRIPTDIR source=secret.sh
+. /usr/lib/pawl/secret.sh
 
 # A file with this system's public SSH host keys, one a line: they go to the server with the report of success.
 SSH_HOST_KEYS=
@@ -15,6 +18,7 @@ join_cluster() {
   say 'redeemed'
   read_stage3
   say "configuration: $CONFIGURATION"
+  rotate_secret
   redeem join "$TOKEN_JOIN" "$RUN/join.json"
   # shellcheck disable=SC2034  # read by say
   STAGE='join'

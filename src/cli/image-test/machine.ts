@@ -4,7 +4,8 @@ import { rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { assemble } from './hardware.ts'
+import type { Architecture } from '../../domain/architecture.ts'
+import { assemble, emulatorOf } from './hardware.ts'
 import { SerialConsole } from './serial-console.ts'
 
 /** The end of a network cable in a network namespace. */
@@ -19,6 +20,8 @@ export interface MachineTap {
 export interface MachineOptions {
   /** For messages and the folder's name. */
   readonly name: string
+  /** Default: x86_64. arm64 has UEFI only. */
+  readonly architecture?: Architecture
   /** Default: UEFI (OVMF). A BIOS (SeaBIOS) boots from the network only. */
   readonly firmware?: 'uefi' | 'bios'
   /** The firmware's variables at power-on, a file like OVMF_VARS_4M.fd. Default: those of a new machine. */
@@ -31,6 +34,10 @@ export interface MachineOptions {
   readonly caCert?: string
   /** The script iPXE finds beside itself on the disk. */
   readonly autoexec?: string
+  /** More files on that disk, by their path. */
+  readonly files?: Readonly<Record<string, string>>
+  /** A raw disk image that it boots from in place of `ipxe` and `autoexec`: a stick, which the machine may write to. */
+  readonly medium?: string
   /** A second disk, next in the firmware's order: an iPXE that runs this script stands for the installed system. */
   readonly installedDisk?: string
   readonly mac: string
@@ -82,7 +89,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   const dir = await mkdtemp(join(tmpdir(), `pawl-${options.name}-`))
   const [program = '', ...args] = [
     ...(options.tap?.command ?? []),
-    'qemu-system-x86_64',
+    emulatorOf(options.architecture),
     ...(await assemble(dir, options)),
   ]
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -133,7 +140,7 @@ function watchEnd(child: ChildProcess, timeoutSeconds: number, serial: SerialCon
     }
     child.once('error', (error) => {
       settle()
-      reject(new Error(`qemu-system-x86_64 does not run: ${error.message}`))
+      reject(new Error(`QEMU does not run: ${error.message}`))
     })
     child.once('close', () => {
       settle()
