@@ -1,5 +1,5 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Architecture } from '../../domain/architecture.ts'
 import { efiSignatureList } from './efi-signature-list.ts'
 import type { MachineOptions } from './machine.ts'
@@ -84,16 +84,24 @@ function network(options: MachineOptions): string[] {
     options.tap === undefined
       ? `user,id=net0,${options.family === 6 ? 'ipv4=off,ipv6=on' : 'ipv6=off'}${forward}`
       : `tap,id=net0,ifname=${options.tap.device},script=no,downscript=no`
-  const order = options.ipxe === undefined ? ',bootindex=1' : ''
+  const order = options.ipxe === undefined && options.medium === undefined ? ',bootindex=1' : ''
   const adapter = `${options.nic ?? 'virtio-net-pci'},netdev=net0,romfile=${options.nicRom ?? ''}`
   return ['-netdev', cable, '-device', `${adapter},mac=${options.mac}${order}`]
 }
 
 async function disks(dir: string, options: MachineOptions): Promise<string[]> {
-  const { ipxe, autoexec, installedDisk } = options
+  const { ipxe, autoexec, files = {}, installedDisk, medium } = options
+  if (medium !== undefined) {
+    const drive = `file=${medium},format=raw,if=none,id=medium`
+    return ['-drive', drive, '-device', 'virtio-blk-pci,drive=medium,bootindex=1']
+  }
   if (ipxe === undefined) return []
   const { program } = boardOf(options)
   const made = await makeDisk(dir, 'esp', 1, { program, ipxe }, autoexec)
+  for (const [path, content] of Object.entries(files)) {
+    await mkdir(dirname(join(dir, 'esp', path)), { recursive: true })
+    await writeFile(join(dir, 'esp', path), content)
+  }
   if (installedDisk !== undefined)
     made.push(...(await makeDisk(dir, 'installed', 2, { program, ipxe }, installedDisk)))
   return made

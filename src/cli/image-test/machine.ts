@@ -34,6 +34,10 @@ export interface MachineOptions {
   readonly caCert?: string
   /** The script iPXE finds beside itself on the disk. */
   readonly autoexec?: string
+  /** More files on that disk, by their path. */
+  readonly files?: Readonly<Record<string, string>>
+  /** A raw disk image that it boots from in place of `ipxe` and `autoexec`: a stick, which the machine may write to. */
+  readonly medium?: string
   /** A second disk, next in the firmware's order: an iPXE that runs this script stands for the installed system. */
   readonly installedDisk?: string
   readonly mac: string
