@@ -58,7 +58,7 @@ const cases: Readonly<Record<string, string>> = {
 
 t.test('each configuration is its golden file (PAWL_UPDATE=golden writes it)', async (t) => {
   for (const [name, text] of Object.entries(cases)) {
-    const file = join(import.meta.dirname, '../golden/dhcp', name)
+    const file = join(import.meta.dirname, 'golden', name)
     if (process.env.PAWL_UPDATE === 'golden') writeFileSync(file, text)
     t.equal(text, readFileSync(file, 'utf8'), name)
   }
