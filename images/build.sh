@@ -69,7 +69,7 @@ build_stage2() {
   tree=$work/stage2
   base_tree "$tree"
   add_programs "$tree" curl dhcpcd kexec jq openssl
-  add_drivers "$tree" "$recipes/stage2/modules"
+  add_drivers "$tree" "$recipes/stage2/modules" "$recipes/filesystem/modules"
   install -m 755 "$recipes/stage2/init" "$tree/init"
   copy_kernel "$work/out/stage2"
   pack_initramfs "$tree" "$work/out/stage2/initramfs"

@@ -99,7 +99,7 @@ collect_additions() {
     "$add/usr/lib/modules/$release/modules.symbols"
   add_firmware "$add"
   cp -R "$recipes/debian/files/." "$add/"
-  install -m 644 "$recipes/lib/agent.sh" "$recipes/lib/network.sh" "$recipes/lib/transfer.sh" \
+  install -m 644 "$recipes/lib/agent.sh" "$recipes/lib/medium.sh" "$recipes/lib/network.sh" "$recipes/lib/transfer.sh" \
     "$recipes/filesystem/stage3.sh" "$recipes/filesystem/secret.sh" "$add/usr/lib/pawl/"
   install -m 755 "$recipes/debian/agent" "$recipes/debian/prepare" "$add/usr/lib/pawl/"
   chmod -R u=rwX,go=rX "$add"

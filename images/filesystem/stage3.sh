@@ -166,5 +166,5 @@ report_success() {
 # They are spent by now. They go all the same: what is not there cannot be misread as a way in.
 forget_secrets() {
   unset TOKEN_STAGE2 TOKEN_STAGE3 TOKEN_JOIN TOKEN_REPORT TOKEN_FILESYSTEM
-  rm -f "$HANDOVER" "$RUN"/*.json "$RUN"/*.headers "$RUN/join.sh" "$RUN/message"
+  rm -f "$HANDOVER" "$CERTIFICATE" "$RUN"/*.json "$RUN"/*.headers "$RUN/join.sh" "$RUN/message"
 }

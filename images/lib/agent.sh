@@ -11,6 +11,7 @@
 
 RUN=/run/pawl
 HANDOVER=$RUN/handover.json
+CERTIFICATE=$RUN/client.pem
 STAGE=${STAGE:-boot}
 
 # A machine may wait this long for a server that is away, well within the session's idle lifetime of 2 h.
@@ -99,12 +100,14 @@ receive_handover() {
     'the boot script must load it as one more initrd: initrd BASE/handover?k=KEY /pawl.json mode=0600'
   mv "$1" "$HANDOVER"
   chmod 600 "$HANDOVER"
+  # Where the profile requires one: iPXE read it from the boot medium, or the stage before packed it.
+  [ ! -s /pawl-client.pem ] || mv /pawl-client.pem "$CERTIFICATE"
   read_handover
   say "session $SESSION of $NODE"
 }
 
 # Reads the handover with one start of jq (under emulation each costs 0.4 s) and makes the files curl needs. Sets
-#   BASE NODE SESSION SERVER_TIME DOWNLOAD_{ORIGIN,CA} FILESYSTEM_{URL,SHA256,SIZE} TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
+#   BASE NODE SESSION SERVER_TIME NEEDS_CERTIFICATE DOWNLOAD_{ORIGIN,CA} FILESYSTEM_{URL,SHA256,SIZE} TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
 #   NIC_{MAC,VLAN,FAMILY,DHCP,ADDRESS,NETMASK,GATEWAY,DNS,METHOD6,ADDRESS6,PREFIX6,GATEWAY6,DNS6,DUID,IAID}
 # The tokens are shell variables: not exported, and no program gets one as an argument.
 read_handover() {
@@ -114,6 +117,7 @@ read_handover() {
     then error("not a handover") else . end |
     "BASE=\(.base | word) NODE=\(.host | word) SESSION=\(.session | word) CA=\(.ca | word)",
     "DOWNLOAD_ORIGIN=\(.downloads.origin | word) DOWNLOAD_CA=\(.downloads.ca | word)",
+    "NEEDS_CERTIFICATE=\(.certificate // false | word)",
     "SERVER_TIME=\(.time | if . == null then null else sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601 end | word)",
     (.tokens | "TOKEN_STAGE2=\(.stage2 | word) TOKEN_STAGE3=\(.stage3 | word) TOKEN_REPORT=\(.report | word)"),
     (.filesystem // {} | "FILESYSTEM_URL=\(.url | word) FILESYSTEM_SHA256=\(.sha256 | word) FILESYSTEM_SIZE=\(.size | word)",
@@ -135,6 +139,7 @@ show-error
 connect-timeout = 15
 ipv$NIC_FAMILY
 END
+  [ ! -s "$CERTIFICATE" ] || use_certificate
   write_headers "$RUN/report.headers" "$TOKEN_REPORT"
 }
 
@@ -157,5 +162,7 @@ set_clock() {
 
 # shellcheck source-path=SCRIPTDIR source=network.sh
 . /usr/lib/pawl/network.sh
+# shellcheck source-path=SCRIPTDIR source=medium.sh
+. /usr/lib/pawl/medium.sh
 # shellcheck source-path=SCRIPTDIR source=transfer.sh
 . /usr/lib/pawl/transfer.sh

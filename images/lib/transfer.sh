@@ -56,7 +56,7 @@ redeem() {
         return 0
         ;;
       403) fail "the server refused to open $name (403)" \
-        'the token was used, is too old, or this node was disabled; the server has the cause: pawl event list' ;;
+        'the token was used or is too old, the certificate was revoked or has expired, or this node was disabled; the server has the cause: pawl event list' ;;
       408 | 429 | 5?? | 000) ;;
       *) fail "the server answered $name with $REQUEST_ERROR" ;;
     esac

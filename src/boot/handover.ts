@@ -69,6 +69,7 @@ function basics(work: Work, { node, session, facts }: HandoverSubject): Record<s
     base: bootBase(work.context.settings, node.name),
     ca: work.context.rootCertificate(),
     time: work.now.toISOString(),
+    ...(readPinned(session.pinned).evidence.includes('certificate') ? { certificate: true } : {}),
     ...downloadsOf(work, session),
     nic: bootNic(facts, { publicUrl: work.context.settings.publicUrl, source: session.source }),
   }

@@ -75,6 +75,7 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
     signaturesUrl: `${bootBase(work.context.settings, node.name)}/artifacts`,
     signatureCapability: capability,
     uefi: facts.platform === 'efi',
+    clientCertificate: pinned.evidence.includes('certificate') && facts.platform === 'efi',
   })
   return { body, format: 'ipxe', digestsChecked }
 }

@@ -82,6 +82,7 @@ export const templateVariables = {
     signaturesUrl: 'httpsUrl',
     signatureCapability: 'token',
     uefi: 'flag',
+    clientCertificate: 'flag',
   },
   'held.ipxe': { host: 'host', attempts: 'count' },
   'local-boot.ipxe': { host: 'host', uefi: 'flag' },

@@ -19,6 +19,7 @@ export const stage1: TemplateVariables['stage1.ipxe'] = {
   signaturesUrl: `${base}/artifacts`,
   signatureCapability: 'cccccccccccc-CAPABILITY-cccccccccccccccccccc',
   uefi: true,
+  clientCertificate: false,
 }
 
 /** A site script of whatever network there is. */
@@ -38,6 +39,10 @@ export const golden: Readonly<Record<string, Golden>> = {
       verifyDigests: false,
       uefi: false,
     },
+  },
+  'stage1-uefi-certificate.ipxe': {
+    name: 'stage1.ipxe',
+    variables: { ...stage1, verifyDigests: false, clientCertificate: true },
   },
   'stage1-uefi-imgverify.ipxe': {
     name: 'stage1.ipxe',
