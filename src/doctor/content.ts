@@ -5,6 +5,7 @@ import { formatChannelRef, parseImageSource } from '../domain/channel.ts'
 import type { Digest } from '../domain/digest.ts'
 import { parseManifest } from '../domain/image.ts'
 import { type Profile, sourcesOf } from '../domain/profile.ts'
+import { sharedAddresses, sharedAddressWarning } from '../fleet/shared-addresses.ts'
 import { trustWarning } from '../fleet/trust-warnings.ts'
 import { openBucket } from '../open-artifacts.ts'
 import { findChannel } from '../storage/channels.ts'
@@ -112,6 +113,11 @@ export async function profiles({ storage }: Subject): Promise<Finding[]> {
       ),
     )
   }
+  const shared = await sharedAddresses(db)
+  for (const one of shared.slice(0, 5))
+    findings.push(warn('addresses', sharedAddressWarning(one), 'add "secret" to the evidence of the profile'))
+  if (shared.length > 5)
+    findings.push(warn('addresses', `${shared.length - 5} more addresses like these`, 'the same'))
   return findings.length > 0
     ? findings
     : [ok('profiles', `${all.length}, and every image they name is there`)]

@@ -1,9 +1,10 @@
 import type { BootContext } from '../boot/context.ts'
 import { formatChannelRef } from '../domain/channel.ts'
 import { systemChain } from '../domain/event.ts'
+import { reliesOnAddress } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
 import { listChannels } from '../storage/channels.ts'
-import { listProfiles, lockNodes } from '../storage/fleet.ts'
+import { listProfiles, lockNodes, readProfile } from '../storage/fleet.ts'
 import type { FleetKind, FleetObjectRow } from '../storage/fleet-file-tables.ts'
 import {
   chainHead,
@@ -136,7 +137,9 @@ async function planNodesOf(
   const leaving = new Set(request.prune === true ? gone.node : [])
   await lockNodes(tx, context.storage.dialect, [...request.nodes.map(({ name }) => name), ...leaving])
   const existing = await allNodes(tx)
-  const profiles = new Set((await listProfiles(tx)).map(({ name }) => name))
+  const profiles = new Map(
+    (await listProfiles(tx)).map((row) => [row.name, reliesOnAddress(readProfile(row))]),
+  )
   if (request.prune === true) for (const name of gone.profile) profiles.delete(name)
   return { nodes: planNodes({ request, records, existing, leaving, profiles }), existing }
 }

@@ -1,6 +1,6 @@
 import { isSingle } from '../domain/address.ts'
 import type { NodeGround, NodePlan } from './fleet-nodes.ts'
-import type { NodeSettings } from './node-settings.ts'
+import { type NodeSettings, placeWarning, sharedWarning } from './node-settings.ts'
 
 /** What no node can be told by itself: profiles that are not there, what two nodes cannot share, what they had better not. */
 export function checkTogether(
@@ -18,13 +18,13 @@ export function checkTogether(
     for (const range of addresses) if (isSingle(range)) push(holders, range.address, name)
     if (serial !== null) push(serials, serial, name)
   }
-  const there = [...profiles].sort().slice(0, 20).join(', ')
+  const there = [...profiles.keys()].sort().slice(0, 20).join(', ')
   const hint =
     profiles.size === 0 ? 'there are none yet' : `there are: ${there}${profiles.size > 20 ? ', …' : ''}`
   for (const { name, action } of plan.changes) {
     const settings = will.get(name)
     if (settings === undefined) continue
-    const { profile, macs: own, uuid, serial, addresses } = settings
+    const { profile, macs: own, uuid } = settings
     const fault = (field: string, code: 'not-found' | 'exists', message: string, hint: string): void => {
       plan.faults.push({ kind: 'node', name, field, code, message, hint })
     }
@@ -43,33 +43,31 @@ export function checkTogether(
       else uuids.set(uuid, name)
     }
     if (action === 'remove') continue
-    warnShared(
-      plan,
-      name,
-      addresses.map(({ address }) => address),
-      holders,
-      serial,
-      serials,
-    )
+    const relies = profile !== null && profiles.get(profile) === true ? profile : undefined
+    warnShared(plan, name, settings, relies, { holders, serials })
   }
 }
 
 function warnShared(
   plan: NodePlan,
   name: string,
-  addresses: readonly string[],
-  holders: ReadonlyMap<string, readonly string[]>,
-  serial: string | null,
-  serials: ReadonlyMap<string, readonly string[]>,
+  settings: NodeSettings,
+  relies: string | undefined,
+  others: {
+    readonly holders: ReadonlyMap<string, readonly string[]>
+    readonly serials: ReadonlyMap<string, readonly string[]>
+  },
 ): void {
   const warn = (message: string): void => {
     plan.warnings.push({ kind: 'node', name, message })
   }
-  for (const address of addresses) {
-    const other = holders.get(address)?.find((holder) => holder !== name)
-    if (other !== undefined) warn(`node "${other}" has address ${address} too: it proves nothing alone`)
+  const { addresses, serial } = settings
+  for (const { address } of addresses) {
+    const other = others.holders.get(address)?.find((holder) => holder !== name)
+    if (other !== undefined) warn(sharedWarning(other, address, relies))
   }
-  const same = serial === null ? undefined : serials.get(serial)?.find((holder) => holder !== name)
+  if (relies !== undefined && !addresses.some(isSingle)) warn(placeWarning(settings, relies))
+  const same = serial === null ? undefined : others.serials.get(serial)?.find((holder) => holder !== name)
   if (same !== undefined)
     warn(`node "${same}" has serial number ${serial} too: facts with it alone select no node`)
 }

@@ -43,8 +43,8 @@ export interface NodeGround {
   readonly existing: readonly NodeRecord[]
   /** Names of nodes that the plan removes. */
   readonly leaving: ReadonlySet<string>
-  /** The profiles that there will be. */
-  readonly profiles: ReadonlySet<string>
+  /** The profiles that there will be, and whether their nodes are proved by an address alone. */
+  readonly profiles: ReadonlyMap<string, boolean>
 }
 
 const fields = [

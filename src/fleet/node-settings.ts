@@ -1,11 +1,13 @@
 import { type AddressRange, isSingle, parseAddressRange } from '../domain/address.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { type Labels, parseLabels, parseMac, parseSerial, parseSystemUuid } from '../domain/node.ts'
+import { reliesOnAddress } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
-import { findProfile, findSharers, listProfiles } from '../storage/fleet.ts'
+import { findProfile, findSharers, listProfiles, readProfile } from '../storage/fleet.ts'
 import { findNodeNames, type NodeRecord, setAddresses, setMacs } from '../storage/nodes.ts'
 import { type Change, noSuchProfile } from './change.ts'
 import { readLabels, writeAddress } from './node-view.ts'
+import { remedy } from './shared-addresses.ts'
 
 /** What operators set of a node. */
 export interface NodeSettings {
@@ -102,9 +104,9 @@ export async function warningsOf(
 ): Promise<string[]> {
   const single = settings.addresses.filter(isSingle).map((range) => range.address)
   const sharers = await findSharers(tx, node.id, single)
-  const warnings = sharers.map(
-    (other) => `node "${other.name}" has address ${other.address} too: it proves nothing alone`,
-  )
+  const relies = await reliesOn(tx, settings.profile)
+  const warnings = sharers.map((other) => sharedWarning(other.name, other.address, relies))
+  if (relies !== undefined && single.length === 0) warnings.push(placeWarning(settings, relies))
   const { serial } = settings
   const same = serial === null ? [] : await findNodeNames(tx, { serial })
   const others = same.filter((name) => name !== node.name)
@@ -112,6 +114,25 @@ export async function warningsOf(
     warnings.push(`node "${others[0]}" has serial number ${serial} too: facts with it alone select no node`)
   }
   return warnings
+}
+
+/** The profile's name, where its nodes are proved by their address alone. */
+async function reliesOn(tx: Change['tx'], profile: string | null): Promise<string | undefined> {
+  const row = profile === null ? undefined : await findProfile(tx, profile)
+  return row !== undefined && reliesOnAddress(readProfile(row)) ? row.name : undefined
+}
+
+/** An address that another node has too; `relies` is the profile that asks for nothing else. */
+export function sharedWarning(other: string, address: string, relies: string | undefined): string {
+  const nothing = `node "${other}" has address ${address} too: it proves nothing alone`
+  if (relies === undefined) return nothing
+  return `${nothing}, and profile "${relies}" asks for nothing else: boots from it are refused. ${remedy}`
+}
+
+/** No address at all, or only prefixes, where one address is to be the proof. */
+export function placeWarning({ addresses }: NodeSettings, relies: string): string {
+  const what = addresses.length === 0 ? 'no address is registered' : 'a prefix is a place and proves nothing'
+  return `${what}, and profile "${relies}" asks for nothing else: boots are refused`
 }
 
 function refuseTaken(name: string, what: string, holders: readonly string[]): void {

@@ -28,6 +28,7 @@ import { type By, type Change, change, noSuchProfile } from './change.ts'
 import { type Listed, listed } from './listed.ts'
 import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
 import { requireRevision } from './revision.ts'
+import { sharedAddresses, sharedAddressWarning } from './shared-addresses.ts'
 import { trustWarning } from './trust-warnings.ts'
 
 /** A profile as operators see it: its secret settings are `***`. */
@@ -77,7 +78,8 @@ export async function applyProfileIn(
   checkReserved(by, profile)
   const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
   tryJoins(context, sealed)
-  const warnings = await checkImages(change, profile)
+  const shared = await sharedAddresses(change.tx, profile)
+  const warnings = [...(await checkImages(change, profile)), ...shared.map(sharedAddressWarning)]
   const opened = stored === undefined ? undefined : openSecrets(context, stored)
   if (row !== undefined && opened !== undefined && same(opened, profile)) return { ...viewOf(row), warnings }
   const applied = await store(change, row, sealed)

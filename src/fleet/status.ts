@@ -4,6 +4,7 @@ import type { NodeState } from '../domain/state.ts'
 import { listPending } from '../storage/pending.ts'
 import { listLiveRollouts } from '../storage/rollouts.ts'
 import { countNodes, countRefusals } from '../storage/status.ts'
+import { sharedAddresses } from './shared-addresses.ts'
 import { showWebhooks } from './webhook-view.ts'
 
 /** A fleet at a glance. */
@@ -22,6 +23,8 @@ export interface StatusView {
   }[]
   /** Changes that wait for a second person. */
   readonly proposals: number
+  /** Addresses that several nodes have and one of them would need as a proof: those boots are refused. */
+  readonly sharedAddresses: number
   readonly refusals: { readonly lastHour: number; readonly nodes: number }
   readonly webhooks: { readonly total: number; readonly notWell: readonly string[] }
 }
@@ -57,6 +60,7 @@ export async function showStatus(context: BootContext): Promise<StatusView> {
       wave,
     })),
     proposals: Number(proposals),
+    sharedAddresses: (await sharedAddresses(db)).length,
     refusals: { lastHour: refusals.count, nodes: refusals.nodes },
     webhooks: {
       total: webhooks.length,

@@ -53,6 +53,17 @@ function fieldsOf(status: StatusAnswer, now: Date): Field[] {
               `${refusals.lastHour} in the last hour, of ${count(refusals.nodes, 'node')}: see pawl event list --kind refused`,
             ),
     },
+    ...(status.sharedAddresses === 0
+      ? []
+      : [
+          {
+            name: 'addresses',
+            value: toned(
+              'bad',
+              `${status.sharedAddresses === 1 ? 'one is' : `${status.sharedAddresses} are`} of several nodes, and must prove one: see pawl doctor`,
+            ),
+          },
+        ]),
     { name: 'webhooks', value: webhooksOf(status) },
   ]
 }

@@ -44,6 +44,7 @@ export const statusAnswer = answers<StatusAnswer>()(
       }),
     ),
     proposals: Type.Integer(),
+    sharedAddresses: Type.Integer(),
     refusals: Type.Object({ lastHour: Type.Integer(), nodes: Type.Integer() }),
     webhooks: Type.Object({ total: Type.Integer(), notWell: Type.Array(Type.String()) }),
   }),
