@@ -1,4 +1,5 @@
 import { bootSettings } from './config-boot.ts'
+import { evidenceSettings } from './config-evidence.ts'
 import { frontSettings } from './config-front.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
@@ -121,6 +122,7 @@ export const settings = {
     many: true,
   },
   ...frontSettings,
+  ...evidenceSettings,
   ...signInSettings,
   logLevel: {
     ...named('log-level', 'word', 'info'),

@@ -103,6 +103,7 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     log,
     trustedProxies,
     proxyProtocolFrom: config.proxyProtocolFrom,
+    clientCertificates: config.bootClientCertificates,
     artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
     ipxe: serveBinaries(config.dataDir, {
       onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),

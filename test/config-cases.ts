@@ -91,6 +91,7 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
     '192.0.2.0/33',
     '',
   ],
+  bootClientCertificates: ['one of tls1.3, always, never', 'on', 'TLS1.3', ''],
   webhookAllowedNetworks: [
     'an IP address or a CIDR prefix without host bits',
     'hooks.example.net',
@@ -229,6 +230,10 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
   proxyProtocolFrom: [
     ['192.0.2.1', ['192.0.2.1/32']],
     ['2001:DB8::/32', ['2001:db8::/32']],
+  ],
+  bootClientCertificates: [
+    ['always', 'always'],
+    ['never', 'never'],
   ],
   webhookAllowedNetworks: [
     ['10.0.0.0/8', [{ address: '10.0.0.0', prefixLength: 8 }]],

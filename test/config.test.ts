@@ -208,6 +208,7 @@ t.test('without any setting the defaults hold', async (t) => {
     loginTokenSeconds: 43_200,
     trustedProxies: [],
     proxyProtocolFrom: [],
+    bootClientCertificates: 'tls1.3',
     webhookAllowedNetworks: [],
     logLevel: 'info',
     tokenLifetimeSeconds: 7200,

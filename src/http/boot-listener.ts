@@ -13,6 +13,7 @@ import { Refusal } from '../domain/refusal.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
 import type { ServedBinaries } from '../ipxe/served.ts'
+import { askingForCertificates, type CertificatesAsked } from './client-certificate.ts'
 import { parseQuery } from './form.ts'
 import { frontLimits, openFront } from './front/front.ts'
 import { handshakeRecorder, keyTypesOf } from './front/record.ts'
@@ -37,6 +38,8 @@ export interface BootListenerOptions {
   readonly limits: BootListenerLimits
   readonly trustedProxies: readonly string[]
   readonly artifacts: ArtifactCache
+  /** Which clients are asked for a certificate; left out: those that speak TLS 1.3. */
+  readonly clientCertificates?: CertificatesAsked
   /** iPXE for firmware that boots by HTTPS. Left out: there is none. */
   readonly ipxe?: ServedBinaries
   /** Prefixes of proxies that speak the PROXY protocol. */
@@ -76,6 +79,7 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
     proxies: options.proxyProtocolFrom ?? [],
     // The other half is for those who are through.
     limits: { ...frontLimits, maxHalfOpen: Math.ceil(limits.maxConnections / 2) },
+    beforeTls: askingForCertificates(server, options.clientCertificates ?? 'tls1.3'),
     onFault: handshakeRecorder(context, keyTypesOf(options.tls)),
   })
   app.addHook('preClose', async () => front.close())
