@@ -32,12 +32,20 @@ export interface ChoreParts {
   readonly signIn: SignInSettings | undefined
   readonly checkpoints: CheckpointSigner
   readonly audit: AuditSettings
-  readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
+  readonly listeners: Listeners
+  /** Goes over to what a cut-over of the root put in place; false where none was. */
+  readonly followCutOver: () => Promise<boolean>
 }
+
+/** The listeners with their certificates as they are now; one that has none any more is to be closed. */
+export type Listeners = readonly {
+  readonly app: FastifyInstance
+  readonly tls: () => ServerTls | undefined
+}[]
 
 /** What happens by itself, each thing with how often. */
 export function chores(
-  { context, artifacts, webhooks, signIn, checkpoints, audit, listeners }: ChoreParts,
+  { context, artifacts, webhooks, signIn, checkpoints, audit, listeners, followCutOver }: ChoreParts,
   log: Logger,
 ): readonly Chore[] {
   return [
@@ -82,7 +90,22 @@ export function chores(
       what: 'renewing certificates',
       everyMilliseconds: 12 * 3600_000,
       work: async () => {
-        for (const { tls, app } of listeners) await renew(tls, app, context.clock(), log)
+        for (const { tls, app } of listeners) await renew(tls(), app, context.clock(), log)
+      },
+    },
+    {
+      what: 'taking a new certificate from its files',
+      everyMilliseconds: 10_000,
+      work: async () => {
+        for (const { tls, app } of listeners) await reload(tls(), app, context.clock(), log)
+      },
+    },
+    {
+      what: 'following a cut-over of the root',
+      everyMilliseconds: 5000,
+      work: async () => {
+        if (!(await followCutOver())) return
+        for (const { tls, app } of listeners) await secure(tls(), app)
       },
     },
   ]
@@ -98,8 +121,21 @@ export function startTimers(all: readonly Chore[], log: Logger): () => void {
   return () => timers.forEach(clearInterval)
 }
 
-async function renew(tls: ServerTls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
-  if (!(await tls.renewIfDue(now))) return
-  ;(app.server as unknown as HttpsServer).setSecureContext(tls.options()) // both listeners are https
+type Tls = ServerTls | undefined
+
+async function renew(tls: Tls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
+  if (tls === undefined || !(await tls.renewIfDue(now))) return
+  await secure(tls, app)
   log.info({ notAfter: tls.notAfter }, 'certificate renewed')
+}
+
+async function reload(tls: Tls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
+  if (tls?.reload === undefined || !(await tls.reload(now))) return
+  await secure(tls, app)
+  log.info({ notAfter: tls.notAfter }, 'certificate taken from its files')
+}
+
+async function secure(tls: Tls, app: FastifyInstance): Promise<void> {
+  if (tls === undefined) await app.close()
+  else (app.server as unknown as HttpsServer).setSecureContext(tls.options()) // all listeners are https
 }

@@ -1,4 +1,5 @@
 import { bootSettings } from './config-boot.ts'
+import { certificateSettings } from './config-certificates.ts'
 import { evidenceSettings } from './config-evidence.ts'
 import { frontSettings } from './config-front.ts'
 import { named, type Setting } from './config-setting.ts'
@@ -70,6 +71,7 @@ export const settings = {
     parse: parseName,
     many: true,
   },
+  ...certificateSettings,
   database: {
     ...named('database', 'URL', null),
     meaning:

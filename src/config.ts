@@ -121,6 +121,31 @@ function checkTogether(config: Config): void {
     )
   }
   checkProvider(config)
+  checkCertificateFiles(config)
+}
+
+/** A certificate without its key, or one that nobody would be told how to trust. */
+function checkCertificateFiles(config: Config): void {
+  const together: [SettingName, SettingName[]][] = [
+    ['bootCertFile', ['bootKeyFile', 'bootCaFile']],
+    ['bootKeyFile', ['bootCertFile']],
+    ['bootCaFile', ['bootCertFile']],
+    ['bootEcdsaCertFile', ['bootEcdsaKeyFile', 'bootCertFile']],
+    ['bootEcdsaKeyFile', ['bootEcdsaCertFile']],
+    ['operatorCertFile', ['operatorKeyFile', 'operatorCaFile']],
+    ['operatorKeyFile', ['operatorCertFile']],
+    ['operatorCaFile', ['operatorCertFile']],
+    ['oldBootListen', ['oldPublicUrl']],
+    ['oldPublicUrl', ['oldBootListen']],
+  ]
+  for (const [name, needed] of together) {
+    const missing = config[name] === undefined ? undefined : needed.find((one) => config[one] === undefined)
+    if (missing !== undefined) throw new PawlError('usage', `${missing} is missing: ${name} needs it`)
+  }
+  if (config.oldPublicUrl !== undefined && config.oldPublicUrl === config.publicUrl)
+    throw new PawlError('usage', `oldPublicUrl and publicUrl are the same: ${config.publicUrl}`, {
+      hint: 'two roots need two names or ports: give publicUrl the new one',
+    })
 }
 
 /** A provider that is half set up would let nobody in, or be forgotten about. */

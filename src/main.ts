@@ -102,6 +102,36 @@ const local: LocalCommands = {
     })
   },
 
+  async rotateRoot(flags) {
+    const { rotateRoot } = await import('./root-rotation.ts')
+    return rotateRoot({ config: (await openSettings(flags)).onDisk(), now: io.now() })
+  },
+
+  async cutOverRoot(flags) {
+    const { cutOverRoot } = await import('./root-rotation.ts')
+    return cutOverRoot({
+      config: (await openSettings(flags)).onDisk(),
+      now: io.now(),
+      days: Number(flags.days),
+      force: flags.force === true,
+      apply: flags.yes === true,
+    })
+  },
+
+  async doctorBoot(flags) {
+    const { examineBoot } = await import('./doctor/boot.ts')
+    const named = typeof flags.url === 'string' ? flags.url : undefined
+    const settings = named === undefined ? await openSettings(flags) : undefined
+    return examineBoot({
+      url: named,
+      need: Array.isArray(flags.need) ? flags.need : [],
+      proxyProtocol: flags.proxyProtocol === true,
+      now: io.now(),
+      dataDir: settings?.dataDir,
+      config: settings?.onDisk(),
+    })
+  },
+
   async doctor(flags) {
     const { examine } = await import('./doctor/examine.ts')
     const { dataDir, configOf } = await openSettings(flags)

@@ -3,12 +3,14 @@ import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { BootContext, BootSettings } from './boot/context.ts'
+import type { BootEntry } from './boot/entry.ts'
 import { openRefusalLog } from './boot/refusal-log.ts'
 import { settingsSealer } from './boot/settings-sealer.ts'
 import { openTransfers } from './boot/transfers.ts'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
+import type { OpenRoots } from './open-roots.ts'
 import { settingsKey } from './pki/settings-key.ts'
 import type { Storage } from './storage/database.ts'
 import { loadTemplates } from './templates/load.ts'
@@ -29,10 +31,12 @@ export type Writable<T> = { -readonly [K in keyof T]: T[K] }
 export function openContext(
   { config, clock, log, templatesFolder }: ContextOptions,
   storage: Storage,
-  rootCertificate: string,
+  roots: OpenRoots,
   { settings, artifacts: { redirects } }: { settings: BootSettings; artifacts: ArtifactStore },
 ): BootContext {
   const folder = config.dataDir
+  // Asked each time: the second is gone once its root was cut over.
+  const entries = (): BootEntry[] => [roots.main, roots.old].flatMap((side) => side?.entry ?? [])
   const refusals = openRefusalLog({
     storage,
     clock,
@@ -46,7 +50,9 @@ export function openContext(
     templates: loadTemplates([join(folder, 'ipxe-templates'), templatesFolder]),
     settings,
     sealer: settingsSealer(settingsKey(folder)),
-    rootCertificate: () => rootCertificate,
+    rootCertificate: roots.rootCertificate,
+    entry: roots.main.entry,
+    entries,
     refusals,
     transfers: openTransfers(),
     ...(redirects === undefined ? {} : { redirects }),

@@ -1,24 +1,23 @@
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import manifest from '../package.json' with { type: 'json' }
 import type { BootContext, BootSettings } from './boot/context.ts'
-import { chores, startTimers } from './chores.ts'
-import type { Config } from './config.ts'
+import { chores, type Listeners, startTimers } from './chores.ts'
+import type { Config, ListenAddress } from './config.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import { openArtifactCache } from './images/cache.ts'
 import { serveBinaries } from './ipxe/served.ts'
-import { listen, namesOf, operatorNamesOf, portOf, urlOf } from './listen.ts'
+import { listen, portOf, urlOf } from './listen.ts'
 import { openArtifacts } from './open-artifacts.ts'
 import { bootSettings, type ContextOptions, openContext, type Writable } from './open-context.ts'
+import { type BootSide, openRoots } from './open-roots.ts'
 import { openSignIn } from './open-sign-in.ts'
-import { openAuthority } from './pki/authority.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
 import { createClientAuthorities, openClientAuthority } from './pki/client-authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
-import { loadTls, type ServerTls } from './pki/tls.ts'
 import { keyOfRequest } from './pki/x509.ts'
 import { openStorage, type Storage } from './storage/database.ts'
 import { openWebhookSender, type WebhookSender } from './webhooks/sender.ts'
@@ -32,7 +31,15 @@ export interface ServerOptions extends ContextOptions {
 /** A server that serves. */
 export interface RunningServer {
   /** The ready line's content (CONTRACT). */
-  readonly ready: { event: 'ready'; boot: string; operator: string; ca: string; publicUrl: string }
+  readonly ready: {
+    event: 'ready'
+    boot: string
+    /** While a root is rotated: where the old one is served. */
+    oldBoot?: string
+    operator: string
+    ca: string
+    publicUrl: string
+  }
   /** Does now all that happens by itself in time: sessions run out, counted refusals are written, certificates are renewed. */
   maintain(): Promise<void>
   /** Stops accepting, lets what is under way finish within the grace, and closes the database. */
@@ -53,6 +60,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
 }
 
+/** A boot listener, and where it listens. */
+interface BootSideListener {
+  readonly app: FastifyInstance
+  readonly listen: ListenAddress
+}
+
 /** The parts that run. */
 interface Parts {
   readonly context: BootContext
@@ -62,44 +75,31 @@ interface Parts {
   readonly settings: Writable<BootSettings>
   readonly artifacts: ArtifactStore
   readonly webhooks: WebhookSender
-  readonly listeners: readonly { readonly app: FastifyInstance; readonly tls: ServerTls }[]
-  readonly boot: FastifyInstance
+  readonly listeners: Listeners
+  readonly followCutOver: () => Promise<boolean>
+  readonly boot: BootSideListener
+  readonly oldBoot: BootSideListener | undefined
   readonly operator: FastifyInstance
 }
 
 async function assemble(options: ServerOptions, storage: Storage): Promise<Parts> {
   const { config, clock, log } = options
-  const authority = openAuthority(config.dataDir)
-  const settings = bootSettings(config)
-  const artifacts = await openArtifacts(config, log)
-  const context = openContext(options, storage, authority.rootCertificate, { settings, artifacts })
-  await artifacts
-    .tidy(clock())
-    .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
-  const names = namesOf(config, options.hostName)
   // An older data folder has no CA for clients yet.
   await createClientAuthorities(config.dataDir, clock())
   const clients = openClientAuthority(config.dataDir, 'operator')
   const nodes = openClientAuthority(config.dataDir, 'node')
-  const bootTls = await loadTls(authority, {
-    kind: 'boot',
-    names,
-    now: clock(),
-    clientCa: nodes.certificate,
-  })
-  const clientCa = clients.certificate
-  const operatorNames = operatorNamesOf(names, config)
-  const operatorTls = await loadTls(authority, {
-    kind: 'operator',
-    names: operatorNames,
-    now: clock(),
-    clientCa,
-  })
+  const settings = bootSettings(config)
+  const clientCas = { operator: clients.certificate, node: nodes.certificate }
+  const roots = await openRoots({ ...options, settings, clientCas })
+  const artifacts = await openArtifacts(config, log)
+  const context = openContext(options, storage, roots, { settings, artifacts })
+  await artifacts
+    .tidy(clock())
+    .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   const signIn = openSignIn(config, clock)
   const { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections, trustedProxies } = config
   const limits = { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections }
-  const boot = buildBootListener(context, {
-    tls: bootTls.options(),
+  const bootParts = {
     log,
     trustedProxies,
     proxyProtocolFrom: config.proxyProtocolFrom,
@@ -109,28 +109,36 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
       onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),
     }),
     limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
+  }
+  const bootOf = ({ entry, tls, listen }: BootSide): BootSideListener => ({
+    app: buildBootListener({ ...context, entry }, { ...bootParts, tls: tls.options() }),
+    listen,
   })
+  const boot = bootOf(roots.main)
+  const oldBoot = roots.old === undefined ? undefined : bootOf(roots.old)
   const checkpoints = openCheckpointSigner(config.dataDir)
   const operator = buildOperatorListener(context, {
-    tls: operatorTls.options(),
+    tls: roots.operatorTls.options(),
     log,
     trustedProxies,
     artifacts,
     issueCodeSigning: async ({ publisher, request, now }) =>
-      authority.issueCodeSigning({ publisher, key: await keyOfRequest(request), now }),
+      roots.signing().issueCodeSigning({ publisher, key: await keyOfRequest(request), now }),
     issueClientCertificate: clients.issue,
     issueNodeCertificate: nodes.issue,
     ...(signIn === undefined ? {} : { signIn }),
     checkpoints,
+    nextRoot: roots.next,
     certificates: () => [
-      { listener: 'boot', notAfter: bootTls.notAfter },
-      { listener: 'operator', notAfter: operatorTls.notAfter },
+      { listener: 'boot', notAfter: roots.main.tls.notAfter },
+      { listener: 'operator', notAfter: roots.operatorTls.notAfter },
     ],
     limits: { ...limits, maxBodyBytes: config.maxOperatorBodyBytes, uploadTimeoutSeconds },
   })
   const listeners = [
-    { app: boot, tls: bootTls },
-    { app: operator, tls: operatorTls },
+    { app: boot.app, tls: () => roots.main.tls },
+    { app: operator, tls: () => roots.operatorTls },
+    ...(oldBoot === undefined ? [] : [{ app: oldBoot.app, tls: () => roots.old?.tls }]),
   ]
   const webhooks = openWebhookSender(context, { log })
   return {
@@ -142,21 +150,24 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     artifacts,
     webhooks,
     listeners,
+    followCutOver: roots.follow,
     boot,
+    oldBoot,
     operator,
   }
 }
 
 async function serve(options: ServerOptions, parts: Parts): Promise<RunningServer> {
   const { config, log } = options
-  const { boot, operator, settings } = parts
+  const { boot, oldBoot, operator, settings } = parts
   const byItself = chores(parts, log)
   const stopTimers = startTimers(byItself, log)
   const close = (): Promise<void> => closeAll(parts, stopTimers, config.shutdownGraceSeconds)
   try {
-    await listen(boot, config.bootListen)
+    await listen(boot.app, boot.listen)
     // Nobody has been answered yet: the port that was picked is known before the first handshake can end.
-    if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${portOf(boot)}`
+    if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${portOf(boot.app)}`
+    if (oldBoot !== undefined) await listen(oldBoot.app, oldBoot.listen)
     await listen(operator, config.operatorListen)
   } catch (error) {
     await close()
@@ -165,35 +176,41 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
   const maintain = async (): Promise<void> => {
     for (const { work } of byItself) await work()
   }
-  return { ready: announce(options, settings, boot, operator), maintain, close }
+  return { ready: announce(options, settings, parts), maintain, close }
 }
 
 /** Tells where it listens: the client commands on this data folder by a file, everyone else by the ready line. */
 function announce(
   { config, processId }: ServerOptions,
   settings: BootSettings,
-  boot: FastifyInstance,
-  operator: FastifyInstance,
+  { boot, oldBoot, operator }: Parts,
 ): RunningServer['ready'] {
-  const urls = { boot: urlOf(boot, config.bootListen), operator: urlOf(operator, config.operatorListen) }
+  const urls = {
+    boot: urlOf(boot.app, boot.listen),
+    ...(oldBoot === undefined ? {} : { oldBoot: urlOf(oldBoot.app, oldBoot.listen) }),
+    operator: urlOf(operator, config.operatorListen),
+  }
+  const { operatorCaFile } = config
+  const own = operatorCaFile === undefined ? {} : { operatorCa: resolve(operatorCaFile) }
+  const ca = operatorCaFile ?? join(config.dataDir, 'ca.crt')
   writeFileDurably(
     join(config.dataDir, 'server.json'),
-    `${JSON.stringify({ ...urls, pid: processId, version: manifest.version })}\n`,
+    `${JSON.stringify({ ...urls, ...own, pid: processId, version: manifest.version })}\n`,
     0o600,
   )
-  return { event: 'ready', ...urls, ca: join(config.dataDir, 'ca.crt'), publicUrl: settings.publicUrl }
+  return { event: 'ready', ...urls, ca, publicUrl: settings.publicUrl }
 }
 
 async function closeAll(
-  { boot, operator, context, webhooks }: Parts,
+  { listeners, context, webhooks }: Parts,
   stopTimers: () => void,
   graceSeconds: number,
 ): Promise<void> {
   stopTimers()
   const cut = setTimeout(() => {
-    for (const app of [boot, operator]) app.server.closeAllConnections()
+    for (const { app } of listeners) app.server.closeAllConnections()
   }, graceSeconds * 1000)
-  await Promise.all([boot.close(), operator.close(), webhooks.close()])
+  await Promise.all([...listeners.map(({ app }) => app.close()), webhooks.close()])
   clearTimeout(cut)
   await context.refusals.flush()
   await context.storage.close()

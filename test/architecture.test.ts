@@ -24,6 +24,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   pki: [],
   dhcp: [],
   ipxe: ['pki'],
+  media: ['ipxe', 'pki'],
   storage: [],
   'config-values.ts': ['pki'],
   'config-setting.ts': [],
@@ -51,7 +52,8 @@ const may: Readonly<Record<string, readonly string[]>> = {
   cli: ['config-table.ts', 'config-values.ts', 'config.ts', 'dhcp', 'ipxe', 'pki'],
   'init.ts': ['pki', 'storage'],
   'listen.ts': ['config.ts'],
-  'open-roots.ts': ['boot', 'config.ts', 'listen.ts', 'pki'],
+  'open-roots.ts': ['boot', 'config.ts', 'fleet', 'listen.ts', 'pki'],
+  'root-rotation.ts': ['config.ts', 'pki', 'storage'],
   'open-context.ts': ['open-roots.ts', 'boot', 'config.ts', 'images', 'pki', 'storage', 'templates'],
   'open-sign-in.ts': ['boot', 'config.ts', 'http', 'pki'],
   'open-artifacts.ts': ['config.ts', 'images', 'pki'],
@@ -80,7 +82,18 @@ const may: Readonly<Record<string, readonly string[]>> = {
     'log.ts',
   ],
   'scratch.ts': ['config.ts', 'init.ts', 'log.ts', 'pki', 'server.ts'],
-  'main.ts': ['backup', 'cli', 'config.ts', 'doctor', 'init.ts', 'log.ts', 'pki', 'scratch.ts', 'server.ts'],
+  'main.ts': [
+    'backup',
+    'cli',
+    'config.ts',
+    'doctor',
+    'init.ts',
+    'log.ts',
+    'pki',
+    'root-rotation.ts',
+    'scratch.ts',
+    'server.ts',
+  ],
 }
 
 const imports = files.flatMap((file) =>

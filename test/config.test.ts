@@ -126,6 +126,44 @@ t.test('refuses a sign-in provider that is half set up', async (t) => {
   for (const [file, fault] of cases) t.equal(faultOf({ file }), fault)
 })
 
+t.test('certificates of the operator come whole, and an old root with its own address', async (t) => {
+  const whole = {
+    bootCertFile: '/c',
+    bootKeyFile: '/k',
+    bootCaFile: '/ca',
+    bootEcdsaCertFile: '/ec',
+    bootEcdsaKeyFile: '/ek',
+    operatorCertFile: '/oc',
+    operatorKeyFile: '/ok',
+    operatorCaFile: '/oca',
+    oldBootListen: '192.0.2.1:8443',
+    oldPublicUrl: 'https://old.example.net',
+    publicUrl: 'https://new.example.net',
+  }
+  t.match(load({ flags: whole }), {
+    bootCertFile: '/c',
+    oldBootListen: { host: '192.0.2.1', port: 8443 },
+    oldPublicUrl: 'https://old.example.net',
+  })
+  const missing: [keyof typeof whole, string][] = [
+    ['bootCertFile', 'bootCertFile is missing: bootKeyFile needs it'],
+    ['bootKeyFile', 'bootKeyFile is missing: bootCertFile needs it'],
+    ['bootCaFile', 'bootCaFile is missing: bootCertFile needs it'],
+    ['bootEcdsaCertFile', 'bootEcdsaCertFile is missing: bootEcdsaKeyFile needs it'],
+    ['bootEcdsaKeyFile', 'bootEcdsaKeyFile is missing: bootEcdsaCertFile needs it'],
+    ['operatorCertFile', 'operatorCertFile is missing: operatorKeyFile needs it'],
+    ['operatorKeyFile', 'operatorKeyFile is missing: operatorCertFile needs it'],
+    ['operatorCaFile', 'operatorCaFile is missing: operatorCertFile needs it'],
+    ['oldBootListen', 'oldBootListen is missing: oldPublicUrl needs it'],
+    ['oldPublicUrl', 'oldPublicUrl is missing: oldBootListen needs it'],
+  ]
+  for (const [name, fault] of missing) t.equal(faultOf({ flags: { ...whole, [name]: undefined } }), fault)
+  t.match(
+    faultOf({ flags: { ...whole, oldPublicUrl: whole.publicUrl } }),
+    'oldPublicUrl and publicUrl are the same: https://new.example.net | two roots need two names or ports',
+  )
+})
+
 t.test('trusts no proxy to speak for everyone', async (t) => {
   for (const range of ['0.0.0.0/0', '::/0']) {
     t.match(faultOf({ flags: { trustedProxies: range } }), 'narrower than everyone', range)
@@ -186,6 +224,17 @@ t.test('without any setting the defaults hold', async (t) => {
     tftpListen: 'off',
     publicUrl: undefined,
     names: [],
+    bootEcdsa: 'on',
+    bootCertFile: undefined,
+    bootKeyFile: undefined,
+    bootEcdsaCertFile: undefined,
+    bootEcdsaKeyFile: undefined,
+    bootCaFile: undefined,
+    operatorCertFile: undefined,
+    operatorKeyFile: undefined,
+    operatorCaFile: undefined,
+    oldBootListen: undefined,
+    oldPublicUrl: undefined,
     database: 'pawl-data/pawl.db',
     artifacts: undefined,
     s3Endpoint: undefined,

@@ -156,6 +156,8 @@ function contextOf(storage: Storage, { config, now }: { config: Config; now: Dat
     settings: { ...config, publicUrl: config.publicUrl ?? '' },
     sealer: { seal: nothing, open: nothing },
     rootCertificate: nothing,
+    entry: { publicUrl: '', root: '', ca: '' },
+    entries: () => [],
     refusals: { record: () => {}, flush: async () => {}, dropped: () => 0 },
     transfers: openTransfers(),
   }

@@ -3,6 +3,7 @@ import type { Clock } from '../domain/clock.ts'
 import type { ArtifactRedirects } from '../images/artifacts.ts'
 import type { Storage } from '../storage/database.ts'
 import type { Templates } from '../templates/load.ts'
+import type { BootEntry } from './entry.ts'
 import type { RefusalLog } from './refusal-log.ts'
 import type { SettingsSealer } from './settings-sealer.ts'
 import type { Transfers } from './transfers.ts'
@@ -38,15 +39,14 @@ export interface BootContext {
   readonly templates: Templates
   readonly settings: BootSettings
   readonly sealer: SettingsSealer
-  /** The root certificate that nodes trust, PEM. */
+  /** The root of this installation's CA, PEM: what its checkpoints name. Nodes trust what their entry says. */
   readonly rootCertificate: () => string
+  /** By which address machines come, and which root they know there. Each boot listener's context has its own. */
+  readonly entry: BootEntry
+  /** All there are: the one for new media first. */
+  readonly entries: () => readonly BootEntry[]
   readonly refusals: RefusalLog
   readonly transfers: Transfers
   /** Where agents can be sent for artifacts; left out where they are kept in a folder. */
   readonly redirects?: ArtifactRedirects
-}
-
-/** `{publicUrl}/v1/boot/{host}`: what a node's requests go to. */
-export function bootBase(settings: BootSettings, host: string): string {
-  return `${settings.publicUrl}/v1/boot/${host}`
 }

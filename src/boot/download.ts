@@ -35,6 +35,8 @@ export interface Download {
   readonly image: PinnedImage
   /** Whether its client may be sent to the object storage: agents may, never iPXE, whose client trusts our root alone. */
   readonly redirects: boolean
+  /** The SHA-256 of the root that its client knows, where the session says. */
+  readonly root: string | undefined
 }
 
 /** Each capability's image, and the stage during which it is good. */
@@ -83,7 +85,15 @@ async function open(context: BootContext, request: DownloadRequest): Promise<Dow
       detail: { image: image?.ref, role: role.slice(0, 32) },
     })
   const redirects = pinned.redirects === true && opens.image === 'stage3'
-  return { session: session.id, node: token.node_name, stage: opens.stage, artifact, image, redirects }
+  return {
+    session: session.id,
+    node: token.node_name,
+    stage: opens.stage,
+    artifact,
+    image,
+    redirects,
+    root: pinned.root,
+  }
 }
 
 /** Counts what a transfer sent. Not worth a boot when it fails: the bytes are already at the node. */

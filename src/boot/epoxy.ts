@@ -4,7 +4,8 @@ import { Refusal } from '../domain/refusal.ts'
 import { next, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { advanceSession, touchSession } from '../storage/sessions.ts'
 import { markConsumed } from '../storage/tokens.ts'
-import { type BootContext, bootBase } from './context.ts'
+import type { BootContext } from './context.ts'
+import { bootBase } from './entry.ts'
 import { mint } from './mint.ts'
 import { openToken } from './open-token.ts'
 import { noteStarted } from './redeem.ts'
@@ -21,7 +22,7 @@ export async function epoxyStage1(
   sequence: ChainSequence,
 ): Promise<Stage1Answer> {
   const { node, session, format } = opened
-  const base = bootBase(work.context.settings, node.name)
+  const base = bootBase(work.context.entry, node.name)
   const urlOf = async (kind: 'stage2' | 'stage3' | 'report'): Promise<string> =>
     `${base}/${await mint(work, session, kind)}/${kind}`
   const urls = { stage2: await urlOf('stage2'), stage3: await urlOf('stage3'), report: await urlOf('report') }

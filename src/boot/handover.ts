@@ -2,7 +2,7 @@ import { bootNic } from '../domain/boot-nic.ts'
 import type { Facts } from '../domain/facts.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import type { SessionRow } from '../storage/tables.ts'
-import { bootBase } from './context.ts'
+import { bootBase } from './entry.ts'
 import { artifactUrl } from './image-answer.ts'
 import { mint } from './mint.ts'
 import { type Pinned, type PinnedImage, readPinned } from './pin.ts'
@@ -66,12 +66,12 @@ function basics(work: Work, { node, session, facts }: HandoverSubject): Record<s
     version: 1,
     host: node.name,
     session: session.id,
-    base: bootBase(work.context.settings, node.name),
-    ca: work.context.rootCertificate(),
+    base: bootBase(work.context.entry, node.name),
+    ca: work.context.entry.ca,
     time: work.now.toISOString(),
     ...(readPinned(session.pinned).evidence.includes('certificate') ? { certificate: true } : {}),
     ...downloadsOf(work, session),
-    nic: bootNic(facts, { publicUrl: work.context.settings.publicUrl, source: session.source }),
+    nic: bootNic(facts, { publicUrl: work.context.entry.publicUrl, source: session.source }),
   }
 }
 

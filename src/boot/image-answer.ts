@@ -1,6 +1,6 @@
 import type { Artifact } from '../domain/image.ts'
 import { Refusal } from '../domain/refusal.ts'
-import { bootBase } from './context.ts'
+import { bootBase } from './entry.ts'
 import type { Pinned, PinnedImage } from './pin.ts'
 import type { Work } from './work.ts'
 
@@ -14,10 +14,10 @@ export function artifactOf(image: PinnedImage, role: Artifact['role'], node: str
 
 /** Where the node gets an artifact: below its own routes, or by digest where the profile lets caches see it. */
 export function artifactUrl(work: Work, node: string, pinned: Pinned, artifact: Artifact): string {
-  const { settings } = work.context
+  const { entry } = work.context
   return pinned.downloads === 'digest'
-    ? `${settings.publicUrl}/v1/artifacts/sha256/${artifact.digest}`
-    : `${bootBase(settings, node)}/artifacts/${artifact.role}`
+    ? `${entry.publicUrl}/v1/artifacts/sha256/${artifact.digest}`
+    : `${bootBase(entry, node)}/artifacts/${artifact.role}`
 }
 
 /** Kernel, initramfs and arguments of an image, as agents are told them. */

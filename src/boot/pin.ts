@@ -4,8 +4,8 @@ import { type Artifact, formatImageRef, type Manifest, parseManifest } from '../
 import type { Join } from '../domain/join.ts'
 import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
 import { Refusal } from '../domain/refusal.ts'
+import type { NodeRecord } from '../storage/nodes.ts'
 import { checkSigned } from './check-signature.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
 import type { Work } from './work.ts'
@@ -45,6 +45,8 @@ export interface Pinned {
   /** Its secret settings are sealed. */
   readonly join?: Join
   readonly chain?: ChainSequence
+  /** The SHA-256 of the root by which its stage 1 came; sessions of before have none. */
+  readonly root?: string
   /** The enrolment secret that the machine came with. */
   readonly secret?: UsedSecret
 }

@@ -8,6 +8,7 @@ import { advanceSession, touchSession } from '../storage/sessions.ts'
 import type { StageName } from '../storage/tables.ts'
 import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
 import type { BootContext } from './context.ts'
+import { atEntryOf } from './entry.ts'
 import { nextHandover } from './handover.ts'
 import { described } from './image-answer.ts'
 import { renderJoin } from './join-script.ts'
@@ -83,7 +84,7 @@ async function redeemIn(work: Work, request: Redemption): Promise<string> {
   await advanceSession(work.tx, session.id, { state, stage: request.stage as StageName }, work.now)
   await retireTokens(work.tx, session.id, { kinds: step.retires }, work.now)
   if (request.stage === 'stage2') await noteStarted(work, opened)
-  const answer = JSON.stringify(await step.answer(work, opened, request.source))
+  const answer = JSON.stringify(await step.answer(atEntryOf(work, session), opened, request.source))
   if (key !== undefined)
     await keepAnswer(work.tx, opened.token.id, sealAnswer(answer, opened.presented.secret, key))
   await work.event({

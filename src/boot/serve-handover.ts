@@ -2,6 +2,7 @@ import { Refusal } from '../domain/refusal.ts'
 import { touchSession } from '../storage/sessions.ts'
 import { consumeToken } from '../storage/tokens.ts'
 import type { BootContext } from './context.ts'
+import { atEntryOf } from './entry.ts'
 import { firstHandover } from './handover.ts'
 import { openToken } from './open-token.ts'
 import { readFacts } from './pin.ts'
@@ -21,7 +22,11 @@ export function serveHandover(
       if (image === undefined) throw new Refusal('no-sequence', subject)
       if (!(await consumeToken(work.tx, opened.presented.id, opened.hash, work.now)))
         throw new Refusal('spent-token', subject)
-      const handover = await firstHandover(work, { node, session, facts: readFacts(session.facts) }, image)
+      const handover = await firstHandover(
+        atEntryOf(work, session),
+        { node, session, facts: readFacts(session.facts) },
+        image,
+      )
       await touchSession(work.tx, session.id, work.now)
       await work.event({
         kind: 'handover-opened',

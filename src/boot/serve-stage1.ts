@@ -7,6 +7,7 @@ import { advance, nodeTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
 import { isRuleApproved } from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
+import { noteNodeRoot } from '../storage/node-roots.ts'
 import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
 import { insertSession } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
@@ -79,6 +80,11 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
   node = await retireLiveSession(work, node, facts, request.source)
   const secret = await useSecret(work, node, { profile, required }, presented)
   node = secret.node
+  await noteNodeRoot(
+    work.tx,
+    { node: node.id, root: work.context.entry.root, source: request.source },
+    work.now,
+  )
   if (node.state === 'held') return held(work, node, request)
   checkArmed(node, profile)
   await noteChangedFacts(work, node, facts, request.source)
@@ -119,6 +125,7 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
   const pinned: Pinned = {
     ...(await orDoesNotFit(node.name, () => pin(work, node, plan))),
     ...(plan.secret === undefined ? {} : { secret: plan.secret }),
+    root: context.entry.root,
   }
   const session: SessionRow = {
     id: Buffer.from(context.randomBytes(9)).toString('base64url'),

@@ -14,10 +14,10 @@ export interface SiteScriptOf {
 }
 
 /** Renders the script that calls stage 1 (`autoexec.ipxe`). With a secret in it, it is the node's and nobody else's. */
-export function siteScript(context: Pick<BootContext, 'templates' | 'settings'>, of: SiteScriptOf): string {
+export function siteScript(context: Pick<BootContext, 'templates' | 'entry'>, of: SiteScriptOf): string {
   const { network } = of
   return context.templates.render('autoexec.ipxe', {
-    publicUrl: context.settings.publicUrl,
+    publicUrl: context.entry.publicUrl,
     host: of.host ?? '',
     secret: of.secret ?? '',
     secretFile: of.secretFile ?? false,

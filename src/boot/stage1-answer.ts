@@ -3,7 +3,7 @@ import { Refusal } from '../domain/refusal.ts'
 import { isPawlError } from '../errors.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import type { SessionRow } from '../storage/tables.ts'
-import { bootBase } from './context.ts'
+import { bootBase } from './entry.ts'
 import { epoxyStage1 } from './epoxy.ts'
 import { firstHandover } from './handover.ts'
 import { artifactOf, artifactUrl, described } from './image-answer.ts'
@@ -64,7 +64,7 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
     session: session.id,
     kernelUrl: artifactUrl(work, node.name, pinned, kernel),
     initramfsUrl: artifactUrl(work, node.name, pinned, initramfs),
-    handoverUrl: `${bootBase(work.context.settings, node.name)}/handover`,
+    handoverUrl: `${bootBase(work.context.entry, node.name)}/handover`,
     capability: pinned.downloads === 'session' ? capability : '',
     handoverToken: await mint(work, session, 'handover'),
     kernelArguments: image.arguments.split(' ').filter((word) => word !== ''),
@@ -72,7 +72,7 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
     initramfsSha256: initramfs.digest,
     verifyDigests: digestsChecked,
     verifySignatures: pinned.imgverify ?? false,
-    signaturesUrl: `${bootBase(work.context.settings, node.name)}/artifacts`,
+    signaturesUrl: `${bootBase(work.context.entry, node.name)}/artifacts`,
     signatureCapability: capability,
     uefi: facts.platform === 'efi',
     clientCertificate: pinned.evidence.includes('certificate') && facts.platform === 'efi',

@@ -89,11 +89,13 @@ export async function readClient(certFile: string, keyFile: string): Promise<{ c
 
 async function fromFolder(dataDir: string): Promise<Connection> {
   const token = await readToken(join(dataDir, 'admin.token'), dataDir)
-  const ca = await readText(join(dataDir, 'ca.crt'), { hint: `make it with pawl init --data ${dataDir}` })
+  const server = await runningServer(join(dataDir, 'server.json'))
+  const caFile = server.ca ?? join(dataDir, 'ca.crt')
+  const ca = await readText(caFile, { hint: `make it with pawl init --data ${dataDir}` })
   return {
-    url: await runningServer(join(dataDir, 'server.json')),
+    url: server.url,
     token: parseToken(token, join(dataDir, 'admin.token')),
-    ca: parseCa(ca, join(dataDir, 'ca.crt')),
+    ca: parseCa(ca, caFile),
     whenUnreachable: `start the server with pawl server --data ${dataDir}`,
     whenUnknown: `does the server that runs there use ${dataDir}, and its database?`,
   }
@@ -129,23 +131,31 @@ async function fromEnvironment(
 }
 
 /** The running server writes where it is; one that was killed leaves the file, and then nobody answers there. */
-async function runningServer(file: string): Promise<string> {
+async function runningServer(file: string): Promise<{ url: string; ca?: string }> {
   let text: string
   try {
     text = await readFile(file, 'utf8')
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return defaultUrl
+    if (codeOf(error) === 'ENOENT') return { url: defaultUrl }
     throw unreadable(file, error, undefined)
   }
-  return parseUrl(operatorOf(text) ?? '', file)
+  const { operator, operatorCa } = announcedIn(text)
+  return {
+    url: parseUrl(operator ?? '', file),
+    ...(operatorCa === undefined ? {} : { ca: operatorCa }),
+  }
 }
 
-function operatorOf(text: string): string | undefined {
+/** `operatorCa` is there where the listener has a certificate of the operator's own. */
+function announcedIn(text: string): { operator?: string; operatorCa?: string } {
   try {
-    const { operator } = JSON.parse(text) as { operator?: unknown }
-    return typeof operator === 'string' ? operator : undefined
+    const { operator, operatorCa } = JSON.parse(text) as Record<string, unknown>
+    return {
+      ...(typeof operator === 'string' ? { operator } : {}),
+      ...(typeof operatorCa === 'string' ? { operatorCa } : {}),
+    }
   } catch {
-    return undefined
+    return {}
   }
 }
 

@@ -1,5 +1,13 @@
 import type { Readable, Writable } from 'node:stream'
-import type { BackupResult, DoctorResult, DowngradeResult, RestoreResult } from './local-results.ts'
+import type {
+  BackupResult,
+  CutOverResult,
+  DoctorBootResult,
+  DoctorResult,
+  DowngradeResult,
+  RestoreResult,
+  RotateResult,
+} from './local-results.ts'
 
 /**
  * The command line is a client of the operator API: what it shows and changes goes through HTTPS, with a token, like any
@@ -55,6 +63,12 @@ export interface LocalCommands {
   restore(file: string, flags: SettingFlags, io: Io): Promise<RestoreResult>
   downgrade(flags: SettingFlags, io: Io): Promise<DowngradeResult>
   doctor(flags: SettingFlags, io: Io): Promise<DoctorResult>
+  /** Tries which boot firmware a running boot listener serves. */
+  doctorBoot(flags: SettingFlags, io: Io): Promise<DoctorBootResult>
+  /** Makes the next CA. */
+  rotateRoot(flags: SettingFlags, io: Io): Promise<RotateResult>
+  /** Puts it in the place of the one there is, or says what that would do. */
+  cutOverRoot(flags: SettingFlags, io: Io): Promise<CutOverResult>
   /** Starts a Pawl on loopback that emulated machines can reach. */
   scratch(): Promise<Scratch>
   /** The folder of the image recipes. */

@@ -49,6 +49,34 @@ export interface DowngradeResult {
   readonly values: readonly { readonly table: string; readonly column: string; readonly count: number }[]
 }
 
+/** What `pawl root rotate` made. */
+export interface RotateResult {
+  readonly from: string
+  readonly to: string
+  readonly ca: string
+  readonly created: readonly string[]
+}
+
+/** A node that came by the old root. */
+interface RootUser {
+  readonly node: string
+  readonly lastAt: string
+  readonly source: string
+  readonly otherAt: string | null
+}
+
+/** What `pawl root cut-over` did, or would. */
+export interface CutOverResult {
+  readonly applied: boolean
+  readonly from: string
+  readonly to: string
+  readonly days: number
+  readonly users: readonly RootUser[]
+  readonly stranded: readonly RootUser[]
+  readonly moved: number
+  readonly retired: string | null
+}
+
 /** How one thing is that `pawl doctor` looked at. */
 export interface Finding {
   readonly check: string
@@ -65,4 +93,31 @@ export interface DoctorResult {
   readonly dataDir: string
   readonly ok: boolean
   readonly findings: readonly Finding[]
+}
+
+/** What one known client gets from a boot listener. */
+export interface BootClient {
+  readonly id: string
+  readonly name: string
+  readonly origin: 'captured' | 'reconstructed'
+  readonly canBoot: boolean
+  readonly needed: boolean
+  readonly outcome: string
+  readonly version: string | null
+  readonly suite: string | null
+  readonly keyExchange: string | null
+  readonly certificate: string | null
+  readonly chainLength: number | null
+  readonly rootIncluded: boolean | null
+  readonly fragmentLimitHonoured: boolean | null
+  readonly asksCertificate: boolean
+  readonly change: readonly string[]
+  readonly warnings: readonly string[]
+}
+
+/** All that `pawl doctor boot` found. */
+export interface DoctorBootResult {
+  readonly url: string
+  readonly ok: boolean
+  readonly clients: readonly BootClient[]
 }

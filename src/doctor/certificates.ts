@@ -2,11 +2,12 @@ import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
-import { authorityFiles, openAuthority } from '../pki/authority.ts'
+import { authorityFiles, type Generation, openAuthority } from '../pki/authority.ts'
 import { findPublicFile, findSecretFile } from '../pki/key-file.ts'
 import { settingsKey } from '../pki/settings-key.ts'
 import { keyFits } from '../pki/x509.ts'
 import { days, type Finding, fail, failure, ok, type Subject, warn } from './finding.ts'
+import { mainGeneration, ownCertificates } from './roots.ts'
 
 const day = 86_400_000
 /** A new CA takes new media, a new publisher new stage-2 images: there must be time for it. */
@@ -36,7 +37,7 @@ export function certificates(subject: Subject): Finding[] {
         )
       : ok('root key', 'is not on this machine'),
   ]
-  for (const kind of ['boot', 'operator'] as const) findings.push(leaf(kind, issuing, subject))
+  findings.push(...leaves(subject))
   const publisher = findPublicFile(join(dataDir, 'publisher.crt'))
   if (publisher !== undefined) {
     const advice = 'move publisher.key and publisher.crt away and run pawl init: it makes new ones'
@@ -54,9 +55,46 @@ export function certificates(subject: Subject): Finding[] {
   return findings
 }
 
-function leaf(kind: 'boot' | 'operator', issuing: X509Certificate, subject: Subject): Finding {
-  const check = `${kind} certificate`
-  const file = join(authorityFiles(subject.dataDir).folder, `${kind}.pem`)
+/** What each listener has: certificates of the operator's own, or ours; of two CAs while the root is rotated. */
+function leaves(subject: Subject): Finding[] {
+  const { config, hostName } = subject
+  const names = namesOf(config.publicUrl, subject)
+  const main = mainGeneration(subject)
+  const boot = { generation: main, names } as const
+  const findings = ownCertificates(subject, 'boot', names) ?? [
+    leaf({ ...boot, check: 'boot certificate', file: 'boot.pem' }, subject),
+    ...(config.bootEcdsa === 'on'
+      ? [leaf({ ...boot, check: 'boot certificate (ECDSA)', file: 'boot-ecdsa.pem' }, subject)]
+      : []),
+  ]
+  const isTwo = config.oldBootListen !== undefined && (main === 'next' || config.bootCertFile !== undefined)
+  if (isTwo) {
+    const old = { generation: 'current', names: namesOf(config.oldPublicUrl, subject) } as const
+    findings.push(leaf({ ...old, check: 'old boot certificate', file: 'boot.pem' }, subject))
+  }
+  const url = config.operatorUrl ?? config.publicUrl
+  const called = url === undefined ? hostName : hostOf(url)
+  const operator = {
+    generation: 'current',
+    names,
+    check: 'operator certificate',
+    file: 'operator.pem',
+  } as const
+  return [...findings, ...(ownCertificates(subject, 'operator', [called]) ?? [leaf(operator, subject)])]
+}
+
+/** A certificate that a CA of ours made for a listener. */
+interface OurLeaf {
+  readonly check: string
+  readonly file: string
+  readonly generation: Generation
+  readonly names: readonly string[]
+}
+
+function leaf({ check, file: name, generation, names }: OurLeaf, subject: Subject): Finding {
+  const { folder, issuingCertificate } = authorityFiles(subject.dataDir, generation)
+  const issuing = new X509Certificate(findPublicFile(issuingCertificate) ?? '')
+  const file = join(folder, name)
   const text = findSecretFile(file)
   if (text === undefined) return ok(check, 'is made when the server starts')
   const again = `move ${file} away and restart the server: it makes a new one`
@@ -65,7 +103,7 @@ function leaf(kind: 'boot' | 'operator', issuing: X509Certificate, subject: Subj
   const certificate = new X509Certificate(text.slice(begin))
   if (!keyFits(certificate, text.slice(0, begin))) return fail(check, `${file}: the key is another's`, again)
   if (!certificate.verify(issuing.publicKey)) return fail(check, `${file} is not of this CA`, again)
-  const lacking = namesOf(subject).filter((name) => !isFor(certificate, name))
+  const lacking = names.filter((name) => !isFor(certificate, name))
   if (lacking.length > 0) {
     return fail(
       check,
@@ -78,9 +116,12 @@ function leaf(kind: 'boot' | 'operator', issuing: X509Certificate, subject: Subj
 }
 
 /** What machines and operators call this server by, as far as the settings say. */
-function namesOf({ config, hostName }: Subject): string[] {
-  const url = config.publicUrl === undefined ? hostName : new URL(config.publicUrl).hostname
-  return [url.replace(/^\[|\]$/g, ''), ...config.names]
+function namesOf(url: string | undefined, { config, hostName }: Subject): string[] {
+  return [url === undefined ? hostName : hostOf(url), ...config.names]
+}
+
+function hostOf(url: string): string {
+  return new URL(url).hostname.replace(/^\[|\]$/g, '')
 }
 
 function isFor(certificate: X509Certificate, name: string): boolean {
@@ -119,7 +160,15 @@ export function keys(subject: Subject): Finding[] {
   const findings: Finding[] = []
   const pki = authorityFiles(dataDir).folder
   const files = ['admin.token', 'publisher.key', 'pki/root.key', 'pki/issuing.key', 'pki/settings.key']
-  for (const name of [...files, 'pki/boot.pem', 'pki/operator.pem', 'pki/checkpoint.key']) {
+  const next = ['root.key', 'issuing.key', 'boot.pem', 'boot-ecdsa.pem'].map((name) => `pki/next/${name}`)
+  for (const name of [
+    ...files,
+    ...next,
+    'pki/boot.pem',
+    'pki/boot-ecdsa.pem',
+    'pki/operator.pem',
+    'pki/checkpoint.key',
+  ]) {
     try {
       findSecretFile(join(dataDir, name))
     } catch (error) {

@@ -11,6 +11,7 @@ import { database, events, lastBackup } from './database.ts'
 import { type Announced, type Check, type Finding, fail, failure, ok, type Subject } from './finding.ts'
 import { listeners } from './listeners.ts'
 import { clock, disk, names, runtime } from './machine.ts'
+import { rotation } from './roots.ts'
 
 /** What `pawl doctor` is told. */
 export interface ExamineOptions extends Omit<Subject, 'config' | 'storage' | 'announced'> {
@@ -31,6 +32,7 @@ export interface Examined {
 
 const checks: readonly Check[] = [
   { name: 'certificates', run: certificates },
+  { name: 'root rotation', run: rotation },
   { name: 'keys', run: keys },
   { name: 'clock', run: clock },
   { name: 'disk', run: disk },
@@ -124,7 +126,8 @@ function openDatabase(location: string): { storage: Storage | undefined; fault?:
   }
 }
 
-function readAnnounced(dataDir: string): Announced | undefined {
+/** What the server of this folder wrote when it started last. */
+export function readAnnounced(dataDir: string): Announced | undefined {
   const file = join(dataDir, 'server.json')
   if (!existsSync(file)) return undefined
   try {

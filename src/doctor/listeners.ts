@@ -4,9 +4,9 @@ import { request } from 'node:https'
 import { connect as connectTcp } from 'node:net'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect, type DetailedPeerCertificate } from 'node:tls'
-import { authorityFiles } from '../pki/authority.ts'
 import { findPublicFile, findSecretFile } from '../pki/key-file.ts'
 import { type Finding, fail, ok, type Subject, warn } from './finding.ts'
+import { mainGeneration, mainRootFile, ownFiles } from './roots.ts'
 
 const patience = 4000
 
@@ -68,15 +68,16 @@ async function bootListener(subject: Subject, url: URL): Promise<Finding> {
   }
   const chain = sent as X509Certificate[]
   const [leaf] = chain
-  const root = new X509Certificate(findPublicFile(join(subject.dataDir, 'ca.crt')) ?? '')
-  if (leaf === undefined || !isOnDisk(subject, 'boot', leaf)) {
+  const roots = findPublicFile(mainRootFile(subject)) ?? ''
+  const onDisk = fileOf(subject, 'boot')
+  if (leaf === undefined || !onDisk.has(leaf)) {
     return fail(
       check,
-      'answers with another certificate than pki/boot.pem',
-      'restart the server; is another server on this port?',
+      `answers with another certificate than ${onDisk.name}`,
+      'restart the server, or read in its log why it did not take it; is another server on this port?',
     )
   }
-  if (!chain.some(({ fingerprint256 }) => fingerprint256 === root.fingerprint256)) {
+  if (!chain.some((one) => isIn(roots, one))) {
     return fail(
       check,
       'does not send the root',
@@ -88,7 +89,7 @@ async function bootListener(subject: Subject, url: URL): Promise<Finding> {
 
 async function operatorListener(subject: Subject, url: URL): Promise<Finding[]> {
   const check = 'operator listener'
-  const ca = findPublicFile(join(subject.dataDir, 'ca.crt'))
+  const ca = findPublicFile(subject.config.operatorCaFile ?? join(subject.dataDir, 'ca.crt'))
   const sent = await handshake(url, {
     minVersion: 'TLSv1.3',
     ...(ca === undefined ? {} : { ca }),
@@ -128,10 +129,21 @@ async function operatorListener(subject: Subject, url: URL): Promise<Finding[]> 
   ]
 }
 
-function isOnDisk(subject: Subject, kind: string, leaf: X509Certificate): boolean {
-  const text = findSecretFile(join(authorityFiles(subject.dataDir).folder, `${kind}.pem`)) ?? ''
-  const begin = text.indexOf('-----BEGIN CERTIFICATE-----')
-  return begin >= 0 && new X509Certificate(text.slice(begin)).fingerprint256 === leaf.fingerprint256
+/** The file with the RSA certificate that a listener should have: ours, or the operator's own. */
+function fileOf(subject: Subject, kind: 'boot'): { name: string; has: (leaf: X509Certificate) => boolean } {
+  const own = ownFiles(subject, kind)?.pairs ?? []
+  const generation = mainGeneration(subject)
+  const name = `${generation === 'next' ? 'pki/next' : 'pki'}/${kind}.pem`
+  const text = findSecretFile(join(subject.dataDir, name)) ?? ''
+  const ours = text.slice(Math.max(0, text.indexOf('-----BEGIN CERTIFICATE-----')))
+  if (own.length === 0) return { name, has: (leaf) => isIn(ours, leaf) }
+  const texts = own.map(({ certFile }) => findPublicFile(certFile) ?? '').join('')
+  return { name: own.map(({ certFile }) => certFile).join(' or '), has: (leaf) => isIn(texts, leaf) }
+}
+
+function isIn(pem: string, certificate: X509Certificate): boolean {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+  return blocks.some((block) => new X509Certificate(block).fingerprint256 === certificate.fingerprint256)
 }
 
 /** The certificates that a listener sends, the leaf first. */

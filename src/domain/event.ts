@@ -47,6 +47,8 @@ export const eventKinds = {
   'image-signed': 'a publisher signed an image version',
   'publisher-registered': 'who holds a certificate may sign images',
   'publisher-revoked': 'a publisher may sign no more, and what it alone signed boots no more',
+  'root-rotated': 'a CA was made that takes the place of the one there is',
+  'root-cut-over': 'the next CA took the place of the one before, whose root is served no more',
   'operator-created': 'an operator token was created',
   'operator-revoked': 'an operator token was revoked',
   'operator-refused': 'a token, session or certificate was not accepted; the cause says why',

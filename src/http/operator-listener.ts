@@ -33,12 +33,14 @@ import { fleetRoutes } from './routes/operator-fleet.ts'
 import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
 import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
 import { imageRoutes } from './routes/operator-images.ts'
+import { mediaRoutes } from './routes/operator-media.ts'
 import { nodeCertificateRoutes } from './routes/operator-node-certificates.ts'
 import { nodeRoutes } from './routes/operator-nodes.ts'
 import { openApiRoutes } from './routes/operator-openapi.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
 import { publisherRoutes } from './routes/operator-publishers.ts'
 import { reinstallRoutes } from './routes/operator-reinstalls.ts'
+import { rootRoutes } from './routes/operator-roots.ts'
 import { statusRoutes } from './routes/operator-status.ts'
 import { operatorTokenRoutes } from './routes/operator-tokens.ts'
 import { webhookRoutes } from './routes/operator-webhooks.ts'
@@ -74,6 +76,8 @@ export interface OperatorListenerOptions {
   readonly streams?: Partial<StreamLimits>
   /** The listeners' certificates, for the status. */
   readonly certificates?: OperatorParts['certificates']
+  /** The root that is to take the place of the one there is, where there is one. */
+  readonly nextRoot?: OperatorParts['nextRoot']
   /** Makes client certificates; left out, none are issued. */
   readonly issueClientCertificate?: ClientCertificateIssuer
   /** The same of nodes, by a CA of their own. */
@@ -114,8 +118,8 @@ export function buildOperatorListener(
   const issuers = { issueCodeSigning, issueClientCertificate, issueNodeCertificate }
   const eventStreams = openEventStreams(context.storage, { ...streamLimits, ...options.streams })
   const common = { context, auth, artifacts, longTimeoutSeconds, log, signIn }
-  const certificates = options.certificates ?? (() => [])
-  const parts = { ...common, ...issuers, checkpoints, eventStreams, certificates }
+  const { certificates = () => [], nextRoot = () => undefined } = options
+  const parts = { ...common, ...issuers, checkpoints, eventStreams, certificates, nextRoot }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
@@ -151,6 +155,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     openApiRoutes(api)
     nodeRoutes(api, parts)
     nodeCertificateRoutes(api, parts)
+    mediaRoutes(api, parts)
     pendingRoutes(api, parts)
     autoApprovalRoutes(api, parts)
     reinstallRoutes(api, parts)
@@ -173,6 +178,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     rolloutRoutes(api, parts)
     webhookRoutes(api, parts)
     statusRoutes(api, parts)
+    rootRoutes(api, parts)
     api.register((uploads, _nested, ready) => {
       artifactRoutes(uploads as unknown as OperatorApp, parts)
       ready()

@@ -9,6 +9,8 @@
  *
  * A key is written before its certificate, and neither is ever overwritten: making the CA can be cut off anywhere and
  * goes on where it was. What would give machines another root than the one they know is refused.
+ *
+ * While the root is rotated there is a second CA in `DIR/pki/next`, with the same files: see `rotation.ts`.
  */
 import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -21,7 +23,7 @@ import { generateKey, keyFits, keyLabel, makeCertificate } from './x509.ts'
 
 /** A listener's certificate to be issued. */
 export interface LeafRequest {
-  readonly kind: Extract<CertificateKind, 'boot-server' | 'operator-server'>
+  readonly kind: Extract<CertificateKind, 'boot-server' | 'boot-server-ecdsa' | 'operator-server'>
   readonly names: readonly string[]
   /** The private key it is for, PEM. */
   readonly key: string
@@ -48,22 +50,30 @@ export interface Authority {
   issueCodeSigning(request: { publisher: PublisherName; key: string; now: Date }): Promise<string>
 }
 
+/** The CA that there is, and the one that takes its place when the root is rotated. */
+export type Generation = 'current' | 'next'
+
 /** Where the CA's files are. */
-export function authorityFiles(dataDir: string) {
-  const folder = join(dataDir, 'pki')
+export function authorityFiles(dataDir: string, generation: Generation = 'current') {
+  const isNext = generation === 'next'
+  const folder = isNext ? join(dataDir, 'pki', 'next') : join(dataDir, 'pki')
   return {
     folder,
-    rootCertificate: join(dataDir, 'ca.crt'),
+    rootCertificate: join(isNext ? folder : dataDir, 'ca.crt'),
     rootKey: join(folder, 'root.key'),
     issuingCertificate: join(folder, 'issuing.crt'),
     issuingKey: join(folder, 'issuing.key'),
   }
 }
 
-/** Makes what is missing of the CA in `dataDir`, whose folder `pki` must exist; returns the paths of what it made. */
-export async function createAuthority(dataDir: string, now: Date): Promise<string[]> {
-  const files = authorityFiles(dataDir)
-  refuseLosses(dataDir)
+/** Makes what is missing of a CA in `dataDir`, whose folder must exist; returns the paths of what it made. */
+export async function createAuthority(
+  dataDir: string,
+  now: Date,
+  generation: Generation = 'current',
+): Promise<string[]> {
+  const files = authorityFiles(dataDir, generation)
+  refuseLosses(files)
   const created: string[] = []
   const ensure = async (file: string, make: () => string | Promise<string>, mode = 0o600) => {
     if (!existsSync(file) && createFile(file, await make(), mode)) created.push(file)
@@ -84,9 +94,13 @@ export async function createAuthority(dataDir: string, now: Date): Promise<strin
   return created
 }
 
-/** Loads the CA of `dataDir`. Throws `not-found` before `pawl init`, `key-unreadable` and `certificate-invalid`. */
-export function openAuthority(dataDir: string): Authority {
-  const files = authorityFiles(dataDir)
+/**
+ * Loads a CA of `dataDir`. Throws `not-found` before `pawl init`, `key-unreadable` and `certificate-invalid`, and `conflict`
+ * where one is half way into the place of the other.
+ */
+export function openAuthority(dataDir: string, generation: Generation = 'current'): Authority {
+  const files = authorityFiles(dataDir, generation)
+  refuseHalfWay(dataDir)
   if (!existsSync(files.rootCertificate) && !existsSync(files.issuingCertificate)) {
     throw new PawlError('not-found', `${dataDir} holds no Pawl data: there is no ca.crt`, {
       hint: `run pawl init --data ${dataDir}`,
@@ -127,8 +141,7 @@ function selfSigned(key: string, now: Date): Promise<string> {
 }
 
 /** What was there once, by what is left of it, must come back from a backup: a new one would not fit the rest. */
-function refuseLosses(dataDir: string): void {
-  const files = authorityFiles(dataDir)
+function refuseLosses(files: ReturnType<typeof authorityFiles>): void {
   const lost = [
     [files.rootCertificate, files.issuingCertificate],
     // The issuing key is made after the root: with the same root key, a new root would still have another fingerprint.
@@ -138,6 +151,18 @@ function refuseLosses(dataDir: string): void {
   if (lost === undefined) return
   throw new PawlError('certificate-invalid', `${lost[0]} is missing, but ${lost[1]} was made with it`, {
     hint: 'restore it from a backup; a new one would not be trusted by machines that know this CA',
+  })
+}
+
+/** Where a cut-over of the root writes down how far it is. */
+export function cutOverFile(dataDir: string): string {
+  return join(dataDir, 'pki', 'cut-over.json')
+}
+
+function refuseHalfWay(dataDir: string): void {
+  if (!existsSync(cutOverFile(dataDir))) return
+  throw new PawlError('conflict', `a cut-over of the root in ${dataDir} was cut off`, {
+    hint: 'start the server, or run pawl root cut-over again: either finishes it',
   })
 }
 

@@ -19,6 +19,8 @@ import { PawlError } from '../errors.ts'
 /** Everything Pawl keeps here is a few kB: what is larger is not a key of ours. */
 const maxBytes = 256 * 1024
 const looseBits = 0o077
+/** A group may read a key that another program renews: Kubernetes and `ssl-cert` do it so. */
+const looseBitsOfShared = 0o037
 const temporaryName = /^\.[\w.-]+\.[0-9a-f]{16}\.tmp$/
 
 /**
@@ -63,6 +65,11 @@ export function writeFileDurably(file: string, content: string | Uint8Array, mod
  */
 export function findSecretFile(file: string): string | undefined {
   return read(file, looseBits)
+}
+
+/** The same for a key that another program writes: the owner's group may read it. */
+export function findSharedSecretFile(file: string): string | undefined {
+  return read(file, looseBitsOfShared)
 }
 
 /** Reads a key or secret that must be there; throws `key-unreadable` with `hint` when it is not, or is open to others. */

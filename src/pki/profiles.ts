@@ -12,6 +12,7 @@ export type CertificateKind =
   | 'root'
   | 'issuing'
   | 'boot-server'
+  | 'boot-server-ecdsa'
   | 'operator-server'
   | 'code-signing'
   | 'client-root'
@@ -52,6 +53,12 @@ export const certificateProfiles: Readonly<Record<CertificateKind, CertificatePr
   'boot-server': {
     lifetimeDays: 365,
     keyUsages: ['digitalSignature', 'keyEncipherment'],
+    extendedKeyUsage: 'serverAuth',
+  },
+  // A key of another kind, for clients that can: it has no key exchange of its own.
+  'boot-server-ecdsa': {
+    lifetimeDays: 365,
+    keyUsages: ['digitalSignature'],
     extendedKeyUsage: 'serverAuth',
   },
   'operator-server': { lifetimeDays: 90, keyUsages: ['digitalSignature'], extendedKeyUsage: 'serverAuth' },

@@ -1,19 +1,31 @@
+/**
+ * The certificates that the two listeners show, and how TLS is spoken on each.
+ *
+ *     DIR/pki/boot.pem         RSA: every boot firmware knows it
+ *     DIR/pki/boot-ecdsa.pem   ECDSA P-256, beside it, for clients that say they take it
+ *     DIR/pki/operator.pem
+ *
+ * OpenSSL picks one per handshake, by the suites, signature algorithms and curves that the client offers. Both lead to the
+ * same issuing CA, whose signature is RSA: whoever takes ECDSA takes that too.
+ */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
-import type { Authority } from './authority.ts'
+import { DEFAULT_CIPHERS } from 'node:tls'
+import type { Authority, LeafRequest } from './authority.ts'
 import { findSecretFile, writeFileDurably } from './key-file.ts'
-import { generateKey, keyFits } from './x509.ts'
+import { generateEcKey, generateKey, keyFits, rootFingerprint } from './x509.ts'
 
 /** Which of the two listeners. */
 export type ListenerKind = 'boot' | 'operator'
 
-/** What `https.createServer` and `server.setSecureContext` take. `cert` is the leaf, the issuing CA and the root. */
+/** What `https.createServer` and `server.setSecureContext` take. Each `cert` is a leaf, the issuing CA and the root. */
 export type TlsOptions = {
-  readonly key: string
-  readonly cert: string
+  readonly key: string[]
+  readonly cert: string[]
   readonly minVersion: 'TLSv1.2' | 'TLSv1.3'
   readonly honorCipherOrder?: boolean
+  readonly ciphers?: string
   readonly dhparam?: 'auto'
   readonly ca?: string
   readonly requestCert?: true
@@ -29,14 +41,23 @@ export interface TlsRequest {
   readonly now: Date
   /** The CA of client certificates: they are asked for, and needed by nobody. */
   readonly clientCa?: string
+  /** Whether the boot listener has an ECDSA certificate beside the RSA one. */
+  readonly ecdsa?: boolean
 }
 
-/** The certificate of one listener, kept up to date. */
+/** The certificates of one listener, kept up to date. */
 export interface ServerTls {
   options(): TlsOptions
+  /** When the first of them ends. */
   readonly notAfter: Date
-  /** Makes a new key and certificate when it is time; true means: hand `options()` to `server.setSecureContext`. */
+  /** The roots that lead to them, PEM: what clients must trust. */
+  readonly roots: string
+  /** SHA-256 of the root that is sent: how firmware knows it. */
+  readonly root: string
+  /** Makes new keys and certificates when it is time; true means: hand `options()` to `server.setSecureContext`. */
   renewIfDue(now: Date): Promise<boolean>
+  /** For certificates that are not ours: takes new ones when their files have changed. True means the same. */
+  reload?(now: Date): Promise<boolean>
 }
 
 interface Leaf {
@@ -45,54 +66,107 @@ interface Leaf {
   readonly parsed: X509Certificate
 }
 
+/** Suites of the ECDSA certificate before all others: who offers both is served with a tenth of the work. */
+const ecdsaFirst = [
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+].join(':')
+
 /**
  * The boot listener speaks what boot firmware of 2019 to 2026 does: TLS 1.2, and Node's default ciphers, which still have
  * the RSA key exchange. With `dhparam` UEFI's HTTPS Boot, which has no ECDHE, gets forward secrecy by DHE.
  */
-const settings: Readonly<Record<ListenerKind, Omit<TlsOptions, 'key' | 'cert'>>> = {
-  boot: { minVersion: 'TLSv1.2', honorCipherOrder: true, dhparam: 'auto' },
+export const tlsSettings: Readonly<Record<ListenerKind, Omit<TlsOptions, 'key' | 'cert'>>> = {
+  boot: {
+    minVersion: 'TLSv1.2',
+    honorCipherOrder: true,
+    ciphers: `${ecdsaFirst}:${DEFAULT_CIPHERS}`,
+    dhparam: 'auto',
+  },
   operator: { minVersion: 'TLSv1.3' },
+}
+
+/** One certificate that a listener has. */
+interface LeafKind {
+  readonly file: string
+  readonly kind: LeafRequest['kind']
+  readonly generate: () => Promise<string>
 }
 
 const ownNames = ['localhost', '127.0.0.1', '::1']
 const dayMilliseconds = 86_400_000
 
-/** Loads a listener's key and certificate from `DIR/pki/KIND.pem`, or makes them when missing, due or for other names. */
+/** Which certificates a listener has: RSA, and ECDSA where it is asked for. */
+function leafKinds({ kind, ecdsa }: TlsRequest): LeafKind[] {
+  const rsa: LeafKind = { file: `${kind}.pem`, kind: `${kind}-server`, generate: () => generateKey() }
+  if (kind !== 'boot' || ecdsa !== true) return [rsa]
+  return [rsa, { file: 'boot-ecdsa.pem', kind: 'boot-server-ecdsa', generate: generateEcKey }]
+}
+
+/** How client certificates are asked for. */
+export function clientsOf(clientCa: string | undefined): Partial<TlsOptions> {
+  return clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: false }
+}
+
+/** Loads a listener's keys and certificates from `DIR/pki`, or makes those that are missing, due or for other names. */
 export async function loadTls(authority: Authority, request: TlsRequest): Promise<ServerTls> {
   const { kind } = request
   const names = [...new Set(kind === 'operator' ? [...request.names, ...ownNames] : request.names)]
-  const clients =
-    request.clientCa === undefined
-      ? {}
-      : ({ ca: request.clientCa, requestCert: true, rejectUnauthorized: false } as const)
-  const file = join(authority.folder, `${kind}.pem`)
-  const stored = readLeaf(file)
-  const usable = stored !== undefined && isOurs(authority, stored.parsed) && hasNames(stored.parsed, names)
-  let leaf = usable && !isDue(authority, stored.parsed, request.now) ? stored : await issue(request.now)
-
-  async function issue(now: Date): Promise<Leaf> {
-    const key = await generateKey()
-    const certificate = await authority.issue({ kind: `${kind}-server`, names, key, now })
-    // Key and certificate are one file, so that no crash leaves one without the other.
-    writeFileDurably(file, key + certificate, 0o600)
-    return { key, certificate, parsed: new X509Certificate(certificate) }
-  }
-
+  const kinds = leafKinds(request)
+  let leaves = await Promise.all(kinds.map((one) => findLeaf(authority, one, names, request.now)))
   return {
     options() {
       // iPXE that knows only the fingerprint of a root needs the root itself in the chain; others pass over it.
-      const cert = leaf.certificate + authority.issuingCertificate + authority.rootCertificate
-      return { key: leaf.key, cert, ...settings[kind], ...clients }
+      const rest = authority.issuingCertificate + authority.rootCertificate
+      return {
+        key: leaves.map(({ key }) => key),
+        cert: leaves.map(({ certificate }) => certificate + rest),
+        ...tlsSettings[kind],
+        ...clientsOf(request.clientCa),
+      }
     },
     get notAfter() {
-      return leaf.parsed.validToDate
+      return new Date(Math.min(...leaves.map(({ parsed }) => parsed.validToDate.getTime())))
     },
+    roots: authority.rootCertificate,
+    root: rootFingerprint(authority.rootCertificate),
     async renewIfDue(now) {
-      if (!isDue(authority, leaf.parsed, now)) return false
-      leaf = await issue(now)
+      const due = leaves.map(({ parsed }) => isDue(authority, parsed, now))
+      if (!due.includes(true)) return false
+      leaves = await Promise.all(
+        leaves.map((leaf, at) => {
+          const one = kinds[at]
+          return due[at] === true && one !== undefined ? issue(authority, one, names, now) : leaf
+        }),
+      )
       return true
     },
   }
+}
+
+async function findLeaf(
+  authority: Authority,
+  kind: LeafKind,
+  names: readonly string[],
+  now: Date,
+): Promise<Leaf> {
+  const stored = readLeaf(join(authority.folder, kind.file))
+  const usable = stored !== undefined && isOurs(authority, stored.parsed) && hasNames(stored.parsed, names)
+  return usable && !isDue(authority, stored.parsed, now) ? stored : issue(authority, kind, names, now)
+}
+
+async function issue(
+  authority: Authority,
+  { file, kind, generate }: LeafKind,
+  names: readonly string[],
+  now: Date,
+): Promise<Leaf> {
+  const key = await generate()
+  const certificate = await authority.issue({ kind, names, key, now })
+  // Key and certificate are one file, so that no crash leaves one without the other.
+  writeFileDurably(join(authority.folder, file), key + certificate, 0o600)
+  return { key, certificate, parsed: new X509Certificate(certificate) }
 }
 
 /** What cannot be read as a key and its certificate is made again. A file that others can reach is refused, not replaced. */

@@ -11,7 +11,13 @@ import { isIP } from 'node:net'
 import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
 import { PawlError } from '../errors.ts'
-import { backdatedDays, type CertificateKind, certificateProfiles, rsaBits } from './profiles.ts'
+import {
+  backdatedDays,
+  type CertificateKind,
+  certificateProfiles,
+  type KeyUsage,
+  rsaBits,
+} from './profiles.ts'
 
 /** A certificate to be made. */
 export interface CertificateRequest {
@@ -35,6 +41,12 @@ const maxCommonNameLength = 64 // ub-common-name, RFC 5280 appendix A.1
 /** Makes an RSA private key, PEM (PKCS#8, not encrypted: its file's mode protects it). */
 export async function generateKey(modulusLength = rsaBits): Promise<string> {
   const { privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength })
+  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+}
+
+/** Makes a key of the curve P-256, PEM (PKCS#8). */
+export async function generateEcKey(): Promise<string> {
+  const { privateKey } = await promisify(generateKeyPair)('ec', { namedCurve: 'P-256' })
   return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
 }
 
@@ -94,6 +106,20 @@ export function keyLabel(key: string): string {
     .update(createPublicKey(key).export({ type: 'spki', format: 'der' }))
     .digest('hex')
     .slice(0, 8)
+}
+
+/** The key usages that a certificate names; undefined where it names none. Only for certificates that the operator chose. */
+export function keyUsagesOf(certificate: X509Certificate): KeyUsage[] | undefined {
+  const found = new x509.X509Certificate(certificate.raw).getExtension(x509.KeyUsagesExtension)
+  const all = ['digitalSignature', 'keyEncipherment', 'keyCertSign', 'cRLSign'] as const
+  return found === null ? undefined : all.filter((name) => (found.usages & x509.KeyUsageFlags[name]) !== 0)
+}
+
+/** A certificate's SHA-256, of the first in a PEM: how iPXE knows a root. */
+export function rootFingerprint(pem: string): string {
+  return createHash('sha256')
+    .update(new Uint8Array(new x509.X509Certificate(pem).rawData))
+    .digest('hex')
 }
 
 /** The two ends of a certificate's lifetime. */

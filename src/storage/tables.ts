@@ -35,6 +35,7 @@ import type {
   RuleApprovedNodeRow,
 } from './machine-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
+import type { NodeRootRow } from './root-tables.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
 import type { WebhookDeliveryRow, WebhookRow } from './webhook-tables.ts'
 
@@ -51,6 +52,7 @@ export interface Tables {
   sessions: SessionRow
   session_stages: SessionStageRow
   tokens: TokenRow
+  node_roots: NodeRootRow
   node_secrets: NodeSecretRow
   pending_machines: PendingMachineRow
   node_claims: NodeClaimRow

@@ -41,6 +41,8 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
   'image-signed': made('image', 'publisher', 'fingerprint'),
   'publisher-registered': made('publisher', 'fingerprint', 'subject', 'expiresAt'),
   'publisher-revoked': gone('publisher', 'fingerprint'),
+  'root-rotated': changed,
+  'root-cut-over': changed,
   'operator-created': made('id', 'name', 'role', 'expiresAt', 'scope'),
   'operator-revoked': gone('id', 'name', 'role'),
   'image-tested': made('image', 'passed'),

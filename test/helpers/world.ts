@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { BootContext, BootSettings } from '../../src/boot/context.ts'
+import type { BootEntry } from '../../src/boot/entry.ts'
 import { openRefusalLog } from '../../src/boot/refusal-log.ts'
 import { settingsSealer } from '../../src/boot/settings-sealer.ts'
 import { openTransfers } from '../../src/boot/transfers.ts'
@@ -62,6 +63,13 @@ export const testSettings: BootSettings = {
   enrolmentLifetimeSeconds: 3600,
   maxPendingMachines: 100,
   webhookAllowedNetworks: [],
+}
+
+/** Where its machines boot, and by which root. */
+export const testEntry: BootEntry = {
+  publicUrl: testSettings.publicUrl,
+  root: '0123456789abcdef'.repeat(4),
+  ca: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
 }
 
 /** When every world begins. */
@@ -140,6 +148,7 @@ export async function openAt(t: Test, location: string, options: WorldOptions): 
     hasRoom: options.hasRoom ?? (async () => true),
     onError: (error) => errors.push(error),
   })
+  const entry = { ...testEntry, publicUrl: options.settings?.publicUrl ?? testEntry.publicUrl }
   const context: BootContext = {
     storage,
     clock,
@@ -147,7 +156,9 @@ export async function openAt(t: Test, location: string, options: WorldOptions): 
     templates: options.templates ?? plainTemplates,
     settings: { ...testSettings, ...options.settings },
     sealer: settingsSealer(Buffer.alloc(32, 7)),
-    rootCertificate: () => '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
+    rootCertificate: () => testEntry.ca,
+    entry,
+    entries: () => [entry],
     refusals,
     transfers: openTransfers(),
   }

@@ -26,6 +26,7 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['GET', 'nodes/n/certificates', 'viewer', 404],
   ['POST', 'nodes/n/certificates', 'operator', 400],
   ['DELETE', 'nodes/n/certificates/0123456789abcdef', 'operator', 404],
+  ['GET', 'nodes/n/media', 'viewer', 404],
   ['GET', 'nodes/n/timeline', 'viewer', 404],
   ['POST', 'reinstall', 'operator', 400],
   ['GET', 'pending', 'viewer', 200],

@@ -9,6 +9,7 @@ import type { BootContext } from '../../boot/context.ts'
 import type { CheckpointSigner } from '../../fleet/checkpoints.ts'
 import type { ClientCertificateIssuer } from '../../fleet/operator-certificates.ts'
 import type { CodeSigningIssuer } from '../../fleet/publishers.ts'
+import type { NextRoot } from '../../fleet/roots.ts'
 import type { ArtifactStore } from '../../images/artifacts.ts'
 import type { EventStreams } from '../event-streams.ts'
 import type { OperatorAuth } from '../operator-auth.ts'
@@ -38,6 +39,8 @@ export interface OperatorParts {
   readonly log: Logger
   /** The listeners' certificates, as they are now. */
   readonly certificates: () => readonly { readonly listener: string; readonly notAfter: Date }[]
+  /** The root that was made to take the place of the one there is; undefined where there is none. */
+  readonly nextRoot: () => NextRoot | undefined
   /** Left out where no provider is set up. */
   readonly signIn?: SignIn | undefined
   /** For routes that move or read gigabytes. */
