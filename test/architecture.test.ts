@@ -49,7 +49,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   webhooks: ['boot', 'fleet', 'storage'],
   handshake: [],
   http: ['boot', 'fleet', 'handshake', 'images', 'ipxe', 'storage', 'webhooks'],
-  cli: ['config-table.ts', 'config-values.ts', 'config.ts', 'dhcp', 'ipxe', 'pki'],
+  cli: ['config-table.ts', 'config-values.ts', 'config.ts', 'dhcp', 'ipxe', 'media', 'pki'],
   'init.ts': ['pki', 'storage'],
   'listen.ts': ['config.ts'],
   'open-roots.ts': ['boot', 'config.ts', 'fleet', 'listen.ts', 'pki'],

@@ -13,6 +13,7 @@ import { addImportCommands } from './commands/import.ts'
 import { addInitCommand } from './commands/init.ts'
 import { addIpxeCommands } from './commands/ipxe.ts'
 import { addLoginCommand } from './commands/login.ts'
+import { addMediaCommands } from './commands/media.ts'
 import { addNodeCommands } from './commands/node.ts'
 import { addOperatorCommands } from './commands/operator.ts'
 import { addProfileCommands } from './commands/profile.ts'
@@ -65,6 +66,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addRootCommands(program, context)
   addStatusCommand(program, context)
   addNodeCommands(program, context)
+  addMediaCommands(program, context)
   addImageCommands(program, context)
   addPublisherCommands(program, context)
   addProfileCommands(program, context)

@@ -1,0 +1,66 @@
+import type { BootContext } from '../boot/context.ts'
+import { siteScript } from '../boot/site-script.ts'
+import { type MediaNetworkWords, parseMediaNetwork } from '../domain/media-network.ts'
+import { PawlError } from '../errors.ts'
+import { findProfile, readProfile } from '../storage/fleet.ts'
+import { findNode } from '../storage/nodes.ts'
+import { noSuchNode } from './change.ts'
+
+/** What boot media of a node are made of, all but its secret. */
+export interface MediaParts {
+  readonly node: string
+  /** `autoexec.ipxe`: takes the secret from `pawl/secret.ipxe` beside it. */
+  readonly siteScript: string
+  readonly publicUrl: string
+  /** What the media must trust, PEM. */
+  readonly ca: string
+  /** Whether the node has a secret, which a new one would replace. */
+  readonly secretIssued: boolean
+  /** Whether its profile looks at the secret. */
+  readonly secretWanted: boolean
+}
+
+/** Renders a node's site script for boot media. Changes nothing. Throws `not-found`, and `invalid` for settings that cannot be. */
+export async function mediaParts(
+  context: BootContext,
+  name: string,
+  words: MediaNetworkWords,
+): Promise<MediaParts> {
+  const network = parseMediaNetwork(words)
+  const { db } = context.storage
+  const node = await findNode(db, name)
+  if (node === undefined) throw noSuchNode(name)
+  const row = node.profile === null ? undefined : await findProfile(db, node.profile)
+  const profile = row === undefined ? undefined : readProfile(row)
+  const script = siteScript(context, {
+    host: node.name,
+    secretFile: true,
+    network,
+    ...(profile === undefined ? {} : { whenServerAbsent: profile.whenServerAbsent }),
+  })
+  checkCarries(script, network)
+  const evidence = profile?.evidence
+  return {
+    node: node.name,
+    siteScript: script,
+    publicUrl: context.entry.publicUrl,
+    ca: context.entry.ca,
+    secretIssued: node.secret_id !== null,
+    secretWanted: [...(evidence?.boot ?? []), ...(evidence?.reinstall ?? [])].includes('secret'),
+  }
+}
+
+/** An operator's own template may be older than these settings: media that leave them out would look right and not boot. */
+function checkCarries(script: string, network: ReturnType<typeof parseMediaNetwork>): void {
+  const lost = Object.entries({ ...network, secret: 'pawl-secret' }).find(
+    ([, value]) => !script.includes(String(value)),
+  )
+  if (lost === undefined) return
+  throw new PawlError(
+    'render-failed',
+    `the template autoexec.ipxe of this server does not use "${lost[0]}"`,
+    {
+      hint: 'bring it up to date with the one that Pawl comes with, or remove it from ipxe-templates in the data folder',
+    },
+  )
+}
