@@ -28,7 +28,10 @@ dhcp-range=fd00:93::100,fd00:93::1ff,64,1h
 dhcp-host=id:00:04:${uuid.replaceAll('-', '').match(/../g)?.join(':')},[${own}]
 dhcp-option=option6:dns-server,[${server}]
 `)
-  await applyProfile(site, `${profile()}evidence: { boot: [address, secret], reinstall: [address, secret] }\n`)
+  await applyProfile(
+    site,
+    `${profile()}evidence: { boot: [address, secret], reinstall: [address, secret] }\n`,
+  )
   const autoexec = await site.addNode('six', '--address', own, '--mac', mac)
 
   t.test('a machine boots to ready over IPv6 alone', async (t) => {

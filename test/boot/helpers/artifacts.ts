@@ -63,6 +63,24 @@ export async function ensureGenericImages(
   return { stage2: filesOf(join(built, 'stage2')), stage3: withFilesystem(join(built, 'stage3')) }
 }
 
+/** The small images for arm64, and its iPXE of each suite. Two minutes the first time. */
+export async function ensureArm64Images(
+  say: (line: string) => void = () => undefined,
+): Promise<Pick<BootArtifacts, 'stage2' | 'stage3' | 'ipxe'>> {
+  const cache = cacheFolder()
+  const parts = ['kernel-arm64', 'tools-arm64']
+  const { built } = await ensureBuilt('arm64', parts, ['build.sh', '--arch', 'arm64'], say)
+  await recipe('fetch.sh', [cache, 'ipxe-trixie', 'ipxe-sid'], say)
+  return {
+    stage2: filesOf(join(built, 'stage2')),
+    stage3: withFilesystem(join(built, 'stage3')),
+    ipxe: {
+      trixie: join(cache, 'ipxe-trixie/ipxe-arm64.efi'),
+      sid: join(cache, 'ipxe-sid/ipxe-arm64.efi'),
+    },
+  }
+}
+
 /** The Debian stage 3. Two minutes the first time. */
 export async function ensureDebianImage(
   say: (line: string) => void = () => undefined,

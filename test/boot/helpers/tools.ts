@@ -24,6 +24,13 @@ export const debianPackages = {
   'openssh-client': '/usr/bin/ssh-keyscan',
 } as const
 
+/** What arm64 machines need beside them. */
+export const arm64Packages = {
+  'qemu-system-arm': '/usr/bin/qemu-system-aarch64',
+  'qemu-efi-aarch64': '/usr/share/AAVMF/AAVMF_CODE.fd',
+  binutils: '/usr/bin/readelf',
+} as const
+
 /** The packages of `bootPackages`, or of another such table, that this machine does not have. */
 export function missingBootPackages(packages: Readonly<Record<string, string>> = bootPackages): string[] {
   return Object.entries(packages)
