@@ -4,6 +4,7 @@ import { evidenceSettings } from './config-evidence.ts'
 import { frontSettings } from './config-front.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
+import { tftpSettings } from './config-tftp.ts'
 import {
   oneOf,
   parseArtifacts,
@@ -18,7 +19,6 @@ import {
   parseProxy,
   parsePublicUrl,
   parseRegion,
-  parseTftpListen,
   wholeNumber,
   zeroOr,
 } from './config-values.ts'
@@ -51,11 +51,7 @@ export const settings = {
     meaning: 'Where operators are served.',
     parse: parseListen,
   },
-  tftpListen: {
-    ...named('tftp-listen', 'HOST:PORT', 'off'),
-    meaning: 'Where TFTP is served. Only `off` for now.',
-    parse: parseTftpListen,
-  },
+  ...tftpSettings,
   publicUrl: {
     ...named('public-url', 'URL', null),
     meaning:

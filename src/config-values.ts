@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { type AddressRange, parseAddressRange } from './domain/address.ts'
+import { type AddressRange, parseAddressRange, unfitForMachine } from './domain/address.ts'
 import { type GroupRole, parseGroupRole } from './domain/sign-in.ts'
 import { isPawlError } from './errors.ts'
 import { parseServerName, type ServerName } from './pki/server-names.ts'
@@ -50,6 +50,8 @@ export function parsePublicUrl(text: string): string {
   // Port 0 picks a port to listen on; nobody can connect to it.
   if (url === undefined || url.port === '0') throw new ValueFault(rule)
   const host = fromDomain(() => parseServerName(url.hostname), rule)
+  if (isIP(host) !== 0 && unfitForMachine(host) !== undefined)
+    throw new ValueFault(`what machines reach: ${host} ${unfitForMachine(host)}`)
   return `https://${host.includes(':') ? `[${host}]` : host}${url.port === '' ? '' : `:${url.port}`}`
 }
 
@@ -174,11 +176,14 @@ export function parseLogLevel(text: string): LogLevel {
   return level
 }
 
-/** Reads where TFTP listens. Only `off` is possible: this version has no TFTP server. */
-export function parseTftpListen(text: string): 'off' {
-  if (text !== 'off')
-    throw new ValueFault('off: this version has no TFTP server; serve iPXE with dnsmasq or from media')
-  return text
+/** Reads where TFTP listens, or `off`. */
+export function parseTftpListen(text: string): ListenAddress | 'off' {
+  if (text === 'off') return text
+  try {
+    return parseListen(text)
+  } catch {
+    throw new ValueFault('off, or HOST:PORT, like [::]:69 (every address, both families) or 192.0.2.10:69')
+  }
 }
 
 /** A parser for whole decimal numbers from `least` to `most`. */

@@ -9,12 +9,13 @@ import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import { openArtifactCache } from './images/cache.ts'
-import { serveBinaries } from './ipxe/served.ts'
+import { type ServedBinaries, serveBinaries } from './ipxe/served.ts'
 import { listen, portOf, urlOf } from './listen.ts'
 import { openArtifacts } from './open-artifacts.ts'
 import { bootSettings, type ContextOptions, openContext, type Writable } from './open-context.ts'
 import { type BootSide, openRoots } from './open-roots.ts'
 import { openSignIn } from './open-sign-in.ts'
+import { type OpenTftp, openTftp } from './open-tftp.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
 import { createClientAuthorities, openClientAuthority } from './pki/client-authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
@@ -37,6 +38,8 @@ export interface RunningServer {
     /** While a root is rotated: where the old one is served. */
     oldBoot?: string
     operator: string
+    /** `HOST:PORT`, where TFTP is served. */
+    tftp?: string
     ca: string
     publicUrl: string
   }
@@ -76,6 +79,7 @@ interface Parts {
   readonly artifacts: ArtifactStore
   readonly webhooks: WebhookSender
   readonly listeners: Listeners
+  readonly ipxe: ServedBinaries
   readonly followCutOver: () => Promise<boolean>
   readonly boot: BootSideListener
   readonly oldBoot: BootSideListener | undefined
@@ -99,15 +103,16 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
   const signIn = openSignIn(config, clock)
   const { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections, trustedProxies } = config
   const limits = { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections }
+  const ipxe = serveBinaries(config.dataDir, {
+    onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),
+  })
   const bootParts = {
     log,
     trustedProxies,
     proxyProtocolFrom: config.proxyProtocolFrom,
     clientCertificates: config.bootClientCertificates,
     artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
-    ipxe: serveBinaries(config.dataDir, {
-      onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),
-    }),
+    ipxe,
     limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
   }
   const bootOf = ({ entry, tls, listen }: BootSide): BootSideListener => ({
@@ -150,6 +155,7 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     artifacts,
     webhooks,
     listeners,
+    ipxe,
     followCutOver: roots.follow,
     boot,
     oldBoot,
@@ -160,15 +166,20 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
 async function serve(options: ServerOptions, parts: Parts): Promise<RunningServer> {
   const { config, log } = options
   const { boot, oldBoot, operator, settings } = parts
-  const byItself = chores(parts, log)
+  let tftp: OpenTftp | undefined
+  const byItself = [
+    ...chores(parts, log),
+    { what: 'reading iPXE for TFTP', everyMilliseconds: 10_000, work: async () => tftp?.refresh() },
+  ]
   const stopTimers = startTimers(byItself, log)
-  const close = (): Promise<void> => closeAll(parts, stopTimers, config.shutdownGraceSeconds)
+  const close = (): Promise<void> => closeAll(parts, stopTimers, config.shutdownGraceSeconds, tftp)
   try {
     await listen(boot.app, boot.listen)
     // Nobody has been answered yet: the port that was picked is known before the first handshake can end.
     if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${portOf(boot.app)}`
     if (oldBoot !== undefined) await listen(oldBoot.app, oldBoot.listen)
     await listen(operator, config.operatorListen)
+    tftp = await openTftp({ ...options, ...parts })
   } catch (error) {
     await close()
     throw error
@@ -176,19 +187,20 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
   const maintain = async (): Promise<void> => {
     for (const { work } of byItself) await work()
   }
-  return { ready: announce(options, settings, parts), maintain, close }
+  return { ready: announce(options, settings, { ...parts, tftp }), maintain, close }
 }
 
 /** Tells where it listens: the client commands on this data folder by a file, everyone else by the ready line. */
 function announce(
   { config, processId }: ServerOptions,
   settings: BootSettings,
-  { boot, oldBoot, operator }: Parts,
+  { boot, oldBoot, operator, tftp }: Parts & { readonly tftp: OpenTftp | undefined },
 ): RunningServer['ready'] {
   const urls = {
     boot: urlOf(boot.app, boot.listen),
     ...(oldBoot === undefined ? {} : { oldBoot: urlOf(oldBoot.app, oldBoot.listen) }),
     operator: urlOf(operator, config.operatorListen),
+    ...(tftp === undefined ? {} : { tftp: tftp.address }),
   }
   const { operatorCaFile } = config
   const own = operatorCaFile === undefined ? {} : { operatorCa: resolve(operatorCaFile) }
@@ -205,12 +217,13 @@ async function closeAll(
   { listeners, context, webhooks }: Parts,
   stopTimers: () => void,
   graceSeconds: number,
+  tftp: OpenTftp | undefined,
 ): Promise<void> {
   stopTimers()
   const cut = setTimeout(() => {
     for (const { app } of listeners) app.server.closeAllConnections()
   }, graceSeconds * 1000)
-  await Promise.all([...listeners.map(({ app }) => app.close()), webhooks.close()])
+  await Promise.all([...listeners.map(({ app }) => app.close()), webhooks.close(), tftp?.close()])
   clearTimeout(cut)
   await context.refusals.flush()
   await context.storage.close()

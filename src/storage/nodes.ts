@@ -66,6 +66,19 @@ export async function listOtherHolders(db: Queries, node: string, address: strin
   return rows.map(({ name }) => name)
 }
 
+/** Names of the nodes that have this single address in their list, two at most. */
+export async function findAddressHolders(db: Queries, address: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom('node_addresses')
+    .innerJoin('nodes', 'nodes.id', 'node_addresses.node')
+    .select('nodes.name')
+    .where('node_addresses.address', '=', address)
+    .where('node_addresses.prefix_length', 'in', [32, 128])
+    .limit(2)
+    .execute()
+  return rows.map(({ name }) => name)
+}
+
 /** Changes columns of a node. */
 export async function updateNode(tx: Tx, id: string, changes: Partial<NodeRow>): Promise<void> {
   await tx.updateTable('nodes').set(changes).where('id', '=', id).execute()

@@ -1,0 +1,112 @@
+import { createSocket, type Socket } from 'node:dgram'
+import { once } from 'node:events'
+import { isIPv6 } from 'node:net'
+import { PawlError } from '../errors.ts'
+import type { Active, Peer } from './table.ts'
+
+/**
+ * The sockets. Transfers have a few ports among them, not one each: a peer is told from all others by its address and port
+ * together with ours, as RFC 1350 has it, and one that opens several transfers from one port of its own gets several of ours.
+ * So a flood of requests opens no descriptor, and one wake-up reads the ACKs of many (measured against a socket for each
+ * transfer: a fifth less CPU with 100 clients).
+ */
+export interface TransferPort {
+  readonly socket: Socket
+  /** By the peer's port: mostly one; where several have the same port, by their address. */
+  readonly peers: Map<number, Active | Map<string, Active>>
+}
+
+/** What waits in the kernel's queue beyond this is not sent at all, and so counts as lost: memory must not grow with it. */
+const maxQueuedBytes = 16 * 2 ** 20
+
+/** Opens a socket on this address; throws the system's error. */
+export async function openSocket(host: string, port: number): Promise<Socket> {
+  const family = isIPv6(host) ? 6 : 4
+  const socket = createSocket({
+    type: family === 6 ? 'udp6' : 'udp4',
+    // Peers are addresses already: to look them up would cost a turn of the event loop for each packet.
+    lookup: (name, _options, callback) => callback(null, name, family),
+  })
+  const listening = once(socket, 'listening') // which comes within bind, as nothing is looked up
+  socket.bind({ address: host, port, exclusive: true })
+  await listening
+  growBuffers(socket)
+  return socket
+}
+
+/** Opens where requests arrive; throws `usage` naming what cannot be had. */
+export async function openListener(host: string, port: number): Promise<Socket> {
+  try {
+    return await openSocket(host, port)
+  } catch (cause) {
+    const code = (cause as { code?: string }).code ?? 'unknown'
+    const hints: Readonly<Record<string, string>> = {
+      EACCES: 'ports below 1024 need CAP_NET_BIND_SERVICE: the unit of the Debian package has it',
+      EADDRINUSE: 'another TFTP server has this port: dnsmasq, tftpd or a Pawl?',
+    }
+    throw new PawlError('usage', `cannot listen for TFTP on ${host} port ${port} (${code})`, {
+      hint: hints[code] ?? 'check the address',
+      cause,
+    })
+  }
+}
+
+/** The transfer with this peer. */
+export function findPeer({ peers }: TransferPort, address: string, port: number): Active | undefined {
+  const found = peers.get(port)
+  if (found === undefined) return undefined
+  if (found instanceof Map) return found.get(address)
+  return found.peer.address === address ? found : undefined
+}
+
+/** Notes the transfer with its peer, of which there is none yet. */
+export function addPeer({ peers }: TransferPort, active: Active): void {
+  const { address, port } = active.peer
+  const found = peers.get(port)
+  if (found === undefined) peers.set(port, active)
+  else if (found instanceof Map) found.set(address, active)
+  else
+    peers.set(
+      port,
+      new Map([
+        [found.peer.address, found],
+        [address, active],
+      ]),
+    )
+}
+
+/** Forgets the transfer. */
+export function removePeer({ peers }: TransferPort, active: Active): void {
+  const { address, port } = active.peer
+  const found = peers.get(port)
+  if (found === active) peers.delete(port)
+  else if (found instanceof Map && found.get(address) === active) {
+    found.delete(address)
+    if (found.size === 0) peers.delete(port)
+  }
+}
+
+/** Whether more may be sent from this port now. */
+export function hasRoom({ socket }: TransferPort): boolean {
+  return socket.getSendQueueSize() < maxQueuedBytes
+}
+
+/** Sends to a peer. What the system refuses is as good as lost on the way. */
+export function send(
+  socket: Socket,
+  bytes: Uint8Array,
+  { port, address }: Pick<Peer, 'port' | 'address'>,
+): void {
+  // Nobody is at port 0, but a forged packet may come from there, and sending to it throws.
+  if (port !== 0) socket.send(bytes, port, address)
+}
+
+/** ACKs of many arrive at once, and a window leaves at once; the system may grant less. */
+function growBuffers(socket: Socket): void {
+  try {
+    socket.setRecvBufferSize(4 * 2 ** 20)
+    socket.setSendBufferSize(4 * 2 ** 20)
+  } catch {
+    // Some systems refuse what is over their limit instead of granting less: the default is enough to work.
+  }
+}
