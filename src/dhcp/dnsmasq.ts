@@ -137,24 +137,18 @@ function scriptEntries({ tftp: { ipv4 }, scriptUrl }: DhcpPlan): string[] {
   ]
 }
 
-/** "HTTPClient" of enterprise 343 (Intel), as UEFI 2.10 section 24.7.3 wants it in the answer. */
-const httpClient6 = '00:00:01:57:00:0a:48:54:54:50:43:6c:69:65:6e:74'
-
 function dhcpv6({ entries, ranges, tftp: { ipv6 }, scriptUrl }: DhcpPlan): string[] {
   if (ranges.length > 0 && !ranges.some(({ family }) => family === 6)) return []
-  const served = entries.filter(
-    ({ platform, by }) => platform === 'efi' && (by === 'https' || ipv6 !== undefined),
-  )
-  const url = ({ by, file }: Entry): string => (by === 'https' ? file : `tftp://[${ipv6}]/${file}`)
+  const served = byTftp(entries).filter(({ platform }) => platform === 'efi' && ipv6 !== undefined)
   return [
-    '# IPv6: the same by options 61 (architecture), 15 (user class) and 59 (URL).',
+    '# IPv6: PXE by options 61 (architecture), 15 (user class) and 59 (URL). Not HTTPS Boot: for that firmware wants a vendor class',
+    '# (option 16) in the answer, which dnsmasq cannot write in its form. Kea can: pawl dhcp config --for kea with an IPv6 range.',
     'dhcp-userclass=set:ipxe6,iPXE',
     ...served.flatMap((entry) => [
       ...entry.types.map(
         (type) => `dhcp-match=set:${entry.name}-6,option6:61,00:${type.toString(16).padStart(2, '0')}`,
       ),
-      `dhcp-option=tag:${entry.name}-6,tag:!ipxe6,option6:bootfile-url,${url(entry)}`,
-      ...(entry.by === 'https' ? [`dhcp-option=tag:${entry.name}-6,option6:16,${httpClient6}`] : []),
+      `dhcp-option=tag:${entry.name}-6,tag:!ipxe6,option6:bootfile-url,tftp://[${ipv6}]/${entry.file}`,
     ]),
     `dhcp-option=tag:ipxe6,option6:bootfile-url,${ipv6 === undefined ? scriptUrl : `tftp://[${ipv6}]/autoexec.ipxe`}`,
   ]

@@ -51,9 +51,9 @@ const cases: Readonly<Record<string, string>> = {
   'dnsmasq-proxy.conf': dnsmasqConfig(plan({ interface: 'eth1', proxy: true, range: ['192.0.2.0/24'] })),
   'dnsmasq-snippet.conf': dnsmasqConfig(plan()),
   'dnsmasq-nothing.conf': dnsmasqConfig(plan({}, { tftp: undefined, binaries: [] })),
-  'kea-dhcp4.json': keaConfig(plan({ ...both, range: [range4] })),
-  'kea-dhcp4-snippet.json': keaConfig(plan()),
-  'kea-dhcp6.json': keaConfig(plan({ ...both, range: [range6], router: [] })),
+  'kea-dhcp4.conf': keaConfig(plan({ ...both, range: [range4] })),
+  'kea-dhcp4-snippet.conf': keaConfig(plan()),
+  'kea-dhcp6.conf': keaConfig(plan({ ...both, range: [range6], router: [] })),
 }
 
 t.test('each configuration is its golden file (PAWL_UPDATE=golden writes it)', async (t) => {
