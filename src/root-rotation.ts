@@ -119,7 +119,7 @@ function refuseTooEarly({ users, days, moved }: CutOver): void {
   if (users.length > 0)
     throw new PawlError(
       'conflict',
-      `${users.length === most ? `${most} or more` : users.length} nodes booted by the old root in the last ${days} days: ${shown}`,
+      `${users.length === most ? `${most} or more nodes` : users.length === 1 ? '1 node' : `${users.length} nodes`} booted by the old root in the last ${days} days: ${shown}`,
       { hint: 'give them media with the new one (pawl root show lists them), or wait; --force strands them' },
     )
   if (moved === 0)

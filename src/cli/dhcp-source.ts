@@ -1,12 +1,12 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
 import { dataDirOf, type ListenAddress, loadConfig } from '../config.ts'
 import type { DhcpSource } from '../dhcp/entries.ts'
 import { PawlError } from '../errors.ts'
 import { listIpxe } from '../ipxe/folder.ts'
 import { checkDataFolder, settingsFile } from '../pki/data-folder.ts'
 import { findPublicFile, findSecretFile } from '../pki/key-file.ts'
+import { mainRootFile } from '../pki/rotation.ts'
 import type { GlobalFlags } from './context.ts'
 import type { Io } from './io.ts'
 
@@ -28,7 +28,7 @@ export async function dhcpSource(
   const { binaries, faults } = await listIpxe(dataDir)
   return {
     publicUrl: config.publicUrl ?? `https://${hostname().toLowerCase()}:${config.bootListen.port}`,
-    rootFingerprint: fingerprintOf(join(dataDir, 'ca.crt')),
+    rootFingerprint: fingerprintOf(mainRootFile(dataDir, config)),
     tftp: tftp === 'off' ? undefined : tftp,
     binaries,
     faults: faults.map(({ message }) => message),

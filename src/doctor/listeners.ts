@@ -5,8 +5,10 @@ import { connect as connectTcp } from 'node:net'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect, type DetailedPeerCertificate } from 'node:tls'
 import { findPublicFile, findSecretFile } from '../pki/key-file.ts'
+import { mainRootFile } from '../pki/rotation.ts'
+import { localProxyHeader, wantsProxyHeader } from './boot-target.ts'
 import { type Finding, fail, ok, type Subject, warn } from './finding.ts'
-import { mainGeneration, mainRootFile, ownFiles } from './roots.ts'
+import { mainGeneration, ownFiles } from './roots.ts'
 
 const patience = 4000
 
@@ -58,7 +60,8 @@ async function answers(url: URL): Promise<boolean> {
 
 async function bootListener(subject: Subject, url: URL): Promise<Finding> {
   const check = 'boot listener'
-  const sent = await handshake(url, asFirmware).catch((error: unknown) => error)
+  const header = wantsProxyHeader(url, subject.config.proxyProtocolFrom)
+  const sent = await handshake(url, asFirmware, header).catch((error: unknown) => error)
   if (!Array.isArray(sent)) {
     return fail(
       check,
@@ -68,7 +71,7 @@ async function bootListener(subject: Subject, url: URL): Promise<Finding> {
   }
   const chain = sent as X509Certificate[]
   const [leaf] = chain
-  const roots = findPublicFile(mainRootFile(subject)) ?? ''
+  const roots = findPublicFile(mainRootFile(subject.dataDir, subject.config)) ?? ''
   const onDisk = fileOf(subject, 'boot')
   if (leaf === undefined || !onDisk.has(leaf)) {
     return fail(
@@ -147,8 +150,15 @@ function isIn(pem: string, certificate: X509Certificate): boolean {
 }
 
 /** The certificates that a listener sends, the leaf first. */
-async function handshake(url: URL, options: ConnectionOptions): Promise<X509Certificate[]> {
-  const socket = connect({ host: hostOf(url), port: Number(url.port), rejectUnauthorized: false, ...options })
+async function handshake(
+  url: URL,
+  options: ConnectionOptions,
+  proxyHeader = false,
+): Promise<X509Certificate[]> {
+  const below = connectTcp({ host: hostOf(url), port: Number(url.port) })
+  // It is buffered until the connection is there, and goes before the hello.
+  if (proxyHeader) below.write(localProxyHeader)
+  const socket = connect({ socket: below, host: hostOf(url), rejectUnauthorized: false, ...options })
   socket.on('error', () => {}) // told by what waits; one may come later, too
   try {
     await once(socket, 'secureConnect', { signal: AbortSignal.timeout(patience) })

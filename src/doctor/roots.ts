@@ -14,12 +14,6 @@ export function mainGeneration({ dataDir, config }: Subject): 'current' | 'next'
   return config.oldBootListen !== undefined && hasNext(dataDir) ? 'next' : 'current'
 }
 
-/** The file of the roots that machines trust at `publicUrl`. */
-export function mainRootFile(subject: Subject): string {
-  const own = subject.config.bootCaFile
-  return own ?? authorityFiles(subject.dataDir, mainGeneration(subject)).rootCertificate
-}
-
 /** A rotation of the root: whether one is under way, and how far it is. */
 export async function rotation(subject: Subject): Promise<Finding[]> {
   const { dataDir, config, now, storage } = subject

@@ -14,9 +14,10 @@ import {
 } from './folder.ts'
 import { fingerprintOf, trustOf, trustRoot } from './trust.ts'
 
-/** The fingerprints of the roots that this data folder's server leads to. */
+/** The fingerprints of the roots that this data folder's server leads to: that of its CA, and of the next where one is made. */
 export function ownFingerprints(dataDir: string): string[] {
-  return rootsIn(join(dataDir, 'ca.crt'))
+  const files = [join(dataDir, 'ca.crt'), join(dataDir, 'pki', 'next', 'ca.crt')]
+  return files.filter((file, at) => at === 0 || existsSync(file)).flatMap(rootsIn)
 }
 
 /** The fingerprints of all certificates in a PEM file; throws `certificate-invalid` where it holds none. */

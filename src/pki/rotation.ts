@@ -50,6 +50,16 @@ export function hasNext(dataDir: string): boolean {
   return existsSync(authorityFiles(dataDir, 'next').issuingCertificate)
 }
 
+/** The file of the roots that machines trust at the server's public URL, by its settings: what new media must know. */
+export function mainRootFile(
+  dataDir: string,
+  { bootCaFile, oldBootListen }: { readonly bootCaFile: string | undefined; readonly oldBootListen: unknown },
+): string {
+  if (bootCaFile !== undefined) return bootCaFile
+  const isServed = oldBootListen !== undefined && hasNext(dataDir)
+  return authorityFiles(dataDir, isServed ? 'next' : 'current').rootCertificate
+}
+
 /** Whether one was begun, and is not whole. */
 export function hasHalfNext(dataDir: string): boolean {
   return existsSync(authorityFiles(dataDir, 'next').folder) && !hasNext(dataDir)

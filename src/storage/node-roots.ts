@@ -55,7 +55,7 @@ export async function listRootUsers(
     query = query.having((e) =>
       e.or([
         e(e.fn.max('other.last_at'), 'is', null),
-        e(e.fn.max('other.last_at'), '<', e.ref('used.last_at')),
+        e(e.fn.max('other.last_at'), '<=', e.ref('used.last_at')),
       ]),
     )
   return query.orderBy('used.last_at', 'desc').orderBy('nodes.name').limit(limit).execute()

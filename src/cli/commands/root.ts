@@ -116,7 +116,7 @@ function showRoots({ output }: Context, { rotation, entries, next, days, users }
       node,
       formatTime(lastAt),
       source,
-      otherAt === null || otherAt < lastAt
+      otherAt === null || otherAt <= lastAt
         ? toned('warn', otherAt === null ? 'never' : formatTime(otherAt))
         : formatTime(otherAt),
     ]),
