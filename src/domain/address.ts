@@ -29,6 +29,29 @@ export function parseAddressRange(text: string): AddressRange {
   return { address: address.toString(), prefixLength }
 }
 
+/**
+ * Why no machine can be told by an address, or be reached at it from more than one link: the words to follow the address. Undefined
+ * where it can. A link-local IPv6 address is another machine's on the next link, and needs a zone that no URL and no list can hold.
+ */
+export function unfitForMachine(address: string): string | undefined {
+  const kind = parse(address).range()
+  if (kind === 'linkLocal' && address.includes(':'))
+    return 'is link-local: it means nothing beyond its own link'
+  if (kind === 'multicast') return 'is a multicast address, of no machine alone'
+  return kind === 'unspecified' && !/[1-9a-f]/i.test(address)
+    ? 'is the unspecified address, of no machine'
+    : undefined
+}
+
+/** Reads what a node may be registered with: an address or prefix that tells machines; throws `invalid`. */
+export function parseNodeAddress(text: string): AddressRange {
+  const range = parseAddressRange(text)
+  const unfit = isSingle(range) || range.address.includes(':') ? unfitForMachine(range.address) : undefined
+  // `::/0` begins with the unspecified address, and is a prefix of others.
+  if (unfit === undefined || (!isSingle(range) && range.prefixLength < 8)) return range
+  throw new PawlError('invalid', `address ${quote(text)} ${unfit}`)
+}
+
 /** Whether the range is one address, not a prefix. */
 export function isSingle(range: AddressRange): boolean {
   return range.prefixLength === (range.address.includes(':') ? 128 : 32)

@@ -1,4 +1,4 @@
-import { type AddressRange, isSingle, parseAddressRange } from '../domain/address.ts'
+import { type AddressRange, isSingle, parseNodeAddress } from '../domain/address.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { type Labels, parseLabels, parseMac, parseSerial, parseSystemUuid } from '../domain/node.ts'
 import { reliesOnAddress } from '../domain/profile.ts'
@@ -49,7 +49,7 @@ export function settingsOf(node: NodeRecord): NodeSettings {
 export function withChanges(settings: NodeSettings, changes: NodeChanges): NodeSettings {
   const { addresses, macs, uuid, serial, profile, labels } = changes
   return {
-    addresses: addresses === undefined ? settings.addresses : unique(addresses.map(parseAddressRange)),
+    addresses: addresses === undefined ? settings.addresses : unique(addresses.map(parseNodeAddress)),
     macs: macs === undefined ? settings.macs : unique(macs.map(parseMac)),
     uuid: uuid === undefined ? settings.uuid : parseUnlessNull(uuid, parseSystemUuid),
     serial: serial === undefined ? settings.serial : parseUnlessNull(serial, parseSerial),

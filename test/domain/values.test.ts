@@ -6,6 +6,7 @@ import {
   countingUnit,
   isSingle,
   parseAddressRange,
+  parseNodeAddress,
   sourceAddress,
 } from '../../src/domain/address.ts'
 import { canonicalJson } from '../../src/domain/canonical-json.ts'
@@ -123,6 +124,37 @@ t.test('an address has one spelling, and no other form is taken', async (t) => {
   t.equal(countingUnit('nonsense'), 'no address')
   t.notOk(contains(parseAddressRange('0.0.0.0/0'), 'nonsense'))
   t.same(['::ffff:192.0.2.9', 'nonsense', undefined].map(sourceAddress), ['192.0.2.9', 'unknown', 'unknown'])
+})
+
+t.test('a node is not registered with an address that tells no machine', async (t) => {
+  const bad = [
+    'fe80::1',
+    'fe80::/10',
+    'fe80::/64',
+    'ff02::1',
+    'ff00::/8',
+    '::',
+    '0.0.0.0',
+    '224.0.0.1',
+    'fe80::1%eth0',
+  ]
+  for (const text of bad) t.throws(() => parseNodeAddress(text), { code: 'invalid' }, text)
+  t.throws(() => parseNodeAddress('FE80::1'), {
+    message: 'address "FE80::1" is link-local: it means nothing beyond its own link',
+  })
+  const good = [
+    '2001:db8::1',
+    '2001:db8::/64',
+    'fd00::1',
+    'fec0::1',
+    '::1',
+    '127.0.0.1',
+    '192.0.2.0/24',
+    '::/0',
+    '0.0.0.0/0',
+    '169.254.0.1',
+  ]
+  for (const text of good) t.same(parseNodeAddress(text), parseAddressRange(text), text)
 })
 
 t.test('facts are bounded printable ASCII, or none is taken', async (t) => {
