@@ -65,6 +65,10 @@ export const handshakeCauses = {
     'the client did not say in time which TLS it speaks',
     'nothing, if nobody boots there; else look for packet loss between',
   ],
+  'only-looked': [
+    'the client ended the handshake itself, as pawl doctor boot does that only looks',
+    'nothing, if somebody ran pawl doctor boot; else look what connects there',
+  ],
   'too-many': [
     'it was cut off: too many connections were in their handshake, and it was the oldest',
     'look who opens so many (same event, sources); a boot tries again by itself',
@@ -135,6 +139,7 @@ const causes: Readonly<Record<string, HandshakeCause>> = {
   ERR_SSL_NO_SHARED_GROUPS: 'no-common-group',
   ERR_SSL_NO_SUITABLE_KEY_SHARE: 'no-common-group',
   ERR_SSL_NO_SUITABLE_GROUPS: 'no-common-group',
+  ERR_SSL_TLSV1_CERTIFICATE_UNOBTAINABLE: 'only-looked',
   ERR_SSL_HTTP_REQUEST: 'plain-http',
   ERR_SSL_HTTPS_PROXY_REQUEST: 'plain-http',
   ERR_TLS_HANDSHAKE_TIMEOUT: 'timed-out',

@@ -38,7 +38,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
     [
       'init',
       'server',
-      ...['backup', 'restore', 'doctor', 'dhcp config', 'database downgrade'],
+      ...['backup', 'restore', 'doctor check', 'doctor boot', 'dhcp config', 'database downgrade'],
       ...['show', 'rotate', 'cut-over'].map((name) => `root ${name}`),
       'status',
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
@@ -98,6 +98,7 @@ const unused = {
   restore: () => Promise.reject(new Error('not asked')),
   downgrade: () => Promise.reject(new Error('not asked')),
   doctor: () => Promise.reject(new Error('not asked')),
+  doctorBoot: () => Promise.reject(new Error('not asked')),
   rotateRoot: () => Promise.reject(new Error('not asked')),
   cutOverRoot: () => Promise.reject(new Error('not asked')),
 }

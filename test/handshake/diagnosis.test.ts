@@ -18,6 +18,7 @@ t.test('what each code of OpenSSL and Node means', (t) => {
     ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR: 'client-refused',
     ERR_SSL_NO_SUITABLE_KEY_SHARE: 'no-common-group',
     ERR_SSL_NO_SHARED_SIGNATURE_ALGORITHMS: 'no-common-signature',
+    ERR_SSL_TLSV1_CERTIFICATE_UNOBTAINABLE: 'only-looked',
     ERR_SSL_HTTP_REQUEST: 'plain-http',
     ERR_SSL_WRONG_VERSION_NUMBER: 'malformed',
     ERR_SSL_LENGTH_MISMATCH: 'malformed',

@@ -8,11 +8,19 @@ import type { SettingFlags } from '../io.ts'
 import type { DoctorResult, Finding } from '../local-results.ts'
 import { addSettingFlag } from '../setting-flag.ts'
 import { type Piece, toned } from '../text.ts'
+import { addDoctorBootCommand } from './doctor-boot.ts'
 
-/** Adds `pawl doctor`. */
+/** Adds `pawl doctor` and what belongs to it. */
 export function addDoctorCommand(program: Command, context: Context): void {
-  const command = program
-    .command('doctor')
+  const doctor = program.command('doctor').description('Look whether everything is as it should be.')
+  addCheckCommand(doctor, context)
+  addDoctorBootCommand(doctor, context)
+}
+
+/** `pawl doctor` alone is this. */
+function addCheckCommand(doctor: Command, context: Context): void {
+  const command = doctor
+    .command('check', { isDefault: true })
     .description(
       'Look at certificates, clock, disk, database, listeners, names, templates, images and settings, and say what to do. Changes nothing. Exits 1 when something fails.',
     )

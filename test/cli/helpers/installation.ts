@@ -151,6 +151,7 @@ export const local: LocalCommands = {
   restore: () => Promise.reject(new Error('test/backup tries this')),
   downgrade: () => Promise.reject(new Error('test/backup tries this')),
   doctor: () => Promise.reject(new Error('test/doctor tries this')),
+  doctorBoot: () => Promise.reject(new Error('test/doctor tries this')),
   rotateRoot: () => Promise.reject(new Error('test/pki/rotation tries this')),
   cutOverRoot: () => Promise.reject(new Error('test/pki/rotation tries this')),
   async init(flags) {
