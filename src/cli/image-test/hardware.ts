@@ -89,11 +89,19 @@ function network(options: MachineOptions): string[] {
   return ['-netdev', cable, '-device', `${adapter},mac=${options.mac}${order}`]
 }
 
+/** What a medium can be, and QEMU's words for it. */
+export const mediumDevices = {
+  disk: { media: '', devices: ['virtio-blk-pci,drive=medium,bootindex=1'] },
+  stick: { media: '', devices: ['qemu-xhci', 'usb-storage,drive=medium,bootindex=1'] },
+  cd: { media: ',media=cdrom,readonly=on', devices: ['ide-cd,drive=medium,bootindex=1'] },
+} as const
+
 async function disks(dir: string, options: MachineOptions): Promise<string[]> {
   const { ipxe, autoexec, files = {}, installedDisk, medium } = options
   if (medium !== undefined) {
-    const drive = `file=${medium},format=raw,if=none,id=medium`
-    return ['-drive', drive, '-device', 'virtio-blk-pci,drive=medium,bootindex=1']
+    const { media, devices } = mediumDevices[options.mediumAs ?? 'disk']
+    const drive = `file=${medium},format=raw,if=none,id=medium${media}`
+    return ['-drive', drive, ...devices.flatMap((device) => ['-device', device])]
   }
   if (ipxe === undefined) return []
   const { program } = boardOf(options)

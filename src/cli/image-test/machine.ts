@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Architecture } from '../../domain/architecture.ts'
-import { assemble, emulatorOf } from './hardware.ts'
+import { assemble, emulatorOf, type mediumDevices } from './hardware.ts'
 import { SerialConsole } from './serial-console.ts'
 
 /** The end of a network cable in a network namespace. */
@@ -38,6 +38,8 @@ export interface MachineOptions {
   readonly files?: Readonly<Record<string, string>>
   /** A raw disk image that it boots from in place of `ipxe` and `autoexec`: a stick, which the machine may write to. */
   readonly medium?: string
+  /** What it is in the machine. Default: a disk; a stick is on USB, a CD cannot be written to. */
+  readonly mediumAs?: keyof typeof mediumDevices
   /** A second disk, next in the firmware's order: an iPXE that runs this script stands for the installed system. */
   readonly installedDisk?: string
   readonly mac: string
