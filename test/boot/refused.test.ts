@@ -17,7 +17,7 @@ t.test('an iPXE without our root says that it does not trust the server', async 
   t.match(await site.pawl('node', 'show', 'noca'), { state: 'registered', session: null })
 })
 
-t.test('a wrong secret is refused in readable words, and the cause is on record', async (t) => {
+t.test('a revoked secret is refused in readable words, and the cause is on record', async (t) => {
   const autoexec = await site.addNode('wrong')
   await site.pawl('node', 'secret', 'wrong', '--revoke')
   const machine = await site.powerOn('wrong', autoexec)
@@ -36,7 +36,7 @@ t.test('a wrong secret is refused in readable words, and the cause is on record'
   const causes = (await eventsOf(site, '--node', 'wrong', '--kind', 'refused')).map(
     (event) => event.detail.cause,
   )
-  t.same([...new Set(causes)], ['wrong-secret'])
+  t.same([...new Set(causes)], ['secret-revoked'])
 })
 
 t.test('a disabled node boots by itself once it is enabled', async (t) => {

@@ -18,6 +18,8 @@ export interface RobotOptions {
   readonly secret: string
   /** Called when the server went away in the middle; the robot goes on when it resolves. */
   readonly onLost: () => Promise<void>
+  /** Its medium: given a new secret it writes it there, and says so. */
+  readonly write?: (secret: string) => void
 }
 
 /** How a boot went: how often it began, and how often an answer was lost. */
@@ -59,7 +61,7 @@ export async function bootRobot(options: RobotOptions): Promise<RobotResult> {
 type Ask = (method: string, path: string, headers?: Record<string, string>, body?: string) => Promise<Answer>
 
 /** One attempt; false means: back to stage 1, as iPXE and the agents do when what they hold is refused. */
-async function bootOnce({ host, secret }: RobotOptions, ask: Ask): Promise<boolean> {
+async function bootOnce({ host, secret, write }: RobotOptions, ask: Ask): Promise<boolean> {
   const base = `/v1/boot/${host}`
   const script = await ask('GET', `${base}/stage1.ipxe?secret=${secret}&serial=ROBOT&platform=efi`)
   if (script.status !== 200) throw new Error(`stage 1: ${script.status} ${script.text}`)
@@ -75,20 +77,30 @@ async function bootOnce({ host, secret }: RobotOptions, ask: Ask): Promise<boole
     })
     if (answer.status !== 200) throw new Error(`${stage}: ${answer.status} ${answer.text}`)
     const document = JSON.parse(answer.text)
+    if (document.newSecret !== undefined && write !== undefined) {
+      write(document.newSecret.secret)
+      const told = await ask(
+        'POST',
+        `${base}/secret`,
+        formOf(report),
+        `id=${document.newSecret.id}&written=true`,
+      )
+      if (told.status !== 204) throw new Error(`secret: ${told.status} ${told.text}`)
+    }
     token = document.handover?.tokens.stage3 ?? document.tokens?.join
   }
   const done = await ask(
     'POST',
     `${base}/report`,
-    {
-      authorization: `Bearer ${report}`,
-      'idempotency-key': key(),
-      'content-type': 'application/x-www-form-urlencoded',
-    },
+    { ...formOf(report), 'idempotency-key': key() },
     'message=success',
   )
   if (done.status !== 204) throw new Error(`report: ${done.status} ${done.text}`)
   return true
+}
+
+function formOf(token: string | undefined): Record<string, string> {
+  return { authorization: `Bearer ${token}`, 'content-type': 'application/x-www-form-urlencoded' }
 }
 
 function key(): string {
