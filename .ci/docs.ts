@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ruleRefusals } from '../src/domain/auto-approval.ts'
 import { eventKinds } from '../src/domain/event.ts'
+import { evidenceKinds } from '../src/domain/evidence.ts'
 import { fleetFileSchema } from '../src/domain/fleet-file.ts'
 import { manifestSchema } from '../src/domain/image.ts'
 import { refusalCauses } from '../src/domain/refusal.ts'
@@ -25,6 +26,13 @@ function diagram(table: Readonly<Record<string, Words>>): string {
 function list(rows: Words, head: string): string {
   const lines = Object.entries(rows).map(([name, words]) => `| \`${name}\` | ${words} |`)
   return [`| ${head} | |`, '|---|---|', ...lines].join('\n')
+}
+
+function kindsOfEvidence(): string {
+  const lines = Object.entries(evidenceKinds).map(
+    ([kind, { meaning, everyRedemption }]) => `| \`${kind}\` | ${meaning} | ${everyRedemption ? 'yes' : 'no'} |`,
+  )
+  return ['| kind | what it proves | asked again at every redemption |', '|---|---|---|', ...lines].join('\n')
 }
 
 /** A JSON Schema of an object, a property a line. */
@@ -65,6 +73,7 @@ export const generated: readonly { readonly file: string; readonly part: string;
   { file: 'docs/errors.md', part: 'codes', text: list(errorCodes, 'code') },
   { file: 'docs/images.md', part: 'manifest', text: jsonSchema(manifestSchema) },
   { file: 'docs/api.md', part: 'api-roles', text: apiRoles(await openApi()) },
+  { file: 'docs/evidence.md', part: 'evidence', text: kindsOfEvidence() },
   { file: 'docs/errors.md', part: 'events', text: list(eventKinds, 'event') },
 ]
 

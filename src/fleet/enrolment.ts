@@ -107,6 +107,7 @@ export async function takeIn(change: Change, machine: PendingMachineRow, approva
       ...warnings,
       ...hintsFor(machine, settings, evidence),
       ...secretHints(approval.name, evidence, claimed),
+      ...certificateHints(approval.name, evidence),
     ],
   }
 }
@@ -194,6 +195,12 @@ function secretHints(name: string, evidence: ReadonlySet<string>, claimed: boole
         `its first boot goes on by itself; every later one needs media with its secret: pawl node secret ${name}`,
       ]
     : [`its profile asks for the enrolment secret: issue it with pawl node secret ${name}`]
+}
+
+/** A claim stands in for a secret, never for a certificate: without one the first boot ends at stage 2. */
+function certificateHints(name: string, evidence: ReadonlySet<string>): string[] {
+  if (!evidence.has('certificate')) return []
+  return [`its profile asks for a client certificate: pawl node certificate issue ${name} --out client.pem`]
 }
 
 function noSuchCode(code: string): PawlError {

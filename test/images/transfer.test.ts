@@ -113,7 +113,7 @@ async function download(t: Test, { downloads, location }: Wish) {
   const lib = join(import.meta.dirname, '../../images/lib')
   const agent = readFileSync(join(lib, 'agent.sh'), 'utf8')
     .replace(/^RUN=.*$/m, `RUN=${folder}`)
-    .replace('/usr/lib/pawl/transfer.sh', join(lib, 'transfer.sh'))
+    .replaceAll('/usr/lib/pawl/', `${lib}/`)
   const script = `set -u
 ${agent}
 fail() { echo "error: $1"; exit 3; }
