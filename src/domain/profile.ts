@@ -241,17 +241,6 @@ export function reliesOnAddress(profile: Profile): boolean {
   })
 }
 
-/**
- * Whether nodes of this profile are proved by their address alone, as far as stock iPXE can prove them: a certificate comes with
- * stage 2 only. Then an address that two nodes have lets neither boot.
- */
-export function reliesOnAddress(profile: Profile): boolean {
-  return (['boot', 'reinstall'] as const).some((name) => {
-    const evidence = profile.evidence[name]
-    return profile[name] !== undefined && evidence.includes('address') && !evidence.includes('secret')
-  })
-}
-
 /** Whether a sequence is a chain of the user's own URLs. */
 export function isChain(sequence: Sequence): sequence is ChainSequence {
   return typeof sequence === 'object' && 'chain' in sequence

@@ -38,12 +38,12 @@ export interface BootListenerOptions {
   readonly limits: BootListenerLimits
   readonly trustedProxies: readonly string[]
   readonly artifacts: ArtifactCache
-  /** Which clients are asked for a certificate; left out: those that speak TLS 1.3. */
+  /** Prefixes of proxies that speak the PROXY protocol. */
+  readonly proxyProtocolFrom?: readonly string[]
+  /** Which clients are asked for a certificate. */
   readonly clientCertificates?: CertificatesAsked
   /** iPXE for firmware that boots by HTTPS. Left out: there is none. */
   readonly ipxe?: ServedBinaries
-  /** Prefixes of proxies that speak the PROXY protocol. */
-  readonly proxyProtocolFrom?: readonly string[]
 }
 
 /** A transfer that moves no byte for this long is over: the machine was powered off, or nobody reads. */
@@ -79,8 +79,8 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
     proxies: options.proxyProtocolFrom ?? [],
     // The other half is for those who are through.
     limits: { ...frontLimits, maxHalfOpen: Math.ceil(limits.maxConnections / 2) },
-    beforeTls: askingForCertificates(server, options.clientCertificates ?? 'tls1.3'),
     onFault: handshakeRecorder(context, keyTypesOf(options.tls)),
+    beforeTls: askingForCertificates(server, options.clientCertificates ?? 'tls1.3'),
   })
   app.addHook('preClose', async () => front.close())
   app.removeAllContentTypeParsers()
