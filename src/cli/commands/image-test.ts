@@ -52,15 +52,16 @@ export function addImageTestCommand(image: Command, context: Context): void {
 /** Emulators and schemas take time to load: only who needs them waits. */
 async function run(context: Context, api: Api, text: string, flags: Flags): Promise<ImageTestView> {
   const { checkEmulator, findIpxe } = await import('../image-test/needs.ts')
-  const { candidateOf, findPair, imagesOf } = await import('../image-test/pair.ts')
+  const { architectureOfPair, candidateOf, findPair, imagesOf } = await import('../image-test/pair.ts')
   const { copyImage } = await import('../image-test/copy.ts')
   const { testBoot } = await import('../image-test/boot.ts')
   const { formatImageRef } = await import('../../domain/image.ts')
   const { io, local, output } = context
   const candidate = candidateOf(text)
   const pair = await findPair(api, candidate, flags)
-  await checkEmulator()
-  const ipxe = await findIpxe(io, flags.ipxe, local.recipesFolder)
+  const architecture = await architectureOfPair(api, pair)
+  await checkEmulator(architecture)
+  const ipxe = await findIpxe(io, architecture, flags.ipxe, local.recipesFolder)
   const scratch = await local.scratch()
   let result: TestBootResult
   try {
@@ -72,6 +73,7 @@ async function run(context: Context, api: Api, text: string, flags: Flags): Prom
       result = await testBoot(own, {
         ...pair,
         manifests,
+        architecture,
         ipxe,
         ca: await readFile(join(scratch.dataDir, 'ca.crt'), 'utf8'),
         kernelArguments: flags.args ?? '',

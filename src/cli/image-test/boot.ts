@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import type { Architecture } from '../../domain/architecture.ts'
 import type { ImageRef, Manifest } from '../../domain/image.ts'
 import { formatImageRef } from '../../domain/image.ts'
 import type { IssuedSecret, NodeView, Timeline } from '../answers.ts'
@@ -11,6 +12,7 @@ export interface TestBoot {
   readonly stage2: ImageRef
   readonly stage3: ImageRef
   readonly manifests: readonly Manifest[]
+  readonly architecture: Architecture
   /** iPXE, an .efi file. */
   readonly ipxe: string
   /** The root that the machine's firmware trusts, PEM. */
@@ -35,6 +37,8 @@ export interface TestBootResult {
 }
 
 const node = 'test'
+/** What Linux calls the machine's serial line. */
+const serialLines: Readonly<Record<Architecture, string>> = { x86_64: 'ttyS0', arm64: 'ttyAMA0' }
 const pollMilliseconds = 500
 /** What the server takes; a report's message has 2048 at most. */
 const maxFailureCharacters = 2500
@@ -45,13 +49,15 @@ export async function testBoot(api: Api, boot: TestBoot): Promise<TestBootResult
   await api.put('/profiles/test', {
     name: 'test',
     acceptUnsigned: true,
-    kernelArguments: `console=ttyS0 pawl.reboot_delay=2 ${boot.kernelArguments}`.trim(),
+    kernelArguments:
+      `console=${serialLines[boot.architecture]} pawl.reboot_delay=2 ${boot.kernelArguments}`.trim(),
     boot: { stage2: formatImageRef(boot.stage2), stage3: formatImageRef(boot.stage3) },
   })
   await api.post('/nodes', { name: node, profile: 'test' })
   const { siteScript } = await api.post<IssuedSecret>(`/nodes/${node}/secret`)
   const machine = await startMachine({
     name: node,
+    architecture: boot.architecture,
     ipxe: boot.ipxe,
     caCert: boot.ca,
     autoexec: siteScript,

@@ -1,8 +1,14 @@
+import {
+  type Architecture,
+  architectures,
+  imageForMachine,
+  type StageImage,
+} from '../../domain/architecture.ts'
 import { parseImageSource } from '../../domain/channel.ts'
 import { formatImageRef, type ImageRef, parseImageRef, parseImageVersion } from '../../domain/image.ts'
 import { PawlError } from '../../errors.ts'
-import type { ChannelView, Page, ProfileView } from '../answers.ts'
-import type { Api } from '../api.ts'
+import type { ChannelView, ImageView, Page, ProfileView } from '../answers.ts'
+import { type Api, pathOf } from '../api.ts'
 import { argument } from '../values.ts'
 
 /** The two images of a boot: the one that is tried, and the one it is tried with. */
@@ -46,13 +52,38 @@ async function findUse(
   const { items } = await api.get<Page<ProfileView, never>>('/profiles')
   for (const { profile } of items) {
     for (const sequence of [profile.boot, profile.reinstall]) {
-      const { stage2, stage3 } = (sequence ?? {}) as { stage2?: string; stage3?: string }
-      if (stage2 === undefined || stage3 === undefined) continue
-      if (parseImageSource(stage3).name === name) return { stage: 'stage3', partner: stage2 }
-      if (parseImageSource(stage2).name === name) return { stage: 'stage2', partner: stage3 }
+      for (const { stage2, stage3 } of bootsOf(sequence)) {
+        if (parseImageSource(stage3).name === name) return { stage: 'stage3', partner: stage2 }
+        if (parseImageSource(stage2).name === name) return { stage: 'stage2', partner: stage3 }
+      }
     }
   }
   return undefined
+}
+
+/** The images that a sequence boots one after the other, for each architecture that it has both for. */
+function bootsOf(sequence: unknown): { stage2: string; stage3: string }[] {
+  const stages = (sequence ?? {}) as { stage2?: StageImage; stage3?: StageImage }
+  if (stages.stage2 === undefined || stages.stage3 === undefined) return []
+  const { stage2, stage3 } = stages
+  return architectures.flatMap((architecture) => {
+    const [first, second] = [imageForMachine(stage2, architecture), imageForMachine(stage3, architecture)]
+    return first === undefined || second === undefined ? [] : [{ stage2: first, stage3: second }]
+  })
+}
+
+/** The processor that both images are for; throws `usage` where they are for two. */
+export async function architectureOfPair(api: Api, { stage2, stage3 }: Pair): Promise<Architecture> {
+  const [first, second] = await Promise.all(
+    [stage2, stage3].map(({ name, version }) => api.get<ImageView>(`/images${pathOf(name, version)}`)),
+  )
+  const arch = first?.manifest.arch
+  if (arch !== undefined && arch === second?.manifest.arch) return arch
+  throw new PawlError(
+    'usage',
+    `${formatImageRef(stage2)} is for ${arch}, and ${formatImageRef(stage3)} for ${second?.manifest.arch}`,
+    { hint: 'name the other image with --with' },
+  )
 }
 
 /** A channel's version now. */
