@@ -77,7 +77,7 @@ function keySize({ certFile, leaf }: OwnCertificate, firmware: boolean): OwnFaul
     return [{ level: 'refuse', found: `${certFile}: RSA of ${bits} bits is broken`, advice: 'take 2048' }]
   if (!firmware) return []
   if (kind === 'rsa' && bits > 2048) {
-    const found = `${certFile}: RSA of ${bits} bits: each handshake costs the server about ${bits > 3072 ? 6 : 3} times as much`
+    const found = `${certFile}: RSA of ${bits} bits: each handshake costs the server about ${bits > 3072 ? 'three times' : 'twice'} as much CPU`
     return [{ level: 'warn', found, advice: 'take 2048 bits, as firmware is slow too' }]
   }
   if (kind !== 'ec' || curve === 'prime256v1') return []

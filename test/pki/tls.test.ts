@@ -1,6 +1,6 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { createHash, X509Certificate } from 'node:crypto'
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -209,6 +209,31 @@ t.test('a certificate is made again', async (t) => {
   })
 })
 
+t.test('RSA and ECDSA side by side: both are renewed, each with its whole chain', async (t) => {
+  const dataDir = await makeData(t)
+  const request = { kind: 'boot', names, now, ecdsa: true } as const
+  const tls = await loadTls(openAuthority(dataDir), request)
+  const before = tls.options()
+  t.equal(before.cert.length, 2)
+  for (const [at, type] of ['rsa', 'ec'].entries()) {
+    const [leaf, issuing, root, ...more] = certificates(before.cert[at]!)
+    t.equal(leaf!.publicKey.asymmetricKeyType, type)
+    t.ok(leaf!.checkIssued(issuing!) && leaf!.verify(issuing!.publicKey) && issuing!.verify(root!.publicKey))
+    t.equal(more.length, 0)
+    t.equal(leaf!.checkHost('boot.example.test'), 'boot.example.test')
+  }
+  t.same((await loadTls(openAuthority(dataDir), request)).options(), before, 'kept over a restart')
+  rmSync(join(dataDir, 'pki/boot-ecdsa.pem'))
+  const again = (await loadTls(openAuthority(dataDir), request)).options()
+  t.equal(again.key[0], before.key[0], 'one that is lost is made again, the other stays')
+  t.not(again.key[1], before.key[1])
+  t.equal(await tls.renewIfDue(days(242)), true)
+  t.not(tls.options().key[0], before.key[0])
+  t.not(tls.options().key[1], before.key[1])
+  const off = await loadTls(openAuthority(dataDir), { kind: 'boot', names, now: days(242) })
+  t.equal(off.options().cert.length, 1, 'turned off, there is RSA alone')
+})
+
 /** Serves with what `loadTls` gave, until the test ends. */
 async function serve(t: Test, options: object): Promise<{ server: Server; port: number }> {
   const server = createServer(options, (_request, response) => response.end('ok'))
@@ -242,9 +267,11 @@ t.test('a real handshake', needsOpenssl, async (t) => {
   const ca = join(dataDir, 'ca.crt')
   const boot = await load(dataDir, 'boot', { now: today })
   const operator = await load(dataDir, 'operator', { now: today })
-  const [{ server, port }, operatorSide] = [
+  const both = await loadTls(openAuthority(dataDir), { kind: 'boot', names, now: today, ecdsa: true })
+  const [{ server, port }, operatorSide, bothSide] = [
     await serve(t, boot.options()),
     await serve(t, operator.options()),
+    await serve(t, both.options()),
   ]
   const client = (to: number, ...args: string[]) =>
     openssl(
@@ -258,18 +285,62 @@ t.test('a real handshake', needsOpenssl, async (t) => {
       ...args,
     )
 
-  const firmware: [string, string][] = [
-    ['UEFI HTTPS Boot, RSA key exchange', '-tls1_2 -cipher AES256-GCM-SHA384'],
-    ['UEFI HTTPS Boot, DHE', '-tls1_2 -cipher DHE-RSA-AES256-GCM-SHA384'],
-    ['iPXE before 2022, CBC', '-tls1_2 -cipher AES128-SHA256'],
-    ['iPXE 2.0.0', '-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384'],
-    ['our agents', '-tls1_3'],
+  // Who, what it offers, and what it gets: the suite, and the kind of certificate with and without ECDSA.
+  const rsa = ['RSA', 'RSA'] as const
+  const either = ['ECDSA', 'RSA'] as const
+  const clients: [string, string, RegExp, readonly [string, string]][] = [
+    [
+      'UEFI HTTPS Boot, RSA key exchange',
+      '-tls1_2 -cipher AES256-GCM-SHA384',
+      /: AES256-GCM-SHA384/,
+      ['', ''],
+    ],
+    ['UEFI HTTPS Boot, DHE', '-tls1_2 -cipher DHE-RSA-AES256-GCM-SHA384', /: DHE-RSA-AES256-GCM-SHA384/, rsa],
+    [
+      'DHE before RSA key exchange',
+      '-tls1_2 -cipher AES256-SHA256:DHE-RSA-AES128-GCM-SHA256',
+      /: DHE-RSA/,
+      rsa,
+    ],
+    ['iPXE before 2022, CBC', '-tls1_2 -cipher AES128-SHA256', /: AES128-SHA256/, ['', '']],
+    [
+      'iPXE 1.21.1',
+      '-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-GCM-SHA256 -sigalgs RSA+SHA256',
+      /: ECDHE-RSA/,
+      rsa,
+    ],
+    [
+      'iPXE 2.0.0',
+      '-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256 -sigalgs RSA+SHA256:ECDSA+SHA256',
+      /: ECDHE-(ECDSA|RSA)-AES128-GCM/,
+      either,
+    ],
+    [
+      'RSA first, ECDSA too',
+      '-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384',
+      /: ECDHE-(ECDSA|RSA)-AES256-GCM/,
+      either,
+    ],
+    ['the suite of ECDSA, and no signature of it', '-tls1_2 -sigalgs RSA+SHA256', /: ECDHE-RSA/, rsa],
+    ['ECDSA, and not its curve', '-tls1_2 -curves X25519', /: ECDHE-RSA/, rsa],
+    ['curl', '-tls1_3', /: TLS_AES_256_GCM_SHA384/, either],
+    ['TLS 1.3 without ECDSA', '-tls1_3 -sigalgs RSA-PSS+SHA256', /: TLS_AES/, ['RSA-PSS', 'RSA-PSS']],
+    ['our agents, both versions', '', /: TLS_AES/, either],
   ]
-  for (const [who, args] of firmware) {
-    const { code, text } = await client(port, ...args.split(' '))
-    t.equal(code, 0, `the boot listener serves ${who}`)
-    t.match(text, /Verification: OK/)
+  for (const [who, args, suite, kinds] of clients) {
+    for (const [at, to] of [bothSide.port, port].entries()) {
+      const { code, text } = await client(to, ...args.split(' ').filter((word) => word !== ''))
+      const what = `${who}, ECDSA ${at === 0 ? 'on' : 'off'}`
+      t.equal(code, 0, `the boot listener serves ${what}`)
+      t.match(text, /Verification: OK/)
+      t.match(text, suite, what)
+      const kind = /Signature type: (\S+)/.exec(text)?.[1] ?? ''
+      t.ok(kinds[at] === 'RSA' ? /^RSA/.test(kind) : kind === kinds[at], `${what}: ${kind}`)
+    }
   }
+  const ecdsaOnly = ['-tls1_2', '-cipher', 'ECDHE-ECDSA-AES128-GCM-SHA256']
+  t.equal((await client(bothSide.port, ...ecdsaOnly)).code, 0, 'who takes ECDSA alone is served')
+  t.not((await client(port, ...ecdsaOnly)).code, 0, 'but not where it is turned off')
   const old = await client(port, '-tls1_1', '-cipher', 'DEFAULT@SECLEVEL=0')
   t.not(old.code, 0, 'the boot listener refuses TLS 1.1')
   t.not((await client(operatorSide.port, '-tls1_2')).code, 0, 'the operator listener refuses TLS 1.2')
