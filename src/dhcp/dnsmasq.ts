@@ -28,7 +28,7 @@ function header({ remarks, proxy, interface: name, ranges }: DhcpPlan): string[]
       ? ['# ProxyDHCP: another DHCP server leases the addresses, this one adds what firmware needs.']
       : []),
     ...(name === undefined
-      ? ['# ADAPT: name the interface (interface=…), or dnsmasq answers on every one.']
+      ? ['# ADAPT: name the interface (interface=NAME), or dnsmasq answers on every one.']
       : []),
     ...(ranges.length === 0
       ? ['# ADAPT: no --range was given: this is to be included by a DHCP server that leases addresses.']
