@@ -221,10 +221,15 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
 
   function deny(peer: Peer, code: number, message: string, file?: string): void {
     refuse(listener, peer, code, message)
-    lines.refused(now(), { client: peer.address, why: message, ...(file === undefined ? {} : { file }) })
+    lines.refused(now(), {
+      client: canonicalAddress(peer.address),
+      why: message,
+      ...(file === undefined ? {} : { file }),
+    })
   }
 
   async function close(graceMilliseconds: number): Promise<void> {
+    if (isClosing) return
     isClosing = true
     listener.close()
     if (table.size() > 0) {

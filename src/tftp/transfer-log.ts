@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { canonicalAddress } from '../domain/address.ts'
 import { openLineLimit } from './limits.ts'
 import type { Active } from './table.ts'
 import type { GivenUp } from './transfer.ts'
@@ -36,7 +37,7 @@ export function openTransferLog(log: Logger): TransferLog {
       if (line === undefined) return
       const { file, peer, blockSize, windowSize, transfer, openedAt } = active
       const seconds = Math.round(now - openedAt) / 1000
-      const facts = { file: file.name, client: peer.address, bytes, seconds, outcome }
+      const facts = { file: file.name, client: canonicalAddress(peer.address), bytes, seconds, outcome }
       const how = { blockSize, windowSize, resent: transfer.resent }
       log.info({ ...facts, ...how, ...missedOf(line) }, 'TFTP transfer')
     },
