@@ -26,7 +26,8 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'facts-changed': (detail) => `the machine's facts changed: ${list(detail.changed)}`,
   'node-held': (detail) => `held after ${count(Number(detail.attempts), 'failed reinstall')}`,
   'asked-while-held': () => 'asked for stage 1 while held',
-  'handshake-failed': (detail) => `TLS handshake failed: ${text(detail.reason)}`,
+  'handshake-failed': ({ client, reason, advice }) =>
+    `TLS handshake failed${client === undefined ? '' : ` (like ${text(client)})`}: ${text(reason)}${advice === undefined ? '' : `; ${text(advice)}`}`,
   'node-changed': (detail) => `changed: ${list(Object.keys((detail.after as object | undefined) ?? {}))}`,
   'profile-applied': (detail) => `profile ${text(detail.profile)}, revision ${text(detail.revision)}`,
   'profile-removed': (detail) => `profile ${text(detail.profile)} was removed`,

@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { diagnose, type HandshakeCause, handshakeCauses } from '../../src/handshake/diagnosis.ts'
 import { knownClients } from '../../src/handshake/known-clients.ts'
+import { versionName } from '../../src/handshake/suites.ts'
 
 t.test('what each code of OpenSSL and Node means', (t) => {
   const table: Record<string, HandshakeCause> = {
@@ -51,6 +54,21 @@ t.test('every cause has a reason and says what to change', (t) => {
   for (const [cause, [reason, advice]] of Object.entries(handshakeCauses)) {
     t.match(reason, /^[a-zA-Z].*[^.]$/, cause)
     t.match(advice, /^[a-z].*[^.]$/, cause)
+  }
+  t.end()
+})
+
+t.test('docs/handshakes.md has every cause and every client', (t) => {
+  const text = readFileSync(join(import.meta.dirname, '../../docs/handshakes.md'), 'utf8')
+  for (const [cause, [reason, advice]] of Object.entries(handshakeCauses)) {
+    t.ok(text.includes(`| \`${cause}\` | ${reason} | ${advice} |`), cause)
+  }
+  for (const { id, name, origin, hello } of knownClients()) {
+    const line = text.split('\n').find((one) => one.startsWith(`| \`${id}\` | ${name} | `)) ?? ''
+    t.ok(
+      line.includes(` ${hello.versions.map(versionName).join(', ')} `) && line.endsWith(` ${origin} |`),
+      id,
+    )
   }
   t.end()
 })

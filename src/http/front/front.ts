@@ -69,8 +69,9 @@ export function openFront(server: Server, options: FrontOptions): Front {
   let closed = false
 
   function accept(socket: Socket): void {
-    if (closed) {
-      socket.destroy()
+    // Who is gone already has no address any more: HAProxy's checks end so, and whose they were cannot be known.
+    if (closed || socket.remoteAddress === undefined) {
+      socket.on('error', ignore).destroy()
       return
     }
     makeRoom()
