@@ -30,7 +30,8 @@ function list(rows: Words, head: string): string {
 
 function kindsOfEvidence(): string {
   const lines = Object.entries(evidenceKinds).map(
-    ([kind, { meaning, everyRedemption }]) => `| \`${kind}\` | ${meaning} | ${everyRedemption ? 'yes' : 'no'} |`,
+    ([kind, { meaning, everyRedemption }]) =>
+      `| \`${kind}\` | ${meaning} | ${everyRedemption ? 'yes' : 'no'} |`,
   )
   return ['| kind | what it proves | asked again at every redemption |', '|---|---|---|', ...lines].join('\n')
 }

@@ -59,7 +59,7 @@ function addIssue(certificate: Command, context: Context): void {
     .action((name: string, flags: IssueFlags) => issue(context, argument(name, parseNodeName), flags))
   withExamples(command, [
     'pawl node certificate issue mlab1 --out mlab1.pem',
-    'pawl node certificate issue mlab1 --key-out mlab1.key --cert-out mlab1.crt --expires 730d',
+    'pawl node certificate issue mlab1 --out m.pem --expires 730d',
     'pawl node certificate issue mlab1 --request mlab1.csr --cert-out mlab1.crt',
   ])
 }
