@@ -94,6 +94,11 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['foreign token', post('/v1/boot/off/stage3', learnt.stage3)],
       ['unknown host with a token', post('/v1/boot/nobody/stage3', learnt.stage3)],
       ['success too early', { ...post('/v1/boot/node1/report', learnt.report), payload: 'message=success' }],
+      [
+        'a new secret that was given to nobody',
+        { ...post('/v1/boot/node1/secret', learnt.report), payload: 'id=x&written=true' },
+      ],
+      ['a new secret without a token', { method: 'POST', url: '/v1/boot/node1/secret?id=x&written=true' }],
       ['handover twice', { method: 'GET', url: `/v1/boot/node1/handover?k=${learnt.handoverToken}` }],
       ['download without a capability', { method: 'GET', url: '/v1/boot/node1/artifacts/kernel' }],
       [
@@ -131,6 +136,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       '/v1/boot/node1/stage2',
       `/v1/boot/node1/handover?k=${learnt.handoverToken}`,
       '/v1/boot/node1/report',
+      '/v1/boot/node1/secret',
     ]
     for (const url of requests) {
       const answer = await app.inject({ method: 'HEAD', url, headers: bearer(learnt.stage2) })
@@ -190,6 +196,12 @@ await forEachDatabase(t, async (t, openWorld) => {
           headers: { ...form, ...bearer('A'.repeat(44)) },
           payload: 'message=success&ssh_host_keys=ssh-rsa%20AAAA',
         },
+        400,
+      ],
+      ['a new secret without a name', { method: 'POST', url: '/v1/boot/node1/secret?written=true' }, 400],
+      [
+        'a new secret that is neither',
+        { method: 'POST', url: '/v1/boot/node1/secret?id=x&written=perhaps' },
         400,
       ],
       ['a path that is none', { method: 'GET', url: '/v1/boot/node1/stage4' }, 404],

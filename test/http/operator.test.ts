@@ -155,6 +155,13 @@ await forEachDatabase(t, async (t, openWorld) => {
     })
     const { secret, siteScript } = (await ask('operator', 'POST', 'nodes/a/secret')).json()
     t.match(siteScript, secret)
+    const wish = { kind: 'rotating', lifetimeSeconds: 86_400 }
+    t.match((await ask('operator', 'POST', 'nodes/a/secret', wish)).json(), {
+      kind: 'rotating',
+      expiresAt: /Z$/,
+    })
+    for (const bad of [{ kind: 'odd' }, { lifetimeSeconds: 59 }, { lifetimeSeconds: '60' }, { more: 1 }, []])
+      t.equal((await ask('operator', 'POST', 'nodes/a/secret', bad)).statusCode, 400, JSON.stringify(bad))
     t.equal((await ask('operator', 'DELETE', 'nodes/a/secret')).statusCode, 204)
     t.match((await ask('operator', 'POST', 'nodes/a/disable', {})).json(), { state: 'disabled' })
     t.match((await ask('operator', 'POST', 'nodes/a/disable')).json(), {
