@@ -25,6 +25,7 @@ export function siteScript(context: Pick<BootContext, 'templates' | 'entry'>, of
     vlan: network?.vlan?.toString() ?? '',
     address: network?.address ?? '',
     netmask: network?.netmask ?? '',
+    prefixLength: network?.prefixLength?.toString() ?? '',
     gateway: network?.gateway ?? '',
     dns: network?.dns ?? '',
     whenServerAbsent: of.whenServerAbsent ?? 'retry',

@@ -8,9 +8,10 @@ export interface MediaNetwork {
   readonly mac?: MacAddress
   /** The tag of its frames (IEEE 802.1Q). */
   readonly vlan?: number
-  /** IPv4, always with its netmask. */
+  /** IPv4 with its netmask, or IPv6 with its prefix length. */
   readonly address?: string
   readonly netmask?: string
+  readonly prefixLength?: number
   readonly gateway?: string
   readonly dns?: string
 }
@@ -19,7 +20,7 @@ export interface MediaNetwork {
 export interface MediaNetworkWords {
   readonly mac?: string | undefined
   readonly vlan?: number | undefined
-  /** `192.0.2.10/24`. */
+  /** `192.0.2.10/24`, `2001:db8::10/64`. */
   readonly address?: string | undefined
   readonly gateway?: string | undefined
   readonly dns?: string | undefined
@@ -38,9 +39,44 @@ export function parseMediaNetwork(words: MediaNetworkWords): MediaNetwork {
   return {
     ...(mac === undefined ? {} : { mac: parseMac(mac) }),
     ...(vlan === undefined ? {} : { vlan }),
-    ...(address === undefined ? {} : addressOf(address, gateway)),
-    ...(dns === undefined ? {} : { dns: host(dns, 'DNS server') }),
+    ...(address === undefined ? {} : staticOf(address, gateway, dns)),
   }
+}
+
+function staticOf(address: string, gateway: string | undefined, dns: string | undefined): MediaNetwork {
+  const isIpv6 = address.includes(':')
+  const settings = isIpv6 ? ipv6AddressOf(address, gateway) : addressOf(address, gateway)
+  if (dns === undefined) return settings
+  return { ...settings, dns: isIpv6 ? ipv6Host(dns, 'DNS server', []) : host(dns, 'DNS server') }
+}
+
+/** A gateway may be link-local, as routers mostly are; or else it is in the address's own network. */
+function ipv6AddressOf(text: string, gateway: string | undefined): MediaNetwork {
+  const [, word = '', length = ''] = /^([0-9a-f:.]+)\/(\d{1,3})$/i.exec(text) ?? []
+  const bits = Number(length)
+  if (word === '' || bits < 1 || bits > 128)
+    throw new PawlError('invalid', `${quote(text)} is not an IPv6 address with its prefix length`, {
+      hint: 'write it like 2001:db8::10/64',
+    })
+  const address = ipv6Host(word, 'address', [])
+  const prefix = { address, prefixLength: bits }
+  if (gateway === undefined) return prefix
+  const way = ipv6Host(gateway, 'gateway', ['linkLocal'])
+  const parsed = ipaddr.IPv6.parse(way)
+  if (parsed.range() !== 'linkLocal' && !parsed.match(ipaddr.IPv6.parse(address), bits))
+    throw new PawlError('invalid', `gateway ${way} is not in the network of ${text}: it cannot be reached`)
+  if (way === address) throw new PawlError('invalid', `gateway ${way} is the machine's own address`)
+  return { ...prefix, gateway: way }
+}
+
+/** In the one spelling of RFC 5952, without a zone. */
+function ipv6Host(text: string, what: string, alsoTakes: readonly string[]): string {
+  const isOne = ipaddr.IPv6.isValid(text) && !text.includes('%')
+  const range = isOne ? ipaddr.IPv6.parse(text).range() : 'none'
+  const unfit = ['unspecified', 'multicast', 'loopback', 'linkLocal', 'ipv4Mapped']
+  if (isOne && (alsoTakes.includes(range) || !unfit.includes(range)))
+    return ipaddr.IPv6.parse(text).toString()
+  throw new PawlError('invalid', `${what} ${quote(text)} is not an IPv6 address of a machine`)
 }
 
 function addressOf(text: string, gateway: string | undefined): MediaNetwork {

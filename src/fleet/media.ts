@@ -1,6 +1,7 @@
+import { isIP } from 'node:net'
 import type { BootContext } from '../boot/context.ts'
 import { siteScript } from '../boot/site-script.ts'
-import { type MediaNetworkWords, parseMediaNetwork } from '../domain/media-network.ts'
+import { type MediaNetwork, type MediaNetworkWords, parseMediaNetwork } from '../domain/media-network.ts'
 import { PawlError } from '../errors.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { findNode } from '../storage/nodes.ts'
@@ -27,6 +28,7 @@ export async function mediaParts(
   words: MediaNetworkWords,
 ): Promise<MediaParts> {
   const network = parseMediaNetwork(words)
+  checkReaches(context.entry.publicUrl, network)
   const { db } = context.storage
   const node = await findNode(db, name)
   if (node === undefined) throw noSuchNode(name)
@@ -48,6 +50,15 @@ export async function mediaParts(
     secretIssued: node.secret_id !== null,
     secretWanted: [...(evidence?.boot ?? []), ...(evidence?.reinstall ?? [])].includes('secret'),
   }
+}
+
+/** An address of one family does not lead to an address of the other. */
+function checkReaches(publicUrl: string, { address }: MediaNetwork): void {
+  const family = isIP(new URL(publicUrl).hostname.replace(/^\[|\]$/g, ''))
+  if (address === undefined || family === 0 || isIP(address) === family) return
+  throw new PawlError('invalid', `a machine with the address ${address} cannot reach ${publicUrl}`, {
+    hint: `give it an IPv${family} address`,
+  })
 }
 
 /** An operator's own template may be older than these settings: media that leave them out would look right and not boot. */

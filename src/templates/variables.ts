@@ -113,6 +113,7 @@ export const templateVariables = {
     vlan: 'wordOrNone',
     address: 'wordOrNone',
     netmask: 'wordOrNone',
+    prefixLength: 'wordOrNone',
     gateway: 'wordOrNone',
     dns: 'wordOrNone',
     whenServerAbsent: 'whenServerAbsent',

@@ -23,7 +23,16 @@ export const stage1: TemplateVariables['stage1.ipxe'] = {
 }
 
 /** A site script of whatever network there is. */
-const anyNetwork = { secretFile: false, mac: '', vlan: '', address: '', netmask: '', gateway: '', dns: '' }
+const anyNetwork = {
+  secretFile: false,
+  mac: '',
+  vlan: '',
+  address: '',
+  netmask: '',
+  prefixLength: '',
+  gateway: '',
+  dns: '',
+}
 
 /** Values for every template, by the name of the golden file that holds what they render to. */
 export const golden: Readonly<Record<string, Golden>> = {
@@ -101,8 +110,24 @@ export const golden: Readonly<Record<string, Golden>> = {
       vlan: '42',
       address: '192.0.2.10',
       netmask: '255.255.255.0',
+      prefixLength: '',
       gateway: '192.0.2.1',
       dns: '192.0.2.2',
+      whenServerAbsent: 'retry',
+    },
+  },
+  'autoexec-media-static-ipv6.ipxe': {
+    name: 'autoexec.ipxe',
+    variables: {
+      ...anyNetwork,
+      publicUrl: 'https://[2001:db8::1]:8443',
+      host: 'node1.example.com',
+      secret: '',
+      secretFile: true,
+      address: '2001:db8::10',
+      prefixLength: '64',
+      gateway: 'fe80::1',
+      dns: '2001:db8::53',
       whenServerAbsent: 'retry',
     },
   },

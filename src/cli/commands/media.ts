@@ -74,7 +74,10 @@ export function addMediaCommands(program: Command, context: Context): void {
     .option('--bios <NAME|FILE>', 'an ipxe.lkrn built to trust the server: the ISO boots on a BIOS too')
     .option('--mac <MAC>', 'the NIC to boot from; else the first with a link')
     .option('--vlan <ID>', 'the VLAN that its frames are tagged with')
-    .option('--address <CIDR>', 'its IPv4 address, like 192.0.2.10/24; else DHCP')
+    .option(
+      '--address <CIDR>',
+      'its address, like 192.0.2.10/24 or 2001:db8::10/64; else DHCP or a router gives one',
+    )
     .option('--gateway <IP>', 'the way out')
     .option('--dns <IP>', 'the name server')
     .option(
