@@ -19,6 +19,8 @@ export interface MediaParts {
   readonly secretIssued: boolean
   /** Whether its profile looks at the secret. */
   readonly secretWanted: boolean
+  /** Whether its profile wants a client certificate. */
+  readonly certificateWanted: boolean
 }
 
 /** Renders a node's site script for boot media. Changes nothing. Throws `not-found`, and `invalid` for settings that cannot be. */
@@ -41,14 +43,15 @@ export async function mediaParts(
     ...(profile === undefined ? {} : { whenServerAbsent: profile.whenServerAbsent }),
   })
   checkCarries(script, network)
-  const evidence = profile?.evidence
+  const wanted = [...(profile?.evidence.boot ?? []), ...(profile?.evidence.reinstall ?? [])]
   return {
     node: node.name,
     siteScript: script,
     publicUrl: context.entry.publicUrl,
     ca: context.entry.ca,
     secretIssued: node.secret_id !== null,
-    secretWanted: [...(evidence?.boot ?? []), ...(evidence?.reinstall ?? [])].includes('secret'),
+    secretWanted: wanted.includes('secret'),
+    certificateWanted: wanted.includes('certificate'),
   }
 }
 

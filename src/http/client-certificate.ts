@@ -33,8 +33,8 @@ const tls13 = 0x0304
  * to decide, since the listener has no CA to check one with.
  *
  * Not every client survives the question. iPXE before April 2025 without a certificate of its own (no stock build has one) hangs
- * up with "Operation not permitted (410de38f)": ipxe/ipxe#1431, mended by #1437. Later builds (1.21.1 of May 2025, 2.0.0), EDK2
- * and curl answer that they have none and go on (tried). No iPXE speaks TLS 1.3, and our agents speak nothing else: so those are
+ * up with "Operation not permitted (410de38f)": ipxe/ipxe#1431, mended by #1437. Later builds (1.21.1 of May 2025, 2.0.0), EDK2's
+ * HTTPS Boot and curl answer that they have none and go on (tried). No iPXE speaks TLS 1.3, and our agents speak nothing else: so those are
  * asked, and a site whose iPXE builds have certificates, or none of whose is older, says `always`.
  */
 export function askingForCertificates(

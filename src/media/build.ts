@@ -4,6 +4,7 @@
  *     EFI/BOOT/BOOTX64.EFI    iPXE, trusting the server's root and nobody else (BOOTAA64.EFI on arm64)
  *     autoexec.ipxe           the node's site script; iPXE runs it by itself
  *     pawl/secret.ipxe        two lines that set the enrolment secret: all that changes when it is rotated
+ *     pawl/client.pem         key and client certificate of the node, where its profile asks for one
  *     pawl/medium.txt         what this is, for whoever finds it; no secret
  *
  * The same inputs give the same bytes: times are fixed, and volume numbers follow from the content.
@@ -26,6 +27,8 @@ export interface MediaContent {
   readonly siteScript: string
   /** None: the medium proves nothing. */
   readonly secret: string | undefined
+  /** Key and client certificate, PEM. */
+  readonly certificate?: string | undefined
   readonly ipxe: {
     readonly bytes: Buffer
     readonly arch: IpxeArch
@@ -58,6 +61,9 @@ const label = 'PAWL'
 /** The name of the file with the secret: the agent that rotates it writes it. */
 export const secretFileName = 'pawl/secret.ipxe'
 
+/** The name of the file with the certificate: stage 1 has iPXE load it, or the minimal Linux reads it. */
+export const certificateFileName = 'pawl/client.pem'
+
 /** The file with the secret. BIOS loaders put it in front of the site script, so that its length is a multiple of 4. */
 export function secretScript(secret: string): string {
   const text = `#!ipxe\nset pawl-secret ${secret}\n`
@@ -66,7 +72,7 @@ export function secretScript(secret: string): string {
 
 /** The files of a medium. */
 export function mediaFiles(content: MediaContent): MediaFile[] {
-  const { ipxe, siteScript, secret } = content
+  const { ipxe, siteScript, secret, certificate } = content
   const loader = loaders[ipxe.arch]
   if (loader === undefined)
     throw new PawlError('invalid', `no firmware boots iPXE for ${ipxe.arch} from media`)
@@ -75,10 +81,11 @@ export function mediaFiles(content: MediaContent): MediaFile[] {
     { path: 'autoexec.ipxe', bytes: Buffer.from(siteScript) },
     { path: 'pawl/medium.txt', bytes: Buffer.from(aboutMedium(content)) },
     ...(secret === undefined ? [] : [{ path: secretFileName, bytes: Buffer.from(secretScript(secret)) }]),
+    ...(certificate === undefined ? [] : [{ path: certificateFileName, bytes: Buffer.from(certificate) }]),
   ]
 }
 
-function aboutMedium({ node, publicUrl, ipxe, secret }: MediaContent): string {
+function aboutMedium({ node, publicUrl, ipxe, secret, certificate }: MediaContent): string {
   const carries =
     secret === undefined
       ? 'It carries no secret.'
@@ -89,6 +96,11 @@ function aboutMedium({ node, publicUrl, ipxe, secret }: MediaContent): string {
     `iPXE: ${ipxe.version ?? 'of unknown version'}, ${ipxe.arch}`,
     `Trusts: root certificate with SHA-256 ${ipxe.root}`,
     carries,
+    ...(certificate === undefined
+      ? []
+      : [
+          `pawl/client.pem is this node's key. Lost or stolen: pawl node certificate list ${node}, and revoke`,
+        ]),
     '',
   ].join('\n')
 }
@@ -137,6 +149,7 @@ function biosLoader({ siteScript, secret }: MediaContent, bios: BiosContent): Bi
 /** Two media of different content have different numbers, by which systems tell volumes apart. Of secrets it tells nothing. */
 function idOf(files: readonly MediaFile[]): number {
   const hash = createHash('sha256')
-  for (const { path, bytes } of files) if (path !== secretFileName) hash.update(`${path}\0`).update(bytes)
+  const secrets = [secretFileName, certificateFileName]
+  for (const { path, bytes } of files) if (!secrets.includes(path)) hash.update(`${path}\0`).update(bytes)
   return hash.digest().readUInt32LE(0)
 }

@@ -77,6 +77,24 @@ t.test('a medium without a secret has no file for one', async (t) => {
   t.notMatch(String(files.at(-1)?.bytes), 'secret.ipxe')
 })
 
+t.test(
+  'a client certificate is a file beside the secret, and tells nothing of itself anywhere else',
+  async (t) => {
+    const certificate = '-----BEGIN PRIVATE KEY-----\nsecret words\n-----END PRIVATE KEY-----\n'
+    const files = mediaFiles({ ...content, certificate })
+    t.same(
+      files.map(({ path }) => path),
+      ['EFI/BOOT/BOOTX64.EFI', 'autoexec.ipxe', 'pawl/medium.txt', 'pawl/secret.ipxe', 'pawl/client.pem'],
+    )
+    t.equal(String(files.at(-1)?.bytes), certificate)
+    const image = mediaImage('usb', { ...content, certificate })
+    t.equal(image.indexOf('secret words'), image.lastIndexOf('secret words'))
+    const other = mediaImage('usb', { ...content, certificate: certificate.replace('words', 'w0rds') })
+    const changed = [...image.entries()].filter(([at, byte]) => byte !== other[at])
+    t.equal(changed.length, 1, 'the number of the volume does not follow from the key')
+  },
+)
+
 t.test('what says what a medium is holds no secret', async (t) => {
   const about = mediaFiles(content).find(({ path }) => path === 'pawl/medium.txt')
   t.equal(
@@ -173,7 +191,7 @@ t.test('a CD is one to those who read CDs, and boots what it says', async (t) =>
   }
 })
 
-t.test('a medium is its owner’s alone, and appears whole or not at all', async (t) => {
+t.test("a medium is its owner's alone, and appears whole or not at all", async (t) => {
   const folder = temporaryFolder(t)
   const file = join(folder, 'usb.img')
   const given = await openTarget(file, { asFolder: false, force: false })

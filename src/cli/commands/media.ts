@@ -8,6 +8,7 @@ import { dataFolderOf } from '../connection.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatSize, formatTime } from '../format.ts'
+import { certificateFor } from '../media-certificate.ts'
 import { biosForMedia, findMediaIpxe, ipxeForMedia } from '../media-ipxe.ts'
 import { readLine } from '../stdin.ts'
 import { argument, nodePath, parseDuration } from '../values.ts'
@@ -25,6 +26,7 @@ interface Flags {
   readonly rotating?: true
   readonly expires?: number
   readonly secret?: string | false
+  readonly certificate?: string
   readonly breakSignature?: true
   readonly force?: true
   readonly yes?: true
@@ -89,6 +91,10 @@ export function addMediaCommands(program: Command, context: Context): void {
     )
     .option('--secret <FILE>', 'carry this secret instead of a new one; "-" is stdin')
     .option('--no-secret', 'carry none: other evidence proves the node')
+    .option(
+      '--certificate <FILE>',
+      'carry key and certificate too, as node certificate issue --out FILE wrote them',
+    )
     .option('--break-signature', 'use an iPXE although the change breaks its Secure Boot signature')
     .option('--force', 'replace what is at --out')
     .option('--yes', 'issue a new secret although media with the old one stop booting')
@@ -102,6 +108,7 @@ export function addMediaCommands(program: Command, context: Context): void {
 
 async function build(context: Context, api: Api, name: string, flags: Flags): Promise<void> {
   checkFlags(flags)
+  const certificate = await certificateFor(context, api, name, flags.certificate)
   const given = typeof flags.secret === 'string' ? await readSecret(context, flags.secret) : undefined
   const parts = await api.get<MediaParts>(`${nodePath(name)}/media`, networkOf(flags))
   const dataDir = dataFolderOf(context.io.env, context.flags().data)
@@ -132,7 +139,7 @@ async function build(context: Context, api: Api, name: string, flags: Flags): Pr
   const { openTarget } = await import('../../media/write.ts')
   const { siteScript, publicUrl } = parts
   const make = (text: string | undefined) => {
-    const content = { node: name, publicUrl, siteScript, secret: text, ipxe }
+    const content = { node: name, publicUrl, siteScript, secret: text, certificate, ipxe }
     return flags.format === 'efi' ? mediaFiles(content) : mediaImage(flags.format, content, bios)
   }
   // What cannot be built or written is found before a new secret stops the media that there are.
@@ -225,6 +232,10 @@ function tell({ output }: Context, flags: Flags, parts: MediaParts, issued: Issu
   if (flags.secret === false && parts.secretWanted)
     output.warning(
       `the profile of node "${parts.node}" asks for a secret, which this medium does not carry: it will be refused`,
+    )
+  if (flags.certificate === undefined && parts.certificateWanted)
+    output.warning(
+      `the profile of node "${parts.node}" asks for a client certificate, which this medium does not carry: stage 2 will be refused`,
     )
   if (flags.bios !== undefined) {
     output.warning(
