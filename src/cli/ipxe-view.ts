@@ -44,7 +44,7 @@ export function trustWords({ trust, trustsUs }: IpxeView): string {
 export function bootsWords(view: IpxeView): string {
   const { boots, platform, trust, features } = view
   if (boots === 'yes') return platform === 'efi' ? 'UEFI' : 'BIOS'
-  if (boots === 'with-root') return 'UEFI that knows our root; or: pawl ipxe trust'
+  if (boots === 'with-root') return 'UEFI that knows our root'
   if (boots === 'unknown')
     return features === null ? 'BIOS, if built with TRUST=ca.crt' : 'if built with TRUST=ca.crt'
   return trust.kind === 'nobody' ? 'none: it has no HTTPS' : 'none: it trusts another root'

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import type { BootContext } from '../boot/context.ts'
-import { siteScript } from '../boot/site-script.ts'
+import { type SiteScriptOf, siteScript } from '../boot/site-script.ts'
 import { type MediaNetwork, type MediaNetworkWords, parseMediaNetwork } from '../domain/media-network.ts'
 import { PawlError } from '../errors.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
@@ -23,6 +23,8 @@ export interface MediaParts {
   readonly certificateWanted: boolean
 }
 
+type MediaScript = SiteScriptOf & { readonly network: MediaNetwork }
+
 /** Renders a node's site script for boot media. Changes nothing. Throws `not-found`, and `invalid` for settings that cannot be. */
 export async function mediaParts(
   context: BootContext,
@@ -36,13 +38,14 @@ export async function mediaParts(
   if (node === undefined) throw noSuchNode(name)
   const row = node.profile === null ? undefined : await findProfile(db, node.profile)
   const profile = row === undefined ? undefined : readProfile(row)
-  const script = siteScript(context, {
+  const of = {
     host: node.name,
     secretFile: true,
     network,
     ...(profile === undefined ? {} : { whenServerAbsent: profile.whenServerAbsent }),
-  })
-  checkCarries(script, network)
+  }
+  const script = siteScript(context, of)
+  checkCarried(context, of, script)
   const wanted = [...(profile?.evidence.boot ?? []), ...(profile?.evidence.reinstall ?? [])]
   return {
     node: node.name,
@@ -64,17 +67,25 @@ function checkReaches(publicUrl: string, { address }: MediaNetwork): void {
   })
 }
 
-/** An operator's own template may be older than these settings: media that leave them out would look right and not boot. */
-function checkCarries(script: string, network: ReturnType<typeof parseMediaNetwork>): void {
-  const lost = Object.entries({ ...network, secret: 'pawl-secret' }).find(
-    ([, value]) => !script.includes(String(value)),
-  )
+/** An operator's own template may be older than these settings: media that leave one out would look right and not boot. */
+function checkCarried(context: BootContext, of: MediaScript, script: string): void {
+  const without: readonly (readonly [string, MediaScript])[] = [
+    ['secretFile', { ...of, secretFile: false }],
+    ...Object.entries(of.network).map(
+      ([name, value]) => [name, { ...of, network: { ...of.network, [name]: otherThan(value) } }] as const,
+    ),
+  ]
+  const lost = without.find(([, other]) => siteScript(context, other) === script)
   if (lost === undefined) return
   throw new PawlError(
     'render-failed',
-    `the template autoexec.ipxe of this server does not use "${lost[0]}"`,
+    `the template autoexec.ipxe of this server makes nothing of "${lost[0]}"`,
     {
       hint: 'bring it up to date with the one that Pawl comes with, or remove it from ipxe-templates in the data folder',
     },
   )
+}
+
+function otherThan(value: string | number): string | number {
+  return typeof value === 'number' ? (value % 4094) + 1 : `${value}0`
 }

@@ -39,6 +39,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
       'init',
       'server',
       ...['backup', 'restore', 'doctor check', 'doctor boot', 'dhcp config', 'database downgrade'],
+      ...['fetch', 'add', 'list', 'trust', 'remove'].map((name) => `ipxe ${name}`),
       ...['show', 'rotate', 'cut-over'].map((name) => `root ${name}`),
       'status',
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
@@ -47,6 +48,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['timeline', 'watch', 'known-hosts', 'pending', 'approve', 'reject'].map((name) => `node ${name}`),
       ...['create', 'list', 'show', 'revoke', 'remove'].map((name) => `node auto-approve ${name}`),
       'node accept-facts',
+      'media build',
       ...['publish', 'sign', 'verify', 'export', 'list', 'show', 'test', 'prune'].map(
         (name) => `image ${name}`,
       ),

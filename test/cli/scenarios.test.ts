@@ -5,6 +5,7 @@ import { enrol } from '../../src/boot/enrol.ts'
 import { serveArrival } from '../../src/fleet/arrivals.ts'
 import { fanOut } from '../../src/webhooks/fan-out.ts'
 import { demoProfile, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
+import { efiIpxe, lkrnIpxe } from '../helpers/ipxe.ts'
 import { askStage1, boot, facts, machineOf, report, type Until } from '../helpers/machine.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 import { type Installation, openInstallation, temporaryFolder } from './helpers/installation.ts'
@@ -71,6 +72,12 @@ function actionsOf(installation: Installation, learnt: Scenario['learnt']): Scen
         last_used_from: expired === undefined ? '192.0.2.10' : null,
       }
       await db.insertInto('node_certificates').values(row).execute()
+    },
+    'a build of iPXE is at': async (text) => {
+      const [file = '', kind] = text.split(' ')
+      const old = { words: ['iPXE\0\0\x001.0.0+git-20190125'], roots: [] }
+      const kinds = { bios: lkrnIpxe(), old: efiIpxe(old), signed: efiIpxe({ signed: true }) }
+      writeFileSync(file, kind === undefined ? efiIpxe() : kinds[kind as keyof typeof kinds]) // the scenario names one
     },
     'node1 boots until': async (until) => {
       booted = await boot(world, machineOf(secret), until as Until) // the scenario names a step

@@ -19,7 +19,7 @@ export function addIpxeCommands(program: Command, context: Context): void {
   addRemove(ipxe, context)
 }
 
-const afterRestart = 'a running server serves it after a restart'
+const afterRestart = 'a running server sends it by HTTPS from now on, by TFTP after a restart'
 
 function addFetch(ipxe: Command, context: Context): void {
   const command = ipxe
@@ -111,7 +111,7 @@ function addTrust(ipxe: Command, context: Context): void {
     })
   withExamples(command, [
     'pawl ipxe trust ipxe-x86_64.efi --data DIR',
-    'pawl ipxe trust ./ipxe.efi --root site-b/ca.crt --out ipxe-site-b.efi --data DIR',
+    'pawl ipxe trust ./ipxe.efi --root b.crt --out ipxe-b.efi --data DIR',
   ])
 }
 
@@ -125,7 +125,7 @@ function addRemove(ipxe: Command, context: Context): void {
       const { removeIpxe } = await import('../../ipxe/folder.ts')
       await removeIpxe(dataDir, name)
       answer(context, { name, removed: true }, () => context.output.line(`${name} is removed`))
-      context.output.note('a running server serves it until a restart')
+      context.output.note('a running server sends it no more by HTTPS, by TFTP until a restart')
     })
   withExamples(command, ['pawl ipxe remove undionly.kpxe --data DIR'])
 }

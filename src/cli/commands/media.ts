@@ -101,8 +101,8 @@ export function addMediaCommands(program: Command, context: Context): void {
     .action((name: string, flags: Flags) => withApi(context, (api) => build(context, api, name, flags)))
   withExamples(command, [
     'pawl media build mlab1 --format usb --out mlab1.img',
-    'pawl media build mlab1 --format iso --out mlab1.iso --address 192.0.2.10/24 --gateway 192.0.2.1 --dns 192.0.2.2 --yes',
-    'pawl media build mlab1 --format efi --out ./mlab1-esp --vlan 42 --mac 52:54:00:12:34:56 --rotating',
+    'pawl media build mlab1 --format iso --out mlab1.iso --yes \\\n    --address 192.0.2.10/24 --gateway 192.0.2.1 --dns 192.0.2.2',
+    'pawl media build mlab1 --format efi --out ./mlab1-esp --vlan 42 --rotating',
   ])
 }
 
@@ -223,7 +223,7 @@ function notWritten(error: unknown, name: string): unknown {
 function show({ output }: Context, { path, format, bytes = 0, ipxe, root }: BuiltMedium): void {
   output.line(`${path}: ${format}, ${formatSize(bytes)}`)
   output.line(
-    `iPXE ${ipxe.version ?? 'of unknown version'} for ${ipxe.arch}, trusting root ${root.slice(0, 16)} and no other`,
+    `iPXE ${ipxe.version ?? 'of unknown version'} for ${ipxe.arch}, trusting root ${root} and no other`,
   )
 }
 

@@ -102,7 +102,7 @@ export async function openInstallation(
   const store = await openArtifactStore(join(dataDir, 'artifacts'))
   const start = async (): Promise<{ app: FastifyInstance; url: string }> => {
     const app = buildOperatorListener(
-      { ...world.context, rootCertificate },
+      { ...world.context, rootCertificate, entry: { ...world.context.entry, ca: rootCertificate() } },
       {
         tls,
         log: pino({ level: 'silent' }),
@@ -152,8 +152,22 @@ export const local: LocalCommands = {
   downgrade: () => Promise.reject(new Error('test/backup tries this')),
   doctor: () => Promise.reject(new Error('test/doctor tries this')),
   doctorBoot: () => Promise.reject(new Error('test/doctor tries this')),
-  rotateRoot: () => Promise.reject(new Error('test/pki/rotation tries this')),
-  cutOverRoot: () => Promise.reject(new Error('test/pki/rotation tries this')),
+  rotateRoot: async ({ data }) => ({
+    from: 'aa'.repeat(32),
+    to: 'bb'.repeat(32),
+    ca: `${String(data)}/pki/next/ca.crt`,
+    created: ['pki/next/root.key', 'pki/next/ca.crt', 'pki/next/issuing.key', 'pki/next/issuing.crt'],
+  }),
+  cutOverRoot: async ({ yes, days }) => ({
+    applied: yes === true,
+    from: 'aa'.repeat(32),
+    to: 'bb'.repeat(32),
+    days: Number(days),
+    users: [],
+    stranded: [{ node: 'mlab9', lastAt: '2026-08-01T10:00:00.000Z', source: '192.0.2.9', otherAt: null }],
+    moved: 41,
+    retired: yes === true ? 'DIR/pki/retired/aaaaaaaaaaaaaaaa' : null,
+  }),
   async init(flags) {
     const dir = String(flags.data)
     return { ca: `${dir}/ca.crt`, adminToken: `${dir}/admin.token`, created: [JSON.stringify(flags)] }
