@@ -4,6 +4,7 @@ import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PawlError } from '../errors.ts'
 import { readSecretFile } from '../pki/key-file.ts'
+import { retiredRoots } from '../pki/places.ts'
 import { chosenContext } from './contexts.ts'
 import type { Io } from './io.ts'
 
@@ -17,6 +18,8 @@ export interface Connection {
   readonly client?: { readonly cert: string; readonly key: string }
   /** The root certificate that the server's must lead to, PEM. No other is believed. */
   readonly ca: string
+  /** Roots of before a rotation, PEM: what they signed is this server's, but none is believed. */
+  readonly formerRoots?: string
   /** What to do when nothing answers. */
   readonly whenUnreachable: string
   /** What to do when the server does not know the token or the certificate. */
@@ -96,6 +99,7 @@ async function fromFolder(dataDir: string): Promise<Connection> {
     url: server.url,
     token: parseToken(token, join(dataDir, 'admin.token')),
     ca: parseCa(ca, caFile),
+    formerRoots: retiredRoots(dataDir),
     whenUnreachable: `start the server with pawl server --data ${dataDir}`,
     whenUnknown: `does the server that runs there use ${dataDir}, and its database?`,
   }

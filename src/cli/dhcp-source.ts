@@ -6,7 +6,7 @@ import { PawlError } from '../errors.ts'
 import { listIpxe } from '../ipxe/folder.ts'
 import { checkDataFolder, settingsFile } from '../pki/data-folder.ts'
 import { findPublicFile, findSecretFile } from '../pki/key-file.ts'
-import { mainRootFile } from '../pki/rotation.ts'
+import { mainRootFile } from '../pki/places.ts'
 import type { GlobalFlags } from './context.ts'
 import type { Io } from './io.ts'
 

@@ -14,12 +14,14 @@
  */
 import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import type { PublisherName } from '../domain/publisher.ts'
 import { PawlError } from '../errors.ts'
 import { createFile, findPublicFile, readSecretFile } from './key-file.ts'
+import { authorityFiles, cutOverFile, type Generation } from './places.ts'
 import type { CertificateKind } from './profiles.ts'
 import { generateKey, keyFits, keyLabel, makeCertificate } from './x509.ts'
+
+export { authorityFiles } from './places.ts'
 
 /** A listener's certificate to be issued. */
 export interface LeafRequest {
@@ -48,22 +50,6 @@ export interface Authority {
    * up to the root: an iPXE that knows only the root's fingerprint needs the root too.
    */
   issueCodeSigning(request: { publisher: PublisherName; key: string; now: Date }): Promise<string>
-}
-
-/** The CA that there is, and the one that takes its place when the root is rotated. */
-export type Generation = 'current' | 'next'
-
-/** Where the CA's files are. */
-export function authorityFiles(dataDir: string, generation: Generation = 'current') {
-  const isNext = generation === 'next'
-  const folder = isNext ? join(dataDir, 'pki', 'next') : join(dataDir, 'pki')
-  return {
-    folder,
-    rootCertificate: join(isNext ? folder : dataDir, 'ca.crt'),
-    rootKey: join(folder, 'root.key'),
-    issuingCertificate: join(folder, 'issuing.crt'),
-    issuingKey: join(folder, 'issuing.key'),
-  }
 }
 
 /** Makes what is missing of a CA in `dataDir`, whose folder must exist; returns the paths of what it made. */
@@ -152,11 +138,6 @@ function refuseLosses(files: ReturnType<typeof authorityFiles>): void {
   throw new PawlError('certificate-invalid', `${lost[0]} is missing, but ${lost[1]} was made with it`, {
     hint: 'restore it from a backup; a new one would not be trusted by machines that know this CA',
   })
-}
-
-/** Where a cut-over of the root writes down how far it is. */
-export function cutOverFile(dataDir: string): string {
-  return join(dataDir, 'pki', 'cut-over.json')
 }
 
 function refuseHalfWay(dataDir: string): void {

@@ -10,10 +10,10 @@
  * nothing opens a CA while that file is there: killed anywhere, the next start goes on. The operator listener stays under the
  * old CA until then, so that no client of the API loses it before its people had the new root.
  */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { PawlError } from '../errors.ts'
-import { authorityFiles, createAuthority, cutOverFile, openAuthority } from './authority.ts'
+import { createAuthority, openAuthority } from './authority.ts'
 import {
   createFile,
   findPublicFile,
@@ -22,6 +22,7 @@ import {
   syncFolder,
   writeFileDurably,
 } from './key-file.ts'
+import { authorityFiles, cutOverFile, hasNext, retiredFolder } from './places.ts'
 import { rootFingerprint } from './x509.ts'
 
 /** What belongs to one CA: the root first, since it says which one it is. */
@@ -43,21 +44,6 @@ interface Journal {
   readonly label: string
   /** What the new CA has of `parts`: the rest of the old one's is removed. */
   readonly has: readonly Part[]
-}
-
-/** Whether there is a whole next CA: its last file is there. */
-export function hasNext(dataDir: string): boolean {
-  return existsSync(authorityFiles(dataDir, 'next').issuingCertificate)
-}
-
-/** The file of the roots that machines trust at the server's public URL, by its settings: what new media must know. */
-export function mainRootFile(
-  dataDir: string,
-  { bootCaFile, oldBootListen }: { readonly bootCaFile: string | undefined; readonly oldBootListen: unknown },
-): string {
-  if (bootCaFile !== undefined) return bootCaFile
-  const isServed = oldBootListen !== undefined && hasNext(dataDir)
-  return authorityFiles(dataDir, isServed ? 'next' : 'current').rootCertificate
 }
 
 /** Whether one was begun, and is not whole. */
@@ -113,16 +99,6 @@ export function finishCutOver(
   rmSync(cutOverFile(dataDir))
   syncFolder(join(dataDir, 'pki'))
   return join(retiredFolder(dataDir), journal.label)
-}
-
-/** The labels of retired CAs. */
-export function retiredLabels(dataDir: string): string[] {
-  const folder = retiredFolder(dataDir)
-  return existsSync(folder) ? readdirSync(folder).sort() : []
-}
-
-function retiredFolder(dataDir: string): string {
-  return join(dataDir, 'pki', 'retired')
 }
 
 /** Copies are made by name: a second run finds them, and what is only here is never overwritten. */

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openApi } from '../../src/cli/api.ts'
@@ -331,6 +331,12 @@ await forEachDatabase(t, async (t, openWorld) => {
       (await verify('--checkpoint', join(folder, 'elsewhere'))).stderr,
       /error: .*elsewhere is of another installation/,
     )
+    // A root of before a rotation is this installation's too.
+    const retired = join(dataDir, 'pki', 'retired', '0123456789abcdef')
+    mkdirSync(retired, { recursive: true })
+    writeFileSync(join(retired, 'ca.crt'), world.context.rootCertificate())
+    t.equal((await verify('--checkpoint', join(folder, 'elsewhere'))).exit, 0, 'of a root that was retired')
+    rmSync(join(dataDir, 'pki', 'retired'), { recursive: true })
     await world.context.storage.db.deleteFrom('checkpoint_heads').execute()
     t.match(
       (await verify('--checkpoint', files.jws)).stderr,

@@ -12,14 +12,8 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openAuthority } from '../../src/pki/authority.ts'
 import { initData } from '../../src/pki/data-folder.ts'
-import {
-  cutOver,
-  finishCutOver,
-  hasHalfNext,
-  hasNext,
-  makeNext,
-  retiredLabels,
-} from '../../src/pki/rotation.ts'
+import { hasNext, retiredLabels, retiredRoots } from '../../src/pki/places.ts'
+import { cutOver, finishCutOver, hasHalfNext, makeNext } from '../../src/pki/rotation.ts'
 import { loadTls } from '../../src/pki/tls.ts'
 import { rootFingerprint } from '../../src/pki/x509.ts'
 
@@ -85,6 +79,7 @@ t.test('a cut-over puts the next CA in place and keeps the old one', async (t) =
   t.equal(rootOf(dataDir), to)
   t.equal(retired, join(dataDir, 'pki/retired', from.slice(0, 16)))
   t.same(retiredLabels(dataDir), [from.slice(0, 16)])
+  t.equal(rootFingerprint(retiredRoots(dataDir)), from)
   t.same(
     readdirSync(retired).sort(),
     ['boot-ecdsa.pem', 'boot.pem', 'ca.crt', 'issuing.crt', 'issuing.key', 'operator.pem', 'root.key'].sort(),

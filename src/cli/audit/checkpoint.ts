@@ -23,6 +23,8 @@ export interface VerifiedCheckpoint {
   readonly places: readonly ChainPlace[]
   /** The keys that are believed: what retention removed since must be signed by one of them. */
   readonly keys: JSONWebKeySet
+  /** The CAs of this installation: its root may have been rotated since. */
+  readonly authorities: readonly string[]
 }
 
 /** Where to read it, and what to believe. */
@@ -44,7 +46,7 @@ export async function readCheckpoint(api: Api, source: CheckpointSource): Promis
       : parseKeys(await readText(keyFile), keyFile)
   const believed = keys as unknown as JSONWebKeySet // jose looks at each key itself
   const { statement, kid } = await verifySignature(file.jws, believed, source)
-  checkInstallation(statement, source)
+  const authorities = checkInstallation(statement, source)
   const places = file.places ?? (await placesOfServer(api, statement))
   if (placesDigest(places) !== statement.places) {
     throw new PawlError(
@@ -57,7 +59,14 @@ export async function readCheckpoint(api: Api, source: CheckpointSource): Promis
       },
     )
   }
-  return { statement, kid, keyFrom: keyFile === undefined ? 'server' : 'file', places, keys: believed }
+  return {
+    statement,
+    kid,
+    keyFrom: keyFile === undefined ? 'server' : 'file',
+    places,
+    keys: believed,
+    authorities,
+  }
 }
 
 async function verifySignature(
@@ -93,11 +102,16 @@ async function verifySignature(
   }
 }
 
-function checkInstallation({ authority, issuer }: CheckpointStatement, { ca, file }: CheckpointSource): void {
+/** Returns the CAs of the installation, where the checkpoint's is one of them. */
+function checkInstallation(
+  { authority, issuer }: CheckpointStatement,
+  { ca, file }: CheckpointSource,
+): string[] {
   const certificates = ca.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
-  if (certificates.some((one) => authorityOf(one) === authority)) return
+  const known = certificates.map(authorityOf)
+  if (known.includes(authority)) return known
   throw new PawlError('conflict', `${file} is of another installation: ${issuer}`, {
-    hint: 'its root certificate is not the one that this server is believed by',
+    hint: 'its root certificate is not the one that this server is believed by; after a rotation of the root, give PAWL_CA the old one too',
   })
 }
 

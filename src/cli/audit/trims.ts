@@ -107,7 +107,7 @@ async function basesOnRecord(
 /** What a trim's event says and has signed; and why not, where it has not. */
 async function readTrim(
   { detail }: ChainedEvent,
-  { keys, statement }: VerifiedCheckpoint,
+  { keys, authorities }: VerifiedCheckpoint,
 ): Promise<{ signed: readonly ChainBase[]; told: readonly string[]; why?: Foreign }> {
   const { bases = {}, jws } = JSON.parse(detail) as { bases?: object; jws?: unknown }
   const told = Object.keys(bases)
@@ -117,7 +117,7 @@ async function readTrim(
       algorithms: [checkpointAlgorithm],
     })
     const claims = parseTrimClaims(new TextDecoder().decode(payload))
-    if (protectedHeader.typ !== trimType || claims.authority !== statement.authority)
+    if (protectedHeader.typ !== trimType || !authorities.includes(claims.authority))
       return { signed: [], told, why: 'unsigned' }
     return { signed: claims.bases, told }
   } catch (error) {

@@ -55,11 +55,19 @@ async function verifyByServer(context: Context, api: Api): Promise<void> {
   refuse(found)
 }
 
-async function verifyHere(context: Context, api: Api, { ca }: Connection, flags: VerifyFlags): Promise<void> {
+async function verifyHere(
+  context: Context,
+  api: Api,
+  connection: Connection,
+  flags: VerifyFlags,
+): Promise<void> {
   const { checkRecord } = await import('../audit/verify.ts')
   const { readCheckpoint } = await import('../audit/checkpoint.ts')
   const { checkpoint: file, key: keyFile, archive: archives = [], full = false } = flags
-  const checkpoint = file === undefined ? undefined : await readCheckpoint(api, { file, keyFile, ca })
+  const checkpoint =
+    file === undefined
+      ? undefined
+      : await readCheckpoint(api, { file, keyFile, ca: `${connection.ca}\n${connection.formerRoots ?? ''}` })
   const found = await checkRecord(api, { checkpoint, archives, full, now: context.io.now() })
   const about = checkpoint === undefined ? null : aboutCheckpoint(checkpoint)
   const notes = notesOf(found, flags)
