@@ -12,6 +12,7 @@ import { type Announced, type Check, type Finding, fail, failure, ok, type Subje
 import { listeners } from './listeners.ts'
 import { clock, disk, names, runtime } from './machine.ts'
 import { rotation } from './roots.ts'
+import { tftp } from './tftp.ts'
 
 /** What `pawl doctor` is told. */
 export interface ExamineOptions extends Omit<Subject, 'config' | 'storage' | 'announced'> {
@@ -40,6 +41,7 @@ const checks: readonly Check[] = [
   { name: 'events', run: events },
   { name: 'backup', run: lastBackup },
   { name: 'listeners', run: listeners },
+  { name: 'TFTP', run: tftp },
   { name: 'names', run: names },
   { name: 'templates', run: templates },
   { name: 'images', run: images },
@@ -131,10 +133,20 @@ export function readAnnounced(dataDir: string): Announced | undefined {
   const file = join(dataDir, 'server.json')
   if (!existsSync(file)) return undefined
   try {
-    const { boot, operator, pid, version } = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>
+    const { boot, operator, pid, version, tftp } = JSON.parse(readFileSync(file, 'utf8')) as Record<
+      string,
+      unknown
+    >
     if (typeof boot !== 'string' || typeof operator !== 'string' || typeof pid !== 'number') return undefined
     if (!URL.canParse(boot) || !URL.canParse(operator)) return undefined
-    return { boot, operator, pid, ...(typeof version === 'string' ? { version } : {}) }
+    const tftpPort = typeof tftp === 'string' ? Number(/:(\d+)$/.exec(tftp)?.[1]) : Number.NaN
+    return {
+      boot,
+      operator,
+      pid,
+      ...(typeof version === 'string' ? { version } : {}),
+      ...(Number.isNaN(tftpPort) ? {} : { tftp: tftpPort }),
+    }
   } catch {
     return undefined
   }

@@ -36,6 +36,8 @@ export interface Announced {
   readonly operator: string
   readonly pid: number
   readonly version?: string
+  /** The port of TFTP, where it is served. */
+  readonly tftp?: number
 }
 
 /** One check: what it looks at has a name, and it answers in time or is cut off. */
