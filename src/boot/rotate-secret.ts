@@ -42,8 +42,8 @@ export async function useSecret(
   const presented = secret === undefined || !required.includes('secret') ? undefined : parseToken(secret)
   if (presented === undefined) return { node } // a claim stood in for it, or nobody looked at it
   const { tx, now } = work
-  const row = (await findSecret(tx, presented.id)) ?? (await adopt(work, node, presented.id))
-  await updateSecret(tx, row.id, { last_used_at: now.toISOString(), last_used_from: source })
+  const row = (await findSecret(tx, node.id, presented.id)) ?? (await adopt(work, node, presented.id))
+  await updateSecret(tx, row, { last_used_at: now.toISOString(), last_used_from: source })
   const used = { id: row.id, rotates: row.kind === 'rotating' || profile.secrets === 'rotating' }
   if (row.id === node.secret_id) return { node, used }
   const current = { secret_id: row.id, secret_hash: row.secret_hash }
@@ -101,7 +101,7 @@ export async function offerSecret(
   const { tx, now, context } = work
   const used = pinned.secret
   if (used?.rotates !== true || node.secret_id !== used.id) return undefined
-  const current = await findSecret(tx, used.id)
+  const current = await findSecret(tx, node.id, used.id)
   if (current === undefined) return undefined
   await makeRoom(work, node)
   const token = tokenFromRandom(context.randomBytes(33))
@@ -128,7 +128,7 @@ async function makeRoom({ tx, now }: Work, node: NodeRecord): Promise<void> {
   const pending = (await listOpenSecrets(tx, node.id)).filter((row) => row.id !== node.secret_id)
   const leaving = pending.findLast((row) => row.written_at === null) ?? pending.at(-1)
   if (pending.length < maxPending || leaving === undefined) return
-  await updateSecret(tx, leaving.id, { ended: 'rotated-out', ended_at: now.toISOString() })
+  await updateSecret(tx, leaving, { ended: 'rotated-out', ended_at: now.toISOString() })
 }
 
 /** What the agent says of the new secret: that it is on the medium, or why not. */
@@ -145,7 +145,7 @@ export function confirmSecret(context: BootContext, request: SecretWritten): Pro
   return recordingRefusals(context, request, () =>
     inTransaction(context, async (work) => {
       const { node, session } = await openToken(work, request, request.token, { kind: 'report' })
-      const row = await findSecret(work.tx, request.id)
+      const row = await findSecret(work.tx, node.id, request.id)
       const subject = { node: node.name, session: session.id }
       if (row === undefined || row.session !== session.id) throw new Refusal('no-such-rotation', subject)
       const state = secretState(row, node.secret_id, work.now)
@@ -153,12 +153,12 @@ export function confirmSecret(context: BootContext, request: SecretWritten): Pro
         throw new Refusal(`secret-${state}`, { ...subject, detail: { secret: row.id } })
       if (row.written_at !== null || (!request.written && row.fault !== null)) return
       if (request.written) {
-        await updateSecret(work.tx, row.id, { written_at: work.now.toISOString(), fault: null })
+        await updateSecret(work.tx, row, { written_at: work.now.toISOString(), fault: null })
         await note(work, 'secret-written', node, session.id, request.source, { secret: row.id })
         return
       }
       const reason = ownWords(request.reason).slice(0, 300)
-      await updateSecret(work.tx, row.id, { fault: reason })
+      await updateSecret(work.tx, row, { fault: reason })
       await note(work, 'secret-not-written', node, session.id, request.source, { secret: row.id, reason })
     }),
   )

@@ -2,12 +2,12 @@ import type { EvidenceResult } from '../domain/evidence.ts'
 import { type Facts, machineFacts } from '../domain/facts.ts'
 import { Refusal, type RefusalCause } from '../domain/refusal.ts'
 import { type SecretState, secretState } from '../domain/secret.ts'
-import { hashesEqual, hashSecret, type PresentedToken, parseToken, type SecretHash } from '../domain/token.ts'
+import { hashesEqual, hashSecret, parseToken, type SecretHash } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { findClaim } from '../storage/pending.ts'
 import type { NodeSecretRow } from '../storage/secret-tables.ts'
-import { findSecret } from '../storage/secrets.ts'
+import { findAnySecret, findSecret } from '../storage/secrets.ts'
 import { type PresentedClaim, provesClaim } from './claim.ts'
 import { readFacts } from './pin.ts'
 
@@ -54,15 +54,11 @@ async function compareSecret(
 ): Promise<EvidenceResult> {
   const presented = parseToken(secret)
   if (presented === undefined) return 'wrong'
-  const row = await findSecret(db, presented.id)
-  // A replica of the release before knows the node's own columns only: what it issued has no row.
-  if (row === undefined) return isCurrent(node, presented) ? 'proof' : 'wrong'
-  if (!hashesEqual(hashSecret(presented.secret), row.secret_hash as SecretHash)) return 'wrong'
-  if (row.node !== node.id)
-    throw new Refusal('secret-foreign', {
-      node: node.name,
-      detail: { givenTo: await nameOf(db, row.node) },
-    })
+  const hash = hashSecret(presented.secret)
+  const row = await findSecret(db, node.id, presented.id)
+  if (row === undefined)
+    return isCurrent(node, presented.id, hash) ? 'proof' : refuseForeign(db, node, presented.id, hash)
+  if (!hashesEqual(hash, row.secret_hash as SecretHash)) return 'wrong'
   const state = secretState(row, node.secret_id, by.now)
   const cause = causes[state]
   if (cause === undefined) return 'proof'
@@ -73,12 +69,22 @@ async function compareSecret(
   })
 }
 
-function isCurrent(node: NodeRecord, presented: PresentedToken): boolean {
+/** A replica of the release before knows the node's own columns only: what it issued has no row. */
+function isCurrent(node: NodeRecord, id: string, hash: SecretHash): boolean {
   return (
-    node.secret_hash !== null &&
-    presented.id === node.secret_id &&
-    hashesEqual(hashSecret(presented.secret), node.secret_hash as SecretHash)
+    node.secret_hash !== null && id === node.secret_id && hashesEqual(hash, node.secret_hash as SecretHash)
   )
+}
+
+async function refuseForeign(
+  db: Queries,
+  node: NodeRecord,
+  id: string,
+  hash: SecretHash,
+): Promise<EvidenceResult> {
+  const other = await findAnySecret(db, id)
+  if (other === undefined || !hashesEqual(hash, other.secret_hash as SecretHash)) return 'wrong'
+  throw new Refusal('secret-foreign', { node: node.name, detail: { givenTo: other.nodeName } })
 }
 
 /** The node has a newer secret and has used it: this is a copy of its medium, or the medium was put back to what it was. */
@@ -88,7 +94,7 @@ async function reused(
   row: NodeSecretRow,
   { source, facts = {} }: PresentedSecret,
 ): Promise<{ kind: 'secret-reused-after-rotation'; detail: Record<string, unknown> }> {
-  const current = node.secret_id === null ? undefined : await findSecret(db, node.secret_id)
+  const current = node.secret_id === null ? undefined : await findSecret(db, node.id, node.secret_id)
   const before = node.last_facts === null ? {} : readFacts(node.last_facts)
   return {
     kind: 'secret-reused-after-rotation',
@@ -105,9 +111,4 @@ async function reused(
       ],
     },
   }
-}
-
-async function nameOf(db: Queries, id: string): Promise<string | null> {
-  const row = await db.selectFrom('nodes').select('name').where('id', '=', id).executeTakeFirst()
-  return row?.name ?? null
 }

@@ -131,9 +131,11 @@ export async function warnOfExpiry(context: BootContext): Promise<void> {
     await inTransaction(context, async (work) => {
       const node = await lockNode(work.tx, context.storage.dialect, nodeName)
       if (node?.secret_id !== id) return // another has taken its place a moment ago
-      const row = (await listExpiring(work.tx, until, toldAtOnce)).find((other) => other.id === id)
+      const row = (await listExpiring(work.tx, until, toldAtOnce)).find(
+        (other) => other.id === id && other.nodeName === nodeName,
+      )
       if (row === undefined) return // another replica was first
-      await updateSecret(work.tx, id, { warned_at: work.now.toISOString() })
+      await updateSecret(work.tx, row, { warned_at: work.now.toISOString() })
       await work.event({
         kind: 'secret-expiring',
         node: nodeName,

@@ -5,9 +5,28 @@ import type { NodeSecretRow } from './secret-tables.ts'
 /** How many secrets that opened nothing any more are kept of a node: to say of whoever comes with one what it is. */
 const maxEnded = 100
 
-/** Finds a secret, of whatever node. */
-export function findSecret(db: Queries, id: string): Promise<NodeSecretRow | undefined> {
-  return db.selectFrom('node_secrets').selectAll().where('id', '=', id).executeTakeFirst()
+/** Finds a secret of a node. */
+export function findSecret(db: Queries, node: string, id: string): Promise<NodeSecretRow | undefined> {
+  return db
+    .selectFrom('node_secrets')
+    .selectAll()
+    .where('node', '=', node)
+    .where('id', '=', id)
+    .executeTakeFirst()
+}
+
+/** Finds a secret of whatever node, with that node's name. */
+export function findAnySecret(
+  db: Queries,
+  id: string,
+): Promise<{ secret_hash: string; nodeName: string } | undefined> {
+  return db
+    .selectFrom('node_secrets')
+    .innerJoin('nodes', 'nodes.id', 'node_secrets.node')
+    .select(['node_secrets.secret_hash', 'nodes.name as nodeName'])
+    .where('node_secrets.id', '=', id)
+    .orderBy('nodes.name')
+    .executeTakeFirst()
 }
 
 /** Adds a secret. */
@@ -16,8 +35,12 @@ export async function insertSecret(tx: Tx, row: NodeSecretRow): Promise<void> {
 }
 
 /** Changes columns of a secret. */
-export async function updateSecret(tx: Tx, id: string, changes: Partial<NodeSecretRow>): Promise<void> {
-  await tx.updateTable('node_secrets').set(changes).where('id', '=', id).execute()
+export async function updateSecret(
+  tx: Tx,
+  { node, id }: Pick<NodeSecretRow, 'node' | 'id'>,
+  changes: Partial<NodeSecretRow>,
+): Promise<void> {
+  await tx.updateTable('node_secrets').set(changes).where('node', '=', node).where('id', '=', id).execute()
 }
 
 /** A node's secrets that have not ended, the newest first. */
@@ -49,6 +72,7 @@ export async function endSecrets(
   await query.execute()
   await tx
     .deleteFrom('node_secrets')
+    .where('node', '=', node)
     .where('id', 'in', (e) =>
       e
         .selectFrom('node_secrets')
@@ -88,7 +112,9 @@ export function listExpiring(
 ): Promise<(NodeSecretRow & { nodeName: string })[]> {
   return db
     .selectFrom('node_secrets')
-    .innerJoin('nodes', 'nodes.secret_id', 'node_secrets.id')
+    .innerJoin('nodes', (join) =>
+      join.onRef('nodes.id', '=', 'node_secrets.node').onRef('nodes.secret_id', '=', 'node_secrets.id'),
+    )
     .selectAll('node_secrets')
     .select('nodes.name as nodeName')
     .where('node_secrets.expires_at', '<=', until.toISOString())

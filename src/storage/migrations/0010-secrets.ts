@@ -7,7 +7,7 @@ import { type Kysely, sql } from 'kysely'
 export async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('node_secrets')
-    .addColumn('id', 'text', (c) => c.primaryKey())
+    .addColumn('id', 'text', (c) => c.notNull())
     .addColumn('node', 'text', (c) => c.notNull().references('nodes.id').onDelete('cascade'))
     .addColumn('secret_hash', 'text', (c) => c.notNull())
     .addColumn('kind', 'text', (c) => c.notNull().check(sql`kind in ('static', 'rotating')`))
@@ -24,20 +24,20 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .addColumn('last_used_from', 'text')
     .addColumn('ended', 'text', (c) => c.check(sql`ended in ('replaced', 'rotated-out', 'revoked')`))
     .addColumn('ended_at', 'text')
+    .addPrimaryKeyConstraint('node_secrets_key', ['node', 'id'])
     .addCheckConstraint('node_secrets_hash', sql`length(secret_hash) = 64`)
     .addCheckConstraint('node_secrets_rotated', sql`(replaces is null) = (session is null)`)
     .addCheckConstraint('node_secrets_lifetime', sql`(lifetime_seconds is null) = (expires_at is null)`)
     .addCheckConstraint('node_secrets_used', sql`(last_used_at is null) = (last_used_from is null)`)
     .addCheckConstraint('node_secrets_ended', sql`(ended is null) = (ended_at is null)`)
     .execute()
-  await db.schema.createIndex('node_secrets_node').on('node_secrets').columns(['node', 'issued_at']).execute()
+  await db.schema.createIndex('node_secrets_id').on('node_secrets').column('id').execute()
   await db.schema.createIndex('node_secrets_expires').on('node_secrets').column('expires_at').execute()
-  // Installations of before had the same secret for several nodes only where somebody wrote it by hand: one row is enough then.
   await sql`insert into node_secrets (id, node, secret_hash, kind, issued_at, issued_by)
-    select secret_id, min(id), min(secret_hash), 'static',
-      coalesce((select max(at) from events where kind = 'secret-issued' and node = min(nodes.name)), min(updated_at)),
+    select secret_id, id, secret_hash, 'static',
+      coalesce((select max(at) from events where kind = 'secret-issued' and node = nodes.name), updated_at),
       'operator:before'
-    from nodes where secret_id is not null group by secret_id`.execute(db)
+    from nodes where secret_id is not null`.execute(db)
 }
 
 /**
@@ -48,8 +48,10 @@ export async function down(db: Kysely<unknown>): Promise<void> {
   const now = isPostgres(db)
     ? sql`to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
     : sql`strftime('%Y-%m-%dT%H:%M:%fZ', 'now')`
-  await sql`update nodes set secret_id = null, secret_hash = null where secret_id in
-    (select id from node_secrets where expires_at <= ${now})`.execute(db)
+  await sql`update nodes set secret_id = null, secret_hash = null where exists
+    (select 1 from node_secrets s where s.node = nodes.id and s.id = nodes.secret_id and s.expires_at <= ${now})`.execute(
+    db,
+  )
   const written = sql`from node_secrets s where s.node = nodes.id and s.replaces = nodes.secret_id
     and s.written_at is not null and s.ended is null and (s.expires_at is null or s.expires_at > ${now})
     order by s.written_at desc, s.id limit 1`
