@@ -121,6 +121,12 @@ function checkTogether(config: Config): void {
     )
   }
   checkProvider(config)
+  // Node listens twice for localhost, once a family, and only the first would ask for PROXY headers.
+  if (config.proxyProtocolFrom.length > 0 && config.bootListen.host === 'localhost') {
+    throw new PawlError('usage', 'bootListen names localhost, and proxyProtocolFrom is set', {
+      hint: 'listen on 127.0.0.1 or [::1], or on [::] for both',
+    })
+  }
   checkCertificateFiles(config)
 }
 

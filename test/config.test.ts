@@ -164,6 +164,11 @@ t.test('certificates of the operator come whole, and an old root with its own ad
   )
 })
 
+t.test('wants no PROXY header where Node listens twice', async (t) => {
+  const file = 'bootListen: localhost:8443\nproxyProtocolFrom: ["127.0.0.1"]'
+  t.match(faultOf({ file }), /^bootListen names localhost, and proxyProtocolFrom is set \| listen on /)
+})
+
 t.test('trusts no proxy to speak for everyone', async (t) => {
   for (const range of ['0.0.0.0/0', '::/0']) {
     t.match(faultOf({ flags: { trustedProxies: range } }), 'narrower than everyone', range)

@@ -204,11 +204,20 @@ function suiteFault(hello: ClientHello, keys: readonly KeyType[]): HandshakeCaus
 
 /** What is said otherwise when it is known better. */
 function special(cause: HandshakeCause, facts: HandshakeFacts): Partial<Diagnosis> {
+  // Seen with iPXE 1.21.1 and 2.0.0 and with EDK2 of 2022 and 2026: none of them sends an alert.
   if (cause === 'hung-up' && facts.likely?.kind === 'ipxe') {
     return {
       reason: 'an iPXE hung up when it had our certificate: that is how it says that it does not trust it',
       advice:
         'give it our root (pawl ipxe trust, TlsCaCertificate in the firmware); if it has it, set its clock',
+    }
+  }
+  if (cause === 'hung-up' && facts.likely?.kind === 'firmware') {
+    return {
+      reason:
+        'a UEFI firmware hung up when it had our certificate: that is how it says that it does not trust it',
+      advice:
+        'add ca.crt to its TLS CA certificates (firmware menu, TlsCaCertificate); if it is there, set its clock',
     }
   }
   if (cause === 'hung-up' && facts.hello === undefined) {

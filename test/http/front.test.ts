@@ -300,6 +300,17 @@ t.test(
         },
       ],
       [
+        'a UEFI that hangs up at the certificate',
+        {},
+        (port) => hangUp(port, clients['edk2-2025'].bytes),
+        {
+          cause: 'hung-up',
+          client: /^UEFI/,
+          reason: /^a UEFI firmware hung up/,
+          advice: /TLS CA certificates/,
+        },
+      ],
+      [
         'another client that hangs up there',
         {},
         (port) => hangUp(port, clients.wget.bytes),
