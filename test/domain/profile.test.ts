@@ -1,6 +1,6 @@
 import t from 'tap'
 import { handsOutCredential, mapSecretSettings } from '../../src/domain/join.ts'
-import { handsOutCredentials, parseProfile, writeProfile } from '../../src/domain/profile.ts'
+import { handsOutCredentials, parseProfile, reliesOnAddress, writeProfile } from '../../src/domain/profile.ts'
 
 const images = { stage2: 'small@1', stage3: 'full@1' }
 const kubeadm = {
@@ -81,6 +81,40 @@ t.test('an address alone opens no reinstall and no credential unless the profile
       reinstall: images,
     }),
   )
+})
+
+t.test('a certificate is more than an address, wherever that matters', async (t) => {
+  const sealed = { name: 'p', evidence: ['address', 'certificate'] }
+  t.ok(parseProfile({ ...sealed, boot: { ...images, join: kubeadm }, reinstall: images }))
+  t.ok(parseProfile({ ...sealed, evidence: ['certificate'], boot: { ...images, join: kubeadm } }))
+  const half = { boot: ['certificate'], reinstall: ['address'] }
+  t.throws(() => parseProfile({ ...sealed, evidence: half, boot: images, reinstall: images }), {
+    message: /serve reinstall/,
+    hint: /"secret" or "certificate"/,
+  })
+  t.throws(
+    () => parseProfile({ name: 'p', tokens: 'epoxy', evidence: ['secret', 'certificate'], boot: chain }),
+    {
+      code: 'invalid',
+      message: /has a chain, whose client presents no certificate/,
+    },
+  )
+  for (const evidence of [['certificate', 'certificate'], ['tpm'], []])
+    t.throws(() => parseProfile({ name: 'p', evidence, boot: images }), { code: 'invalid' })
+  const table: [string[] | { boot: string[]; reinstall: string[] }, boolean][] = [
+    [['address'], true],
+    [['address', 'certificate'], true],
+    [['address', 'secret'], false],
+    [['secret'], false],
+    [['certificate'], false],
+    [{ boot: ['secret'], reinstall: ['address'] }, true],
+  ]
+  for (const [evidence, relies] of table) {
+    const written = { name: 'p', evidence, boot: images, reinstall: images, acceptAddressOnly: true }
+    t.equal(reliesOnAddress(parseProfile(written)), relies, JSON.stringify(evidence))
+  }
+  const bootOnly = { name: 'p', evidence: { boot: ['secret'], reinstall: ['address'] }, boot: images }
+  t.equal(reliesOnAddress(parseProfile(bootOnly)), false, 'of a sequence that there is not, nothing is said')
 })
 
 t.test('what hands out credentials: any join with a secret setting, and every chain', async (t) => {

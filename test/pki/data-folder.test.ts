@@ -41,6 +41,8 @@ const inOrder = [
   'pki/issuing.crt',
   'pki/clients.key',
   'pki/clients.crt',
+  'pki/nodes.key',
+  'pki/nodes.crt',
 ]
 
 /** A name for a folder that does not exist. */
@@ -185,6 +187,7 @@ t.test('makes all that a server needs', async (t) => {
     'pki/issuing.key',
     'pki/settings.key',
     'pki/clients.key',
+    'pki/nodes.key',
   ]) {
     t.equal(statSync(join(dataDir, name)).mode & 0o777, 0o600, name)
   }
