@@ -3,8 +3,6 @@
  * address, as the same DHCP client. Read from facts, which anyone can tell: what is not of its form is left out, so that an
  * agent's shell never sees it.
  */
-import { isIP } from 'node:net'
-import { crc32 } from 'node:zlib'
 import ipaddr from 'ipaddr.js'
 import { type Facts, macOf, uuidOf } from './facts.ts'
 import type { MacAddress } from './node.ts'
@@ -71,8 +69,8 @@ function familyOf(facts: Facts, address6: string | null, { publicUrl, source }: 
   const address = ipv4(facts.ip)
   if (address !== null && address6 === null) return 4
   if (address6 !== null && address === null) return 6
-  const literal = isIP(new URL(publicUrl).hostname.replace(/^\[|\]$/g, ''))
-  return (literal === 0 ? isIP(source) : literal) === 6 ? 6 : 4
+  const literal = kindOf(new URL(publicUrl).hostname.replace(/^\[|\]$/g, ''))
+  return (literal ?? kindOf(source)) === 6 ? 6 : 4
 }
 
 /** iPXE names the prefix itself as the router's address where the router leaves addresses to DHCPv6: hence the comparison. */
@@ -90,7 +88,12 @@ function duidOf(facts: Facts): string | null {
 
 /** iPXE's: the CRC-32 of the MAC address, begun with 0 and not inverted. Seen with 1.21.1 and 2.0.0. */
 function iaidOf(mac: MacAddress): number {
-  return ~crc32(Buffer.from(mac.replaceAll(':', ''), 'hex'), 0xffffffff) >>> 0
+  let crc = 0
+  for (const byte of mac.split(':')) {
+    crc ^= Number.parseInt(byte, 16)
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ ((crc & 1) === 1 ? 0xedb88320 : 0)
+  }
+  return crc >>> 0
 }
 
 /** iPXE prints one signed byte: 128 is told as -128. */
@@ -104,13 +107,19 @@ function number(told: string | undefined, least: number, most: number): number |
 }
 
 function ipv4(told: string | undefined): string | null {
-  return told !== undefined && isIP(told) === 4 ? told : null
+  return told !== undefined && kindOf(told) === 4 ? told : null
 }
 
 function ipv6(told: string | undefined, takes: (range: string) => boolean): string | null {
-  if (told === undefined || isIP(told) !== 6 || told.includes('%')) return null
+  if (told === undefined || kindOf(told) !== 6) return null
   const address = ipaddr.IPv6.parse(told)
   return takes(address.range()) ? address.toString() : null
+}
+
+/** The family of an address in its full form, without a zone; undefined for anything else. */
+function kindOf(text: string): 4 | 6 | undefined {
+  if (ipaddr.IPv4.isValidFourPartDecimal(text) && !/(^|\.)0\d/.test(text)) return 4
+  return ipaddr.IPv6.isValid(text) && !text.includes('%') ? 6 : undefined
 }
 
 /** Whether such an address leads to one machine from beyond its own link. */
