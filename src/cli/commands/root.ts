@@ -87,7 +87,7 @@ function daysOf(text: string): number {
 
 function showPem({ output }: Context, { entries, next }: RootsView): void {
   for (const { certificates } of [...entries, ...(next === null ? [] : [next])])
-    output.line(certificates.trimEnd())
+    for (const line of certificates.trimEnd().split('\n')) output.line(line)
 }
 
 const states: Readonly<Record<RootsView['rotation'], string>> = {
