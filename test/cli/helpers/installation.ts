@@ -9,6 +9,7 @@ import pino from 'pino'
 import type { Test } from 'tap'
 import type { Io, LocalCommands } from '../../../src/cli/io.ts'
 import { runCli } from '../../../src/cli/main.ts'
+import { examineBoot } from '../../../src/doctor/boot.ts'
 import { createOperator } from '../../../src/fleet/operators.ts'
 import { buildOperatorListener, type OperatorListenerOptions } from '../../../src/http/operator-listener.ts'
 import { openArtifactStore } from '../../../src/images/artifacts.ts'
@@ -151,7 +152,13 @@ export const local: LocalCommands = {
   restore: () => Promise.reject(new Error('test/backup tries this')),
   downgrade: () => Promise.reject(new Error('test/backup tries this')),
   doctor: () => Promise.reject(new Error('test/doctor tries this')),
-  doctorBoot: () => Promise.reject(new Error('test/doctor tries this')),
+  doctorBoot: ({ url, need, proxyProtocol }, io) =>
+    examineBoot({
+      url: String(url),
+      need: Array.isArray(need) ? need : [],
+      proxyProtocol: proxyProtocol === true,
+      now: io.now(),
+    }),
   rotateRoot: async ({ data }) => ({
     from: 'aa'.repeat(32),
     to: 'bb'.repeat(32),
