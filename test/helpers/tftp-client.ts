@@ -73,7 +73,10 @@ export function fetchTftp(fetch: Fetch): Promise<Fetched> {
     if (performance.now() - heardAt < patience) return
     heardAt = performance.now()
     repeats += 1
-    if (server === undefined) send(request, port)
+    if (repeats > 100) {
+      over()
+      reject(new Error('no answer'))
+    } else if (server === undefined) send(request, port)
     else acknowledge()
   }, patience / 4)
 

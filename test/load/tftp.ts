@@ -30,8 +30,8 @@ export const tftpComparisons: readonly Comparison[] = [
     absent: () => {
       if (spawnSync('dnsmasq', ['--version']).status !== 0) return 'dnsmasq is not installed'
       // dnsmasq serves port 69 only: a network of its own keeps it from whoever has that here.
-      const alone = spawnSync('unshare', ['-rn', 'true'])
-      return alone.status === 0 ? undefined : 'no network namespace can be made here (unshare -rn)'
+      const alone = spawnSync('unshare', ['-n', 'true'])
+      return alone.status === 0 ? undefined : 'needs root, for a network namespace'
     },
     run: runAll,
   },
@@ -43,7 +43,7 @@ async function runAll(side: 'pawl' | 'other'): Promise<number[]> {
   // What runs in the namespace is told by lines what to do, so that server and clients are in one.
   const inside = spawn(
     'unshare',
-    ['-rn', process.execPath, join(import.meta.dirname, 'tftp.ts'), side, folder],
+    ['-n', process.execPath, join(import.meta.dirname, 'tftp.ts'), side, folder],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
     },
@@ -120,6 +120,7 @@ async function startDnsmasq(folder: string): Promise<ChildProcess> {
   )
   // It says nothing when it is ready; a client asks again after a second, which costs it nothing.
   await new Promise((resolve) => setTimeout(resolve, 300))
+  if (server.exitCode !== null) throw new Error(`dnsmasq ended with ${server.exitCode}`)
   return server
 }
 
