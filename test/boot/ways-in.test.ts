@@ -1,3 +1,4 @@
+import { createHash, X509Certificate } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { Machine } from '../../src/cli/image-test/machine.ts'
@@ -8,6 +9,19 @@ import { applyProfile, factsOf, type PowerOnOptions, profile, type Site, startSi
  * Every way from firmware to Pawl that a network offers, in a network of the test's own: Pawl's TFTP and HTTPS, and dnsmasq as
  * `pawl dhcp config` sets it up. No machine has a disk, and no media: a node is proved by the address that DHCP gives its MAC.
  */
+
+/** OVMF tries PXE first. */
+const noPxe = {
+  'opt/org.tianocore/IPv4PXESupport': 'no',
+  'opt/org.tianocore/IPv6PXESupport': 'no',
+}
+
+/** The ROM that QEMU's package brings: iPXE of 2019, as in the NICs of that time. It drives the modern device only. */
+const oldNic: PowerOnOptions = {
+  firmware: 'bios',
+  nic: 'virtio-net-pci,disable-legacy=on',
+  nicRom: '/usr/lib/ipxe/qemu/efi-virtio.rom',
+}
 
 const absent = networkAbsent()
 if (absent !== undefined) {
@@ -101,6 +115,38 @@ async function entries(place: Place): Promise<void> {
     await isReady(t, site, 'pxe')
     t.match(server.log(), /client-arch|tags: .*efi-x64/, 'dnsmasq told it by its architecture')
   })
+
+  await t.test('UEFI by HTTPS Boot: the firmware checks our certificate; to stage 2', async (t) => {
+    const server = await dhcp(place, nodes, range)
+    t.teardown(() => server.stop())
+    const boot = await powerOn(t, place, 'https', { fwCfg: noPxe })
+    await follow(t, boot, ['iPXE initialising devices', 'Pawl: node https', 'pawl: stage2: started'])
+    t.match(await site.pawl('node', 'show', 'https'), { state: 'booting' })
+    const asked = site.log().match(/"route":"\/v1\/ipxe\/:file","method":"\w+"/g) ?? []
+    t.same(
+      asked.slice(0, 2).map((line) => /"method":"(\w+)"/.exec(line)?.[1]),
+      ['HEAD', 'GET'],
+    )
+  })
+
+  await t.test(
+    'BIOS by PXE: an old iPXE in the NIC is loaded a newer one, which boots by HTTPS',
+    async (t) => {
+      // Only a test may: whoever answers DHCP says here whom iPXE trusts (docs/ways-in.md). An own build has the root inside.
+      const root = createHash('sha256').update(new X509Certificate(site.ca).raw).digest('hex')
+      const trust = `dhcp-option-force=tag:bios,encap:175,90,${root.match(/../g)?.join(':')}`
+      const server = await dhcp(place, nodes, range, [trust])
+      t.teardown(() => server.stop())
+      const boot = await powerOn(t, place, 'bios', oldNic)
+      await follow(t, boot, [
+        'OLD iPXE: 1.0.0',
+        'iPXE 2.0.0',
+        'Pawl: node bios, boot session',
+        /artifacts\/kernel\.\.\. +\d+%/,
+      ])
+      t.match(await site.pawl('node', 'show', 'bios'), { state: 'booting' })
+    },
+  )
 
   await t.test('ProxyDHCP beside a DHCP server that knows nothing of Pawl: UEFI by PXE', async (t) => {
     const plain = await network.dnsmasq(
