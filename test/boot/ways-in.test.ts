@@ -1,9 +1,20 @@
 import { createHash, X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { setTimeout as second } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { Machine } from '../../src/cli/image-test/machine.ts'
 import { type Dnsmasq, networkAbsent, startNetwork, type TestNetwork } from './helpers/network.ts'
-import { applyProfile, factsOf, type PowerOnOptions, profile, type Site, startSite } from './helpers/site.ts'
+import { run } from './helpers/process.ts'
+import {
+  applyProfile,
+  eventsOf,
+  factsOf,
+  type PowerOnOptions,
+  profile,
+  type Site,
+  startSite,
+} from './helpers/site.ts'
 
 /**
  * Every way from firmware to Pawl that a network offers, in a network of the test's own: Pawl's TFTP and HTTPS, and dnsmasq as
@@ -126,6 +137,27 @@ async function entries(place: Place): Promise<void> {
     t.same(
       asked.slice(0, 2).map((line) => /"method":"(\w+)"/.exec(line)?.[1]),
       ['HEAD', 'GET'],
+    )
+  })
+
+  await t.test('UEFI by HTTPS Boot: firmware that trusts another root goes no further', async (t) => {
+    const server = await dhcp(place, nodes, range)
+    t.teardown(() => server.stop())
+    const other = join(site.dataDir, '..', 'other')
+    await run('ip', [...network.command.slice(1), ...site.command.slice(-1), 'init', '--data', other])
+    const caCert = readFileSync(join(other, 'ca.crt'), 'utf8')
+    const boot = await powerOn(t, place, 'stranger', { fwCfg: noPxe, caCert })
+    await follow(t, boot, ['Error: Could not retrieve NBP file size from HTTP server'])
+    await boot.machine.powerOff()
+    const failed = async () => eventsOf(site, '--kind', 'handshake-failed')
+    // Refusals are written a moment later, at lower priority than boots.
+    for (let seconds = 0; (await failed()).length === 0 && seconds < 30; seconds += 1) await second(1000)
+    const [event] = await failed()
+    t.comment(JSON.stringify(event))
+    t.match(
+      event?.detail,
+      { advice: String, offered: { versions: Array } },
+      'the server says who it was, and what to do',
     )
   })
 
