@@ -6,7 +6,6 @@ import { keaConfig } from '../../dhcp/kea.ts'
 import { type DhcpFlags, type DhcpOptions, parseDhcpFlags } from '../../dhcp/options.ts'
 import { PawlError } from '../../errors.ts'
 import { answer, type Context } from '../context.ts'
-import { dhcpSource } from '../dhcp-source.ts'
 import { withExamples } from '../examples.ts'
 import { collect } from '../values.ts'
 
@@ -55,6 +54,8 @@ export function addDhcpCommands(program: Command, context: Context): void {
 async function write(context: Context, flags: Flags): Promise<void> {
   const options = parseDhcpFlags(flags, flags.bootUrl === undefined ? undefined : bootUrlOf(flags.bootUrl))
   if (flags.for === 'kea') checkForKea(options)
+  // Reads settings and binaries: other commands start without it.
+  const { dhcpSource } = await import('../dhcp-source.ts')
   const { faults, ...source } = await dhcpSource(context.io, context.flags())
   const unknown = options.binaries.find((name) => !source.binaries.some((binary) => binary.name === name))
   if (unknown !== undefined) {
