@@ -14,6 +14,15 @@ t.test('an iPXE without our root says that it does not trust the server', async 
   await machine.powerOff()
   const events = await eventsOf(site, '--kind', 'handshake-failed')
   t.ok(events.length >= 1, 'the failed handshake is on record')
+  t.match(events[0]?.detail, {
+    cause: 'hung-up',
+    client: 'iPXE 1.21.1+ (2025)',
+    match: 'same',
+    origin: 'captured',
+    reason: /^an iPXE hung up .* does not trust it$/,
+    advice: /give it our root/,
+    offered: { versions: ['TLS 1.2'], keyExchange: ['ECDHE-RSA', 'DHE-RSA', 'RSA'], maxFragmentLength: 4096 },
+  })
   t.match(await site.pawl('node', 'show', 'noca'), { state: 'registered', session: null })
 })
 
