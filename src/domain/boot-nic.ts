@@ -44,7 +44,8 @@ export interface Meeting {
 /** Reads the boot NIC from what iPXE told. */
 export function bootNic(facts: Facts, meeting: Meeting): BootNic {
   const mac = macOf(facts)
-  const address6 = ipv6(facts.ip6, isUsable)
+  // Where the firmware loaded iPXE over IPv6, iPXE 2.0.0 tells `::` first; what routers and DHCPv6 gave it stands beside that.
+  const address6 = ipv6(facts.ip6, isUsable) ?? ipv6(facts.dhcp6, isUsable) ?? ipv6(facts.slaac6, isUsable)
   return {
     mac: mac ?? null,
     vlan: number(facts.vlan, 1, 4094)?.toString() ?? null,

@@ -109,6 +109,16 @@ t.test('IPv6: how iPXE came to its address, and as whom it asks DHCPv6', async (
     method6: 'dhcp',
     prefix6: 128,
   })
+  // As an iPXE 2.0.0 told it that OVMF had loaded by PXE over IPv6.
+  t.match(bootNic({ ip6: '::', slaac6: '2001:db8::', dhcp6: '2001:db8::10' }, byName), {
+    family: 6,
+    method6: 'dhcp',
+    address6: '2001:db8::10',
+  })
+  t.match(bootNic({ ip6: '::', slaac6: '2001:db8::10' }, byName), {
+    method6: 'slaac',
+    address6: '2001:db8::10',
+  })
   t.match(bootNic(v6, byName), { method6: 'static', address6: '2001:db8::10', gateway6: 'fe80::1' })
   t.equal(bootNic({ ...v6, ip6: '2001:DB8:0:0::10' }, byName).address6, '2001:db8::10', 'one spelling')
   // As dnsmasq logged it of Debian's iPXE 1.21.1 and 2.0.0.
