@@ -1,9 +1,8 @@
 import Type, { type Static } from 'typebox'
+import type { Architecture } from './architecture-name.ts'
 import type { Facts } from './facts.ts'
 
-/** The processors that images are for; the words are the kernel's and iPXE's. */
-export const architectures = ['x86_64', 'arm64'] as const
-export type Architecture = (typeof architectures)[number]
+export { type Architecture, architectures } from './architecture-name.ts'
 
 const imageRef = Type.String({ maxLength: 130 })
 

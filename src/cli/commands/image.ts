@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { architectures } from '../../domain/architecture.ts'
+import { architectures } from '../../domain/architecture-name.ts'
 import type { ImageView, SignerView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
