@@ -1,5 +1,5 @@
 import Type, { type Static } from 'typebox'
-import type { Architecture } from './architecture-name.ts'
+import { type Architecture, architectures } from './architecture-name.ts'
 import type { Facts } from './facts.ts'
 
 export { type Architecture, architectures } from './architecture-name.ts'
