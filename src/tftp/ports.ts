@@ -1,6 +1,7 @@
 import { createSocket, type Socket } from 'node:dgram'
+import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
-import { isIPv6 } from 'node:net'
+import { isIP, isIPv6 } from 'node:net'
 import { PawlError } from '../errors.ts'
 import type { Active, Peer } from './table.ts'
 
@@ -8,7 +9,7 @@ import type { Active, Peer } from './table.ts'
  * The sockets. Transfers have a few ports among them, not one each: a peer is told from all others by its address and port
  * together with ours, as RFC 1350 has it, and one that opens several transfers from one port of its own gets several of ours.
  * So a flood of requests opens no descriptor, and one wake-up reads the ACKs of many (measured against a socket for each
- * transfer: a fifth less CPU with 100 clients).
+ * transfer: about a tenth less CPU with 100 clients).
  */
 export interface TransferPort {
   readonly socket: Socket
@@ -34,6 +35,17 @@ export async function openSocket(host: string, port: number): Promise<Socket> {
   return socket
 }
 
+/** The address of a host that is named; throws `usage` where it has none. */
+export async function addressOf(host: string): Promise<string> {
+  if (isIP(host) !== 0) return host
+  try {
+    return (await lookup(host)).address
+  } catch (cause) {
+    const hint = 'name an address of this machine in tftpListen'
+    throw new PawlError('usage', `cannot listen for TFTP: ${host} has no address`, { hint, cause })
+  }
+}
+
 /** Opens where requests arrive; throws `usage` naming what cannot be had. */
 export async function openListener(host: string, port: number): Promise<Socket> {
   try {
@@ -41,7 +53,7 @@ export async function openListener(host: string, port: number): Promise<Socket> 
   } catch (cause) {
     const code = (cause as { code?: string }).code ?? 'unknown'
     const hints: Readonly<Record<string, string>> = {
-      EACCES: 'ports below 1024 need CAP_NET_BIND_SERVICE: the unit of the Debian package has it',
+      EACCES: 'ports below 1024 need CAP_NET_BIND_SERVICE: deploy/systemd/pawl.service says where to add it',
       EADDRINUSE: 'another TFTP server has this port: dnsmasq, tftpd or a Pawl?',
     }
     throw new PawlError('usage', `cannot listen for TFTP on ${host} port ${port} (${code})`, {

@@ -10,6 +10,7 @@ import { negotiate, type OptionLimits } from './negotiate.ts'
 import { encodePacket, isError, isOfTransfer, type Packet, parsePacket } from './packet.ts'
 import {
   addPeer,
+  addressOf,
   findPeer,
   hasRoom,
   openListener,
@@ -56,8 +57,9 @@ const errors = { other: 0, notFound: 1, accessViolation: 2, illegal: 4, unknownT
 /** Opens the ports and serves. Throws `usage` where it cannot listen; whatever comes later ends neither it nor the process. */
 export async function openTftpServer(options: TftpServerOptions): Promise<TftpServer> {
   const { listen, files, limits, now, log } = options
-  const listener = await openListener(listen.host, listen.port)
-  const ports = await openPorts(listen.host, listener)
+  const host = await addressOf(listen.host)
+  const listener = await openListener(host, listen.port)
+  const ports = await openPorts(host, listener)
   const table = openTable(limits)
   const cache = openPacketCache(packetCacheBytes)
   const budget = openBudget(unproved)

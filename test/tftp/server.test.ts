@@ -1,5 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -510,6 +511,16 @@ t.test('serves IPv4 and IPv6 at one port', async (t) => {
     { client: '127.0.0.1', outcome: 'done', bytes: 10_000 },
     { client: '::1', outcome: 'done', bytes: 10_000 },
   ])
+})
+
+t.test('a host that is named is looked up', async (t) => {
+  const { server } = await open(t, { host: 'localhost' })
+  const { address } = await lookup('localhost')
+  t.equal((await fetchTftp({ port: server.port, host: address, name: 'small' })).bytes, 10_000)
+  const host = `${'a'.repeat(64)}.test` // no name server is asked: a label is too long
+  const error = await open(t, { host }).catch((error: unknown) => error)
+  t.ok(isPawlError(error, 'usage'))
+  t.equal((error as Error).message, `cannot listen for TFTP: ${host} has no address`)
 })
 
 t.test('a port that is taken is said in words', async (t) => {
