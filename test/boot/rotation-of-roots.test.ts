@@ -22,11 +22,11 @@ async function build(name: string): Promise<string> {
 }
 
 async function bootOne(t: Test, site: Site, name: string, medium: string, url: string): Promise<void> {
-  const options = { withoutCa: true, diskless: true, medium, timeoutSeconds: 300 } as const
+  const options = { withoutCa: true, diskless: true, medium, timeoutSeconds: 1200 } as const
   const machine = await site.powerOn(name, '', options)
   t.teardown(() => machine.powerOff())
-  await machine.waitFor(`Pawl: node ${name}, server ${url}`, 200)
-  await machine.waitFor('pawl: ready', 300)
+  await machine.waitFor(`Pawl: node ${name}, server ${url}`, 600)
+  await machine.waitFor('pawl: ready', 1200)
   await machine.exited
   t.comment(pawlLines(machine))
   t.match(await site.pawl('node', 'show', name), {
