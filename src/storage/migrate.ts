@@ -31,7 +31,7 @@ const migrations: Readonly<Record<string, Migration>> = {
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */
-export const releases: Readonly<Record<string, string>> = { '0.1.0': '0003-channels' }
+export const releases: Readonly<Record<string, string>> = { '0.2.0': '0009-webhooks' }
 
 /** The names of all schema changes that this version knows, in order. */
 export const knownMigrations: readonly string[] = Object.keys(migrations).sort()
