@@ -19,7 +19,7 @@ export function addIpxeCommands(program: Command, context: Context): void {
   addRemove(ipxe, context)
 }
 
-const afterRestart = 'a running server sends it by HTTPS from now on, by TFTP after a restart'
+const fromNowOn = 'a running server sends it from now on, by TFTP within 10 s'
 
 function addFetch(ipxe: Command, context: Context): void {
   const command = ipxe
@@ -40,7 +40,7 @@ function addFetch(ipxe: Command, context: Context): void {
       const views = await ipxeViews(dataDir)
       const shown = views.filter(({ name }) => added.some((one) => one.name === name))
       answer(context, shown, () => showList(context, shown))
-      context.output.note(afterRestart)
+      context.output.note(fromNowOn)
     })
   withExamples(command, ['pawl ipxe fetch --data DIR', 'pawl ipxe fetch --suite sid --data DIR'])
 }
@@ -56,7 +56,7 @@ function addAdd(ipxe: Command, context: Context): void {
       const { addOwnIpxe } = await import('../../ipxe/own.ts')
       const added = await addOwnIpxe({ dataDir, file, name, now: context.io.now() })
       await showOne(context, dataDir, added.name)
-      context.output.note(afterRestart)
+      context.output.note(fromNowOn)
     })
   withExamples(command, [
     'pawl ipxe add ./bin-x86_64-efi/ipxe.efi --name ipxe-x86_64.efi --data DIR',
@@ -107,7 +107,7 @@ function addTrust(ipxe: Command, context: Context): void {
       })
       if (made.brokeSignature)
         context.output.warning(`its Secure Boot signature is broken: sign ${made.path} with your own key`)
-      if (made.added) context.output.note(afterRestart)
+      if (made.added) context.output.note(fromNowOn)
     })
   withExamples(command, [
     'pawl ipxe trust ipxe-x86_64.efi --data DIR',
