@@ -1,0 +1,94 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
+import { tokenFromRandom } from '../../src/domain/token.ts'
+import { initPawl } from '../../src/init.ts'
+import { openStorage, type Storage, type Tx } from '../../src/storage/database.ts'
+import type { NodeRow } from '../../src/storage/tables.ts'
+import { demoProfile, manifestOf, newNode } from '../helpers/fleet.ts'
+import type { CrashPoint } from './server-child.ts'
+
+/** A data folder with an installation and `node1`, and servers on it that are killed. */
+export interface Installation {
+  readonly ca: string
+  /** The enrolment secret of `node1`. */
+  readonly secret: string
+  /** Starts a server; with a point it ends there without a warning. */
+  startChild(port: number, point?: CrashPoint): Promise<ChildProcess>
+  withStorage(work: (storage: Storage) => Promise<unknown>): Promise<void>
+  /** The limit of stage 1s an hour is not what such a test is about. */
+  forgetSessions(): Promise<void>
+  /** All bytes of the database, what it deleted among them. */
+  bytes(): Buffer
+}
+
+/** Makes one, as `pawl init` and operators would leave it; it is gone when the tests end. */
+export async function install(
+  t: Test,
+  finish: (tx: Tx, node: NodeRow, at: string) => Promise<void> = async () => {},
+): Promise<Installation> {
+  const folder = mkdtempSync(join(tmpdir(), 'pawl-crash-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const dataDir = join(folder, 'data')
+  const database = join(dataDir, 'pawl.db')
+  await initPawl({ dataDir, database, publicUrl: undefined, names: [], now: new Date() })
+  const secret = tokenFromRandom(new Uint8Array(33).fill(9))
+  const withStorage: Installation['withStorage'] = async (work) => {
+    const storage = await openStorage(database)
+    try {
+      await work(storage)
+    } finally {
+      await storage.close()
+    }
+  }
+  const at = new Date().toISOString()
+  await withStorage((storage) =>
+    storage.transaction(async (tx) => {
+      for (const ref of ['small@1', 'full@1', 'full@2'])
+        await tx
+          .insertInto('images')
+          .values(manifestOf(ref, 'a', at))
+          .execute()
+      const document = JSON.stringify(writeProfile(parseProfile({ ...demoProfile, acceptUnsigned: true })))
+      const profile = { name: 'demo', document, revision: 1, created_at: at, updated_at: at }
+      await tx.insertInto('profiles').values(profile).execute()
+      const node = newNode('node1', secret, at)
+      await tx.insertInto('nodes').values(node).execute()
+      await finish(tx, node, at)
+    }),
+  )
+  return {
+    ca: readFileSync(join(dataDir, 'ca.crt'), 'utf8'),
+    secret: secret.text,
+    startChild: (port, point) => startChild(dataDir, port, point),
+    withStorage,
+    forgetSessions: () =>
+      withStorage(({ db }) =>
+        db.updateTable('sessions').set({ started_at: '2000-01-01T00:00:00.000Z' }).execute(),
+      ),
+    bytes: () => {
+      const files = [database, `${database}-wal`].filter((file) => existsSync(file))
+      return Buffer.concat(files.map((file) => readFileSync(file)))
+    },
+  }
+}
+
+async function startChild(dataDir: string, port: number, point?: CrashPoint): Promise<ChildProcess> {
+  const child = fork(join(import.meta.dirname, 'server-child.ts'), [dataDir, String(port)], {
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const ended = once(child, 'exit').then(([code]) =>
+    Promise.reject(new Error(`the server ended with ${code}`)),
+  )
+  ended.catch(() => undefined)
+  await Promise.race([once(child, 'message'), ended])
+  if (point !== undefined) {
+    child.send(point)
+    await Promise.race([once(child, 'message'), ended])
+  }
+  return child
+}
