@@ -80,7 +80,10 @@ async function install(t: Test, place: Place): Promise<Site> {
     const profile = { name: 'demo', document, revision: 1, created_at: at, updated_at: at }
     await tx.insertInto('profiles').values(profile).execute()
     for (const name of ['node1', 'node2', 'node3']) {
-      await tx.insertInto('nodes').values(newNode(name, secret, at)).execute()
+      await tx
+        .insertInto('nodes')
+        .values(newNode(name, secret, at))
+        .execute()
     }
   })
   await storage.close()
