@@ -50,11 +50,19 @@ function shapeOf(script: string): string {
   return JSON.stringify({ shape, expansions: expansions(script), lines: script.split('\n').length })
 }
 
-/** The same case of a template with harmless values: flags, emptiness and lengths of lists stay. */
+/** A template may do one thing for IPv6 and another for IPv4, by these signs: which it is stays, as emptiness does. */
+const calmIpv6: Readonly<Record<string, { readonly sign: string; readonly value: string }>> = {
+  publicUrl: { sign: '[', value: 'https://[2001:db8::7]:8443' },
+  address: { sign: ':', value: '2001:db8::7' },
+}
+
+/** The same case of a template with harmless values: flags, address families, emptiness and lengths of lists stay. */
 function harmless(name: TemplateName, variables: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const examples = exampleVariables(name)[0] ?? {}
   const calm = ([field, value]: [string, unknown]): [string, unknown] => {
-    const example = examples[field]
+    const ipv6 = calmIpv6[field]
+    const isIpv6 = ipv6 !== undefined && typeof value === 'string' && value.includes(ipv6.sign)
+    const example = isIpv6 ? ipv6.value : examples[field]
     if (Array.isArray(value) && Array.isArray(example)) return [field, value.map(() => example[0])]
     return [
       field,
