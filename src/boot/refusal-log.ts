@@ -8,11 +8,12 @@ import { appendEvent, trimChain } from '../storage/events.ts'
  * What strangers can cause to be written, bounded so that nobody can fill the disk: per (chain, kind, cause, source /32
  * or /64) the first ten a minute are events and the rest are one counted event; a chain takes at most a hundred a
  * minute in all; requests that name no known node share one chain of bounded length. Written after boots, not among
- * them, and not at all when the disk is nearly full.
+ * them, and not at all when the disk is nearly full. Alarms, which nobody raises who has proved nothing, have a hundred of
+ * their own: else whoever floods a node's chain with refusals would hide the one event that somebody is called for.
  */
 export interface RefusalLog {
   /** Takes note; never throws and never waits. Without an actor it was the node, or who knows who. */
-  record(facts: Omit<EventFacts, 'at' | 'actor'> & { cause: string; actor?: string }): void
+  record(facts: Omit<EventFacts, 'at' | 'actor'> & { cause: string; actor?: string; alarm?: true }): void
   /** Writes what is due: queued events, and counts whose minute is over. */
   flush(): Promise<void>
   /** Events that were not written because the queue or the disk was full. */
@@ -80,11 +81,11 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
   }
 
   function record(input: Parameters<RefusalLog['record']>[0]): void {
-    const { cause, ...rest } = input
+    const { cause, alarm, ...rest } = input
     const facts: EventFacts = { actor: rest.node === null ? 'unknown' : 'node', ...rest, at: options.clock() }
     const chain = chainOf(facts)
     const unit = facts.source === null ? '-' : countingUnit(facts.source)
-    const whole = windowFor(`${chain}|*`, { ...facts, source: null }, 'any')
+    const whole = windowFor(`${chain}|*${alarm === true ? '|alarm' : ''}`, { ...facts, source: null }, 'any')
     // With too many sources to keep apart, one window a chain and cause counts for all of them.
     const bySource = `${chain}|${facts.kind}|${cause}|${windows.size < maxWindows ? unit : '*'}`
     const window = windowFor(bySource, facts, cause)

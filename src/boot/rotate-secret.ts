@@ -140,12 +140,15 @@ export interface SecretWritten extends Asking {
   readonly reason: string
 }
 
+const secretId = /^[A-Za-z0-9_-]{12}$/
+
 /** Takes what the agent says, under its report token; said again it changes nothing. Throws a Refusal. */
 export function confirmSecret(context: BootContext, request: SecretWritten): Promise<void> {
   return recordingRefusals(context, request, () =>
     inTransaction(context, async (work) => {
       const { node, session } = await openToken(work, request, request.token, { kind: 'report' })
-      const row = await findSecret(work.tx, node.id, request.id)
+      // A database is not asked for what it cannot hold: PostgreSQL takes no NUL.
+      const row = secretId.test(request.id) ? await findSecret(work.tx, node.id, request.id) : undefined
       const subject = { node: node.name, session: session.id }
       if (row === undefined || row.session !== session.id) throw new Refusal('no-such-rotation', subject)
       const state = secretState(row, node.secret_id, work.now)

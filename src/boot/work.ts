@@ -86,6 +86,7 @@ export async function recordRefusal(context: BootContext, asking: Asking, refusa
   if (alarm === undefined) return
   context.refusals.record({
     ...alarm,
+    alarm: true,
     cause: refusal.why,
     node: name ?? null,
     session: refusal.subject.session ?? null,

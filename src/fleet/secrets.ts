@@ -11,7 +11,7 @@ import { removeRuleApproved } from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { lockNode, updateNode } from '../storage/nodes.ts'
 import { removeClaim } from '../storage/pending.ts'
-import { endSecrets, insertSecret, listExpiring, updateSecret } from '../storage/secrets.ts'
+import { endSecrets, findSecret, insertSecret, listExpiring, updateSecret } from '../storage/secrets.ts'
 import { type By, change } from './change.ts'
 import { lock } from './nodes.ts'
 
@@ -120,21 +120,31 @@ export function revokeSecret(context: BootContext, by: By, name: string): Promis
   })
 }
 
-/** So long before its end a secret is told of: time to make new media, and to take them to where the machine is. */
+/**
+ * So long before its end a secret is told of: time to make new media, and to take them to where the machine is. Of one that is
+ * good for weeks only a fifth of its life: one that rotates would else be called late at each boot.
+ */
 const warnedAheadSeconds = 14 * 86_400
+const warnedAheadShare = 5
 const toldAtOnce = 100
+const lookedAt = 10 * toldAtOnce
 
 /** Tells once of each current secret that runs out soon, or that has: its node cannot boot then. */
 export async function warnOfExpiry(context: BootContext): Promise<void> {
-  const until = addSeconds(context.clock(), warnedAheadSeconds)
-  for (const { id, nodeName } of await listExpiring(context.storage.db, until, toldAtOnce)) {
+  const now = context.clock()
+  const until = addSeconds(now, warnedAheadSeconds)
+  // The first to end come first: those that are not to be told of yet keep nobody waiting for long.
+  const due = (await listExpiring(context.storage.db, until, lookedAt)).filter(
+    ({ expires_at: end, lifetime_seconds: life }) =>
+      Date.parse(end ?? '') - now.getTime() <= ((life ?? 0) * 1000) / warnedAheadShare ||
+      (life ?? 0) >= warnedAheadSeconds * warnedAheadShare,
+  )
+  for (const { id, nodeName } of due.slice(0, toldAtOnce)) {
     await inTransaction(context, async (work) => {
       const node = await lockNode(work.tx, context.storage.dialect, nodeName)
       if (node?.secret_id !== id) return // another has taken its place a moment ago
-      const row = (await listExpiring(work.tx, until, toldAtOnce)).find(
-        (other) => other.id === id && other.nodeName === nodeName,
-      )
-      if (row === undefined) return // another replica was first
+      const row = await findSecret(work.tx, node.id, id)
+      if (row === undefined || row.warned_at !== null) return // another replica was first
       await updateSecret(work.tx, row, { warned_at: work.now.toISOString() })
       await work.event({
         kind: 'secret-expiring',

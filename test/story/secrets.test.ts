@@ -223,6 +223,21 @@ await forEachDatabase(t, async (t, openWorld) => {
     },
   )
 
+  await t.test('strangers who flood the node with refusals do not hide that alarm', async (t) => {
+    const { world, secret, machine } = await open({ kind: 'rotating' })
+    const { given } = await toStage3(world, machine)
+    world.clock.advance(60)
+    await askStage1(world, machineOf(given?.secret ?? ''))
+    for (let n = 0; n < 120; n++)
+      await causeOf(askStage1(world, machineOf('x', { source: `203.0.113.${n % 12}` })))
+    t.equal(
+      await causeOf(askStage1(world, machineOf(secret, { source: '198.51.100.7' }))),
+      'secret-rotated-out',
+    )
+    t.equal((await refusals(world)).length, 100, 'the node has had all that a minute takes')
+    t.match(await world.events({ kind: 'secret-reused-after-rotation' }), [{ source: '198.51.100.7' }])
+  })
+
   await t.test('a power cut at any step leaves a medium that opens', async (t) => {
     type Medium = { secret: string }
     /** One boot of a node that is cut off at a step; says what is on its medium then. */
@@ -306,6 +321,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['the token of a session that was replaced', first.report, id, 'session-ended'],
       ["another session's secret", second.report, id, 'no-such-rotation'],
       ['no secret', second.report, 'x', 'no-such-rotation'],
+      ['what PostgreSQL cannot hold', second.report, '\0'.repeat(12), 'no-such-rotation'],
     ]
     for (const [what, token, name, cause] of table)
       t.equal(await causeOf(confirm(world, machine, token, name)), cause, what)
@@ -436,16 +452,33 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('that a secret runs out is told once, two weeks ahead', async (t) => {
-    const { world } = await open({ lifetimeSeconds: 20 * 86_400 })
+    const { world } = await open({ lifetimeSeconds: 100 * 86_400 })
+    world.clock.advance(86 * 86_400 - 1)
     await warnOfExpiry(world.context)
     t.same(await world.kinds({ kind: 'secret-expiring' }), [])
-    world.clock.advance(6 * 86_400)
+    world.clock.advance(1)
     await Promise.all([warnOfExpiry(world.context), warnOfExpiry(world.context)])
     await warnOfExpiry(world.context)
     const told = await world.events({ kind: 'secret-expiring' })
-    t.match(told, [{ node: 'node1', actor: 'server', detail: { expiresAt: '2026-12-11T06:00:00.000Z' } }])
+    t.match(told, [{ node: 'node1', actor: 'server', detail: { expiresAt: '2027-03-01T06:00:00.000Z' } }])
     await issueSecret(world.context, ann, 'node1')
     world.clock.advance(30 * 86_400)
+    await warnOfExpiry(world.context)
+    t.equal((await world.kinds({ kind: 'secret-expiring' })).length, 1)
+  })
+
+  await t.test('one that is good for a week is told of in its last fifth, not at once', async (t) => {
+    const { world, machine } = await open({ kind: 'rotating', lifetimeSeconds: 7 * 86_400 })
+    await warnOfExpiry(world.context)
+    const { given } = await toStage3(world, machine)
+    world.clock.advance(60)
+    await askStage1(world, machineOf(given?.secret ?? ''))
+    await warnOfExpiry(world.context)
+    t.same(await world.kinds({ kind: 'secret-expiring' }), [], 'nor at each boot that rotates it')
+    world.clock.advance((7 * 86_400 * 4) / 5 - 61)
+    await warnOfExpiry(world.context)
+    t.same(await world.kinds({ kind: 'secret-expiring' }), [])
+    world.clock.advance(1)
     await warnOfExpiry(world.context)
     t.equal((await world.kinds({ kind: 'secret-expiring' })).length, 1)
   })
