@@ -6,10 +6,9 @@ import { PawlError } from '../errors.ts'
 import type { Active, Peer } from './table.ts'
 
 /**
- * The sockets. Transfers have a few ports among them, not one each: a peer is told from all others by its address and port
- * together with ours, as RFC 1350 has it, and one that opens several transfers from one port of its own gets several of ours.
- * So a flood of requests opens no descriptor, and one wake-up reads the ACKs of many (measured against a socket for each
- * transfer: about a tenth less CPU with 100 clients).
+ * The sockets. Transfers share a fixed number of ports: a peer is told from all others by its address and port together with
+ * ours, as RFC 1350 has it, and one that opens several transfers from one port of its own gets several of ours. So a flood of
+ * requests opens no descriptor.
  */
 export interface TransferPort {
   readonly socket: Socket
@@ -18,7 +17,7 @@ export interface TransferPort {
 }
 
 /** What waits in the kernel's queue beyond this is not sent at all, and so counts as lost: memory must not grow with it. */
-const maxQueuedBytes = 16 * 2 ** 20
+const maxQueuedBytes = 2 ** 19
 
 /** Opens a socket on this address; throws the system's error. */
 export async function openSocket(host: string, port: number): Promise<Socket> {

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import type { RemoteInfo, Socket } from 'node:dgram'
 import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
@@ -44,8 +45,13 @@ export interface TftpServer {
 
 type Request = Extract<Packet, { kind: 'read' | 'write' }>
 
-/** More only make a peer's transfers from one port of its own possible at the same time; fewer share more wake-ups. */
-const transferPorts = 8
+/**
+ * Who forges a peer's address does not see which of our ports its transfer has. With a few ports, or in turn, it could acknowledge
+ * in the peer's name, and we would send whole files to whom it names: so it must guess one of these, at its first try.
+ */
+const transferPorts = 256
+/** Transfers with one port of a peer: more at once would make that guess easier. */
+const maxTransfersPerPeer = 8
 const packetCacheBytes = 64 * 2 ** 20
 /**
  * What may be sent to addresses that have not proved to be there; an answer gives it back. A site behind one address may
@@ -66,7 +72,6 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
   const lines = openTransferLog(log)
   const deadlines = openDeadlines(now, (active, at) => perform(active, onTime(active.transfer, at), at))
   const lookups = new Set<string>()
-  let nextPort = 0
   let whenEmpty: (() => void) | undefined
   let isClosing = false
 
@@ -79,14 +84,20 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
     const active = findPeer(port, from.address, from.port)
     const at = now()
     if (active === undefined) {
-      if (isOfTransfer(bytes) && budget.take(countingUnit(from.address), at))
-        refuse(port.socket, from, errors.unknownTransfer, 'unknown transfer')
+      if (isOfTransfer(bytes)) onStray(port, from, at)
       return
     }
     const packet = parsePacket(bytes)
     if (packet.kind === 'ack') perform(active, onAck(active.transfer, packet.block, at), at)
     // Firmware asks for the size, then says that it is no longer interested: that is no fault.
     else if (isError(bytes)) end(active, 'aborted', at)
+  }
+
+  /** The peer itself answers where our first packet came from: who answers elsewhere guesses, and is not given a second try. */
+  function onStray({ socket }: TransferPort, from: RemoteInfo, at: number): void {
+    const unit = countingUnit(from.address)
+    for (const active of table.of({ ...from, unit })) if (!active.isAnswered) end(active, 'astray', at)
+    if (budget.take(unit, at)) refuse(socket, from, errors.unknownTransfer, 'unknown transfer')
   }
 
   async function onRequest(bytes: Buffer, from: RemoteInfo): Promise<void> {
@@ -180,11 +191,12 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
     return port
   }
 
-  /** A port of ours that has no transfer with this peer; another each time, so that late packets of the last one miss. */
+  /** A port of ours that has no transfer with this peer, by chance: nobody knows it, and late packets of the last one miss. */
   function freePort(peer: Peer): TransferPort | undefined {
+    if (table.of(peer).length >= maxTransfersPerPeer) return undefined
+    const first = randomInt(ports.length)
     for (let tries = 0; tries < ports.length; tries += 1) {
-      nextPort = (nextPort + 1) % ports.length
-      const port = ports[nextPort]
+      const port = ports[(first + tries) % ports.length]
       if (port !== undefined && findPeer(port, peer.address, peer.port) === undefined) return port
     }
     return undefined

@@ -46,6 +46,8 @@ export interface Table {
   remove(active: Active): void
   /** Notes that the peer has answered: from now on it is not the first to go. */
   answered(active: Active): void
+  /** All with this very port of a peer. */
+  of(peer: Peer): Active[]
   /** The transfer of this very request that waits for its first answer. */
   same(peer: Peer, request: string): Active | undefined
   /**
@@ -81,6 +83,10 @@ export function openTable(limits: TableLimits): Table {
     return undefined
   }
 
+  function of({ unit, address, port }: Peer): Active[] {
+    return [...(byUnit.get(unit) ?? [])].filter(({ peer }) => peer.port === port && peer.address === address)
+  }
+
   return {
     size: () => open.size,
     all: () => open,
@@ -99,14 +105,8 @@ export function openTable(limits: TableLimits): Table {
       if (siblings?.size === 0) byUnit.delete(active.peer.unit)
     },
     answered: (active) => unanswered.delete(active),
-    same: (peer, request) => {
-      for (const active of byUnit.get(peer.unit) ?? []) {
-        const isSame =
-          active.peer.port === peer.port && active.peer.address === peer.address && active.request === request
-        if (isSame && unanswered.has(active)) return active
-      }
-      return undefined
-    },
+    of,
+    same: (peer, request) => of(peer).find((active) => active.request === request && unanswered.has(active)),
     roomFor: (unit, now) => {
       const siblings = byUnit.get(unit)
       if (siblings !== undefined && siblings.size >= limits.maxTransfersPerClient) {

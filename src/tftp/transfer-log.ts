@@ -5,7 +5,14 @@ import type { Active } from './table.ts'
 import type { GivenUp } from './transfer.ts'
 
 /** How a transfer ended. */
-export type Outcome = 'done' | 'aborted' | 'evicted' | 'stopped' | GivenUp
+export type Outcome =
+  | 'done'
+  | 'aborted'
+  | 'evicted'
+  | 'stopped'
+  /** Its first answer came to another port of ours: from one who guesses, not from the peer. */
+  | 'astray'
+  | GivenUp
 
 /** Why somebody was not served. */
 export interface RefusedRequest {

@@ -380,7 +380,7 @@ t.test('who forges a source makes us send little to it, and then nothing', async
   const before = victim.heard()
   await comes(() => server.open() <= 8)
   const transfers = server.open()
-  t.ok(transfers <= 8, `${transfers} transfers: one for each of our ports`)
+  t.ok(transfers <= 8, `${transfers} transfers with one port of a peer`)
   for (let i = 0; i < 40; i += 1) {
     advance(500)
     await new Promise((resolve) => setTimeout(resolve, 15))
@@ -388,6 +388,39 @@ t.test('who forges a source makes us send little to it, and then nothing', async
   t.ok(victim.heard() - before <= 2 * transfers, 'each first packet comes three times at most')
   t.equal(server.open(), 0)
 })
+
+t.test(
+  'who forges a source cannot acknowledge in its name: our port is a guess, and the first must hit',
+  async (t) => {
+    const { server, lines } = await open(t, { isFrozen: true })
+    const ports: number[] = []
+    for (let i = 0; i < 40; i += 1) {
+      const one = await hand(t)
+      one.send(read('small', [['tsize', '0']]), server.port)
+      ports.push((await one.next()).from.port)
+    }
+    // By chance 37 of 256; fewer than 25 would come once in 10^11 runs.
+    t.ok(new Set(ports).size >= 25, `${new Set(ports).size} of our ports are seen by 40 transfers`)
+    const victim = await hand(t, '127.0.0.2')
+    victim.send(read('ipxe.efi', [['windowsize', '64']]), server.port)
+    const { from } = await victim.next()
+    const guess = ports.find((port) => port !== from.port) ?? 0
+    victim.send(ack(0), guess)
+    t.match((await victim.next()).packet, { kind: 'error', code: 5 })
+    victim.send(ack(0), from.port)
+    t.match((await victim.next()).packet, { kind: 'error', code: 5 }, 'and then not a block of the file')
+    t.equal(victim.heard(), 3)
+    t.match(lines, [{ client: '127.0.0.2', outcome: 'astray', bytes: 0 }])
+    victim.send(read('ipxe.efi', [['windowsize', '2']]), server.port)
+    const again = await victim.next()
+    victim.send(ack(0), again.from.port)
+    for (const block of [1, 2]) t.match((await victim.next()).packet, { kind: 'data', block })
+    victim.send(ack(0), ports.find((port) => port !== again.from.port) ?? 0)
+    t.match((await victim.next()).packet, { kind: 'error', code: 5 })
+    victim.send(ack(2), again.from.port)
+    t.match((await victim.next()).packet, { kind: 'data', block: 3 }, 'one that is answered is not ended')
+  },
+)
 
 t.test('10,000 open transfers: memory is bounded, and a newcomer is served', async (t) => {
   const { server, advance } = await open(t, {
