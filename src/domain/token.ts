@@ -35,7 +35,8 @@ export interface MintedToken {
 }
 
 const idLength = 12
-const textLength = 44
+/** How long a token or secret is, in characters. */
+export const textLength = 44
 
 /** Makes a token from 33 random bytes: 9 name it, 24 (192 bits) are its secret. */
 export function tokenFromRandom(bytes: Uint8Array): MintedToken {

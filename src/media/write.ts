@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
+import { constants, existsSync } from 'node:fs'
+import { lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { PawlError } from '../errors.ts'
 import { syncFolder } from '../pki/key-file.ts'
@@ -8,6 +8,8 @@ import type { MediaFile } from './fat.ts'
 
 /** Where a medium goes: begun before anything is issued for it, so that no secret is made that cannot be written down. */
 export interface MediaTarget {
+  /** Takes the room that the medium needs: on a full disk it fails here. */
+  reserve(draft: Buffer | readonly MediaFile[]): Promise<void>
   /** Puts the medium in its place, whole. */
   finish(content: Buffer | readonly MediaFile[]): Promise<void>
   /** Takes away what was begun. */
@@ -40,12 +42,18 @@ export async function openTarget(
   const abandon = (): Promise<void> => rm(temporary, { recursive: true, force: true })
   return {
     abandon,
+    async reserve(draft) {
+      try {
+        await write(temporary, draft)
+      } catch (cause) {
+        await abandon()
+        throw notWritable(path, cause)
+      }
+    },
     async finish(content) {
       try {
         await write(temporary, content)
-        // A folder cannot be renamed over one that is not empty.
-        if (options.asFolder) await rm(target, { recursive: true, force: true })
-        await rename(temporary, target)
+        await (options.asFolder ? replaceFolder(temporary, target) : rename(temporary, target))
         syncFolder(dirname(target))
       } catch (cause) {
         await abandon()
@@ -55,16 +63,32 @@ export async function openTarget(
   }
 }
 
+/** A folder cannot be renamed over one that is not empty: that one steps aside, and comes back where the new one fails. */
+async function replaceFolder(temporary: string, target: string): Promise<void> {
+  if (!existsSync(target)) return rename(temporary, target)
+  const aside = `${temporary.slice(0, -'.tmp'.length)}.old`
+  await rename(target, aside)
+  try {
+    await rename(temporary, target)
+  } catch (cause) {
+    await rename(aside, target)
+    throw cause
+  }
+  await rm(aside, { recursive: true, force: true })
+}
+
 /** `--force` replaces a medium, not somebody's folder or a disk. */
 async function checkReplaceable(target: string, path: string, asFolder: boolean): Promise<void> {
   const handle = await open(target).catch((cause: unknown) => {
     throw notWritable(path, cause)
   })
   const stat = await handle.stat().finally(() => handle.close())
-  const isOurs = asFolder
-    ? stat.isDirectory() &&
-      (await readdir(target)).every((name) => ['EFI', 'autoexec.ipxe', 'pawl'].includes(name))
-    : stat.isFile()
+  if (asFolder && stat.isDirectory() && stat.dev !== (await lstat(dirname(target))).dev) {
+    throw new PawlError('conflict', `${path} is a mounted file system: it cannot be replaced as a whole`, {
+      hint: 'name a new folder; then copy what is in it to that file system',
+    })
+  }
+  const isOurs = asFolder ? stat.isDirectory() && (await isMediumFolder(target)) : stat.isFile()
   if (isOurs) return
   throw new PawlError(
     'conflict',
@@ -77,14 +101,19 @@ async function checkReplaceable(target: string, path: string, asFolder: boolean)
   )
 }
 
-async function writeFile(temporary: string, content: Buffer | readonly MediaFile[]): Promise<void> {
-  const handle = await open(temporary, 'w', 0o600)
-  try {
-    await handle.writeFile(content as Buffer) // a medium that is no folder is one buffer
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
+const mediumFile =
+  /^(EFI(\/BOOT(\/BOOT[A-Z0-9]+\.EFI)?)?|autoexec\.ipxe|pawl(\/(medium\.txt|secret\.ipxe|client\.pem))?)$/
+
+/** Whether a folder is empty, or has what a medium has and nothing else: an EFI system partition begins with `EFI`, too. */
+async function isMediumFolder(folder: string): Promise<boolean> {
+  if (!(await readdir(folder)).every((name) => mediumFile.test(name))) return false
+  const names = await readdir(folder, { recursive: true })
+  const isMarked = names.length === 0 || names.includes('pawl/medium.txt')
+  return isMarked && names.every((name) => mediumFile.test(name))
+}
+
+function writeFile(temporary: string, content: Buffer | readonly MediaFile[]): Promise<void> {
+  return writeFileIn(temporary, content as Buffer) // a medium that is no folder is one buffer
 }
 
 async function writeFolder(temporary: string, content: Buffer | readonly MediaFile[]): Promise<void> {
@@ -96,9 +125,11 @@ async function writeFolder(temporary: string, content: Buffer | readonly MediaFi
 }
 
 async function writeFileIn(file: string, bytes: Uint8Array): Promise<void> {
-  const handle = await open(file, 'wx', 0o600)
+  // Written over in place where it was reserved: what is cut off first may not come back on a full disk.
+  const handle = await open(file, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
   try {
     await handle.writeFile(bytes)
+    await handle.truncate(bytes.length)
     await handle.sync()
   } finally {
     await handle.close()

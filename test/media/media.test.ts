@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type MediaContent, mediaFiles, mediaImage, secretScript } from '../../src/media/build.ts'
 import { fatImage } from '../../src/media/fat.ts'
@@ -236,4 +236,48 @@ t.test('refuses to write over anything, and with --force over what is no medium'
   symlinkSync(elsewhere, file)
   await (await openTarget(file, { asFolder: false, force: true })).finish(Buffer.from('medium'))
   t.equal(readFileSync(elsewhere, 'utf8'), 'kept', 'a link is replaced, not followed')
+})
+
+t.test('--force replaces a medium, not an EFI system partition', async (t) => {
+  const folder = temporaryFolder(t)
+  const again = (path: string) => openTarget(path, { asFolder: true, force: true })
+  for (const foreign of [
+    'EFI/debian/shimx64.efi',
+    'EFI/BOOT/BOOTX64.EFI',
+    'EFI/BOOT/fbx64.efi',
+    'pawl/notes.txt',
+  ]) {
+    const esp = join(folder, foreign.replaceAll('/', '-'))
+    mkdirSync(dirname(join(esp, foreign)), { recursive: true })
+    writeFileSync(join(esp, foreign), 'kept')
+    await t.rejects(again(esp), { code: 'conflict', hint: /copy what is in it/ }, foreign)
+    t.equal(readFileSync(join(esp, foreign), 'utf8'), 'kept')
+  }
+  // Wherever Linux runs, this is a mount point.
+  await t.rejects(again('/proc'), { code: 'conflict', message: /is a mounted file system/ })
+  const own = join(folder, 'own')
+  mkdirSync(own)
+  await (await again(own)).finish(mediaFiles(content))
+  const next = await again(own)
+  await next.reserve(mediaFiles(content))
+  await next.finish(mediaFiles({ ...content, secret: undefined }).slice(0, 3))
+  t.equal(readFileSync(join(own, 'autoexec.ipxe'), 'utf8'), content.siteScript)
+  t.same(
+    readdirSync(folder).filter((name) => name.includes('own')),
+    ['own'],
+    'nothing is left beside it',
+  )
+})
+
+t.test('room for a medium is taken before it is finished, and what was taken is written over', async (t) => {
+  const folder = temporaryFolder(t)
+  const file = join(folder, 'usb.img')
+  const target = await openTarget(file, { asFolder: false, force: false })
+  await target.reserve(Buffer.alloc(100_000, 1))
+  t.same(
+    readdirSync(folder).map((name) => statSync(join(folder, name)).size),
+    [100_000],
+  )
+  await target.finish(Buffer.from('shorter'))
+  t.equal(readFileSync(file, 'utf8'), 'shorter')
 })

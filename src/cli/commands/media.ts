@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import { parseToken } from '../../domain/token.ts'
+import { parseToken, textLength } from '../../domain/token.ts'
 import { PawlError } from '../../errors.ts'
 import type { MediaFormat } from '../../media/build.ts'
 import type { IssuedSecret, MediaParts } from '../answers.ts'
@@ -143,13 +143,14 @@ async function build(context: Context, api: Api, name: string, flags: Flags): Pr
     return flags.format === 'efi' ? mediaFiles(content) : mediaImage(flags.format, content, bios)
   }
   // What cannot be built or written is found before a new secret stops the media that there are.
-  make(undefined)
+  const draft = make(secret === 'none' ? undefined : (given ?? '-'.repeat(textLength)))
   const target = await openTarget(flags.out, {
     asFolder: flags.format === 'efi',
     force: flags.force === true,
   })
   let issued: IssuedSecret | undefined
   try {
+    await target.reserve(draft)
     if (secret === 'new') issued = await api.create<IssuedSecret>(`${nodePath(name)}/secret`, wishOf(flags))
   } catch (error) {
     await target.abandon()
