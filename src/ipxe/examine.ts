@@ -91,7 +91,7 @@ function versionOf(bytes: Buffer): string | null {
   const found =
     /iPXE\0+(\d+\.\d+\.\d+[!-~]{0,80})\0/.exec(text) ??
     /\nipxe,1,iPXE,[^,]*,(\d+\.\d+\.\d+[!-~]{0,80}?),/.exec(text)
-  return found?.[1] ?? null
+  return found?.[1]?.slice(0, 100) ?? null
 }
 
 /** id-ecPublicKey (RFC 5480): its presence means certificates with ECDSA keys are understood. */

@@ -46,9 +46,10 @@ const entrySchema = Type.Object(
   },
   { additionalProperties: false },
 )
+const maxBinaries = 200
 const index = Compile(
   Type.Object(
-    { version: Type.Literal(1), binaries: Type.Array(entrySchema, { maxItems: 200 }) },
+    { version: Type.Literal(1), binaries: Type.Array(entrySchema, { maxItems: maxBinaries }) },
     { additionalProperties: false },
   ),
 )
@@ -139,9 +140,15 @@ export function addIpxe(
 ): IpxeBinary {
   const added: IpxeEntry = { ...entry, size: bytes.length, sha256: sha256(bytes) }
   const folder = ipxeFolder(dataDir)
+  const others = readIndex(dataDir).filter((other) => other.name !== added.name)
+  // An index that cannot be read again would take all the others along.
+  if (!index.Check({ version: 1, binaries: [...others, added] })) {
+    throw new PawlError('invalid', `${JSON.stringify(added.name)} cannot be added to ${folder}`, {
+      hint: `a name has up to 58 characters and its ending, and there are ${maxBinaries} binaries at most`,
+    })
+  }
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   syncFolder(dataDir)
-  const others = readIndex(dataDir).filter((other) => other.name !== added.name)
   const path = join(folder, added.name)
   writeFileDurably(path, bytes, 0o644)
   writeIndex(dataDir, [...others, added])

@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -95,4 +103,25 @@ t.test('adds, replaces and removes by name', async (t) => {
   await removeIpxe(data, 'a.efi')
   await t.rejects(removeIpxe(data, 'a.efi'), { code: 'not-found' })
   t.equal((await listIpxe(data)).binaries.length, 1)
+})
+
+t.test('what the index cannot hold is refused, and takes nothing along', async (t) => {
+  const data = dataFolder(t)
+  addIpxe(data, about('a.efi'), Buffer.from('iPXE'))
+  const cannot: Parameters<typeof addIpxe>[1][] = [
+    about(`${'a'.repeat(58)}-trusting.efi`),
+    about('../a.efi'),
+    { ...about('b.efi'), version: '1'.repeat(101) },
+  ]
+  for (const entry of cannot) t.throws(() => addIpxe(data, entry, Buffer.from('iPXE')), { code: 'invalid' })
+  for (let number = 1; number < 200; number += 1) addIpxe(data, about(`${number}.efi`), Buffer.from('iPXE'))
+  t.throws(() => addIpxe(data, about('more.efi'), Buffer.from('iPXE')), {
+    code: 'invalid',
+    hint: /200 binaries/,
+  })
+  t.equal((await listIpxe(data)).binaries.length, 200)
+  t.same(
+    readdirSync(ipxeFolder(data)).filter((name) => name.includes('more') || name.includes('trusting')),
+    [],
+  )
 })
