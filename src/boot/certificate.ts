@@ -10,6 +10,8 @@ export interface PresentedCertificate {
   readonly fingerprint: string
   /** Whether the CA of nodes signed it. Its dates are no part of this: they are in its row. */
   readonly trusted: boolean
+  /** Set where its dates are wrong: nothing but its row says then whether the CA of nodes signed it. */
+  readonly outdated?: true
   /** Its owner as it says itself, for events about certificates of other CAs; bounded, printable. */
   readonly subject: string
 }
@@ -33,12 +35,13 @@ export async function checkCertificate(
   { now, source }: CertificateUse,
 ): Promise<'proof' | 'absent'> {
   if (presented === undefined) return 'absent'
-  const { fingerprint, trusted, subject } = presented
+  const { fingerprint, trusted, outdated, subject } = presented
   const refuse = (cause: RefusalCause, detail: Readonly<Record<string, unknown>> = {}): Refusal =>
     new Refusal(cause, { node: node.name, detail: { fingerprint, ...detail } })
   if (!trusted) throw refuse('certificate-other-ca', { subject })
   const row = await findNodeCertificate(db, fingerprint)
-  if (row === undefined) throw refuse('certificate-unknown', { subject })
+  if (row === undefined)
+    throw refuse(outdated === true ? 'certificate-expired' : 'certificate-unknown', { subject })
   if (row.node !== node.id) throw refuse('certificate-foreign', { issuedTo: row.name })
   if (row.revoked_at !== null) throw refuse('certificate-revoked', { revokedAt: row.revoked_at })
   if (Date.parse(row.expires_at) <= now.getTime())

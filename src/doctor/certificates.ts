@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { openAuthority } from '../pki/authority.ts'
+import { hasClientAuthority, openClientAuthority } from '../pki/client-authority.ts'
 import { findPublicFile, findSecretFile } from '../pki/key-file.ts'
 import { authorityFiles, type Generation } from '../pki/places.ts'
 import { settingsKey } from '../pki/settings-key.ts'
@@ -38,7 +39,7 @@ export function certificates(subject: Subject): Finding[] {
         )
       : ok('root key', 'is not on this machine'),
   ]
-  findings.push(...leaves(subject))
+  findings.push(...leaves(subject), ...clientAuthorities(dataDir))
   const publisher = findPublicFile(join(dataDir, 'publisher.crt'))
   if (publisher !== undefined) {
     const advice = 'move publisher.key and publisher.crt away and run pawl init: it makes new ones'
@@ -54,6 +55,18 @@ export function certificates(subject: Subject): Finding[] {
     )
   }
   return findings
+}
+
+/** What is wrong with the CAs of client certificates: the server would not start. One that is not there yet is made then. */
+function clientAuthorities(dataDir: string): Finding[] {
+  return (['operator', 'node'] as const).flatMap((kind) => {
+    try {
+      if (hasClientAuthority(dataDir, kind)) openClientAuthority(dataDir, kind)
+      return []
+    } catch (error) {
+      return [failure(`CA of ${kind}s`, error)]
+    }
+  })
 }
 
 /** What each listener has: certificates of the operator's own, or ours; of two CAs while the root is rotated. */
@@ -160,10 +173,12 @@ export function keys(subject: Subject): Finding[] {
   const { dataDir } = subject
   const findings: Finding[] = []
   const pki = authorityFiles(dataDir).folder
+  const clients = ['pki/clients.key', 'pki/nodes.key']
   const files = ['admin.token', 'publisher.key', 'pki/root.key', 'pki/issuing.key', 'pki/settings.key']
   const next = ['root.key', 'issuing.key', 'boot.pem', 'boot-ecdsa.pem'].map((name) => `pki/next/${name}`)
   for (const name of [
     ...files,
+    ...clients,
     ...next,
     'pki/boot.pem',
     'pki/boot-ecdsa.pem',

@@ -4,7 +4,10 @@ import type { FastifyRequest } from 'fastify'
 import type { PresentedCertificate } from '../boot/certificate.ts'
 import { parseClientHello } from '../handshake/client-hello.ts'
 
-/** What OpenSSL says of a chain that is right but for its dates: those are in the row too, where the owner is told. */
+/**
+ * What OpenSSL says of a chain that is right but for its dates: those are in the row too, where the owner is told. It says the same of
+ * another CA's, since its last finding is the one that it tells: that such a certificate is ours, only a row can say.
+ */
 const datesOnly = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
 
 /**
@@ -16,9 +19,11 @@ export function clientCertificateOf({ raw }: Pick<FastifyRequest, 'raw'>): Prese
   const socket = raw.socket as Partial<TLSSocket> // `inject` has none of TLS
   const certificate = socket.getPeerX509Certificate?.()
   if (certificate === undefined) return undefined
+  const outdated = socket.authorized !== true && datesOnly.has(String(socket.authorizationError))
   return {
     fingerprint: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
-    trusted: socket.authorized === true || datesOnly.has(String(socket.authorizationError)),
+    trusted: socket.authorized === true || outdated,
+    ...(outdated ? { outdated: true } : {}),
     subject: (certificate.subject ?? '').slice(0, 200).replace(/[^ -~]/g, ' '),
   }
 }

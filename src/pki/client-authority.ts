@@ -71,6 +71,11 @@ async function createClientAuthority(dataDir: string, kind: ClientKind, now: Dat
   return created
 }
 
+/** Whether there is a CA; a data folder of before has none until its server starts. */
+export function hasClientAuthority(dataDir: string, kind: ClientKind): boolean {
+  return existsSync(filesOf(dataDir, kind).certificate)
+}
+
 /** Loads a CA; throws `certificate-invalid` and `key-unreadable`. */
 export function openClientAuthority(dataDir: string, kind: ClientKind): ClientAuthority {
   const files = filesOf(dataDir, kind)

@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import Sqlite from 'better-sqlite3'
 import t, { type Test } from 'tap'
+import manifest from '../../package.json' with { type: 'json' }
 import { runCli } from '../../src/cli/main.ts'
 import { loadConfig } from '../../src/config.ts'
 import { type Examined, type ExamineOptions, examine } from '../../src/doctor/examine.ts'
@@ -39,7 +40,7 @@ function look(
     configOf: (fileText) =>
       loadConfig({ flags: { data: dataDir, database }, env: {}, fileText, fileName: 'pawl.yaml' }),
     now: new Date(),
-    version: '0.2.0',
+    version: manifest.version,
     hostName: 'localhost',
     nodeVersion: '24.0.0',
     templatesFolder: join(import.meta.dirname, '../../ipxe-templates'),
@@ -78,11 +79,11 @@ await forEachPlace(t, async (t, place) => {
       running.findings.find((one) => one.check === check)?.found
     t.match(found('boot listener'), /^https:\/\/127\.0\.0\.1:\d+ answers old firmware, with leaf and root$/)
     t.match(found('operator listener'), /is ready$/)
-    t.match(found('server'), /^runs as process \d+, version 0\.2\.0$/)
+    t.equal(found('server'), `runs as process ${process.pid}, version ${manifest.version}`)
     t.equal(found('images'), '3 images, 9 artifacts, all there (--full reads them)')
     t.match(found('templates'), /^\d+ render; yours: held\.ipxe$/)
     t.equal(found('profiles'), '1, and every image they name is there')
-    const other = await look(installed, { version: '0.3.0' })
+    const other = await look(installed, { version: '99.0.0' })
     t.match(
       other.findings.find(({ check }) => check === 'server'),
       { level: 'warn', advice: 'restart it' },
@@ -148,6 +149,22 @@ const breaks: readonly Break[] = [
     check: 'key file',
     found: /root\.key has mode 0644/,
     advice: /chmod 600/,
+  },
+  ...['clients', 'nodes'].map(
+    (name): Break => ({
+      what: `a key of the CA of ${name} that all can read`,
+      breakIt: (i) => chmodSync(file(i, `pki/${name}.key`), 0o644),
+      check: 'key file',
+      found: new RegExp(`${name}\\.key has mode 0644`),
+      advice: /chmod 600/,
+    }),
+  ),
+  {
+    what: 'no key of the CA of nodes',
+    breakIt: (i) => rmSync(file(i, 'pki/nodes.key')),
+    check: 'CA of nodes',
+    found: /nodes\.key is not there/,
+    advice: /restore both/,
   },
   {
     what: 'no settings key',
@@ -462,6 +479,7 @@ async function say(examined: Examined, dataDir: string, argv: readonly string[] 
     .replace(/\d{4}-\d\d-\d\d/g, 'DATE')
     .replace(/127\.0\.0\.1:\d+/g, 'HOST:PORT')
     .replace(/process \d+/g, 'process PID')
+    .replace(/version \d+\.\d+\.\d+/g, 'version VERSION')
     .replace(/\b[0-9a-f]{12}\b/g, 'DIGEST')
     .replace(/\d+ MiB free/g, 'N MiB free')
     .replace(/(?:ok {2}|warn) {2}(clock: TIME).*\n( {6}enable .*\n)?/g, 'ok    $1\n')

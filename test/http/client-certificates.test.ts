@@ -134,6 +134,15 @@ await forEachDatabase(t, async (t, openWorld) => {
     const stranger = await makeCertificate({
       ...{ kind: 'client-root', commonName: 'Pawl nodes', names: [], key, now },
     })
+    const strangerOld = await makeCertificate({
+      ...{
+        kind: 'client-root',
+        commonName: 'Pawl nodes',
+        names: [],
+        key,
+        now: addSeconds(now, -11 * 365 * day),
+      },
+    })
     const unlisted = await issue(addSeconds(now, day))
     await storeNode(world, { name: 'node3' })
     const removed = await certify(world, 'node3')
@@ -148,6 +157,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       ["another node's", (await certify(world, 'node2')).cert, 'certificate-foreign'],
       ['a revoked one', revoked.cert, 'certificate-revoked'],
       ['an expired one', old.certificate, 'certificate-expired'],
+      ["another CA's that has expired, which is not said to be ours", strangerOld, 'certificate-expired'],
     ]
     for (const [what, cert, cause] of table) {
       const { status } = await redeem(site, cert === undefined ? {} : { key, cert })
