@@ -70,6 +70,9 @@ export interface Likely {
   readonly kind?: KnownClient['kind']
 }
 
+/** More than any real client lists in all. Longer hellos cost time to compare, which whoever connects could have us waste. */
+const maxListed = 500
+
 /** What has to be the same of two hellos before they are told to be alike, of all that either offers. */
 const alikeFrom = 0.75
 
@@ -78,6 +81,9 @@ const alikeFrom = 0.75
  * nothing is decided by it.
  */
 export function likelyClient(hello: ClientHello): Likely | undefined {
+  const { versions, suites, extensions, groups, signatureAlgorithms } = hello
+  const lists = [versions, suites, extensions, groups, signatureAlgorithms]
+  if (lists.reduce((sum, { length }) => sum + length, 0) > maxListed) return undefined
   const own = signatureOf(hello)
   const features = featuresOf(hello)
   let best: { client: KnownClient; score: number } | undefined
@@ -86,7 +92,7 @@ export function likelyClient(hello: ClientHello): Likely | undefined {
     const score = similarity(features, featuresOf(client.hello))
     if (score > (best?.score ?? 0)) best = { client, score }
   }
-  if (hello.suites.some(isGrease)) return { name: 'a browser', match: 'like', origin: 'rule' }
+  if (suites.some(isGrease)) return { name: 'a browser', match: 'like', origin: 'rule' }
   return best === undefined || best.score < alikeFrom ? undefined : likely(best.client, 'like')
 }
 

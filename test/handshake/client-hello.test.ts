@@ -96,6 +96,12 @@ t.test(
   },
 )
 
+t.test('a hello of thousands of suites, which nobody sends, is compared with none', (t) => {
+  const suites = [0x0a0a, ...Array.from({ length: 7000 }, (_, i) => i + 0x4000)]
+  t.equal(likelyClient({ ...ipxe.hello, suites }), undefined, 'nor is it looked at for what browsers do')
+  t.end()
+})
+
 t.test('every known client is captured, or says that it is not', (t) => {
   const reconstructed = hellos.filter(({ origin }) => origin === 'reconstructed').map(({ id }) => id)
   t.same(reconstructed, ['ipxe-2019', 'ipxe-2022', 'ipxe-2023', 'ipxe-2024'])
