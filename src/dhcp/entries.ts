@@ -124,7 +124,9 @@ export function planDhcp(source: DhcpSource, options: DhcpOptions): DhcpPlan {
   }
   const { hostname: host } = new URL(base)
   if (options.dns.length === 0 && !isAddress(host))
-    remarks.push(`Machines look up the name in ${base}: they must be told a DNS server (--dns)`)
+    remarks.push(
+      `Machines look up the name in ${base}: they must be told a DNS server (${options.proxy ? 'by the other DHCP server' : '--dns'})`,
+    )
   const { tftpServers: _servers, bootUrl: _url, binaries: _binaries, ...rest } = options
   return {
     ...rest,

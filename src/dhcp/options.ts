@@ -55,7 +55,7 @@ export function parseDhcpFlags(flags: DhcpFlags, bootUrl: string | undefined): D
   return options
 }
 
-function checkTogether({ ranges, proxy, tftpServers, routers }: DhcpOptions): void {
+function checkTogether({ ranges, proxy, tftpServers, routers, dns }: DhcpOptions): void {
   for (const family of [4, 6] as const)
     if (ranges.filter((range) => range.family === family).length > 1)
       throw new PawlError('usage', `--range names two IPv${family} ranges`, {
@@ -68,6 +68,10 @@ function checkTogether({ ranges, proxy, tftpServers, routers }: DhcpOptions): vo
   if (proxy && ranges.some(({ family }) => family === 6))
     throw new PawlError('usage', '--proxy is of IPv4: DHCPv6 has no ProxyDHCP', {
       hint: 'leave out the IPv6 range, and have your DHCPv6 server answer option 59 (see the configuration without --proxy)',
+    })
+  if (proxy && routers.length + dns.length > 0)
+    throw new PawlError('usage', '--router and --dns are not told to machines with --proxy', {
+      hint: 'the other DHCP server tells both: leave them out',
     })
   for (const family of [4, 6] as const)
     if (tftpServers.filter((address) => familyOf(address) === family).length > 1)

@@ -176,6 +176,8 @@ t.test('refuses what a configuration cannot carry', async (t) => {
     [{ proxy: true }, /--proxy needs the network/],
     [{ proxy: true, range: ['192.0.2.100-192.0.2.199/24'] }, /with --proxy a network/],
     [{ proxy: true, range: ['192.0.2.7/24'] }, /with --proxy a network/],
+    [{ proxy: true, range: ['192.0.2.0/24'], router: ['192.0.2.1'] }, /not told to machines with --proxy/],
+    [{ proxy: true, range: ['192.0.2.0/24'], dns: ['192.0.2.1'] }, /not told to machines with --proxy/],
     [{ proxy: true, range: ['2001:db8::/64'] }, /DHCPv6 has no ProxyDHCP/],
   ]
   for (const [flags, message] of refused)
