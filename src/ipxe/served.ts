@@ -37,6 +37,8 @@ interface Loaded {
 export function serveBinaries(dataDir: string, options: ServedOptions): ServedBinaries {
   const { onFault, maxBytes = 64 * 2 ** 20 } = options
   let loaded: Loaded | undefined
+  /** What was told since the index changed: whoever asks for a broken file again must not write a line each time. */
+  const told = new Set<string>()
   /** By digest; the first is the one that was used longest ago. */
   const kept = new Map<string, { readonly size: number; readonly bytes: Promise<Buffer> }>()
 
@@ -52,6 +54,7 @@ export function serveBinaries(dataDir: string, options: ServedOptions): ServedBi
       const message = error instanceof Error ? error.message : String(error)
       return { binaries: [], faults: [{ name: 'index.json', message }] }
     })
+    told.clear()
     for (const fault of listing.faults) onFault(fault)
     return listing
   }
@@ -86,7 +89,9 @@ export function serveBinaries(dataDir: string, options: ServedOptions): ServedBi
       try {
         return { binary, bytes: await read(binary) }
       } catch (error) {
-        onFault({ name, message: error instanceof Error ? error.message : String(error) })
+        const message = error instanceof Error ? error.message : String(error)
+        if (!told.has(`${name} ${message}`)) onFault({ name, message })
+        told.add(`${name} ${message}`)
         return undefined
       }
     },

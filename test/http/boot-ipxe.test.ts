@@ -241,6 +241,17 @@ t.test('bytes that are not what was added are not sent, and the log says which',
   t.equal((await ask(site, '/v1/ipxe/autoexec.ipxe')).status, 200, 'the script is no file')
 })
 
+t.test('a file that breaks later is told of once, however often it is asked for', async (t) => {
+  const site = await openSite(t)
+  add(site, 'ipxe.efi', binary)
+  t.equal((await site.binaries.list()).length, 1)
+  writeFileSync(join(site.dataDir, 'ipxe', 'ipxe.efi'), 'MZ something else')
+  for (let i = 0; i < 5; i += 1) t.equal((await ask(site, '/v1/ipxe/ipxe.efi')).status, 404)
+  t.equal(site.faults.length, 1)
+  add(site, 'ipxe.efi', binary)
+  t.equal((await ask(site, '/v1/ipxe/ipxe.efi')).status, 200)
+})
+
 t.test('what is added, changed and taken away is seen by the next request', async (t) => {
   const site = await openSite(t)
   t.equal((await ask(site, '/v1/ipxe/ipxe.efi')).status, 404)
