@@ -43,36 +43,36 @@ protect_boot_listener() {
 }
 
 boot_listener_rules() {
-  local v4 v6
-  v4=$(echo "$LISTENER_ADDRESSES" | tr ' ' '\n' | grep -F . | tr '\n' ',')
-  v6=$(echo "$LISTENER_ADDRESSES" | tr ' ' '\n' | grep -F : | tr '\n' ',')
+  local listener
   echo 'table inet pawl'
   echo 'delete table inet pawl'
   echo 'table inet pawl {'
   echo '  chain closed { meta l4proto tcp reject with tcp reset; drop; }'
   # Processes of this machine, but for root's.
   echo '  chain output { type filter hook output priority 0; policy accept;'
-  listener_rule "$v4" "$v6" "tcp dport $LISTENER_PORT meta skuid != 0 goto closed"
+  for listener in $LISTENERS; do listener_rule "$listener" 'meta skuid != 0 goto closed'; done
   echo '  }'
   # Containers and guests, whose packets this machine only passes on.
   echo '  chain forward { type filter hook forward priority 0; policy accept;'
-  listener_rule "$v4" "$v6" "tcp dport $LISTENER_PORT goto closed"
+  for listener in $LISTENERS; do listener_rule "$listener" 'goto closed'; done
   echo '  }'
   echo '}'
 }
 
-# listener_rule V4 V6 REST: as long as no address is known (BASE has a name, stage 3 is not answered) the port counts alone.
+# listener_rule URL REST: where the URL has a name there is no address, and the port counts alone.
 listener_rule() {
-  [ -z "$1" ] || echo "    ip daddr { $1 } $3"
-  [ -z "$2" ] || echo "    ip6 daddr { $2 } $3"
-  [ -n "$1$2" ] || echo "    $3"
+  parse_listener "$1"
+  case $LISTENER_ADDRESS in
+    '') echo "    tcp dport $LISTENER_PORT $2" ;;
+    *:*) echo "    ip6 daddr $LISTENER_ADDRESS tcp dport $LISTENER_PORT $2" ;;
+    *) echo "    ip daddr $LISTENER_ADDRESS tcp dport $LISTENER_PORT $2" ;;
+  esac
 }
 
-# Sets LISTENER_PORT and LISTENER_ADDRESSES from BASE, whose host may be a name: then there is no address yet.
-find_boot_listener() {
+# parse_listener URL: sets LISTENER_PORT, and LISTENER_ADDRESS, which is empty where the URL has a name.
+parse_listener() {
   local authority host port=443
-  authority=${BASE#https://}
-  authority=${authority%%/*}
+  authority=${1#https://}
   case $authority in
     \[*\]:*) host=${authority%\]:*} host=${host#\[} port=${authority##*\]:} ;;
     \[*\]) host=${authority#\[} host=${host%\]} ;;
@@ -81,40 +81,47 @@ find_boot_listener() {
   esac
   LISTENER_PORT=$port
   case $host in
-    *:*) LISTENER_ADDRESSES=$host ;;
-    *[!0-9.]*) LISTENER_ADDRESSES='' ;;
-    *) LISTENER_ADDRESSES=$host ;;
+    *:*) LISTENER_ADDRESS=$host ;;
+    *[!0-9.]*) LISTENER_ADDRESS='' ;;
+    *) LISTENER_ADDRESS=$host ;;
   esac
 }
 
-# Sets CONFIGURATION and TOKEN_JOIN. The answer names all addresses of the boot listener, not only the one this machine used: where
-# that is news, the firewall is made anew before anything else.
+# Sets LISTENERS to the one that this machine came by: https://HOST[:PORT].
+find_boot_listener() {
+  local authority=${BASE#https://}
+  LISTENERS=https://${authority%%/*}
+}
+
+# Sets CONFIGURATION and TOKEN_JOIN. While a root is rotated there are two boot listeners, and the answer names both: the firewall is
+# made anew then, before anything else.
 read_stage3() {
-  local values before="$LISTENER_ADDRESSES $LISTENER_PORT"
-  values=$(jq -er --arg known "$LISTENER_ADDRESSES" --arg port "$LISTENER_PORT" "$JQ_WORD"'
-    def is_address: test("^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$|^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$");
+  local values before="$LISTENERS"
+  values=$(jq -er --arg known "$LISTENERS" "$JQ_WORD"'
+    def is_listener: test("^https://([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$");
     "CONFIGURATION=\(.configuration | tojson | word) TOKEN_JOIN=\(.tokens.join | word)",
-    "LISTENER_PORT=\(.bootListener.port // $port | tonumber | word)",
-    "LISTENER_ADDRESSES=\([$known, (.bootListener.addresses // [])[]] | map(select(is_address)) | unique | join(" ") | word)"
+    "LISTENERS=\([$known, (.bootListeners // [])[] | select(is_listener)] | unique | join(" ") | word)"
   ' "$RUN/stage3.json" 2>/dev/null) || fail 'the answer of stage 3 is not one this image can read' 'use images as new as the server'
   eval "$values"
-  [ "$LISTENER_ADDRESSES $LISTENER_PORT" = "$before" ] || protect_boot_listener
+  [ "$LISTENERS" = "$before" ] || protect_boot_listener
 }
 
 # The proof, at each boot: a process that is not root really cannot connect. It tells who it is, so that a check that could not
 # run is not taken for a closed door.
 check_boot_listener() {
-  local address seen
-  for address in $LISTENER_ADDRESSES; do
-    seen=$(su -s /bin/sh nobody -c "id -u; command -v nc >/dev/null || exit; nc -w 5 $address $LISTENER_PORT </dev/null >/dev/null 2>&1 && echo open || echo closed" | tr '\n' ' ')
+  local listener seen tried=
+  for listener in $LISTENERS; do
+    parse_listener "$listener"
+    [ -n "$LISTENER_ADDRESS" ] || continue
+    seen=$(su -s /bin/sh nobody -c "id -u; command -v nc >/dev/null || exit; nc -w 5 $LISTENER_ADDRESS $LISTENER_PORT </dev/null >/dev/null 2>&1 && echo open || echo closed" | tr '\n' ' ')
     case $seen in
-      '65534 closed ') ;;
-      *open*) fail "a user other than root can reach the boot listener at $address" 'the firewall of this image does not work: do not use it' ;;
+      '65534 closed ') tried=yes ;;
+      *open*) fail "a user other than root can reach the boot listener at $LISTENER_ADDRESS" 'the firewall of this image does not work: do not use it' ;;
       *) fail "it cannot be tried whether the boot listener is closed for other users: $seen" 'does this system have the user nobody?' ;;
     esac
   done
-  # With a name in BASE and no answer yet there is no address to try: the port is closed, the proof comes after stage 3.
-  [ -z "$LISTENER_ADDRESSES" ] || say 'unprivileged access to the boot listener is blocked'
+  # With a name there is no address to try: the port is closed.
+  [ -z "$tried" ] || say 'unprivileged access to the boot listener is blocked'
 }
 
 # --- join -----------------------------------------------------------------------------------------------------------

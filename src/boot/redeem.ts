@@ -155,6 +155,7 @@ async function answerStage3(
 ): Promise<Record<string, unknown>> {
   const { node, session, pinned } = opened
   const newSecret = await offerSecret(work, opened, source)
+  const listeners = work.context.entries()
   return {
     stage: 'stage3',
     session: session.id,
@@ -167,6 +168,8 @@ async function answerStage3(
     },
     tokens: { join: await mint(work, session, 'join') },
     ...(newSecret === undefined ? {} : { newSecret }),
+    // While a root is rotated there are two, and the node keeps its users from both.
+    ...(listeners.length < 2 ? {} : { bootListeners: listeners.map(({ publicUrl }) => publicUrl) }),
   }
 }
 

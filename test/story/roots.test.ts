@@ -64,6 +64,10 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.notMatch(second.text, other.publicUrl)
       const again = await askStage(by(world, came), machine, 'stage2', stage2, 'k'.repeat(22))
       t.equal(again.text, second.text, 'a repeated answer is the same')
+      const { stage3 } = (second.document.handover as { tokens: { stage3: string } }).tokens
+      const third = await askStage(by(world, came), machine, 'stage3', stage3, 'k'.repeat(22))
+      const both = [main.publicUrl, old.publicUrl]
+      t.same(third.document.bootListeners, both, 'the node closes both for its users')
       t.match(await listRootUsers(world.context.storage.db, came.root, 10), [
         { node: 'node1', otherAt: null },
       ])
