@@ -6,7 +6,14 @@ import { secretState } from '../domain/secret.ts'
 import { parseToken, tokenFromRandom } from '../domain/token.ts'
 import { type NodeRecord, updateNode } from '../storage/nodes.ts'
 import type { NodeSecretRow } from '../storage/secret-tables.ts'
-import { endSecrets, findSecret, insertSecret, listOpenSecrets, updateSecret } from '../storage/secrets.ts'
+import {
+  endSecrets,
+  findSecret,
+  forgetEnded,
+  insertSecret,
+  listOpenSecrets,
+  updateSecret,
+} from '../storage/secrets.ts'
 import type { BootContext } from './context.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import type { UsedSecret } from './pin.ts'
@@ -129,6 +136,7 @@ async function makeRoom({ tx, now }: Work, node: NodeRecord): Promise<void> {
   const leaving = pending.findLast((row) => row.written_at === null) ?? pending.at(-1)
   if (pending.length < maxPending || leaving === undefined) return
   await updateSecret(tx, leaving, { ended: 'rotated-out', ended_at: now.toISOString() })
+  await forgetEnded(tx, node.id) // a medium that cannot be written to: nothing else ends at any of its boots
 }
 
 /** What the agent says of the new secret: that it is on the medium, or why not. */

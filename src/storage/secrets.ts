@@ -70,6 +70,11 @@ export async function endSecrets(
     .where('ended', 'is', null)
   if (except !== undefined) query = query.where('id', '<>', except)
   await query.execute()
+  await forgetEnded(tx, node)
+}
+
+/** Forgets those secrets of a node that ended long before. */
+export async function forgetEnded(tx: Tx, node: string): Promise<void> {
   await tx
     .deleteFrom('node_secrets')
     .where('node', '=', node)

@@ -1,10 +1,11 @@
 import t, { type Test } from 'tap'
-import { confirmSecret } from '../../src/boot/rotate-secret.ts'
+import { confirmSecret, freshSecret } from '../../src/boot/rotate-secret.ts'
 import { Refusal } from '../../src/domain/refusal.ts'
 import { type SecretState, secretState } from '../../src/domain/secret.ts'
 import { showNode } from '../../src/fleet/node-view.ts'
 import { changeNode, removeNode } from '../../src/fleet/nodes.ts'
 import { issueSecret, revokeSecret, warnOfExpiry } from '../../src/fleet/secrets.ts'
+import { insertSecret } from '../../src/storage/secrets.ts'
 import { demoProfile, nodeRow, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
 import { askStage, askStage1, boot, facts, type Machine, machineOf, report } from '../helpers/machine.ts'
 import { ann, errorOf } from '../helpers/operators.ts'
@@ -412,6 +413,31 @@ await forEachDatabase(t, async (t, openWorld) => {
       }
     },
   )
+
+  await t.test('a medium that is never written to does not fill the database', async (t) => {
+    const { world, machine } = await open({ kind: 'rotating' })
+    const { db, transaction } = world.context.storage
+    const long = {
+      node: 'id-node1',
+      secret_hash: 'f'.repeat(64),
+      issued_at: '2020-01-01',
+      issued_by: 'server',
+    }
+    await transaction(async (tx) => {
+      for (let n = 0; n < 120; n++)
+        await insertSecret(tx, {
+          ...{ ...freshSecret, ...long, id: `long-ago-${n}` },
+          ...{ ended: 'rotated-out', ended_at: '2020-01-01' },
+        })
+    })
+    for (let n = 0; n < 6; n++) {
+      await toStage3(world, machine)
+      world.clock.advance(60)
+    }
+    const rows = await db.selectFrom('node_secrets').select('ended').execute()
+    t.equal(rows.filter(({ ended }) => ended === null).length, 5, 'the current one, and four to be used')
+    t.ok(rows.filter(({ ended }) => ended !== null).length <= 100)
+  })
 
   await t.test('50 stage 1s at once with a new secret: it rotates once', async (t) => {
     const world = await openWorld({ settings: { maxStage1PerHour: 3600 } })
