@@ -19,8 +19,10 @@ export function trustOf(bytes: Buffer, examined: Examined, roots: readonly strin
   if (examined.features === null) return { kind: 'unknown' }
   if (!examined.features.includes('https')) return { kind: 'nobody' }
   const root = roots.find((fingerprint) => occurrences(bytes, fingerprint) > 0)
-  if (root !== undefined) return { kind: 'root', fingerprint: root }
-  return occurrences(bytes, publicFingerprint) > 0 ? { kind: 'public' } : { kind: 'unknown' }
+  const isPublic = occurrences(bytes, publicFingerprint) > 0
+  // Built with both: it is neither one's alone.
+  if (root !== undefined) return isPublic ? { kind: 'unknown' } : { kind: 'root', fingerprint: root }
+  return isPublic ? { kind: 'public' } : { kind: 'unknown' }
 }
 
 /** A copy that trusts one root, and what had to be given up for it. */

@@ -87,6 +87,7 @@ t.test('says whom a binary trusts', async (t) => {
   const of = (bytes: Buffer) => trustOf(bytes, examineIpxe(bytes, 'f'), [ours])
   t.same(of(efiIpxe()), { kind: 'public' })
   t.same(of(efiIpxe({ roots: [ours] })), { kind: 'root', fingerprint: ours })
+  t.same(of(efiIpxe({ roots: [ours, publicFingerprint] })), { kind: 'unknown' }, 'ours, and others too')
   t.same(of(efiIpxe({ roots: [theirs] })), { kind: 'unknown' }, 'another root cannot be found by its looks')
   t.same(of(efiIpxe({ words: ['iPXE'] })), { kind: 'nobody' }, 'without HTTPS')
   t.same(of(lkrnIpxe()), { kind: 'unknown' }, 'packed')
