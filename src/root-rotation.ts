@@ -8,7 +8,7 @@ import { hasNext } from './pki/places.ts'
 import { cutOver, finishCutOver, makeNext } from './pki/rotation.ts'
 import { rootFingerprint } from './pki/x509.ts'
 import { openStorage, type Storage } from './storage/database.ts'
-import { appendEvent } from './storage/events.ts'
+import { appendEvent, listEvents } from './storage/events.ts'
 import { countRootUsers, listRootUsers, type RootUser } from './storage/node-roots.ts'
 
 /** What `pawl root rotate` made. */
@@ -59,8 +59,12 @@ export async function rotateRoot({ config, now }: { config: Config; now: Date })
   const created = await makeNext(dataDir, now)
   const from = rootFingerprint(openAuthority(dataDir).rootCertificate)
   const to = rootFingerprint(openAuthority(dataDir, 'next').rootCertificate)
-  if (created.length > 0)
-    await withStorage(config, (storage) => note(storage, now, 'root-rotated', { before: from, after: to }))
+  await withStorage(config, async (storage) => {
+    // Not "where something was made": killed right behind that, the next run would find all there and say nothing of it.
+    const told = await listEvents(storage.db, { kind: 'root-rotated', newest: true, limit: 10 })
+    if (told.some(({ detail }) => (JSON.parse(detail) as { after?: unknown }).after === to)) return
+    await note(storage, now, 'root-rotated', { before: from, after: to })
+  })
   return { from, to, ca: join(dataDir, 'pki', 'next', 'ca.crt'), created }
 }
 

@@ -9,7 +9,7 @@ import { loadConfig } from '../src/config.ts'
 import { examine } from '../src/doctor/examine.ts'
 import type { Finding } from '../src/doctor/finding.ts'
 import { initPawl } from '../src/init.ts'
-import { cutOver } from '../src/pki/rotation.ts'
+import { cutOver, makeNext } from '../src/pki/rotation.ts'
 import { generateKey, makeCertificate } from '../src/pki/x509.ts'
 import { cutOverRoot, rotateRoot } from '../src/root-rotation.ts'
 import { type RunningServer, startServer } from '../src/server.ts'
@@ -209,6 +209,22 @@ t.test('both roots are served, each by its own listener, until one is cut over',
     'root rotation': { level: 'warn', advice: /take oldBootListen/ },
   })
   await after.close()
+})
+
+t.test('a rotation that was killed behind its last file is on record all the same, once', async (t) => {
+  const { dataDir } = await install(t)
+  const config = configOf(dataDir, {})
+  t.equal((await makeNext(dataDir, now)).length, 4)
+  const made = await rotateRoot({ config, now })
+  t.same(made.created, [])
+  await rotateRoot({ config, now })
+  const storage = await openStorage(config.database)
+  const told = await listEvents(storage.db, { kind: 'root-rotated', limit: 10 })
+  await storage.close()
+  t.same(
+    told.map(({ detail }) => JSON.parse(detail)),
+    [{ before: made.from, after: made.to }],
+  )
 })
 
 t.test('a cut-over that was killed is finished by the next start', async (t) => {
