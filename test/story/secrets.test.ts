@@ -568,10 +568,15 @@ await forEachDatabase(t, async (t, openWorld) => {
           ],
         },
       })
+      const silent = { ...copy, fields: { secret } }
+      t.equal(await causeOf(askStage1(world, silent)), 'two-machines', 'nor by telling nothing of itself')
       const { token } = await askStage(world, machine, 'stage3', learnt.stage3)
       await askStage(world, machine, 'join', token)
       await report(world, machine, learnt.report, 'success')
       t.equal((await nodeRow(world)).state, 'ready', 'the first was not disturbed')
+      t.equal(await causeOf(askStage1(world, silent)), 'served', 'where no boot is under way')
+      await boot(world, machine, 'handover')
+      t.equal(await causeOf(askStage1(world, { ...machine, fields: { secret } })), 'served', 'nor from there')
     },
   )
 
