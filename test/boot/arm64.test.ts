@@ -37,10 +37,10 @@ boot:
   const machine = await site.powerOn('arm', await site.addNode('arm'), {
     architecture: 'arm64',
     ipxe: ipxe.sid,
-    timeoutSeconds: 400,
+    timeoutSeconds: 700,
   })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor('pawl: ready', 400)
+  await machine.waitFor('pawl: ready', 600)
   await machine.exited
   const console = machine.console()
   for (const marker of [

@@ -19,9 +19,9 @@ t.test(
     const { fingerprint } = await site.pawl('node', 'certificate', 'issue', 'sealed', '--out', file)
     const pem = await readFile(file, 'utf8')
     const files = { 'pawl/client.pem': pem }
-    const machine = await site.powerOn('sealed', autoexec, { files, timeoutSeconds: 300 })
+    const machine = await site.powerOn('sealed', autoexec, { files, timeoutSeconds: 700 })
     t.teardown(() => machine.powerOff())
-    await machine.waitFor('pawl: ready', 300)
+    await machine.waitFor('pawl: ready', 600)
     await machine.exited
     t.comment(pawlLines(machine))
     for (const marker of [
@@ -39,9 +39,9 @@ t.test(
     })
 
     await site.pawl('node', 'certificate', 'revoke', 'sealed', fingerprint)
-    const again = await site.powerOn('sealed', autoexec, { files, timeoutSeconds: 200 })
+    const again = await site.powerOn('sealed', autoexec, { files, timeoutSeconds: 700 })
     t.teardown(() => again.powerOff())
-    const line = await again.waitFor(/pawl: stage2: error: .*refused to open stage2/, 200)
+    const line = await again.waitFor(/pawl: stage2: error: .*refused to open stage2/, 600)
     t.match(line, /\(403\)/)
     t.match(await again.waitFor(/pawl: stage2: hint: /), /the certificate was revoked or has expired/)
     await again.powerOff()

@@ -42,8 +42,8 @@ async function bootOne(site: Site, name: string, alone: boolean): Promise<void> 
     shown = lines.length
   }, 200)
   try {
-    machine = await site.powerOn(name, autoexec, { timeoutSeconds: 300 })
-    await machine.waitFor(/pawl: ready/, 300)
+    machine = await site.powerOn(name, autoexec, { timeoutSeconds: 700 })
+    await machine.waitFor(/pawl: ready/, 600)
     await machine.exited
   } finally {
     clearInterval(show)

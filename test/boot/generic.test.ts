@@ -22,9 +22,9 @@ t.test('a machine with an Intel 82574L boots the generic images to ready', async
   )
   await applyProfile(site, profile().replaceAll(/pawl-stage(\d)[@/]\w+/g, 'generic-stage$1@1'))
   const autoexec = await site.addNode('metal')
-  const machine = await site.powerOn('metal', autoexec, { nic: 'e1000e', timeoutSeconds: 300 })
+  const machine = await site.powerOn('metal', autoexec, { nic: 'e1000e', timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor('pawl: ready', 300)
+  await machine.waitFor('pawl: ready', 600)
   await machine.exited
   t.comment(pawlLines(machine))
   t.match(await site.pawl('node', 'show', 'metal'), { state: 'ready', session: { state: 'ready' } })

@@ -17,9 +17,9 @@ async function bootOne(t: Test, site: Site, name: string, suite: 'trixie' | 'sid
   const autoexec = await site.addNode(name)
   const secret = /secret=([\w-]{44})/.exec(autoexec)?.[1] ?? ''
   t.equal(secret.length, 44, `${name}: the site script carries the secret`)
-  const machine = await site.powerOn(name, autoexec, { suite, timeoutSeconds: 300 })
+  const machine = await site.powerOn(name, autoexec, { suite, timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor('pawl: ready', 300)
+  await machine.waitFor('pawl: ready', 600)
   await machine.exited
   const console = machine.console()
   for (const marker of [

@@ -149,9 +149,9 @@ async function boot(t: Test, network: TestNetwork): Promise<void> {
   )
   await applyProfile(site, `${profile()}evidence: [address, secret]\n`)
   const autoexec = await site.addNode('six', '--address', own, '--mac', mac)
-  const machine = await site.powerOn('six', autoexec, { tap: await network.tap(), timeoutSeconds: 300 })
+  const machine = await site.powerOn('six', autoexec, { tap: await network.tap(), timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor('pawl: ready', 300)
+  await machine.waitFor('pawl: ready', 600)
   await machine.exited
   const console = machine.console()
   for (const marker of [

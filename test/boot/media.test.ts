@@ -22,7 +22,7 @@ async function build(name: string, ...flags: string[]): Promise<string> {
   return out
 }
 
-const inMachine = { withoutCa: true, diskless: true, timeoutSeconds: 400 } as const
+const inMachine = { withoutCa: true, diskless: true, timeoutSeconds: 700 } as const
 
 t.test('a disk with a static network boots to ready; when its secret is revoked it is refused', async (t) => {
   const medium = await build('stick', '--format', 'usb', ...network)
@@ -31,7 +31,7 @@ t.test('a disk with a static network boots to ready; when its secret is revoked 
   const machine = await site.powerOn('stick', '', { ...inMachine, medium, mediumAs: 'stick' })
   t.teardown(() => machine.powerOff())
   await machine.waitFor('file:/pawl/secret.ipxe... ok')
-  await machine.waitFor(/pawl: stage2: network up: \S+ 10\.0\.2\.15\/24/, 300)
+  await machine.waitFor(/pawl: stage2: network up: \S+ 10\.0\.2\.15\/24/, 600)
   t.equal(await machine.exited, 'off')
   t.notMatch(machine.console(), secret, 'the secret is not on the console')
   t.notMatch(machine.console(), /udhcpc|DHCP/, 'nobody was asked for an address')
@@ -53,7 +53,7 @@ t.test('a CD boots by UEFI as far as the kernel', async (t) => {
   const machine = await site.powerOn('cd', '', { ...inMachine, medium, mediumAs: 'cd' })
   t.teardown(() => machine.powerOff())
   await machine.waitFor(/Pawl: node cd, boot session/)
-  await machine.waitFor(/Linux version|pawl: stage2/, 300)
+  await machine.waitFor(/Linux version|pawl: stage2/, 600)
   await machine.powerOff()
   const [session] = await eventsOf(site, '--node', 'cd', '--kind', 'session-opened')
   t.ok(session, 'its secret proved it')

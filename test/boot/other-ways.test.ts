@@ -16,10 +16,10 @@ t.test(
     const autoexec = await site.addNode('disk')
     await site.pawl('node', 'set', 'disk', '--profile', 'disk')
     const installedDisk = '#!ipxe\necho This is the installed system\npoweroff\n'
-    const machine = await site.powerOn('disk', autoexec, { installedDisk, timeoutSeconds: 300 })
+    const machine = await site.powerOn('disk', autoexec, { installedDisk, timeoutSeconds: 700 })
     t.teardown(() => machine.powerOff())
-    await machine.waitFor('Pawl: node disk boots its installed disk', 200)
-    await machine.waitFor('This is the installed system', 100)
+    await machine.waitFor('Pawl: node disk boots its installed disk', 600)
+    await machine.waitFor('This is the installed system', 600)
     await machine.powerOff()
     t.comment(pawlLines(machine))
     t.match(await site.pawl('node', 'show', 'disk'), {
@@ -41,9 +41,9 @@ t.test(
   { buffered: true },
   async (t) => {
     await applyProfile(site, profile())
-    const machine = await site.powerOn('nameless', await namelessScript(), { timeoutSeconds: 500 })
+    const machine = await site.powerOn('nameless', await namelessScript(), { timeoutSeconds: 700 })
     t.teardown(() => machine.powerOff())
-    const line = await machine.waitFor(/pawl node approve [0-9a-z]{5}-[0-9a-z]{5}/, 200)
+    const line = await machine.waitFor(/pawl node approve [0-9a-z]{5}-[0-9a-z]{5}/, 600)
     const code = /approve (\S+)/.exec(line)?.[1] ?? ''
     const { mac, uuid, serial } = factsOf('nameless')
     t.match(machine.console(), `Pawl: MAC ${mac}, serial ${serial}, UUID ${uuid}`)
@@ -55,7 +55,7 @@ t.test(
     t.equal(timesShown(), 2, 'it asks again, under the same code')
     const approved = await site.pawl('node', 'approve', code, '--name', 'found', '--profile', 'demo')
     t.match(approved.warnings, [/first boot goes on by itself/])
-    await machine.waitFor('pawl: ready', 300)
+    await machine.waitFor('pawl: ready', 600)
     await machine.exited
     t.comment(pawlLines(machine))
     t.notMatch(machine.console(), /pawl-claim|claim=/, 'its claim is not on the console')
@@ -76,11 +76,11 @@ t.test(
     const { serial } = factsOf('ruled')
     const rule = ['--name', 'rack1', '--source', '127.0.0.1', '--serial', serial, '--profile', 'demo']
     await site.pawl('node', 'auto-approve', 'create', ...rule, '--node-name', 'rack1-{serial}', '--for', '1h')
-    const machine = await site.powerOn('ruled', await namelessScript(), { timeoutSeconds: 500 })
+    const machine = await site.powerOn('ruled', await namelessScript(), { timeoutSeconds: 700 })
     t.teardown(() => machine.powerOff())
     const name = `rack1-${serial.toLowerCase()}`
-    await machine.waitFor(`Pawl: APPROVED by a rule: this machine is node ${name} now`, 200)
-    await machine.waitFor('pawl: ready', 300)
+    await machine.waitFor(`Pawl: APPROVED by a rule: this machine is node ${name} now`, 600)
+    await machine.waitFor('pawl: ready', 600)
     await machine.exited
     t.comment(pawlLines(machine))
     t.match(await site.pawl('node', 'show', name), { state: 'ready', session: { state: 'ready' } })

@@ -30,9 +30,9 @@ t.teardown(() => site.stop())
 
 t.test('a machine fetches the stage-3 image from the object storage, and boots to ready', async (t) => {
   await applyProfile(site, `redirects: true\n${profile()}`)
-  const machine = await site.powerOn('store1', await site.addNode('store1'), { timeoutSeconds: 300 })
+  const machine = await site.powerOn('store1', await site.addNode('store1'), { timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor('pawl: ready', 300)
+  await machine.waitFor('pawl: ready', 600)
   await machine.exited
   for (const what of ['stage2: kernel', 'stage2: initramfs', 'stage3: filesystem'])
     t.ok(machine.console().includes(`pawl: ${what} verified`), what)

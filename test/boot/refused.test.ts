@@ -51,11 +51,11 @@ t.test('a revoked secret is refused in readable words, and the cause is on recor
 t.test('a disabled node boots by itself once it is enabled', async (t) => {
   const autoexec = await site.addNode('off')
   await site.pawl('node', 'disable', 'off')
-  const machine = await site.powerOn('off', autoexec, { timeoutSeconds: 300 })
+  const machine = await site.powerOn('off', autoexec, { timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
   await machine.waitFor('Pawl: REFUSED')
   await site.pawl('node', 'enable', 'off')
-  await machine.waitFor('pawl: stage2: redeemed', 300)
+  await machine.waitFor('pawl: stage2: redeemed', 600)
   await machine.powerOff()
   const kinds = (await eventsOf(site, '--node', 'off')).map((event) => event.kind)
   t.same(
@@ -72,11 +72,11 @@ t.test('a disabled node boots by itself once it is enabled', async (t) => {
 
 t.test('a token that was retired meanwhile opens nothing: the agent says so and begins again', async (t) => {
   const autoexec = await site.addNode('late')
-  const machine = await site.powerOn('late', autoexec, { timeoutSeconds: 300 })
+  const machine = await site.powerOn('late', autoexec, { timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor('pawl: stage2: started', 200)
+  await machine.waitFor('pawl: stage2: started', 600)
   await site.pawl('node', 'disable', 'late')
-  const line = await machine.waitFor(/pawl: stage2: error: .*refused to open stage2/, 200)
+  const line = await machine.waitFor(/pawl: stage2: error: .*refused to open stage2/, 600)
   t.match(line, /\(403\)/)
   await machine.waitFor(/pawl: stage2: rebooting in \d+ s to begin again at stage 1/)
   await machine.exited

@@ -39,9 +39,9 @@ t.test('a reinstall that fails three times is held on the console, and an operat
   await site.pawl('node', 'reinstall', 'again')
   await failOnce(site, secret)
   await failOnce(site, secret)
-  const failing = await site.powerOn('again', autoexec, { timeoutSeconds: 300 })
+  const failing = await site.powerOn('again', autoexec, { timeoutSeconds: 700 })
   t.teardown(() => failing.powerOff())
-  await failing.waitFor(/pawl: stage2: error: not enough memory/, 200)
+  await failing.waitFor(/pawl: stage2: error: not enough memory/, 600)
   await failing.exited
   t.match(await site.pawl('node', 'show', 'again'), {
     state: 'held',
@@ -49,12 +49,12 @@ t.test('a reinstall that fails three times is held on the console, and an operat
     reinstallAttempts: 3,
   })
 
-  const machine = await site.powerOn('again', autoexec, { timeoutSeconds: 400 })
+  const machine = await site.powerOn('again', autoexec, { timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
   t.match(await machine.waitFor(/Pawl: HELD: /), /again failed 3 times/)
   await applyProfile(site, profile())
   await site.pawl('node', 'reinstall', 'again')
-  await machine.waitFor('pawl: ready', 300)
+  await machine.waitFor('pawl: ready', 600)
   await machine.exited
   t.match(await site.pawl('node', 'show', 'again'), {
     state: 'ready',

@@ -15,7 +15,7 @@ const folder = await mkdtemp(join(tmpdir(), 'pawl-rotation-'))
 t.teardown(() => rm(folder, { recursive: true, force: true }))
 
 /** The firmware is told nothing: what the medium trusts is all there is. */
-const inMachine = { diskless: true, withoutCa: true, timeoutSeconds: 400 } as const
+const inMachine = { diskless: true, withoutCa: true, timeoutSeconds: 700 } as const
 
 t.test('a secret rotates on its medium over two boots; the copied medium is refused', async (t) => {
   const [stick, copy] = [join(folder, 'stick.img'), join(folder, 'copy.img')]
@@ -31,7 +31,7 @@ t.test('a secret rotates on its medium over two boots; the copied medium is refu
     const machine = await site.powerOn('rotary', '', { ...inMachine, medium, ...who })
     t.teardown(() => machine.powerOff())
     try {
-      await machine.waitFor(line, 400)
+      await machine.waitFor(line, 600)
       return machine.console()
     } finally {
       t.comment(pawlLines(machine))

@@ -21,9 +21,9 @@ function inDatabase(site: Site, work: (db: Database.Database) => void): void {
 /** Boots a node until it gives up; returns what its console said in Pawl's words. */
 async function bootRefused(t: Test, name: string, error: RegExp): Promise<string> {
   const autoexec = await site.addNode(name)
-  const machine = await site.powerOn(name, autoexec, { timeoutSeconds: 300 })
+  const machine = await site.powerOn(name, autoexec, { timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor(error, 300)
+  await machine.waitFor(error, 600)
   await machine.waitFor('pawl: stage2: reported to the server')
   await machine.powerOff()
   t.notMatch(machine.console(), 'pawl: stage2: kernel: downloading', 'nothing was downloaded')

@@ -22,9 +22,9 @@ async function tamper(site: Site, ref: string, role: string): Promise<void> {
 t.test('a tampered filesystem is not mounted: the node says so, and its timeline shows it', async (t) => {
   const autoexec = await site.addNode('fs')
   await tamper(site, 'pawl-stage3@1', 'filesystem')
-  const machine = await site.powerOn('fs', autoexec, { timeoutSeconds: 300 })
+  const machine = await site.powerOn('fs', autoexec, { timeoutSeconds: 700 })
   t.teardown(() => machine.powerOff())
-  await machine.waitFor(/pawl: stage3: error: filesystem: checksum mismatch/, 300)
+  await machine.waitFor(/pawl: stage3: error: filesystem: checksum mismatch/, 600)
   await machine.waitFor('pawl: stage3: reported to the server')
   await machine.exited
   t.notMatch(machine.console(), 'pawl: stage3: filesystem mounted')

@@ -85,7 +85,7 @@ async function powerOn(
   options: PowerOnOptions,
 ): Promise<{ machine: Machine; seconds: () => string }> {
   const began = performance.now()
-  const more = { timeoutSeconds: 500, ...options }
+  const more = { timeoutSeconds: 700, ...options }
   const machine = await site.powerOn(name, '', { diskless: true, tap: await network.tap(), ...more })
   t.teardown(() => machine.powerOff())
   return { machine, seconds: () => `${((performance.now() - began) / 1000).toFixed(1)} s` }
@@ -98,7 +98,7 @@ async function follow(
   marks: readonly (string | RegExp)[],
 ): Promise<void> {
   for (const mark of marks) {
-    await machine.waitFor(mark, 400)
+    await machine.waitFor(mark, 600)
     t.comment(`${machine.name}: ${String(mark)} after ${seconds()}`)
   }
 }

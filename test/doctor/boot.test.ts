@@ -330,7 +330,7 @@ t.test(
         ),
       )
       // pawl doctor connects once to see whether anybody is there; of a proxy that leaves no event.
-    t.same(new Set(causes), new Set(proxied ? ['only-looked'] : ['hung-up-early', 'only-looked']))
+      t.same(new Set(causes), new Set(proxied ? ['only-looked'] : ['hung-up-early', 'only-looked']))
     }
   },
 )
