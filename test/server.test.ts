@@ -177,7 +177,7 @@ t.test('hostile connections are cut, recorded, and others are served', async (t)
   })
   t.teardown(() => server.close())
   const ca = readFileSync(server.ready.ca, 'utf8')
-  const talk = async (text: string): Promise<string> => {
+  const talk = async (text: string, tries = 5): Promise<string> => {
     const socket = connect({ host: '127.0.0.1', port, ca })
     await once(socket, 'secureConnect')
     socket.write(text)
@@ -185,8 +185,10 @@ t.test('hostile connections are cut, recorded, and others are served', async (t)
     socket.on('data', (data) => {
       answer += data.toString('latin1')
     })
-    await once(socket, 'close')
-    return answer.split('\r\n')[0] ?? ''
+    // Who is cut off with bytes on the way is reset, and TCP may take the answer along: then it is asked again.
+    socket.on('error', () => undefined)
+    await new Promise((resolve) => socket.once('close', resolve))
+    return answer === '' && tries > 1 ? talk(text, tries - 1) : (answer.split('\r\n')[0] ?? '')
   }
   const host = 'Host: x\r\n'
   const results = await Promise.all([

@@ -14,6 +14,7 @@ import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
 import type { ServedBinaries } from '../ipxe/served.ts'
 import { askingForCertificates, type CertificatesAsked } from './client-certificate.ts'
+import { answerAndCutOff } from './cut-off.ts'
 import { parseQuery } from './form.ts'
 import { frontLimits, openFront } from './front/front.ts'
 import { handshakeRecorder, keyTypesOf } from './front/record.ts'
@@ -71,6 +72,7 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
     // iPXE keeps connections for 10 s: closing before it does costs it a failed request.
     keepAliveTimeout: limits.idleTimeoutSeconds * 1000,
     forceCloseConnections: 'idle',
+    clientErrorHandler: answerAndCutOff,
     routerOptions: { maxParamLength: 300, querystringParser: parseQuery },
   }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
   const server = app.server as unknown as Server
