@@ -132,7 +132,7 @@ await forEachPlace(t, async (t, place) => {
     const storage = await openStorage(database)
     const db = storage.db as unknown as Kysely<unknown>
     await storage.transaction(async (tx) => void (await migrateDown(tx as unknown as Kysely<unknown>, last)))
-    await db.schema.createTable('webhooks').addColumn('in_the_way', 'text').execute()
+    await db.schema.createTable('node_roots').addColumn('in_the_way', 'text').execute()
     const before = await schemaOf(db)
     await t.rejects(migrateToLatest(db), { code: 'storage-unavailable', hint: /nothing of it was changed/ })
     t.same(await schemaOf(db), before)
