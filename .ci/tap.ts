@@ -40,6 +40,15 @@ export async function runTap(files: readonly string[], options: readonly string[
   return counts
 }
 
+/** Test files in the order of their names, but those that take minutes first: none is left to run alone at the end. */
+export function longestFirst(files: readonly string[], long: readonly string[]): string[] {
+  const rank = (file: string): number => {
+    const at = long.findIndex((name) => file.endsWith(`/${name}.test.ts`))
+    return at < 0 ? long.length : at
+  }
+  return files.toSorted((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1))
+}
+
 /** Runs a command with our output; resolves to its exit code. */
 export function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {

@@ -5,7 +5,7 @@
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { close, runTap } from '../../.ci/tap.ts'
+import { close, longestFirst, runTap } from '../../.ci/tap.ts'
 import { ensureArtifacts } from './helpers/artifacts.ts'
 import { networkPackages } from './helpers/network.ts'
 import { bootPackages, ensureBootTools, installLine, missingBootPackages } from './helpers/tools.ts'
@@ -14,9 +14,12 @@ import { openTurns } from './helpers/turns.ts'
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
 
 function allFiles(): string[] {
-  return readdirSync(import.meta.dirname)
-    .filter((name) => name.endsWith('.test.ts'))
-    .map((name) => join('test/boot', name))
+  const names = readdirSync(import.meta.dirname).filter((name) => name.endsWith('.test.ts'))
+  const long = ['debian', 'ways-in', 'arm64', 'generic', 'media', 'rotation', 'images']
+  return longestFirst(
+    names.map((name) => join('test/boot', name)),
+    long,
+  )
 }
 
 async function main(): Promise<void> {
