@@ -8,9 +8,9 @@ import { pathOf } from '../api.ts'
 import { readCertificates } from '../certificate-file.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
-import { formatAge, formatTime } from '../format.ts'
+import { formatTime } from '../format.ts'
 import { wholeList } from '../pages.ts'
-import { type Piece, toned } from '../text.ts'
+import { standingOf, usedOf } from '../standing.ts'
 import { argument, ifRevision, nodePath, parseDuration, type RevisionFlag } from '../values.ts'
 
 interface IssueFlags extends RevisionFlag {
@@ -143,24 +143,15 @@ function addList(certificate: Command, context: Context): void {
             page.items.map((one) => [
               one.fingerprint.slice(0, 16),
               one.keyType,
-              stateOf(one, io.now()),
+              standingOf(one, io.now()),
               one.issuedBy.replace(/^operator:/, ''),
-              one.lastUsedAt === null
-                ? 'never'
-                : `${formatAge(one.lastUsedAt, io.now())} ago from ${one.lastUsedFrom ?? 'unknown'}`,
+              usedOf(one, io.now()),
             ]),
           )
         })
       }),
     )
   withExamples(command, ['pawl node certificate list mlab1'])
-}
-
-function stateOf({ revokedAt, expiresAt }: NodeCertificateView, now: Date): Piece {
-  if (revokedAt !== null) return toned('bad', 'revoked')
-  return Date.parse(expiresAt) <= now.getTime()
-    ? toned('bad', 'expired')
-    : `good until ${formatTime(expiresAt)}`
 }
 
 function addRevoke(certificate: Command, context: Context): void {

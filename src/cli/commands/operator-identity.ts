@@ -7,7 +7,7 @@ import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatAge, formatTime } from '../format.ts'
 import { wholeList } from '../pages.ts'
-import { type Piece, toned } from '../text.ts'
+import { standingOf, usedOf } from '../standing.ts'
 import { parseDuration } from '../values.ts'
 
 /** Adds `pawl operator session`, `person` and `certificate`. */
@@ -204,23 +204,14 @@ function addList(certificate: Command, context: Context): void {
               one.name,
               one.role,
               one.scope ?? '',
-              stateOf(one, io.now()),
-              one.lastUsedAt === null
-                ? 'never'
-                : `${formatAge(one.lastUsedAt, io.now())} ago from ${one.lastUsedFrom ?? 'unknown'}`,
+              standingOf(one, io.now()),
+              usedOf(one, io.now()),
             ]),
           )
         })
       }),
     )
   withExamples(command, ['pawl operator certificate list'])
-}
-
-function stateOf({ revokedAt, expiresAt }: CertificateView, now: Date): Piece {
-  if (revokedAt !== null) return toned('bad', 'revoked')
-  return Date.parse(expiresAt) <= now.getTime()
-    ? toned('bad', 'expired')
-    : `good until ${formatTime(expiresAt)}`
 }
 
 function addRevoke(certificate: Command, context: Context): void {

@@ -3,9 +3,9 @@ import type { IssuedOperator, OperatorView } from '../answers.ts'
 import { pathOf } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
-import { formatAge, formatTime } from '../format.ts'
+import { formatAge } from '../format.ts'
 import { wholeList } from '../pages.ts'
-import { type Piece, toned } from '../text.ts'
+import { standingOf, usedOf } from '../standing.ts'
 import { parseDuration } from '../values.ts'
 import { addIdentityCommands } from './operator-identity.ts'
 
@@ -104,21 +104,9 @@ function showList({ output, io }: Context, tokens: readonly OperatorView[]): voi
       one.name,
       one.role,
       one.scope ?? '',
-      stateOf(one, io.now()),
+      standingOf(one, io.now()),
       usedOf(one, io.now()),
       formatAge(one.createdAt, io.now()),
     ]),
   )
-}
-
-function stateOf({ revokedAt, expiresAt }: OperatorView, now: Date): Piece {
-  if (revokedAt !== null) return toned('bad', 'revoked')
-  if (expiresAt === null) return 'good'
-  return Date.parse(expiresAt) <= now.getTime()
-    ? toned('bad', 'expired')
-    : `good until ${formatTime(expiresAt)}`
-}
-
-function usedOf({ lastUsedAt, lastUsedFrom }: OperatorView, now: Date): string {
-  return lastUsedAt === null ? 'never' : `${formatAge(lastUsedAt, now)} ago from ${lastUsedFrom ?? 'unknown'}`
 }
