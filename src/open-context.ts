@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { BootContext, BootSettings } from './boot/context.ts'
 import type { BootEntry } from './boot/entry.ts'
+import type { BootMeter } from './boot/meter.ts'
 import { openRefusalLog } from './boot/refusal-log.ts'
 import { settingsSealer } from './boot/settings-sealer.ts'
 import { openTransfers } from './boot/transfers.ts'
@@ -24,6 +25,13 @@ export interface ContextOptions {
   readonly templatesFolder: string
 }
 
+/** The parts that a context is given. */
+export interface ContextParts {
+  readonly settings: BootSettings
+  readonly artifacts: ArtifactStore
+  readonly meter?: BootMeter
+}
+
 /** Settings that are being put together. */
 export type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -32,7 +40,7 @@ export function openContext(
   { config, clock, log, templatesFolder }: ContextOptions,
   storage: Storage,
   roots: OpenRoots,
-  { settings, artifacts: { redirects } }: { settings: BootSettings; artifacts: ArtifactStore },
+  { settings, artifacts: { redirects }, meter }: ContextParts,
 ): BootContext {
   const folder = config.dataDir
   // Asked each time: the second is gone once its root was cut over.
@@ -42,6 +50,7 @@ export function openContext(
     clock,
     hasRoom: () => hasRoom(storage, folder, config.refusalDiskReserveMiB),
     onError: (error) => log.error({ err: error }, 'refusals could not be written'),
+    ...(meter === undefined ? {} : { onRecord: meter.refused }),
   })
   return {
     storage,
@@ -55,6 +64,7 @@ export function openContext(
     entries,
     refusals,
     transfers: openTransfers(),
+    ...(meter === undefined ? {} : { meter }),
     ...(redirects === undefined ? {} : { redirects }),
   }
 }

@@ -4,6 +4,7 @@ import type { ArtifactRedirects } from '../images/artifacts.ts'
 import type { Storage } from '../storage/database.ts'
 import type { Templates } from '../templates/load.ts'
 import type { BootEntry } from './entry.ts'
+import type { BootMeter } from './meter.ts'
 import type { RefusalLog } from './refusal-log.ts'
 import type { SettingsSealer } from './settings-sealer.ts'
 import type { Transfers } from './transfers.ts'
@@ -47,6 +48,8 @@ export interface BootContext {
   readonly entries: () => readonly BootEntry[]
   readonly refusals: RefusalLog
   readonly transfers: Transfers
+  /** Counts what happens; left out where nobody asks. */
+  readonly meter?: BootMeter
   /** Where agents can be sent for artifacts; left out where they are kept in a folder. */
   readonly redirects?: ArtifactRedirects
 }

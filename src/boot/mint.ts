@@ -13,6 +13,7 @@ export async function mint(
   const { context, tx, now } = work
   const token = tokenFromRandom(context.randomBytes(33))
   await insertToken(tx, token, { session: session.id, kind, now, expiresAt: expiry(work, session, kind) })
+  work.afterCommit(() => context.meter?.issued(kind))
   return token.text
 }
 

@@ -3,6 +3,7 @@ import type { Clock } from '../domain/clock.ts'
 import { type EventFacts, type EventKind, nodeChain, unknownChain } from '../domain/event.ts'
 import type { Storage } from '../storage/database.ts'
 import { appendEvent, trimChain } from '../storage/events.ts'
+import type { BootMeter } from './meter.ts'
 
 /**
  * What strangers can cause to be written, bounded so that nobody can fill the disk: per (chain, kind, cause, source /32
@@ -27,6 +28,8 @@ export interface RefusalLogOptions {
   /** Whether the disk has room left above the reserve. */
   readonly hasRoom: () => Promise<boolean>
   readonly onError: (error: unknown) => void
+  /** Told of each thing that is noted, listed and counted ones alike. */
+  readonly onRecord?: BootMeter['refused']
 }
 
 const windowMilliseconds = 60_000
@@ -82,6 +85,7 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
 
   function record(input: Parameters<RefusalLog['record']>[0]): void {
     const { cause, alarm, ...rest } = input
+    options.onRecord?.(rest.kind, cause)
     const facts: EventFacts = { actor: rest.node === null ? 'unknown' : 'node', ...rest, at: options.clock() }
     const chain = chainOf(facts)
     const unit = facts.source === null ? '-' : countingUnit(facts.source)

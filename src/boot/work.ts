@@ -21,6 +21,7 @@ export interface Work {
 /** Runs `work` in one transaction. */
 export async function inTransaction<T>(context: BootContext, work: (work: Work) => Promise<T>): Promise<T> {
   const now = context.clock()
+  const { meter } = context
   let effects: (() => void)[] = []
   const result = await context.storage.transaction((tx) => {
     effects = [] // a run before this one was rolled back
@@ -28,7 +29,10 @@ export async function inTransaction<T>(context: BootContext, work: (work: Work) 
       context,
       tx,
       now,
-      event: (facts) => appendEvent(tx, { ...facts, at: now }),
+      event: async (facts) => {
+        await appendEvent(tx, { ...facts, at: now })
+        if (meter !== undefined) effects.push(() => meter.committed({ ...facts, at: now }))
+      },
       afterCommit: (effect) => effects.push(effect),
     })
   })

@@ -65,6 +65,9 @@ export async function change<T>(
             }))
             await appendEvents(work.tx, context.storage.dialect, facts)
             await countRevisions(work.tx, events)
+            work.afterCommit(() => {
+              for (const event of facts) context.meter?.committed(event)
+            })
           },
         })
         if (by.precondition !== undefined && !wasChecked(by.precondition))
