@@ -4,6 +4,7 @@ import manifest from '../package.json' with { type: 'json' }
 import type { BootContext, BootSettings } from './boot/context.ts'
 import { chores, type Listeners, startTimers } from './chores.ts'
 import type { Config, ListenAddress } from './config.ts'
+import { openStory } from './fleet/open-story.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
@@ -116,7 +117,7 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
   }
   const bootOf = ({ entry, tls, listen }: BootSide): BootSideListener => ({
-    app: buildBootListener({ ...context, entry }, { ...bootParts, tls: tls.options() }),
+    app: buildBootListener(openStory({ ...context, entry }), { ...bootParts, tls: tls.options() }),
     listen,
   })
   const boot = bootOf(roots.main)

@@ -9,7 +9,7 @@ import type { Queries } from '../storage/database.ts'
 import { listEvents } from '../storage/events.ts'
 import { findImage, listProfiles, readProfile } from '../storage/fleet.ts'
 import { listHolders } from '../storage/images.ts'
-import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
+import { addBytes, findSession } from '../storage/sessions.ts'
 import type { StageName } from '../storage/tables.ts'
 import { findToken } from '../storage/tokens.ts'
 import { requireCertificate } from './certificate.ts'
@@ -96,13 +96,6 @@ async function open(context: BootContext, request: DownloadRequest): Promise<Dow
   }
 }
 
-/** Counts what a transfer sent. Not worth a boot when it fails: the bytes are already at the node. */
-export async function recordBytes(context: BootContext, download: Download, bytes: number): Promise<void> {
-  await context.storage.transaction((tx) =>
-    addBytes(tx, download.session, download.stage, bytes, context.clock()),
-  )
-}
-
 /**
  * Where the client of a download is sent for its bytes; undefined where we send them ourselves. `bytes` are counted as if they
  * had come: nobody tells us what the storage sent. The first time for each artifact is an event.
@@ -125,11 +118,6 @@ export async function redirectDownload(
     await work.event({ kind, node, session, actor: 'node', source, detail })
   })
   return url
-}
-
-/** Renews the idle timer of a session whose download is still running. */
-export async function renewDownload(context: BootContext, download: Download): Promise<void> {
-  await touchSession(context.storage.db, download.session, context.clock())
 }
 
 /**

@@ -7,9 +7,7 @@ import Fastify, {
   LogController,
 } from 'fastify'
 import type { Logger } from 'pino'
-import type { BootContext } from '../boot/context.ts'
-import { recordRefusal } from '../boot/work.ts'
-import { Refusal } from '../domain/refusal.ts'
+import type { BootStory } from '../boot/story.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
 import type { ServedBinaries } from '../ipxe/served.ts'
@@ -52,7 +50,7 @@ const stalledSocketMilliseconds = 120_000
 const handshakeMilliseconds = 10_000
 
 /** Builds the listener that nodes speak to. HEAD is written by hand where it is allowed: it must open nothing. */
-export function buildBootListener(context: BootContext, options: BootListenerOptions): FastifyInstance {
+export function buildBootListener(story: BootStory, options: BootListenerOptions): FastifyInstance {
   const { limits } = options
   const app = Fastify({
     https: {
@@ -81,7 +79,7 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
     proxies: options.proxyProtocolFrom ?? [],
     // The other half is for those who are through.
     limits: { ...frontLimits, maxHalfOpen: Math.ceil(limits.maxConnections / 2) },
-    onFault: handshakeRecorder(context, keyTypesOf(options.tls)),
+    onFault: handshakeRecorder(story, keyTypesOf(options.tls)),
     beforeTls: askingForCertificates(server, options.clientCertificates ?? 'tls1.3'),
   })
   app.addHook('preClose', async () => front.close())
@@ -92,12 +90,12 @@ export function buildBootListener(context: BootContext, options: BootListenerOpt
   })
   app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
   app.setErrorHandler((error, request, reply) =>
-    answerError(context, options.log, error as Error, request, reply),
+    answerError(story, options.log, error as Error, request, reply),
   )
   app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
-  bootRoutes(app, context)
-  downloadRoutes(app, context, options.artifacts)
-  if (options.ipxe !== undefined) ipxeRoutes(app, context, options.ipxe)
+  bootRoutes(app, story)
+  downloadRoutes(app, story, options.artifacts)
+  if (options.ipxe !== undefined) ipxeRoutes(app, story, options.ipxe)
   return app
 }
 
@@ -119,7 +117,7 @@ function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply): 
 
 /** Every refusal has one answer. What is malformed is said, and put on the record where a node is known. */
 async function answerError(
-  context: BootContext,
+  story: BootStory,
   log: Logger,
   error: Error,
   request: FastifyRequest,
@@ -127,7 +125,7 @@ async function answerError(
 ): Promise<FastifyReply> {
   reply.type('text/plain')
   if (isPawlError(error, 'refused')) return reply.code(403).send('refused\n')
-  const known = isPawlError(error) ? error : await fromFastify(context, error as FastifyError, request)
+  const known = isPawlError(error) ? error : await fromFastify(story, error as FastifyError, request)
   if (known === undefined) {
     log.error({ err: error, route: request.routeOptions.url }, 'failed')
     return reply.code(500).send(`internal error, request ${request.id}\n`)
@@ -142,7 +140,7 @@ async function answerError(
 
 /** What Fastify itself found wrong with a request, before any handler ran. */
 async function fromFastify(
-  context: BootContext,
+  story: BootStory,
   error: FastifyError,
   request: FastifyRequest,
 ): Promise<PawlError | undefined> {
@@ -151,7 +149,7 @@ async function fromFastify(
   const { host } = (request.params ?? {}) as { host?: string }
   if (host !== undefined) {
     const asking = { host, source: sourceOf(request), request: request.routeOptions.url ?? '' }
-    await recordRefusal(context, asking, new Refusal('malformed', { detail: { reason: error.message } }))
+    await story.malformed(asking, error.message)
   }
   return status === 413
     ? new PawlError('too-large', 'the body is larger than this server takes')

@@ -17,6 +17,7 @@ import { canonicalJson } from '../../src/domain/canonical-json.ts'
 import { type Digest, digestOf } from '../../src/domain/digest.ts'
 import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
 import { checkCms } from '../../src/domain/signature.ts'
+import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
 import { openArtifactCache } from '../../src/images/cache.ts'
@@ -89,7 +90,7 @@ async function openSite(t: Test, openWorld: OpenWorld): Promise<Site> {
   }
   const cache = openArtifactCache(counted)
   const lines: string[] = []
-  const app = buildBootListener(world.context, {
+  const app = buildBootListener(openStory(world.context), {
     tls,
     log: pino({}, { write: (line: string) => void lines.push(line) }),
     limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },
@@ -290,7 +291,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     /** Runs a transfer that makes progress when it is told to; answers how often it was cut. */
     async function run(progress: (step: (done?: Done) => Promise<void>) => Promise<void>): Promise<number> {
       let cuts = 0
-      await runTransfer(context, download, {
+      await runTransfer(openStory(context), download, {
         cut: () => {
           cuts += 1
         },

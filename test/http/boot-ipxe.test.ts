@@ -7,6 +7,7 @@ import { buffer } from 'node:stream/consumers'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import t, { type Test } from 'tap'
+import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
 import { openArtifactCache } from '../../src/images/cache.ts'
@@ -44,7 +45,7 @@ async function openSite(t: Test, options: Partial<ServedOptions> = {}): Promise<
   const faults: Fault[] = []
   const lines: string[] = []
   const binaries = serveBinaries(dataDir, { onFault: (fault) => faults.push(fault), ...options })
-  const app = buildBootListener(world.context, {
+  const app = buildBootListener(openStory(world.context), {
     tls,
     log: pino({}, { write: (line: string) => void lines.push(line) }),
     limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },

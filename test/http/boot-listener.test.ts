@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import pino from 'pino'
 import t, { type Test } from 'tap'
+import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
 import { openArtifactCache } from '../../src/images/cache.ts'
@@ -36,7 +37,7 @@ async function listen(
   const secret = await storeDemoFleet(world)
   const folder = mkdtempSync(join(tmpdir(), 'pawl-artifacts-'))
   const lines: string[] = []
-  const app = buildBootListener(world.context, {
+  const app = buildBootListener(openStory(world.context), {
     tls: {},
     log: pino({}, { write: (line: string) => void lines.push(line) }),
     limits,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
 import t, { type Test } from 'tap'
+import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { type ArtifactRedirects, openArtifactStore } from '../../src/images/artifacts.ts'
 import { openArtifactCache } from '../../src/images/cache.ts'
@@ -45,7 +46,7 @@ async function open(t: Test, openWorld: OpenWorld, { profile = { redirects: true
   const machine = machineOf(await storeNode(world, { name: 'node1' }))
   const folder = mkdtempSync(join(tmpdir(), 'pawl-artifacts-'))
   const lines: string[] = []
-  const app = buildBootListener(world.context, {
+  const app = buildBootListener(openStory(world.context), {
     tls: {},
     log: pino({}, { write: (line: string) => void lines.push(line) }),
     limits,

@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import { addSeconds } from '../../src/domain/clock.ts'
 import { issueNodeCertificate, revokeNodeCertificate } from '../../src/fleet/node-certificates.ts'
 import { removeNode } from '../../src/fleet/nodes.ts'
+import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import type { CertificatesAsked } from '../../src/http/client-certificate.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
@@ -62,7 +63,7 @@ async function open(t: Test, openWorld: OpenWorld, asked?: CertificatesAsked): P
   await storeNode(world, { name: 'node2' })
   await storeProfile(world, { ...demoProfile, evidence: ['secret', 'certificate'] })
   const { stage2: token } = await boot(world, machineOf(secret), 'handover')
-  const app = buildBootListener(world.context, {
+  const app = buildBootListener(openStory(world.context), {
     tls: serverTls.options(),
     log: pino({ level: 'silent' }),
     limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },

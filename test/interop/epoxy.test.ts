@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import pino from 'pino'
 import t, { type Test } from 'tap'
+import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
 import { openArtifactCache } from '../../src/images/cache.ts'
@@ -56,7 +57,7 @@ async function open(t: Test, openWorld: OpenWorld): Promise<Fleet> {
     templates: servedTemplates(),
     settings: { publicUrl: `https://127.0.0.1:${port}` },
   })
-  const app = buildBootListener(world.context, {
+  const app = buildBootListener(openStory(world.context), {
     tls,
     log: pino({ level: 'silent' }),
     limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto'
-import type { BootContext } from '../../boot/context.ts'
+import type { BootStory } from '../../boot/story.ts'
 import { type ClientHello, parseClientHello } from '../../handshake/client-hello.ts'
 import { diagnose, type KeyType } from '../../handshake/diagnosis.ts'
 import { likelyClient } from '../../handshake/known-clients.ts'
@@ -11,7 +11,7 @@ const maxListed = 40
 
 /** Puts failed handshakes on record: who it likely was, what it offered, what went wrong and what to change. */
 export function handshakeRecorder(
-  context: BootContext,
+  story: Pick<BootStory, 'handshakeFailed'>,
   keys: readonly KeyType[],
 ): (arrival: Arrival, error: Error | undefined) => void {
   return (arrival, error) => {
@@ -19,11 +19,8 @@ export function handshakeRecorder(
     const likely = hello === undefined ? undefined : likelyClient(hello)
     const code = codeOf(error)
     const { cause, reason, advice } = diagnose({ ...arrival, code, hello, likely, keys })
-    context.refusals.record({
-      kind: 'handshake-failed',
+    story.handshakeFailed({
       cause,
-      node: null,
-      session: null,
       source: arrival.source,
       detail: {
         cause,

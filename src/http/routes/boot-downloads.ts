@@ -1,14 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { BootContext } from '../../boot/context.ts'
-import {
-  type Download,
-  type DownloadRequest,
-  findOpenArtifact,
-  openDownload,
-  redirectDownload,
-} from '../../boot/download.ts'
+import type { Download, DownloadRequest } from '../../boot/download.ts'
 import { prepareDownload } from '../../boot/download-body.ts'
-import { openSignature } from '../../boot/signed-manifest.ts'
+import type { BootStory } from '../../boot/story.ts'
 import { runTransfer } from '../../boot/transfer.ts'
 import type { Artifact } from '../../domain/image.ts'
 import { PawlError } from '../../errors.ts'
@@ -27,15 +20,15 @@ const followsRedirects = 'pawl-follows-redirects'
 type Visibility = 'session' | 'open'
 
 /** The routes of images. HEAD is decided from what is recorded about an artifact: it needs what GET needs, and reads no file. */
-export function downloadRoutes(app: FastifyInstance, context: BootContext, artifacts: ArtifactCache): void {
+export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts: ArtifactCache): void {
   app.get<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
     if (isSignature(request)) return sendSignature(request, reply)
-    const download = await openFor(context, request)
+    const download = await openFor(story, request)
     const location = await redirected(request, download)
     if (location !== undefined) {
       return reply.code(307).headers({ location, 'cache-control': 'no-store', 'content-length': '0' }).send()
     }
-    await runTransfer(context, download, {
+    await runTransfer(story, download, {
       send: (onProgress) => sendBytes(request, reply, download.artifact, 'session', onProgress),
       cut: () => reply.raw.destroy(),
       onError: (error) =>
@@ -45,17 +38,17 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
   })
   app.head<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
     if (isSignature(request)) return sendSignature(request, reply)
-    const { artifact } = await openFor(context, request)
+    const { artifact } = await openFor(story, request)
     return sendHead(request, reply, artifact, 'session')
   })
   app.get<ByDigest>('/v1/artifacts/sha256/:digest', async (request, reply) => {
-    const artifact = await findOpenArtifact(context.storage.db, request.params.digest)
+    const artifact = await story.findOpenArtifact(request.params.digest)
     if (artifact === undefined) return sendNotFound(reply)
     await sendBytes(request, reply, artifact, 'open')
     return reply
   })
   app.head<ByDigest>('/v1/artifacts/sha256/:digest', async (request, reply) => {
-    const artifact = await findOpenArtifact(context.storage.db, request.params.digest)
+    const artifact = await story.findOpenArtifact(request.params.digest)
     return artifact === undefined ? sendNotFound(reply) : sendHead(request, reply, artifact, 'open')
   })
 
@@ -68,7 +61,7 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
     if (request.headers[followsRedirects] !== '1' || body === undefined) return undefined
     // Who goes on with a rest had the beginning from there, and that was counted whole.
     const asked = { bytes: body.start === 0 ? body.end : 0, source: sourceOf(request) }
-    return redirectDownload(context, download, asked).catch((error: unknown) => {
+    return story.redirectDownload(download, asked).catch((error: unknown) => {
       request.log.warn({ err: error, session: download.session }, 'download not redirected: sent from here')
       return undefined
     })
@@ -80,11 +73,14 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
     reply: FastifyReply,
   ): Promise<FastifyReply> {
     const { role } = request.params
-    const cms = await openSignature(context, {
+    const cms = await story.openSignature({
       ...asked(request),
       role: role.slice(0, -signatureEnding.length),
     })
-    return reply.header('cache-control', 'no-store').type('application/pkcs7-signature').send(cms)
+    return reply
+      .header('cache-control', 'no-store')
+      .type('application/pkcs7-signature')
+      .send(Buffer.from(cms))
   }
 
   /** Sends an artifact past Fastify, which has nothing to add to its bytes; resolves to how many were sent. */
@@ -107,8 +103,8 @@ export function downloadRoutes(app: FastifyInstance, context: BootContext, artif
 }
 
 /** Checks the capability: from a header where the client can send one, else from the query. */
-function openFor(context: BootContext, request: FastifyRequest<HostRole>): Promise<Download> {
-  return openDownload(context, asked(request))
+function openFor(story: BootStory, request: FastifyRequest<HostRole>): Promise<Download> {
+  return story.openDownload(asked(request))
 }
 
 function asked(request: FastifyRequest<HostRole>): DownloadRequest {

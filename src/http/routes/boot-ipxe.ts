@@ -1,6 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { BootContext } from '../../boot/context.ts'
-import { siteScript } from '../../boot/site-script.ts'
+import type { BootStory } from '../../boot/story.ts'
 import type { Digest } from '../../domain/digest.ts'
 import { parseNodeName } from '../../domain/node.ts'
 import { isPawlError } from '../../errors.ts'
@@ -20,12 +19,12 @@ const script = 'text/plain; charset=us-ascii'
  * Firmware is strict: the type `application/efi` to the letter, a length in the answers to HEAD and GET, the connection kept
  * open between them, no redirect, no chunks, no header without a value.
  */
-export function ipxeRoutes(app: FastifyInstance, context: BootContext, binaries: ServedBinaries): void {
+export function ipxeRoutes(app: FastifyInstance, story: BootStory, binaries: ServedBinaries): void {
   for (const method of ['GET', 'HEAD'] as const) {
     app.route<File>({
       method,
       url: '/v1/ipxe/:file',
-      handler: (request, reply) => answer(request, reply, request.params.file, () => siteScript(context, {})),
+      handler: (request, reply) => answer(request, reply, request.params.file, () => story.siteScript({})),
     })
     app.route<NodeFile>({
       method,
@@ -34,7 +33,7 @@ export function ipxeRoutes(app: FastifyInstance, context: BootContext, binaries:
         const { host, file } = request.params
         // Any name is answered, registered or not: who asks here learns nothing of the fleet.
         if (!isNodeName(host)) return notFound(reply)
-        return answer(request, reply, file, () => siteScript(context, { host }))
+        return answer(request, reply, file, () => story.siteScript({ host }))
       },
     })
   }
@@ -43,9 +42,9 @@ export function ipxeRoutes(app: FastifyInstance, context: BootContext, binaries:
     request: FastifyRequest,
     reply: FastifyReply,
     file: string,
-    autoexec: () => string,
+    autoexec: () => Promise<string>,
   ): Promise<FastifyReply> {
-    if (file === 'autoexec.ipxe') return text(request, reply, autoexec())
+    if (file === 'autoexec.ipxe') return text(request, reply, await autoexec())
     const found = await binaries.find(file)
     if (found === undefined) return notFound(reply)
     const { sha256, size, platform } = found.binary

@@ -1,18 +1,13 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { BootContext } from '../../boot/context.ts'
 import type { EnrolRequest } from '../../boot/enrol.ts'
-import { redeemEpoxy } from '../../boot/epoxy.ts'
-import { type RedeemedStage, redeem } from '../../boot/redeem.ts'
-import { type Report, takeReport } from '../../boot/report.ts'
-import { confirmSecret, type SecretWritten } from '../../boot/rotate-secret.ts'
-import { serveHandover } from '../../boot/serve-handover.ts'
-import { serveStage1 } from '../../boot/serve-stage1.ts'
-import { siteScript } from '../../boot/site-script.ts'
+import type { RedeemedStage } from '../../boot/redeem.ts'
+import type { Report } from '../../boot/report.ts'
+import type { SecretWritten } from '../../boot/rotate-secret.ts'
 import type { Stage1Format } from '../../boot/stage1-answer.ts'
-import { type Asking, recordingRefusals } from '../../boot/work.ts'
+import type { BootStory } from '../../boot/story.ts'
+import type { Asking } from '../../boot/work.ts'
 import { parseSshHostKeys } from '../../domain/ssh-host-key.ts'
-import { PawlError } from '../../errors.ts'
-import { enrolArrival, serveArrival } from '../../fleet/arrivals.ts'
+import { isPawlError, PawlError } from '../../errors.ts'
 import { clientCertificateOf } from '../client-certificate.ts'
 import { type Fields, parseBody } from '../form.ts'
 import { sourceOf } from '../source.ts'
@@ -24,9 +19,11 @@ const ipxe = 'text/plain; charset=us-ascii'
 const json = 'application/json'
 
 /** The routes that nodes ask, but for downloads. All of them on one screen. */
-export function bootRoutes(app: FastifyInstance, context: BootContext): void {
+export function bootRoutes(app: FastifyInstance, story: BootStory): void {
   app.get('/_ah/health', async (_request, reply) => reply.type('text/plain').send('ok'))
-  app.get('/v1/boot/autoexec.ipxe', async (_request, reply) => reply.type(ipxe).send(siteScript(context, {})))
+  app.get('/v1/boot/autoexec.ipxe', async (_request, reply) =>
+    reply.type(ipxe).send(await story.siteScript({})),
+  )
   const hostless = (url: string, answer: (request: EnrolRequest) => Promise<string>): void => {
     app.route({
       method: ['GET', 'POST'],
@@ -34,22 +31,20 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
       handler: async (request, reply) => {
         const certificate = clientCertificateOf(request)
         const who = { host: undefined, source: sourceOf(request), request: url, certificate }
-        const fields = await recordingRefusals(context, who, () => fieldsOf(request))
+        const fields = await recordingMalformed(who, () => fieldsOf(request))
         return reply.type(ipxe).send(await answer({ ...who, fields }))
       },
     })
   }
-  hostless('/v1/enrol.ipxe', (request) => enrolArrival(context, request))
-  hostless('/v1/boot/stage1.ipxe', (request) => serveArrival(context, request))
+  hostless('/v1/enrol.ipxe', (request) => story.enrol(request))
+  hostless('/v1/boot/stage1.ipxe', (request) => story.arrive(request))
   const stage1 = (method: ('GET' | 'POST')[], format: Stage1Format): void => {
     app.route<Host>({
       method,
       url: `/v1/boot/:host/stage1.${format}`,
       handler: async (request, reply) => {
-        const fields = await recordingRefusals(context, asking(request, `stage1.${format}`), () =>
-          fieldsOf(request),
-        )
-        const answer = await serveStage1(context, { ...asking(request, `stage1.${format}`), fields, format })
+        const fields = await recordingMalformed(asking(request, `stage1.${format}`), () => fieldsOf(request))
+        const answer = await story.stage1({ ...asking(request, `stage1.${format}`), fields, format })
         return reply.type(answer?.format === 'json' ? json : ipxe).send(answer?.body)
       },
     })
@@ -58,13 +53,13 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
   stage1(['POST'], 'json')
   app.get<Host>('/v1/boot/:host/handover', async (request, reply) => {
     const { k } = request.query as Fields
-    const answer = await serveHandover(context, { ...asking(request, 'handover'), token: text(k) })
+    const answer = await story.handover({ ...asking(request, 'handover'), token: text(k) })
     return reply.type(json).send(answer)
   })
   for (const stage of ['stage2', 'stage3', 'join'] satisfies RedeemedStage[]) {
     app.post<Host>(`/v1/boot/:host/${stage}`, async (request, reply) => {
       const redemption = { ...asking(request, stage), stage, token: bearer(request), key: keyOf(request) }
-      return reply.type(json).send(await redeem(context, redemption))
+      return reply.type(json).send(await story.redeem(redemption))
     })
   }
   app.post<Host>('/v1/boot/:host/report', async (request, reply) => {
@@ -73,14 +68,14 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
   })
   app.post<Host>('/v1/boot/:host/secret', async (request, reply) => {
     const who = asking(request, 'secret')
-    const told = await recordingRefusals(context, who, async () => writtenOf(await fieldsOf(request)))
-    await confirmSecret(context, { ...who, ...told, token: bearer(request) })
+    const told = await recordingMalformed(who, async () => writtenOf(await fieldsOf(request)))
+    await story.confirmSecret({ ...who, ...told, token: bearer(request) })
     return reply.code(204).send()
   })
   for (const stage of ['stage2', 'stage3'] as const) {
     app.post<HostToken>(`/v1/boot/:host/:token/${stage}`, async (request, reply) => {
       const redemption = { ...asking(request, stage), stage, token: request.params.token }
-      return reply.type(json).send(await redeemEpoxy(context, redemption))
+      return reply.type(json).send(await story.redeemEpoxy(redemption))
     })
   }
   app.post<HostToken>('/v1/boot/:host/:token/report', async (request, reply) => {
@@ -88,10 +83,18 @@ export function bootRoutes(app: FastifyInstance, context: BootContext): void {
     return reply.code(204).send()
   })
 
+  /** What cannot be read is put on record before it is answered. */
+  async function recordingMalformed<T>(asking: Asking, read: () => Promise<T>): Promise<T> {
+    return read().catch(async (error: unknown) => {
+      if (isPawlError(error, 'invalid')) await story.malformed(asking, error.message)
+      throw error
+    })
+  }
+
   async function report(request: FastifyRequest<Host>, token: string | undefined): Promise<void> {
     const who = asking(request, 'report')
-    const told = await recordingRefusals(context, who, async () => reportOf(await fieldsOf(request)))
-    await takeReport(context, { ...who, ...told, token, key: keyOf(request) })
+    const told = await recordingMalformed(who, async () => reportOf(await fieldsOf(request)))
+    await story.report({ ...who, ...told, token, key: keyOf(request) })
   }
 }
 

@@ -1,0 +1,43 @@
+import type { BootContext } from '../boot/context.ts'
+import { findOpenArtifact, openDownload, redirectDownload } from '../boot/download.ts'
+import { redeemEpoxy } from '../boot/epoxy.ts'
+import { redeem } from '../boot/redeem.ts'
+import { takeReport } from '../boot/report.ts'
+import { confirmSecret } from '../boot/rotate-secret.ts'
+import { serveHandover } from '../boot/serve-handover.ts'
+import { serveStage1 } from '../boot/serve-stage1.ts'
+import { openSignature } from '../boot/signed-manifest.ts'
+import { siteScript } from '../boot/site-script.ts'
+import type { BootStory } from '../boot/story.ts'
+import { countTransfer, mayTransfer, renewTransfer } from '../boot/transfer.ts'
+import { recordRefusal } from '../boot/work.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { enrolArrival, serveArrival } from './arrivals.ts'
+
+/** The story of boots by one entry, answered in this process: each step is a function of `boot/`, or of enrolment. */
+export function openStory(context: BootContext): BootStory {
+  return {
+    transfers: context.transfers,
+    clock: context.clock,
+    siteScript: async (of) => siteScript(context, of),
+    stage1: (request) => serveStage1(context, request),
+    arrive: (request) => serveArrival(context, request),
+    enrol: (request) => enrolArrival(context, request),
+    handover: (request) => serveHandover(context, request),
+    redeem: (request) => redeem(context, request),
+    redeemEpoxy: (request) => redeemEpoxy(context, request),
+    report: (request) => takeReport(context, request),
+    confirmSecret: (request) => confirmSecret(context, request),
+    malformed: (asking, reason) =>
+      recordRefusal(context, asking, new Refusal('malformed', { detail: { reason } })),
+    handshakeFailed: (fault) =>
+      context.refusals.record({ kind: 'handshake-failed', node: null, session: null, ...fault }),
+    openDownload: (request) => openDownload(context, request),
+    openSignature: (request) => openSignature(context, request),
+    redirectDownload: (download, asked) => redirectDownload(context, download, asked),
+    findOpenArtifact: (digest) => findOpenArtifact(context.storage.db, digest),
+    mayTransfer: (download) => mayTransfer(context, download),
+    renewTransfer: (download) => renewTransfer(context, download),
+    countTransfer: (download, bytes) => countTransfer(context, download, bytes),
+  }
+}
