@@ -115,8 +115,11 @@ export function machineFacts(facts: Facts): Facts {
   )
 }
 
-/** Whether this iPXE can check a digest in a script: `sha256sum --set` came with 2.0.0. */
+/**
+ * Whether this iPXE can check a digest in a script: `sha256sum --set` came with 2.0.0, and a build for BIOS, where every byte
+ * counts, may be without the command (Debian's undionly.kpxe is).
+ */
 export function canVerifyDigests(facts: Facts): boolean {
   const major = /^(\d+)\./.exec(facts.version ?? '')?.[1]
-  return major !== undefined && Number(major) >= 2
+  return major !== undefined && Number(major) >= 2 && facts.platform === 'efi'
 }

@@ -182,12 +182,23 @@ t.test('one machine is told from two by the strongest fact that both tell', asyn
   for (const [other, same] of table) t.equal(sameMachine(a, other), same, JSON.stringify(other))
 })
 
-t.test('only iPXE from 2.0.0 on checks digests', async (t) => {
-  for (const version of [undefined, '', '1.21.1+git20250501', '1.0.0', 'x', '2'])
-    t.equal(canVerifyDigests(version === undefined ? {} : { version }), false, String(version))
-  for (const version of ['2.0.0', '2.0.0+dfsg-5', '10.1'])
-    t.equal(canVerifyDigests({ version }), true, version)
-})
+t.test(
+  'only iPXE from 2.0.0 on checks digests, and under UEFI: undionly.kpxe 2.0.0 has no sha256sum',
+  async (t) => {
+    const platform = 'efi'
+    for (const version of [undefined, '', '1.21.1+git20250501', '1.0.0', 'x', '2'])
+      t.equal(
+        canVerifyDigests(version === undefined ? { platform } : { version, platform }),
+        false,
+        String(version),
+      )
+    for (const version of ['2.0.0', '2.0.0+dfsg-5', '10.1']) {
+      t.equal(canVerifyDigests({ version, platform }), true, version)
+      t.equal(canVerifyDigests({ version, platform: 'pcbios' }), false, `${version} under BIOS`)
+      t.equal(canVerifyDigests({ version }), false, `${version}, who does not say where`)
+    }
+  },
+)
 
 t.test('a token is its id and a secret of 192 bits; only its hash is compared', async (t) => {
   t.throws(() => tokenFromRandom(new Uint8Array(32)))
