@@ -175,8 +175,11 @@ async function entries(place: Place): Promise<void> {
         'iPXE 2.0.0',
         'Pawl: node bios, boot session',
         /artifacts\/kernel\.\.\. +\d+%/,
+        'pawl: stage2: started',
+        'pawl: ready',
       ])
-      t.match(await site.pawl('node', 'show', 'bios'), { state: 'booting' })
+      await boot.machine.exited
+      await isReady(t, site, 'bios')
     },
   )
 
