@@ -13,6 +13,7 @@ import * as webhooks from './migrations/0009-webhooks.ts'
 import * as secrets from './migrations/0010-secrets.ts'
 import * as nodeCertificates from './migrations/0011-node-certificates.ts'
 import * as roots from './migrations/0012-roots.ts'
+import * as ticketKeys from './migrations/0013-ticket-keys.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -28,6 +29,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0010-secrets': secrets,
   '0011-node-certificates': nodeCertificates,
   '0012-roots': roots,
+  '0013-ticket-keys': ticketKeys,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

@@ -37,6 +37,7 @@ import type {
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 import type { NodeRootRow } from './root-tables.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
+import type { TicketKeyRow } from './ticket-tables.ts'
 import type { WebhookDeliveryRow, WebhookRow } from './webhook-tables.ts'
 
 /**
@@ -53,6 +54,7 @@ export interface Tables {
   session_stages: SessionStageRow
   tokens: TokenRow
   node_roots: NodeRootRow
+  ticket_keys: TicketKeyRow
   node_secrets: NodeSecretRow
   pending_machines: PendingMachineRow
   node_claims: NodeClaimRow
