@@ -1,24 +1,16 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import Sqlite from 'better-sqlite3'
-import {
-  type DatabaseConnection,
-  type DialectAdapter,
-  type Driver,
-  Kysely,
-  type MigrationLockOptions,
-  PostgresDialect,
-  SqliteAdapter,
-  SqliteDialect,
-  SqliteDriver,
-  sql,
-  type Transaction,
-} from 'kysely'
+import type Sqlite from 'better-sqlite3'
+import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely'
 import pg from 'pg'
 import { isPawlError, PawlError } from '../errors.ts'
 import { hasAppended } from './commit-order.ts'
 import { type EventWake, openEventWake } from './event-wake.ts'
+import { type GroupCommit, openGroupCommit } from './group-commit.ts'
+import { alone, type Leadership, standForElection } from './leadership.ts'
 import { migrateToLatest } from './migrate.ts'
+import { guardPool, type Pool } from './postgres-guard.ts'
+import { OwnConnection, OwnSqliteDialect, openSqliteFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
 /** A connection or a transaction: what queries run on. */
@@ -35,14 +27,19 @@ export interface Storage {
    * two that wait for each other: `work` is then run again, so it must keep nothing from a run before.
    */
   transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T>
-  /** Tells when events were appended. */
+  /** Tells when events were appended, and carries news between processes. */
   readonly wake: EventWake
+  /** Stands for being the one process that does what must be done once; `changed` is told of each change. */
+  lead(changed?: (leads: boolean) => void): Leadership
   close(): Promise<void>
 }
 
 /** Opens the database at `location`, a file path or a `postgres://` URL, and brings its schema up to date. */
-export async function openStorage(location: string): Promise<Storage> {
-  const storage = openAsItIs(location)
+export async function openStorage(
+  location: string,
+  options: Pick<OpenOptions, 'connections'> = {},
+): Promise<Storage> {
+  const storage = openAsItIs(location, options)
   try {
     await migrateToLatest(storage.db as Kysely<unknown>).catch((e) =>
       Promise.reject(explained(e, nameOf(location))),
@@ -58,12 +55,19 @@ export async function openStorage(location: string): Promise<Storage> {
 export interface OpenOptions {
   /** Nothing can be changed through it, and a file that is not there is not made. */
   readonly readOnly?: boolean
+  /** Of PostgreSQL, at one time; SQLite has one. */
+  readonly connections?: number
 }
 
 /** Opens the database with the schema that it has. */
-export function openAsItIs(location: string, { readOnly = false }: OpenOptions = {}): Storage {
+export function openAsItIs(
+  location: string,
+  { readOnly = false, connections = 10 }: OpenOptions = {},
+): Storage {
   const postgres = isPostgresUrl(location)
-  const db = postgres ? openPostgres(location, readOnly) : openSqlite(location, readOnly)
+  const { db, group } = postgres
+    ? openPostgres(location, readOnly, connections)
+    : openSqlite(location, readOnly)
   const explain = <T>(work: () => Promise<T>): Promise<T> =>
     work().catch((e) => Promise.reject(explained(e, nameOf(location))))
   const notify = (channel: string, from: string): Promise<unknown> =>
@@ -71,13 +75,16 @@ export function openAsItIs(location: string, { readOnly = false }: OpenOptions =
   const wake = openEventWake(
     postgres && !readOnly ? { connection: () => openPostgresClient(location), notify } : undefined,
   )
+  const run: Run = group?.transaction ?? ((work) => db.transaction().execute(work))
   return {
     db,
     dialect: postgres ? 'postgres' : 'sqlite',
-    transaction: (work) => explain(() => withRetries(() => runOnce(db, work, wake.committed))),
+    transaction: (work) => explain(() => withRetries(() => runOnce(run, work, wake.committed))),
     wake,
+    lead: (changed) => (postgres ? standForElection(() => openPostgresClient(location), changed) : alone),
     async close() {
       await wake.close()
+      await group?.idle()
       await db.destroy()
     },
   }
@@ -93,10 +100,13 @@ export function nameOf(location: string): string {
   return isPostgresUrl(location) ? withoutPassword(location) : location
 }
 
+/** Runs work in one transaction of a database. */
+type Run = <T>(work: (tx: Tx) => Promise<T>) => Promise<T>
+
 /** One run of a transaction; tells when it has appended events, once they can be seen. */
-async function runOnce<T>(db: Queries, work: (tx: Tx) => Promise<T>, appended: () => void): Promise<T> {
+async function runOnce<T>(run: Run, work: (tx: Tx) => Promise<T>, appended: () => void): Promise<T> {
   let has = false
-  const result = await db.transaction().execute(async (tx) => {
+  const result = await run(async (tx) => {
     const done = await work(tx)
     has = hasAppended(tx)
     return done
@@ -119,7 +129,7 @@ async function withRetries<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-function openSqlite(file: string, readOnly: boolean): Queries {
+function openSqlite(file: string, readOnly: boolean): { db: Queries; group: GroupCommit<Tx> } {
   if (!existsSync(dirname(file))) {
     throw unavailable(
       `database ${file} cannot be opened: its folder does not exist`,
@@ -128,57 +138,14 @@ function openSqlite(file: string, readOnly: boolean): Queries {
   }
   try {
     const existed = existsSync(file)
-    const sqlite = new Sqlite(file, readOnly ? { readonly: true } : {})
-    if (!readOnly) {
-      sqlite.pragma('journal_mode = WAL')
-      // WAL defaults to NORMAL here: after a power loss, a used token would be unused again.
-      sqlite.pragma('synchronous = FULL')
-    }
-    sqlite.pragma('foreign_keys = ON')
-    sqlite.pragma('busy_timeout = 5000')
+    const sqlite = openSqliteFile(file, readOnly)
     // A page that does not hold what it should is found now, not in the middle of a boot.
     if (existed) checkIntegrity(sqlite, file)
-    return new Kysely<Tables>({ dialect: new OwnSqliteDialect(sqlite) })
+    const connection = new OwnConnection(sqlite)
+    const db = new Kysely<Tables>({ dialect: new OwnSqliteDialect(connection) })
+    return { db, group: openGroupCommit<Tables, Tx>(db, connection, readOnly) }
   } catch (error) {
     throw explained(error, file)
-  }
-}
-
-/** SQLite itself rolls back on a full disk or an I/O error; Kysely's rollback would then hide that error by one of its own. */
-class OwnSqliteDialect extends SqliteDialect {
-  readonly #sqlite: Sqlite.Database
-
-  constructor(sqlite: Sqlite.Database) {
-    super({ database: sqlite })
-    this.#sqlite = sqlite
-  }
-
-  override createAdapter(): DialectAdapter {
-    return new OwnSqliteAdapter()
-  }
-
-  override createDriver(): Driver {
-    const sqlite = this.#sqlite
-    return new (class extends SqliteDriver {
-      override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
-        if (sqlite.inTransaction) await super.rollbackTransaction(connection)
-      }
-    })({ database: sqlite })
-  }
-}
-
-/** SQLite's schema changes are part of its transactions; Kysely does not make use of it by itself. */
-class OwnSqliteAdapter extends SqliteAdapter {
-  override get supportsTransactionalDdl(): boolean {
-    return true
-  }
-
-  /** A transaction that begins by reading could not go on to write when another process does the same. */
-  override async acquireMigrationLock(
-    db: Kysely<unknown>,
-    { lockTable }: MigrationLockOptions,
-  ): Promise<void> {
-    await sql`update ${sql.table(lockTable)} set is_locked = is_locked`.execute(db)
   }
 }
 
@@ -187,19 +154,31 @@ function checkIntegrity(sqlite: Sqlite.Database, file: string): void {
   if (result !== 'ok') throw corrupt(file, new Error(String(result)))
 }
 
-function openPostgres(url: string, readOnly: boolean): Queries {
+function openPostgres(
+  url: string,
+  readOnly: boolean,
+  connections: number,
+): { db: Queries; group: undefined } {
   const pool = new pg.Pool({
     connectionString: url,
-    max: 10,
+    max: connections,
     connectionTimeoutMillis: 5000,
+    keepAlive: true,
     statement_timeout: 15_000,
+    // For a server that is gone without a word: its answer would be waited for until TCP gives up, a quarter of an hour.
+    query_timeout: 20_000,
     ...(readOnly ? { options: '-c default_transaction_read_only=on' } : {}),
   })
-  // A connection that breaks while idle is replaced by the pool; without a listener it would end the process.
-  pool.on('error', () => {})
+  const explain = (error: unknown): unknown => (readOnly ? error : asDemoted(error, nameOf(url)))
+  const guarded = guardPool(
+    pool as unknown as Pool, // pg's types have its overloads; it is these
+    (error) => explained(explain(error), nameOf(url)),
+    (error) => isPawlError(error, 'storage-unavailable'),
+  )
   // bigint columns (event ids, byte counts) stay far below 2^53.
   pg.types.setTypeParser(pg.types.builtins.INT8, Number)
-  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+  const dialect = new PostgresDialect({ pool: guarded as unknown as pg.Pool })
+  return { db: new Kysely<Tables>({ dialect }), group: undefined }
 }
 
 /** A connection of its own, for what a pool's cannot do: listen. */
@@ -233,18 +212,34 @@ function explained(error: unknown, name: string): unknown {
     return isPawlError(under) ? under : error
   }
   const code = (error as { code?: unknown } | null)?.code
-  if (typeof code !== 'string') return error
+  if (typeof code !== 'string') return isLost(error) ? away(name, 'its connection broke', error) : error
   const known = Object.keys(sqliteFaults).find((fault) => code === fault || code.startsWith(`${fault}_`))
   if (known !== undefined) return sqliteFaults[known]?.(name, error)
   // PostgreSQL: class 08 connection, 53 resources, 57 intervention (PostgreSQL manual, appendix A); else socket errors.
-  if (/^(08|53|57)/.test(code) || /^E[A-Z]+$/.test(code)) {
-    return unavailable(
-      `database ${name} does not answer (${code})`,
-      'check that it runs and can be reached',
-      error,
-    )
-  }
+  if (/^(08|53|57)/.test(code) || /^E[A-Z]+$/.test(code)) return away(name, code, error)
   return error
+}
+
+/** What pg says without a code, when its connection or the pool gives up. */
+function isLost(error: unknown): boolean {
+  const said = error instanceof Error ? error.message : ''
+  return /^(Connection terminated|Client (has encountered|was closed)|Query read timeout|timeout e)/.test(
+    said,
+  )
+}
+
+/** A primary that became a standby takes no writes (25006): its connections are to be made anew, to the new primary. */
+function asDemoted(error: unknown, name: string): unknown {
+  const code = (error as { code?: unknown } | null)?.code
+  return code === '25006' ? away(name, 'it only takes reads: it is a standby now', error) : error
+}
+
+function away(name: string, why: string, cause: unknown): PawlError {
+  return unavailable(
+    `database ${name} does not answer (${why})`,
+    'check that it runs and can be reached',
+    cause,
+  )
 }
 
 function unavailable(message: string, hint: string, cause?: unknown): PawlError {

@@ -2,13 +2,13 @@
  * Signs a checkpoint and removes old events, in a process that ends without a warning before a given statement of its SQL.
  * Run with: DATABASE FOLDER N, where 0 is never.
  */
-import Sqlite from 'better-sqlite3'
 import type { BootContext } from '../../src/boot/context.ts'
 import { makeCheckpoint } from '../../src/fleet/checkpoints.ts'
 import { byServer } from '../../src/fleet/operators.ts'
 import { trimOldEvents } from '../../src/fleet/retention.ts'
 import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import { openStorage } from '../../src/storage/database.ts'
+import { watchStatements } from './statements.ts'
 
 const [database = '', folder = '', n = ''] = process.argv.slice(2)
 const storage = await openStorage(database)
@@ -20,15 +20,12 @@ const context = {
 } as unknown as BootContext // all that these two use
 
 let statements = 0
-const prepare = Sqlite.prototype.prepare
-Sqlite.prototype.prepare = function (this: Sqlite.Database, sql: string) {
+watchStatements(() => {
   statements += 1
-  if (statements === Number(n)) {
-    process.kill(process.pid, 'SIGKILL')
-    for (;;) {} // the signal arrives before anything else can happen
-  }
-  return prepare.call(this, sql)
-} as typeof prepare
+  if (statements !== Number(n)) return
+  process.kill(process.pid, 'SIGKILL')
+  for (;;) {} // the signal arrives before anything else can happen
+})
 
 const signer = openCheckpointSigner(folder)
 await makeCheckpoint(context, signer, byServer)

@@ -3,10 +3,10 @@
  * arms it by a message, so that what happens at start does not count. Run with: DATA_DIR PUBLIC_PORT.
  */
 import { join } from 'node:path'
-import Sqlite from 'better-sqlite3'
 import { loadConfig } from '../../src/config.ts'
 import { createLog } from '../../src/log.ts'
 import { startServer } from '../../src/server.ts'
+import { watchStatements } from './statements.ts'
 
 /** Where to die: before or after the nth commit, or before the nth statement of any kind. */
 export interface CrashPoint {
@@ -23,25 +23,19 @@ function die(): never {
   for (;;) {} // the signal arrives before anything else can happen
 }
 
-const prepare = Sqlite.prototype.prepare
-Sqlite.prototype.prepare = function (this: Sqlite.Database, sql: string) {
-  const statement = prepare.call(this, sql)
-  if (point === undefined) return statement
-  statements += 1
-  if (point.at === 'before statement' && statements === point.n) die()
-  if (sql !== 'commit') return statement
-  commits += 1
-  if (commits !== point.n) return statement
-  if (point.at === 'before commit') die()
-  if (point.at === 'after commit') {
-    const run = statement.run.bind(statement)
-    statement.run = (() => {
-      run([])
-      return die()
-    }) as typeof statement.run // a commit has no parameters
-  }
-  return statement
-} as typeof prepare
+watchStatements(
+  (text) => {
+    if (point === undefined) return
+    statements += 1
+    if (point.at === 'before statement' && statements === point.n) die()
+    if (text !== 'commit') return
+    commits += 1
+    if (point.at === 'before commit' && commits === point.n) die()
+  },
+  (text) => {
+    if (text === 'commit' && point?.at === 'after commit' && commits === point.n) die()
+  },
+)
 
 process.on('message', (message: CrashPoint) => {
   point = message

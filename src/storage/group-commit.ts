@@ -1,0 +1,110 @@
+import type { Kysely } from 'kysely'
+import type { OwnConnection } from './sqlite.ts'
+
+/**
+ * Group commit. A commit that outlives a power cut waits for the disk, and SQLite has one writer: with a commit each, the disk
+ * decides how many boots a second there are. So the transactions that wait are run one after another as savepoints of one, with
+ * one commit for all of them; what each has answered goes out behind that commit and not before, so "durable before
+ * acknowledged" holds as it did.
+ *
+ * - One that throws is rolled back to its savepoint, alone. It is told behind the commit too: what it saw of those before it was
+ *   not durable until then, and a refusal must not rest on what a failed commit undoes.
+ * - A commit that fails, or a statement at which SQLite rolls everything back (disk full, I/O error), fails all that had begun.
+ * - Reads outside of transactions share the connection, and wait for the batch: they never see what is not committed.
+ * - A batch ends after so many or so long; then the event loop has a turn, so that answers leave and requests come.
+ */
+export interface GroupCommit<Db> {
+  /** Runs `work` in a transaction of its own; resolves when it is durable. */
+  transaction<T>(work: (tx: Db) => Promise<T>): Promise<T>
+  /** Resolves when nothing runs or waits. */
+  idle(): Promise<void>
+}
+
+/** Bounds of one batch: nobody waits for it longer than the last work that began within the time, and the disk. */
+const most = { works: 256, milliseconds: 8 }
+
+interface Waiting<Db> {
+  readonly work: (tx: Db) => Promise<unknown>
+  readonly settle: (outcome: Outcome) => void
+}
+
+type Outcome = { readonly value: unknown } | { readonly error: unknown }
+
+/** Opens it over the one connection of a database. */
+export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
+  db: Kysely<Tables>,
+  connection: OwnConnection,
+  readOnly: boolean,
+): GroupCommit<Db> {
+  const waiting: Waiting<Db>[] = []
+  let running: Promise<void> | undefined
+
+  function transaction<T>(work: (tx: Db) => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const settle = (outcome: Outcome): void =>
+        'error' in outcome ? reject(outcome.error) : resolve(outcome.value as T) // it is what `work` gave
+      waiting.push({ work, settle })
+      running ??= runAll().finally(() => {
+        running = undefined
+      })
+    })
+  }
+
+  async function runAll(): Promise<void> {
+    do {
+      // Requests that came in the same turn of the event loop are of one batch.
+      await new Promise((resolve) => setImmediate(resolve))
+      await runBatch()
+    } while (waiting.length > 0)
+  }
+
+  async function runBatch(): Promise<void> {
+    const ran: { settle: (outcome: Outcome) => void; outcome: Outcome }[] = []
+    try {
+      await db.connection().execute((one) => runOn(one as Kysely<Tables>, ran))
+    } catch (error) {
+      // Nobody has begun: the database is locked or gone, and they have waited for it together.
+      if (ran.length === 0)
+        ran.push(...waiting.splice(0).map(({ settle }) => ({ settle, outcome: { error } })))
+      for (const { settle } of ran) settle({ error })
+      return
+    }
+    for (const { settle, outcome } of ran) settle(outcome)
+  }
+
+  async function runOn(
+    one: Kysely<Tables>,
+    ran: { settle: (outcome: Outcome) => void; outcome: Outcome }[],
+  ): Promise<void> {
+    const { sqlite } = connection
+    // The write lock at once: a batch that began by reading could not go on to write behind another process.
+    connection.run(readOnly ? 'begin' : 'begin immediate')
+    connection.batch = true
+    try {
+      const until = performance.now() + most.milliseconds
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        const { work, settle } = next
+        const outcome = await outcomeOf(one.transaction().execute((tx) => work(tx as unknown as Db)))
+        ran.push({ settle, outcome })
+        if (!sqlite.inTransaction)
+          throw 'error' in outcome ? outcome.error : new Error('the transaction is over')
+        if (ran.length >= most.works || performance.now() >= until) break
+      }
+      connection.run('commit')
+    } catch (error) {
+      if (sqlite.inTransaction) connection.run('rollback')
+      throw error
+    } finally {
+      connection.batch = false
+    }
+  }
+
+  return { transaction, idle: async () => running }
+}
+
+function outcomeOf(running: Promise<unknown>): Promise<Outcome> {
+  return running.then(
+    (value) => ({ value }),
+    (error: unknown) => ({ error }),
+  )
+}

@@ -1,0 +1,35 @@
+/**
+ * Redeems the stage-2 tokens of many machines at once, in a process that ends without a warning before or behind a given statement. What was
+ * answered is written down as it is answered. Run with: DATABASE ANSWERED AT N, where AT is `before` or `after`, and N counts
+ * statements from the first redemption on; 0 is never.
+ */
+import { appendFileSync } from 'node:fs'
+import { openStory, takeStep } from '../load/story.ts'
+import { watchStatements } from './statements.ts'
+
+const [database = '', answered = '', at = '', n = ''] = process.argv.slice(2)
+const { context, machines } = await openStory('sqlite', 24, database)
+for (const step of ['stage1', 'handover'] as const)
+  await Promise.all(machines.map((machine) => takeStep(context, machine, step)))
+
+let statements = 0
+const die = (when: string): void => {
+  if (when !== at || statements !== Number(n)) return
+  process.kill(process.pid, 'SIGKILL')
+  for (;;) {} // the signal arrives before anything else can happen
+}
+watchStatements(
+  () => {
+    statements += 1
+    die('before')
+  },
+  () => die('after'),
+)
+await Promise.all(
+  machines.map(async (machine) => {
+    await takeStep(context, machine, 'stage2')
+    appendFileSync(answered, `${machine.host}\n`)
+  }),
+)
+await context.storage.close()
+process.send?.(statements)
