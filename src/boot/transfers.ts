@@ -5,6 +5,8 @@ export interface Transfers {
   /** Cuts every transfer of a session. */
   cut(session: string): void
   readonly count: () => number
+  /** The sessions that have any. */
+  readonly sessions: () => readonly string[]
 }
 
 /** Makes an empty register. */
@@ -23,5 +25,6 @@ export function openTransfers(): Transfers {
       for (const cut of bySession.get(session) ?? []) cut()
     },
     count: () => [...bySession.values()].reduce((sum, cuts) => sum + cuts.size, 0),
+    sessions: () => [...bySession.keys()],
   }
 }

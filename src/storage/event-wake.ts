@@ -1,9 +1,16 @@
 import { randomUUID } from 'node:crypto'
+import { openNews, type Topic } from './news.ts'
 
 /** Tells who follows the event log that there is more: soon, at least once, perhaps for nothing. What there is, they read. */
 export interface EventWake {
   /** Calls `listener` after events were committed, by this process or by another replica. Returns what ends it. */
   subscribe(listener: () => void): () => void
+  /** Tells the other processes on this database, soon and in few messages. Nobody hears it here. */
+  tell(topic: Topic, word: string): void
+  /**
+   * Hears what the others told. Undefined: words may have been missed, look for yourself. Returns what ends it.
+   */
+  hear(topic: Topic, listener: (words: readonly string[] | undefined) => void): () => void
 }
 
 /** The end of it that the storage holds. */
@@ -19,21 +26,24 @@ export interface Ear {
   query(text: string): Promise<unknown>
   end(): Promise<void>
   on(event: 'error' | 'end', listener: () => void): unknown
-  on(event: 'notification', listener: (message: { payload?: string | undefined }) => void): unknown
+  on(
+    event: 'notification',
+    listener: (message: { channel?: string; payload?: string | undefined }) => void,
+  ): unknown
 }
 
 /** Between processes, where there can be several. */
 export interface Between {
   /** A connection that is not open yet, to listen on. */
   readonly connection: () => Ear
-  /** Tells the others; `from` is who told, so that nobody wakes itself twice. */
-  readonly notify: (channel: string, from: string) => Promise<unknown>
+  /** Tells the others a text. */
+  readonly notify: (channel: string, text: string) => Promise<unknown>
 }
 
-const channel = 'pawl_events'
+const channels = { events: 'pawl_events', news: 'pawl_news' } as const
 /** NOTIFY makes commits wait for each other, so it has a transaction of its own, and one for many commits. */
 const notifyPauseMilliseconds = 50
-const reconnectMilliseconds = { first: 500, most: 30_000 }
+const reconnectMilliseconds = { first: 500, most: 5000 }
 
 /** Opens it. Without `between` there is no other process that writes. */
 export function openEventWake(between?: Between): OpenEventWake {
@@ -42,6 +52,7 @@ export function openEventWake(between?: Between): OpenEventWake {
   const wakeAll = (): void => {
     for (const listener of listeners) listener()
   }
+  const news = openNews(me, between && ((text) => between.notify(channels.news, text)))
   let closed = false
   let telling: NodeJS.Timeout | undefined
   let ear: { close(): Promise<void> } | undefined
@@ -50,15 +61,35 @@ export function openEventWake(between?: Between): OpenEventWake {
     telling ??= setTimeout(() => {
       telling = undefined
       // A word that is lost is made up for: followers look by themselves from time to time.
-      if (!closed) to.notify(channel, me).catch(() => {})
+      if (!closed) to.notify(channels.events, me).catch(() => {})
     }, notifyPauseMilliseconds).unref()
+  }
+
+  function listenFrom(to: Between | undefined): void {
+    if (to === undefined || closed) return
+    ear ??= listen(to.connection, {
+      opened() {
+        wakeAll() // what was told meanwhile was not heard
+        news.missed()
+      },
+      heard(channel, payload) {
+        if (channel === channels.news) news.heard(payload)
+        else if (payload !== me) wakeAll()
+      },
+    })
   }
 
   return {
     subscribe(listener) {
       listeners.add(listener)
-      if (between !== undefined && !closed) ear ??= listen(between.connection, me, wakeAll)
+      listenFrom(between)
       return () => listeners.delete(listener)
+    },
+    tell: news.tell,
+    hear(topic, listener) {
+      const end = news.hear(topic, listener)
+      listenFrom(between)
+      return end
     },
     committed() {
       wakeAll()
@@ -67,13 +98,19 @@ export function openEventWake(between?: Between): OpenEventWake {
     async close() {
       closed = true
       clearTimeout(telling)
+      await news.close()
       await ear?.close()
     },
   }
 }
 
+interface Hearing {
+  readonly opened: () => void
+  readonly heard: (channel: string | undefined, payload: string) => void
+}
+
 /** A connection of its own that hears the others; one that breaks is made again. */
-function listen(open: () => Ear, me: string, wake: () => void): { close(): Promise<void> } {
+function listen(open: () => Ear, { opened, heard }: Hearing): { close(): Promise<void> } {
   let closed = false
   let pause = reconnectMilliseconds.first
   let retry: NodeJS.Timeout | undefined
@@ -93,14 +130,12 @@ function listen(open: () => Ear, me: string, wake: () => void): { close(): Promi
     }
     fresh.on('error', again)
     fresh.on('end', again)
-    fresh.on('notification', ({ payload }) => {
-      if (payload !== me) wake()
-    })
+    fresh.on('notification', ({ channel, payload }) => heard(channel, payload ?? ''))
     try {
       await fresh.connect()
-      await fresh.query(`listen ${channel}`)
+      await fresh.query(`listen ${channels.events}; listen ${channels.news}`)
       pause = reconnectMilliseconds.first
-      wake() // what was told meanwhile was not heard
+      opened()
     } catch {
       again()
     }

@@ -142,3 +142,22 @@ export function listOverdue(
     .limit(limit)
     .execute()
 }
+
+const askedAtOnce = 1000
+
+/** Of these sessions those that ended in a way that stops their downloads, or are not there any more. */
+export async function listEndedOf(db: Queries, ids: readonly string[]): Promise<string[]> {
+  const ended: string[] = []
+  for (let at = 0; at < ids.length; at += askedAtOnce) {
+    const asked = ids.slice(at, at + askedAtOnce)
+    const rows = await db
+      .selectFrom('sessions')
+      .select('id')
+      .where('id', 'in', asked)
+      .where((e) => e.or([e('ended_at', 'is', null), e('state', '=', 'ready')]))
+      .execute()
+    const may = new Set(rows.map(({ id }) => id))
+    ended.push(...asked.filter((id) => !may.has(id)))
+  }
+  return ended
+}
