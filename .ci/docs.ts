@@ -10,6 +10,7 @@ import { refusalCauses } from '../src/domain/refusal.ts'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../src/domain/state.ts'
 import { errorCodes } from '../src/errors.ts'
 import type { OpenApiDocument } from '../src/http/openapi.ts'
+import { type Metric, metricTables } from '../src/metrics/table.ts'
 import { openApi, publishedPath, publishedText } from './openapi.ts'
 
 const fleetSchemaPath = join(import.meta.dirname, '../docs/fleet.schema.json')
@@ -45,6 +46,24 @@ function jsonSchema(schema: { required: readonly string[]; properties: object })
   return ['```json', head, '  "properties": {', lines.join(',\n'), '  } }', '```'].join('\n')
 }
 
+/** Every metric: a table for each place that it comes from. */
+function metricsByPlace(): string {
+  const rowOf = ([name, { type, help, labels = {} }]: [string, Metric]): string => {
+    const words = Object.entries(labels).map(([label, values]) => `\`${label}\`: ${values}`)
+    return `| \`${name}\` | ${type} | ${words.join('; ')} | ${help} |`
+  }
+  const parts = Object.entries(metricTables).map(([place, table]) =>
+    [
+      `### ${place}`,
+      '',
+      '| metric | type | labels | |',
+      '|---|---|---|---|',
+      ...Object.entries(table).map(rowOf),
+    ].join('\n'),
+  )
+  return parts.join('\n\n')
+}
+
 /** Every operation of the API with the roles that may, from the document that the test of roles is held against. */
 function apiRoles(document: OpenApiDocument): string {
   const roles = ['viewer', 'operator', 'publisher', 'admin']
@@ -75,6 +94,7 @@ export const generated: readonly { readonly file: string; readonly part: string;
   { file: 'docs/images.md', part: 'manifest', text: jsonSchema(manifestSchema) },
   { file: 'docs/api.md', part: 'api-roles', text: apiRoles(await openApi()) },
   { file: 'docs/evidence.md', part: 'evidence', text: kindsOfEvidence() },
+  { file: 'docs/metrics.md', part: 'metrics', text: metricsByPlace() },
   { file: 'docs/errors.md', part: 'events', text: list(eventKinds, 'event') },
 ]
 

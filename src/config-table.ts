@@ -2,6 +2,8 @@ import { bootSettings } from './config-boot.ts'
 import { certificateSettings } from './config-certificates.ts'
 import { evidenceSettings } from './config-evidence.ts'
 import { frontSettings } from './config-front.ts'
+import { limitSettings } from './config-limits.ts'
+import { metricsSettings } from './config-metrics.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
 import { tftpSettings } from './config-tftp.ts'
@@ -22,6 +24,7 @@ import {
   wholeNumber,
   zeroOr,
 } from './config-values.ts'
+import { workerSettings } from './config-workers.ts'
 import { minRetentionDays } from './domain/retention.ts'
 
 export type { Setting } from './config-setting.ts'
@@ -127,7 +130,9 @@ export const settings = {
     meaning: 'The least important lines to log: trace, debug, info, warn, error, fatal or silent.',
     parse: parseLogLevel,
   },
+  ...workerSettings,
   ...bootSettings,
+  ...metricsSettings,
   refusalDiskReserveMiB: {
     ...named('refusal-disk-reserve-mib', 'MiB', '256'),
     meaning: 'With less free disk than this, refusals are not recorded any more, so that boots still are.',
@@ -179,23 +184,7 @@ export const settings = {
     parse: parseNetwork,
     many: true,
   },
-  requestTimeoutSeconds: {
-    ...named('request-timeout-seconds', 'seconds', '15'),
-    meaning: 'A request must have arrived whole by then. Answers may take as long as they need.',
-    parse: wholeNumber(1, 300),
-  },
-  idleTimeoutSeconds: {
-    ...named('idle-timeout-seconds', 'seconds', '15'),
-    // iPXE pools connections for 10 s: one that the server closed before costs it a failed request.
-    meaning:
-      'A connection without a request is closed after this time. More than the 10 s that iPXE keeps one.',
-    parse: wholeNumber(11, 3600),
-  },
-  maxConnections: {
-    ...named('max-connections', 'count', '20000'),
-    meaning: 'Connections to the boot listener at one time.',
-    parse: wholeNumber(10, 1_000_000),
-  },
+  ...limitSettings,
   artifactCacheMiB: {
     ...named('artifact-cache-mib', 'MiB', '512'),
     meaning: 'Memory for artifacts that many machines fetch at once. 0 turns it off.',

@@ -148,6 +148,7 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
   checkpointSeconds: ['0, or a whole number from 60 to 2592000', '-1', '59', '2592001', 'x'],
   checkpointDir: ['the name of a folder', ' ', 'a\0b'],
   eventRetentionDays: ['0, or a whole number from 7 to 36500', '-1', '6', '36501', '1.5'],
+  metricsNodes: ['a whole number from 0 to 200000', '-1', '200001'],
   refusalDiskReserveMiB: ['a whole number from 0 to 1048576', '-1', '1048577'],
   maxBootBodyBytes: ['a whole number from 4096 to 1048576', '4095', '1048577'],
   maxOperatorBodyBytes: ['a whole number from 65536 to 67108864', '65535', '67108865'],
@@ -304,6 +305,10 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
   eventRetentionDays: [
     ['0', 0],
     ['7', 7],
+  ],
+  metricsNodes: [
+    ['0', 0],
+    ['200000', 200_000],
   ],
   refusalDiskReserveMiB: [['0', 0]],
   maxBootBodyBytes: [['4096', 4096]],

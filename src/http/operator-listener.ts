@@ -34,9 +34,11 @@ import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
 import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
 import { imageRoutes } from './routes/operator-images.ts'
 import { mediaRoutes } from './routes/operator-media.ts'
+import { type MetricsAnswers, metricsRoutes, targetRoutes } from './routes/operator-metrics.ts'
 import { nodeCertificateRoutes } from './routes/operator-node-certificates.ts'
 import { nodeRoutes } from './routes/operator-nodes.ts'
 import { openApiRoutes } from './routes/operator-openapi.ts'
+import { overviewRoutes } from './routes/operator-overview.ts'
 import { profileRoutes } from './routes/operator-profiles.ts'
 import { publisherRoutes } from './routes/operator-publishers.ts'
 import { reinstallRoutes } from './routes/operator-reinstalls.ts'
@@ -70,6 +72,8 @@ export interface OperatorListenerOptions {
   readonly artifacts: ArtifactStore
   /** Makes code-signing certificates. */
   readonly issueCodeSigning: CodeSigningIssuer
+  /** What `/metrics` answers. */
+  readonly metrics: MetricsAnswers
   /** Signs checkpoints of the event log. */
   readonly checkpoints: CheckpointSigner
   /** Times and bounds of event streams that are not as usual. */
@@ -113,13 +117,13 @@ export function buildOperatorListener(
   const app = open(options)
   const auth = withConditions(operatorAuth(context, options.signIn?.settings))
   const longTimeoutSeconds = options.limits.uploadTimeoutSeconds
-  const { artifacts, issueCodeSigning, checkpoints, log, signIn } = options
+  const { artifacts, issueCodeSigning, checkpoints, metrics, log, signIn } = options
   const { issueClientCertificate = noIssuer, issueNodeCertificate = noIssuer } = options
   const issuers = { issueCodeSigning, issueClientCertificate, issueNodeCertificate }
   const eventStreams = openEventStreams(context.storage, { ...streamLimits, ...options.streams })
   const common = { context, auth, artifacts, longTimeoutSeconds, log, signIn }
   const { certificates = () => [], nextRoot = () => undefined } = options
-  const parts = { ...common, ...issuers, checkpoints, eventStreams, certificates, nextRoot }
+  const parts = { ...common, ...issuers, checkpoints, metrics, eventStreams, certificates, nextRoot }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
@@ -139,6 +143,7 @@ export function buildOperatorListener(
   // In a plugin, as all routes are: the document is read from those that come after it.
   app.register((pages, _options, done) => {
     healthRoutes(pages as unknown as OperatorApp, parts)
+    metricsRoutes(pages as unknown as OperatorApp, parts)
     done()
   })
   app.register((pages, _options, done) => {
@@ -153,6 +158,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
   return (app, _options, done) => {
     const api = app as unknown as OperatorApp // a child of ours
     openApiRoutes(api)
+    overviewRoutes(api, parts)
     nodeRoutes(api, parts)
     nodeCertificateRoutes(api, parts)
     mediaRoutes(api, parts)
@@ -178,6 +184,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     rolloutRoutes(api, parts)
     webhookRoutes(api, parts)
     statusRoutes(api, parts)
+    targetRoutes(api, parts)
     rootRoutes(api, parts)
     api.register((uploads, _nested, ready) => {
       artifactRoutes(uploads as unknown as OperatorApp, parts)

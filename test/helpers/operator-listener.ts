@@ -7,7 +7,10 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { createOperator, roleGrants } from '../../src/fleet/operators.ts'
 import { buildOperatorListener, type OperatorListenerOptions } from '../../src/http/operator-listener.ts'
+import type { MetricsAnswers } from '../../src/http/routes/operator-metrics.ts'
 import { openArtifactStore } from '../../src/images/artifacts.ts'
+import { openProcessMetrics } from '../../src/metrics/process.ts'
+import { openMetrics } from '../../src/open-metrics.ts'
 import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import type { Role } from '../../src/storage/tables.ts'
 import { checkConforms } from './conforms.ts'
@@ -82,6 +85,7 @@ export async function listenOver(
     limits,
     artifacts: await openArtifactStore(folder),
     issueCodeSigning: testIssuer,
+    metrics: testMetrics(t, world),
     checkpoints: openCheckpointSigner(folder),
     ...options,
   })
@@ -90,6 +94,14 @@ export async function listenOver(
     rmSync(folder, { recursive: true, force: true })
   })
   return { app, logged }
+}
+
+/** What `/metrics` of a listener in a test answers: of its own world. */
+function testMetrics(t: Test, { context }: World): MetricsAnswers {
+  const own = openProcessMetrics()
+  t.teardown(() => own.close())
+  const config = { dataDir: tmpdir(), metricsNodes: 1000 }
+  return openMetrics({ config, context, own, certificates: () => [] })
 }
 
 /** Sends a request with a token, or none. What comes back is what the OpenAPI document says, or this throws. */

@@ -15,6 +15,7 @@ import type { EventStreams } from '../event-streams.ts'
 import type { OperatorAuth } from '../operator-auth.ts'
 import { noBody, nothing, word } from '../schemas/answers.ts'
 import type { SignIn } from '../sign-in/options.ts'
+import type { MetricsAnswers } from './operator-metrics.ts'
 
 /** The operator listener while its routes are added: handlers take their types from the schemas. */
 export type OperatorApp = FastifyInstance<
@@ -41,6 +42,8 @@ export interface OperatorParts {
   readonly certificates: () => readonly { readonly listener: string; readonly notAfter: Date }[]
   /** The root that was made to take the place of the one there is; undefined where there is none. */
   readonly nextRoot: () => NextRoot | undefined
+  /** What `/metrics` answers. */
+  readonly metrics: MetricsAnswers
   /** Left out where no provider is set up. */
   readonly signIn?: SignIn | undefined
   /** For routes that move or read gigabytes. */

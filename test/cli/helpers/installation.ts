@@ -109,6 +109,7 @@ export async function openInstallation(
         log: pino({ level: 'silent' }),
         artifacts: store,
         issueCodeSigning: testIssuer,
+        metrics: { answer: async () => ({ type: 'text/plain', body: '' }) },
         issueNodeCertificate: openClientAuthority(folder, 'node').issue,
         checkpoints: openCheckpointSigner(dataDir),
         ...listener,

@@ -1,0 +1,47 @@
+import { AggregatorRegistry } from 'prom-client'
+import type { Snapshot } from './snapshot.ts'
+
+/**
+ * Puts the counts of several processes of one server together. A process that ended takes nothing back: what it had counted
+ * stays in the sums, or every restart of a worker would look like a fall to zero, and the next scrape like a rise.
+ */
+export interface Merge {
+  /** Takes the latest of a process. */
+  add(process: string, snapshot: Snapshot): void
+  /** A process ended: its counters stay, its gauges go. */
+  ended(process: string): Promise<void>
+  /** The sums, and how many processes are in them. */
+  total(own: Snapshot): Promise<Snapshot & { readonly processes: number }>
+}
+
+/** Opens an empty one. */
+export function openMerge(): Merge {
+  const latest = new Map<string, Snapshot>()
+  let past: Snapshot = { metrics: [], machines: [] }
+
+  return {
+    add: (process, snapshot) => void latest.set(process, snapshot),
+    async ended(process) {
+      const last = latest.get(process)
+      latest.delete(process)
+      if (last === undefined) return
+      const counted = last.metrics.filter(({ type }) => String(type) !== 'gauge')
+      past = await sum([past, { ...last, metrics: counted }])
+    },
+    total: async (own) => ({
+      ...(await sum([own, past, ...latest.values()])),
+      processes: latest.size + 1,
+    }),
+  }
+}
+
+async function sum(snapshots: readonly Snapshot[]): Promise<Snapshot> {
+  const [first, ...others] = snapshots.filter(({ metrics, machines }) => metrics.length + machines.length > 0)
+  if (first === undefined) return { metrics: [], machines: [] }
+  if (others.length === 0) return first
+  const machines = new Map<string, number>()
+  for (const [machine, count] of [first, ...others].flatMap((one) => one.machines))
+    machines.set(machine, (machines.get(machine) ?? 0) + count)
+  const all = AggregatorRegistry.aggregate([first, ...others].map(({ metrics }) => [...metrics]))
+  return { metrics: await all.getMetricsAsJSON(), machines: [...machines] }
+}

@@ -1,0 +1,232 @@
+import type { Server } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import type { FastifyInstance } from 'fastify'
+import type { BootMeter } from '../boot/meter.ts'
+import { eventKinds } from '../domain/event.ts'
+import { refusalCauses } from '../domain/refusal.ts'
+import { tokenKinds } from '../domain/token.ts'
+import { isPawlError } from '../errors.ts'
+import { handshakeCauses } from '../handshake/diagnosis.ts'
+import type { Queries, Storage } from '../storage/database.ts'
+import { type Instruments, openInstruments } from './instruments.ts'
+import type { Snapshot } from './snapshot.ts'
+import { openStageClock } from './stage-clock.ts'
+import { processMetrics } from './table.ts'
+import { openUsageMeter, type Usage } from './usage.ts'
+
+/**
+ * What one process counts. It is asked for by a scrape of its own listener, or by the keeper of several processes, which puts
+ * their snapshots together (`merge.ts`); a snapshot is plain data.
+ */
+export interface ProcessMetrics {
+  /** What the boot story tells. */
+  readonly meter: BootMeter
+  /** The same database, its transactions timed. */
+  timed(storage: Storage): Storage
+  /** Counts a listener's requests, handshakes and connections; call it before the listener is ready. */
+  watch(listener: 'boot' | 'old-boot' | 'operator', app: FastifyInstance): void
+  /** Numbers that others keep; asked at each snapshot. */
+  keep(gauges: KeptGauges): void
+  snapshot(): Promise<Snapshot>
+  /** Stops what measures. */
+  close(): Promise<void>
+}
+
+/** What other parts of a process know of themselves. */
+export interface KeptGauges {
+  readonly transfers?: () => number
+  readonly cacheBytes?: () => number
+  readonly cacheLimitBytes?: number
+  /** Refusals that were not written. */
+  readonly dropped?: () => number
+}
+
+type Metrics = Instruments<typeof processMetrics>
+
+/** Names that have series of their own: more nodes than anybody has, fewer than would fill the memory. */
+const maxMachines = 200_000
+
+const redeems: Readonly<Record<string, string>> = {
+  'handover-opened': 'handover',
+  'stage2-redeemed': 'stage2',
+  'stage3-redeemed': 'stage3',
+  'join-redeemed': 'join',
+  'session-ready': 'report',
+}
+
+const outcomes: Readonly<Record<string, string>> = {
+  'session-ready': 'ready',
+  'booted-local': 'local',
+  'session-failed': 'failed',
+  'session-expired': 'expired',
+  'session-superseded': 'superseded',
+}
+
+/** Opens the counters of this process. */
+export function openProcessMetrics(): ProcessMetrics {
+  const metrics = openInstruments(processMetrics)
+  beginAtZero(metrics)
+  const machines = new Map<string, number>()
+  const listeners = new Map<string, Server>()
+  const usage = openUsageMeter()
+  let kept: KeptGauges = {}
+  let db: Queries | undefined
+  const stages = openStageClock({
+    db: () => db,
+    onStage: (stage, seconds) => metrics.histogram('pawl_stage_duration_seconds').observe({ stage }, seconds),
+    onBoot: (seconds) => metrics.histogram('pawl_boot_duration_seconds').observe(seconds),
+  })
+
+  return {
+    meter: meterInto(metrics, stages.saw, (machine) => {
+      if (machines.size < maxMachines || machines.has(machine))
+        machines.set(machine, (machines.get(machine) ?? 0) + 1)
+    }),
+    timed: (storage) => {
+      db = storage.db
+      return timedInto(metrics, storage)
+    },
+    watch: (listener, app) => {
+      listeners.set(listener, app.server)
+      watchInto(metrics, listener, app)
+    },
+    keep: (gauges) => {
+      kept = { ...kept, ...gauges }
+    },
+    snapshot: async () => {
+      await stages.settled()
+      for (const [listener, server] of listeners)
+        metrics.gauge('pawl_connections').set({ listener }, await connectionsOf(server))
+      setKept(metrics, kept)
+      setUsage(metrics, usage.read())
+      // The library's own objects: a copy, so that what is added later does not change what was asked for now.
+      return { metrics: structuredClone(await metrics.registry.getMetricsAsJSON()), machines: [...machines] }
+    },
+    close: async () => {
+      usage.close()
+      await stages.settled()
+    },
+  }
+}
+
+/** A cause that has not occurred is a zero, not a gap: alerts on a rise see the first one. */
+function beginAtZero(metrics: Metrics): void {
+  for (const cause of Object.keys(refusalCauses)) metrics.counter('pawl_refusals_total').inc({ cause }, 0)
+  for (const cause of Object.keys(handshakeCauses))
+    metrics.counter('pawl_handshake_failures_total').inc({ cause }, 0)
+  for (const kind of tokenKinds) metrics.counter('pawl_tokens_issued_total').inc({ kind }, 0)
+  for (const kind of Object.values(redeems)) metrics.counter('pawl_tokens_redeemed_total').inc({ kind }, 0)
+  for (const outcome of Object.values(outcomes))
+    metrics.counter('pawl_sessions_ended_total').inc({ outcome }, 0)
+  for (const code of ['storage-unavailable', 'disk-full', 'other'])
+    metrics.counter('pawl_database_errors_total').inc({ code }, 0)
+  for (const way of ['session', 'redirected']) metrics.counter('pawl_image_bytes_total').inc({ way }, 0)
+}
+
+function meterInto(
+  metrics: Metrics,
+  saw: ReturnType<typeof openStageClock>['saw'],
+  booted: (machine: string) => void,
+): BootMeter {
+  const events = metrics.counter('pawl_events_total')
+  return {
+    committed: ({ kind, node, session, at }) => {
+      events.inc({ kind })
+      const redeemed = redeems[kind]
+      const outcome = outcomes[kind]
+      if (redeemed !== undefined) metrics.counter('pawl_tokens_redeemed_total').inc({ kind: redeemed })
+      if (outcome !== undefined) metrics.counter('pawl_sessions_ended_total').inc({ outcome })
+      if (kind === 'session-opened' || kind === 'booted-local') {
+        metrics.counter('pawl_sessions_started_total').inc()
+        if (node !== null) booted(node)
+      }
+      if (session !== null) saw({ kind, session, at })
+    },
+    refused: (kind, cause) => {
+      if (kind === 'refused')
+        metrics.counter('pawl_refusals_total').inc({ cause: within(refusalCauses, cause) })
+      else if (kind === 'handshake-failed')
+        metrics.counter('pawl_handshake_failures_total').inc({ cause: within(handshakeCauses, cause) })
+      else metrics.counter('pawl_noted_total').inc({ kind: within(eventKinds, kind) })
+    },
+    issued: (kind) => metrics.counter('pawl_tokens_issued_total').inc({ kind }),
+    sent: (way, bytes) => metrics.counter('pawl_image_bytes_total').inc({ way }, bytes),
+  }
+}
+
+/** A label's value is one of its list, whatever a caller says. */
+function within(list: object, name: string): string {
+  return Object.hasOwn(list, name) ? name : 'other'
+}
+
+function timedInto(metrics: Metrics, storage: Storage): Storage {
+  const durations = metrics.histogram('pawl_database_transaction_duration_seconds')
+  return {
+    ...storage,
+    transaction: async (work) => {
+      const end = durations.startTimer()
+      try {
+        const result = await storage.transaction(work)
+        end({ outcome: 'committed' })
+        return result
+      } catch (error) {
+        end({ outcome: 'rolled-back' })
+        const code = errorCode(error)
+        if (code !== undefined) metrics.counter('pawl_database_errors_total').inc({ code })
+        throw error
+      }
+    },
+  }
+}
+
+/** What was wrong with the database; undefined where the work itself said no. */
+function errorCode(error: unknown): string | undefined {
+  if (isPawlError(error, 'storage-unavailable') || isPawlError(error, 'disk-full')) return error.code
+  return isPawlError(error) ? undefined : 'other'
+}
+
+function watchInto(metrics: Metrics, listener: string, app: FastifyInstance): void {
+  const requests = metrics.counter('pawl_http_requests_total')
+  const durations = metrics.histogram('epoxy_request_duration_seconds')
+  const handshakes = metrics.counter('pawl_tls_handshakes_total')
+  app.addHook('onResponse', (request, reply, done) => {
+    const code = String(reply.statusCode)
+    requests.inc({ listener, route: request.routeOptions.url ?? 'none', code })
+    if (listener !== 'operator') durations.observe({ code }, reply.elapsedTime / 1000)
+    done()
+  })
+  app.server.on('secureConnection', (socket: TLSSocket) =>
+    handshakes.inc({ listener, session: socket.isSessionReused() ? 'resumed' : 'new' }),
+  )
+}
+
+function connectionsOf(server: Server): Promise<number> {
+  return new Promise((resolve) =>
+    server.getConnections((error, count) => resolve(error === null ? count : 0)),
+  )
+}
+
+function setKept(metrics: Metrics, { transfers, cacheBytes, cacheLimitBytes, dropped }: KeptGauges): void {
+  if (transfers !== undefined) metrics.gauge('pawl_transfers').set(transfers())
+  if (cacheBytes !== undefined) metrics.gauge('pawl_artifact_cache_bytes').set(cacheBytes())
+  if (cacheLimitBytes !== undefined) metrics.gauge('pawl_artifact_cache_limit_bytes').set(cacheLimitBytes)
+  if (dropped !== undefined) replace(metrics, 'pawl_notes_dropped_total', dropped())
+}
+
+function setUsage(metrics: Metrics, { cpuSeconds, residentBytes, heapUsedBytes, delays }: Usage): void {
+  replace(metrics, 'process_cpu_seconds_total', cpuSeconds)
+  metrics.gauge('process_resident_memory_bytes').set(residentBytes)
+  metrics.gauge('nodejs_heap_used_bytes').set(heapUsedBytes)
+  for (const [percentile, seconds] of Object.entries(delays))
+    metrics.gauge('pawl_event_loop_delay_seconds').set({ percentile }, seconds)
+}
+
+/** A counter that somebody else counts. */
+function replace(
+  metrics: Metrics,
+  name: 'pawl_notes_dropped_total' | 'process_cpu_seconds_total',
+  to: number,
+): void {
+  metrics.counter(name).reset()
+  metrics.counter(name).inc(to)
+}

@@ -1,0 +1,264 @@
+/**
+ * Every metric there is, once: the instruments are made from these tables, docs/metrics.md is generated from them, and the
+ * tests hold alert rules and dashboard against them. A label's values are an enumeration of the source, except `machine`, which
+ * ePoxy's alerts need: node names, at most as many as the setting `metricsNodes`.
+ */
+export interface Metric {
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly help: string
+  /** Each label with what its values are. */
+  readonly labels?: Readonly<Record<string, string>>
+  /** Upper bounds, of histograms. */
+  readonly buckets?: readonly number[]
+  /** How the processes of one server are put together; counters and histograms are added up. */
+  readonly across?: 'sum' | 'max'
+}
+
+export type MetricTable = Readonly<Record<string, Metric>>
+
+/** ePoxy used its library's own: alerts on quantiles keep their steps. */
+const epoxyBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+const stageBuckets = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200]
+const databaseBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5]
+
+const listener = '`boot`, `old-boot` or `operator`'
+
+/** Counted by each process as it happens; they begin at zero with it. */
+export const processMetrics = {
+  epoxy_request_duration_seconds: {
+    type: 'histogram',
+    help: 'Time to answer a request of the boot listener, to its last byte.',
+    labels: { code: 'the status' },
+    buckets: epoxyBuckets,
+  },
+  pawl_http_requests_total: {
+    type: 'counter',
+    help: 'Requests answered.',
+    labels: { listener, route: 'the pattern of the route, `none` where there is none', code: 'the status' },
+  },
+  pawl_tls_handshakes_total: {
+    type: 'counter',
+    help: 'TLS handshakes that succeeded.',
+    labels: { listener, session: '`new` or `resumed`' },
+  },
+  pawl_handshake_failures_total: {
+    type: 'counter',
+    help: 'Connections to the boot listener that did not come to a request.',
+    labels: { cause: 'of [handshakes](handshakes.md)' },
+  },
+  pawl_connections: {
+    type: 'gauge',
+    help: 'Open connections.',
+    labels: { listener },
+    across: 'sum',
+  },
+  pawl_sessions_started_total: {
+    type: 'counter',
+    help: 'Boot sessions opened, by a stage 1 that was served.',
+  },
+  pawl_sessions_ended_total: {
+    type: 'counter',
+    help: 'Boot sessions ended.',
+    labels: { outcome: '`ready`, `local`, `failed`, `expired` or `superseded`' },
+  },
+  pawl_stage_duration_seconds: {
+    type: 'histogram',
+    help: 'Time from the opening of a stage to the opening of the next, or to the report of success.',
+    labels: { stage: '`stage1`, `stage2`, `stage3` or `join`: the stage that ended' },
+    buckets: stageBuckets,
+  },
+  pawl_boot_duration_seconds: {
+    type: 'histogram',
+    help: 'Time from stage 1 to the report of success.',
+    buckets: stageBuckets,
+  },
+  pawl_tokens_issued_total: {
+    type: 'counter',
+    help: 'Tokens and download capabilities minted.',
+    labels: {
+      kind: '`handover`, `stage2`, `stage3`, `join`, `report`, `download-stage2` or `download-stage3`',
+    },
+  },
+  pawl_tokens_redeemed_total: {
+    type: 'counter',
+    help: 'Tokens used up; an answer that is repeated counts no second time.',
+    labels: { kind: '`handover`, `stage2`, `stage3`, `join` or `report`' },
+  },
+  pawl_refusals_total: {
+    type: 'counter',
+    help: 'Requests of machines that were not served.',
+    labels: { cause: 'of [boot lifecycle](boot-lifecycle.md)' },
+  },
+  pawl_noted_total: {
+    type: 'counter',
+    help: 'Other things that strangers can cause to be noted: refused operators, alarms, machines that ask too often.',
+    labels: { kind: 'the kind of its event, of [errors](errors.md)' },
+  },
+  pawl_notes_dropped_total: {
+    type: 'counter',
+    help: 'Refusals that are in no event, because the queue or the disk was full.',
+  },
+  pawl_events_total: {
+    type: 'counter',
+    help: 'Events of boots and of changes written; refusals are counted apart.',
+    labels: { kind: 'of [errors](errors.md)' },
+  },
+  pawl_image_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of images that sessions were sent.',
+    labels: { way: '`session`: by us; `redirected`: asked for at the object storage' },
+  },
+  pawl_transfers: { type: 'gauge', help: 'Downloads of sessions under way.', across: 'sum' },
+  pawl_artifact_cache_bytes: { type: 'gauge', help: 'Memory that cached artifacts have.', across: 'sum' },
+  pawl_artifact_cache_limit_bytes: {
+    type: 'gauge',
+    help: 'Memory that cached artifacts may have.',
+    across: 'sum',
+  },
+  pawl_database_transaction_duration_seconds: {
+    type: 'histogram',
+    help: 'Time of a transaction, from the call until it is durable or rolled back, waiting included.',
+    labels: { outcome: '`committed` or `rolled-back`' },
+    buckets: databaseBuckets,
+  },
+  pawl_database_errors_total: {
+    type: 'counter',
+    help: 'Transactions that the database did not carry out.',
+    labels: { code: '`storage-unavailable`, `disk-full` or `other`' },
+  },
+  pawl_event_loop_delay_seconds: {
+    type: 'gauge',
+    help: 'How late the event loop was since the scrape before: of several processes, the latest.',
+    labels: { percentile: '`50`, `99` or `100`' },
+    across: 'max',
+  },
+  process_cpu_seconds_total: {
+    type: 'counter',
+    help: 'CPU time of all processes of this server, user and system.',
+  },
+  process_resident_memory_bytes: {
+    type: 'gauge',
+    help: 'Memory of all processes of this server; what they share counts in each.',
+    across: 'sum',
+  },
+  nodejs_heap_used_bytes: { type: 'gauge', help: 'JavaScript heap in use, of all processes.', across: 'sum' },
+} as const satisfies MetricTable
+
+/** Of the whole fleet, read from the database: every replica gives the same. */
+export const fleetMetrics = {
+  pawl_database_up: {
+    type: 'gauge',
+    help: 'Whether the database answered; where not, the numbers of the fleet are left out.',
+  },
+  pawl_nodes: { type: 'gauge', help: 'Nodes.', labels: { state: 'of a node' } },
+  pawl_reinstall_marks: {
+    type: 'gauge',
+    help: 'Nodes marked for reinstall.',
+    labels: { mark: '`marked` or `serving`' },
+  },
+  pawl_sessions: {
+    type: 'gauge',
+    help: 'Boot sessions that have not ended.',
+    labels: { state: 'of a session' },
+  },
+  pawl_session_oldest_start_timestamp_seconds: {
+    type: 'gauge',
+    help: 'When the oldest session that has not ended began; left out where there is none.',
+    labels: { state: 'of a session' },
+  },
+  pawl_session_oldest_seen_timestamp_seconds: {
+    type: 'gauge',
+    help: 'When the quietest session that has not ended was last heard of; left out where there is none.',
+    labels: { state: 'of a session' },
+  },
+  pawl_pending_machines: { type: 'gauge', help: 'Unknown machines that wait for an operator.' },
+  pawl_rollouts: {
+    type: 'gauge',
+    help: 'Rollouts that have not ended.',
+    labels: { state: '`running` or `paused`' },
+  },
+  pawl_proposals: { type: 'gauge', help: 'Changes that wait for a second person.' },
+  pawl_events: { type: 'gauge', help: 'Events that are kept.' },
+  pawl_event_last_id: { type: 'gauge', help: 'The number of the last event: its rise is their rate.' },
+  pawl_event_lag: {
+    type: 'gauge',
+    help: 'Events that the webhook that is furthest behind has not been looked at for.',
+  },
+  pawl_checkpoint_timestamp_seconds: {
+    type: 'gauge',
+    help: 'When the last checkpoint of the event log was signed; 0 before the first.',
+  },
+  pawl_webhook_deliveries: {
+    type: 'gauge',
+    help: 'Deliveries of webhooks that are kept.',
+    labels: { state: '`waiting` or `dead`' },
+  },
+  pawl_webhook_oldest_waiting_timestamp_seconds: {
+    type: 'gauge',
+    help: 'When the oldest delivery that waits was made; left out where none waits.',
+  },
+  pawl_webhooks: {
+    type: 'gauge',
+    help: 'Webhooks.',
+    labels: { state: '`well`, `failing` or `disabled`' },
+  },
+} as const satisfies MetricTable
+
+/** Of the machine and the process that answers. */
+export const serverMetrics = {
+  pawl_build_info: {
+    type: 'gauge',
+    help: 'Always 1: what runs.',
+    labels: { version: 'of Pawl', node: 'version of Node.js', database: '`sqlite` or `postgres`' },
+  },
+  pawl_workers: {
+    type: 'gauge',
+    help: 'Processes of this server whose counters are in this answer, the one that answers included.',
+  },
+  process_start_time_seconds: {
+    type: 'gauge',
+    help: 'When the process that answers began, in seconds since 1970.',
+  },
+  pawl_leader: {
+    type: 'gauge',
+    help: 'Whether this server does the chores of the fleet: 1 at one of all replicas.',
+  },
+  pawl_certificate_expiry_timestamp_seconds: {
+    type: 'gauge',
+    help: 'Until when the certificate of a listener is good.',
+    labels: { listener },
+  },
+  pawl_disk_free_bytes: { type: 'gauge', help: 'Room left on the disk of the data folder.' },
+  pawl_disk_size_bytes: { type: 'gauge', help: 'Size of the disk of the data folder.' },
+  pawl_nodes_without_series: {
+    type: 'gauge',
+    help: 'Nodes that have no series of their own, because the setting metricsNodes is lower than their number.',
+  },
+} as const satisfies MetricTable
+
+/** One series a node: ePoxy's names and label. */
+export const nodeMetrics = {
+  epoxy_stage1_total: {
+    type: 'counter',
+    help: 'Boots of each machine: stage 1 was served, since the process began.',
+    labels: { machine: 'the name of a node' },
+  },
+  epoxy_last_boot: {
+    type: 'gauge',
+    help: 'When the last boot session of each machine began, in seconds since 1970; 0 before the first.',
+    labels: { machine: 'the name of a node' },
+  },
+  epoxy_last_success: {
+    type: 'gauge',
+    help: 'When each machine last reported success, in seconds since 1970; 0 before the first.',
+    labels: { machine: 'the name of a node' },
+  },
+} as const satisfies MetricTable
+
+/** All there are, as the document has them. */
+export const metricTables = {
+  'Per node, under ePoxy’s names': nodeMetrics,
+  'Of the fleet, from the database': fleetMetrics,
+  'Counted by the server’s processes': processMetrics,
+  'Of the server that answers': serverMetrics,
+} as const satisfies Readonly<Record<string, MetricTable>>
