@@ -24,6 +24,7 @@ import { addRolloutCommands } from './commands/rollout.ts'
 import { addRootCommands } from './commands/root.ts'
 import { addServerCommand } from './commands/server.ts'
 import { addStatusCommand } from './commands/status.ts'
+import { addStormCommands } from './commands/storm.ts'
 import { addWebhookCommands } from './commands/webhook.ts'
 import type { Context } from './context.ts'
 import { withExamples } from './examples.ts'
@@ -78,6 +79,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addRolloutCommands(program, context)
   addProposalCommands(program, context)
   addWebhookCommands(program, context)
+  addStormCommands(program, context)
   addOperatorCommands(program, context)
   addLoginCommand(program, context)
   addContextCommands(program, context)

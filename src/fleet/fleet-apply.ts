@@ -9,6 +9,7 @@ import type { FleetKind, FleetObjectRow } from '../storage/fleet-file-tables.ts'
 import {
   chainHead,
   deleteObjects,
+  forgetEmptySet,
   listObjects,
   lockSet,
   putObjects,
@@ -108,6 +109,7 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   await removeRest(change, gone, request)
   const written = await writeRecords(change, request, gone, [...parts, last])
   if (plan.changes.length + plan.counts.adopted + written > 0) await finish(change, set.name, request, plan)
+  if (request.prune === true) await forgetEmptySet(tx, set.name)
   return { ...plan, applied: true }
 }
 

@@ -45,7 +45,8 @@ export interface PrunePlan {
   readonly applied: boolean
 }
 
-type PrunableStore = Pick<ArtifactStore, 'list' | 'remove'>
+/** What of the artifact store is needed to remove from it. */
+export type PrunableStore = Pick<ArtifactStore, 'list' | 'remove'>
 
 /** Bytes that were sent less long ago may belong to a publish that is under way: its manifest comes last. */
 const graceSeconds = 86_400
@@ -179,12 +180,13 @@ function partsOf({ ref }: { readonly ref: string }): { name: string; version: st
   return { name, version }
 }
 
-async function removeArtifacts(
+/** Removes the bytes of those that no version has and nothing waits for; returns which. */
+export async function removeArtifacts(
   context: BootContext,
   by: By,
   store: PrunableStore,
   artifacts: PrunePlan['artifacts'],
-): Promise<void> {
+): Promise<readonly string[]> {
   const removing = await change(context, by, async ({ tx, now }) => {
     await lockArtifacts(tx, context.storage.dialect)
     const digests = artifacts.map(({ digest }) => digest)
@@ -195,6 +197,7 @@ async function removeArtifacts(
     return going
   })
   for (const digest of removing) await removeOne(context, store, digest)
+  return removing
 }
 
 async function removeOne(context: BootContext, store: PrunableStore, digest: string): Promise<void> {

@@ -20,6 +20,15 @@ export async function updateSet(tx: Tx, { name, ...columns }: FleetSetRow): Prom
   await tx.updateTable('fleet_sets').set(columns).where('name', '=', name).execute()
 }
 
+/** Forgets a set that nothing is in. */
+export async function forgetEmptySet(tx: Tx, name: string): Promise<void> {
+  await tx
+    .deleteFrom('fleet_sets')
+    .where('name', '=', name)
+    .where('name', 'not in', tx.selectFrom('fleet_objects').select('set_name'))
+    .execute()
+}
+
 /** A set with how much is in it. */
 export interface CountedSetRow extends FleetSetRow {
   readonly kind: FleetKind | null

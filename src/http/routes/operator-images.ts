@@ -2,6 +2,7 @@ import Type from 'typebox'
 import { parseImageName, parseImageVersion } from '../../domain/image.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { listImages, publishImage, rereadImage, showEvidence, showImage } from '../../fleet/images.ts'
+import { removeImage } from '../../fleet/remove-image.ts'
 import { signImage } from '../../fleet/signatures.ts'
 import { noBody, nothing, pageAsked } from '../schemas/answers.ts'
 import {
@@ -11,6 +12,7 @@ import {
   imagesAnswer,
   publication,
   publishedAnswer,
+  removedImageAnswer,
   rereadAnswer,
   signaturesAnswer,
   signedAnswer,
@@ -47,6 +49,24 @@ export function imageRoutes(app: OperatorApp, parts: OperatorParts): void {
       },
     },
     (request) => showImage(db, request.params.name, request.params.version),
+  )
+  app.delete(
+    '/images/:name/:version',
+    {
+      config: { role: 'admin', problems: ['conflict', 'store-unavailable'] },
+      ...long(parts),
+      schema: {
+        ...op('images', 'removeImage', 'Removes an image version that nothing uses, with its bytes.'),
+        ...bare,
+        params: imagePath,
+        response: { 200: removedImageAnswer },
+      },
+    },
+    (request) => {
+      const { name, version } = request.params
+      const ref = { name: parseImageName(name), version: parseImageVersion(version) }
+      return removeImage(context, auth.byOf(request), artifacts, ref)
+    },
   )
   app.post(
     '/images',

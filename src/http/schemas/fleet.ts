@@ -4,6 +4,7 @@ import type { Manifest } from '../../domain/image.ts'
 import type { ImageSignature } from '../../domain/signature.ts'
 import type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../../fleet/images.ts'
 import type { AppliedProfile, ProfileView } from '../../fleet/profiles.ts'
+import type { RemovedImage } from '../../fleet/remove-image.ts'
 import type { SignatureView, SignedImage, SignerView } from '../../fleet/signatures.ts'
 import { answers, anyObject, type Page, pageFields, textOrNull, word } from './answers.ts'
 import { proposalAnswer } from './channel.ts'
@@ -93,6 +94,11 @@ export const signaturesAnswer = answers<ImageEvidence>('ImageEvidence')(
       ),
     ),
   }),
+)
+
+/** An image version that is gone. */
+export const removedImageAnswer = answers<RemovedImage>('RemovedImage')(
+  Type.Object({ ref: Type.String(), bytes: Type.Integer() }),
 )
 
 /** An image whose every byte was read back. */
