@@ -1,0 +1,300 @@
+import type { WorkKind } from '../domain/load.ts'
+import { PawlError } from '../errors.ts'
+import { openCount } from './count.ts'
+import { type FairQueue, openFairQueue, type Place } from './fair-queue.ts'
+import { openSchedule } from './retry-schedule.ts'
+
+/**
+ * How many boot requests are worked on at a time. A data centre that gets its power back asks at once; whoever comes beyond the
+ * bound waits in a queue, and beyond that one is told when to come again (503, `Retry-After`, which iPXE and our agents honour).
+ *
+ *   report   always gets in: it waits for its turn, first of all, and is never sent away
+ *   running  handover, stage 2, stage 3, join: finishing a boot is better than beginning one
+ *   new      stage 1 and enrolment
+ *   download opening one; apart, so that neither keeps the other waiting
+ *
+ * Within each kind sites take turns. No kind starves: one that was passed over often enough has the next turn, so that a flood
+ * of made-up tokens does not stop new boots.
+ */
+export interface Admission {
+  /** Resolves when the work may begin, to what says that it is over; call it once. Throws `overloaded`. */
+  enter(request: AdmissionRequest): Promise<() => void>
+  /** Counts a download while its bytes are sent; throws `overloaded`. Call the answer when it is over. */
+  beginDownload(of: { readonly address: string; readonly session?: string | undefined }): () => void
+  readonly stats: () => AdmissionStats
+}
+
+/** Who asks. */
+export interface AdmissionRequest {
+  readonly kind: WorkKind
+  readonly site: string
+  /** Memory that it holds while it waits: its body. */
+  readonly bytes?: number
+  /** Calls `leave` when the client has gone, until the answer is called: its place is free then. */
+  readonly onGone?: (leave: () => void) => () => void
+}
+
+/** Bounds of one process. */
+export interface AdmissionLimits {
+  /** Requests worked on at a time; as many downloads may be opened at a time again. */
+  readonly maxBootWork: number
+  /** Requests that wait. Reports are not counted. */
+  readonly maxBootQueue: number
+  /** No request waits longer. Proxies and clients give up behind 60 s. */
+  readonly maxBootWaitSeconds: number
+  /** The longest `Retry-After`. */
+  readonly maxRetryAfterSeconds: number
+  /** Downloads whose bytes are being sent. */
+  readonly maxDownloads: number
+  /** The same of one boot session. */
+  readonly maxDownloadsPerSession: number
+}
+
+/** What it does, in numbers. */
+export interface AdmissionStats {
+  readonly working: number
+  readonly waiting: number
+  readonly longestWaitSeconds: number
+  readonly servedPerSecond: number | null
+  readonly admitted: number
+  readonly waited: number
+  readonly waitedSeconds: number
+  readonly toldToWait: number
+  readonly toldToWaitBy: Readonly<Record<WorkKind, number>>
+  readonly sites: number
+  readonly downloads: number
+}
+
+/** What it is made of. */
+export interface AdmissionOptions {
+  readonly limits: AdmissionLimits
+  /** Seconds of a clock that only runs forward. */
+  readonly now?: () => number
+  readonly random?: () => number
+  /** How late the event loop is, in seconds: work that cannot be got round to is not begun. */
+  readonly lagSeconds?: () => number
+}
+
+interface Waiter {
+  readonly request: AdmissionRequest
+  readonly since: number
+  readonly begin: () => void
+  readonly sendAway: () => void
+}
+
+/** Bodies of all that wait. Stage 1 sends half a kilobyte. */
+const maxWaitingBytes = 32 * 1024 * 1024
+/** A kind that was passed over so often in a row has the next turn. */
+const maxPassedOver = 8
+const sweepMilliseconds = 250
+/** Of the places for downloads, at most this part for one address: a whole site may be behind it, but not all sites. */
+const shareOfOneAddress = 0.5
+/** A loop that is later than this has more in its hands than it gets done. */
+const lateSeconds = 0.25
+
+/** Opens the gate of one process. */
+export function openAdmission(options: AdmissionOptions): Admission {
+  const { limits, now = () => performance.now() / 1000, random = Math.random, lagSeconds = () => 0 } = options
+  const lanes: Record<WorkKind, FairQueue<Waiter>> = {
+    report: openFairQueue(),
+    running: openFairQueue(),
+    new: openFairQueue(),
+    download: openFairQueue(),
+  }
+  const passedOver: Record<WorkKind, number> = { report: 0, running: 0, new: 0, download: 0 }
+  const toldToWaitBy: Record<WorkKind, number> = { report: 0, running: 0, new: 0, download: 0 }
+  const schedule = openSchedule({ now, random, maxSeconds: limits.maxRetryAfterSeconds })
+  /** Downloads by address, and by session. */
+  const sending = openCount()
+  let [working, opening, downloads, waitingBytes] = [0, 0, 0, 0]
+  let [admitted, waited, waitedSeconds, toldToWait] = [0, 0, 0, 0]
+  let timer: NodeJS.Timeout | undefined
+
+  const queued = (): number => lanes.running.length() + lanes.new.length() + lanes.download.length()
+  const waiting = (): number => queued() + lanes.report.length()
+
+  /** Late, only what is needed to keep the database busy is begun: the rest would wait in memory for the processor. */
+  function maxWork(): number {
+    const lag = lagSeconds()
+    if (lag < lateSeconds) return limits.maxBootWork
+    return Math.max(
+      Math.min(8, limits.maxBootWork),
+      Math.floor(limits.maxBootWork / (lag < 4 * lateSeconds ? 2 : 4)),
+    )
+  }
+
+  function hasRoom(kind: WorkKind): boolean {
+    return kind === 'download' ? opening < limits.maxBootWork : working < maxWork()
+  }
+
+  function begin(kind: WorkKind): () => void {
+    admitted += 1
+    if (kind === 'download') opening += 1
+    else working += 1
+    let over = false
+    return () => {
+      if (over) return
+      over = true
+      if (kind === 'download') opening -= 1
+      else working -= 1
+      schedule.served(waiting() > 0)
+      next()
+    }
+  }
+
+  function next(): void {
+    for (let lane = nextLane(); lane !== undefined; lane = nextLane()) lanes[lane].take()?.begin()
+    if (waiting() === 0) stopTimer()
+  }
+
+  /** Whose turn it is, of those that have room and someone who waits. */
+  function nextLane(): WorkKind | undefined {
+    if (lanes.download.length() > 0 && hasRoom('download')) return 'download'
+    if (!hasRoom('new')) return undefined
+    const candidates = (['report', 'running', 'new'] as const).filter((kind) => lanes[kind].length() > 0)
+    const chosen = candidates.findLast((kind) => passedOver[kind] >= maxPassedOver) ?? candidates[0]
+    for (const kind of candidates) passedOver[kind] = kind === chosen ? 0 : passedOver[kind] + 1
+    return chosen
+  }
+
+  function overloaded(request: Pick<AdmissionRequest, 'kind' | 'site'>): PawlError {
+    toldToWait += 1
+    toldToWaitBy[request.kind] += 1
+    return new PawlError('overloaded', 'the server is busy: come again as Retry-After says', {
+      retryAfterSeconds: schedule.comeAgain(request.site, queued()),
+    })
+  }
+
+  /** Makes a place for who comes: at the cost of a site that has more in the queue, and of new boots before running ones. */
+  function makePlace(request: AdmissionRequest): boolean {
+    if (request.kind === 'report') return true
+    const bytes = request.bytes ?? 0
+    if (waitingBytes + bytes > maxWaitingBytes) return false
+    if (queued() < limits.maxBootQueue) return true
+    const lane = lanes[request.kind]
+    if (request.kind === 'running' && sendAwayNewest(lanes.new, 0)) return true
+    return sendAwayNewest(lane, lane.lengthOf(request.site) + 1)
+  }
+
+  /** Sends away the newest of the site of which most wait, where they are more than so many. */
+  function sendAwayNewest(lane: FairQueue<Waiter>, moreThan: number): boolean {
+    const largest = lane.largest()
+    if (largest === undefined || largest.length <= moreThan) return false
+    lane.leave(largest.newest)
+    largest.newest.item.sendAway()
+    return true
+  }
+
+  /** Whether its turn would come too late, as fast as it goes now: then it is told at once, and not when it has waited. */
+  function wouldWaitTooLong({ kind, site }: AdmissionRequest): boolean {
+    const rate = schedule.servedPerSecond()
+    if (kind === 'report' || rate === undefined) return false
+    const lane = lanes[kind]
+    const ahead = (lane.lengthOf(site) + 1) * Math.max(1, lane.sites())
+    return Math.min(ahead, queued() + 1) / rate > limits.maxBootWaitSeconds
+  }
+
+  function enter(request: AdmissionRequest): Promise<() => void> {
+    const { kind, site } = request
+    if (lanes[kind].length() === 0 && hasRoom(kind)) return Promise.resolve(begin(kind))
+    if (wouldWaitTooLong(request) || !makePlace(request)) return Promise.reject(overloaded(request))
+    return new Promise((resolve, reject) => {
+      const since = now()
+      waitingBytes += request.bytes ?? 0
+      const left = (): void => {
+        waitingBytes -= request.bytes ?? 0
+        stopWatching?.()
+      }
+      const waiter: Waiter = {
+        request,
+        since,
+        begin: () => {
+          left()
+          waited += 1
+          waitedSeconds += now() - since
+          resolve(begin(kind))
+        },
+        sendAway: () => {
+          left()
+          reject(overloaded(request))
+        },
+      }
+      const place = lanes[kind].push(site, waiter)
+      // Nobody is there to be told: the promise stays as it is.
+      const stopWatching = request.onGone?.(() => {
+        if (!place.waiting) return
+        lanes[kind].leave(place)
+        left()
+      })
+      timer ??= setInterval(sweep, sweepMilliseconds).unref()
+    })
+  }
+
+  /** Who has waited as long as anyone may is told to come again; and the loop may be less late than it was. */
+  function sweep(): void {
+    const latest = now() - limits.maxBootWaitSeconds
+    for (const kind of ['running', 'new', 'download'] as const) {
+      for (const first of lanes[kind].oldest()) {
+        for (
+          let place: Place<Waiter> | undefined = first;
+          place !== undefined && place.item.since <= latest;
+        ) {
+          const behind: Place<Waiter> | undefined = place.behind
+          lanes[kind].leave(place)
+          place.item.sendAway()
+          place = behind
+        }
+      }
+    }
+    next()
+  }
+
+  function stopTimer(): void {
+    clearInterval(timer)
+    timer = undefined
+  }
+
+  function beginDownload({ address, session }: Parameters<Admission['beginDownload']>[0]): () => void {
+    const most = Math.ceil(limits.maxDownloads * shareOfOneAddress)
+    const ofSession = session === undefined ? undefined : `session ${session}`
+    if (
+      downloads >= limits.maxDownloads ||
+      sending.of(address) >= most ||
+      (ofSession !== undefined && sending.of(ofSession) >= limits.maxDownloadsPerSession)
+    )
+      throw overloaded({ kind: 'download', site: ofSession ?? address })
+    const names = ofSession === undefined ? [address] : [address, ofSession]
+    downloads += 1
+    for (const name of names) sending.add(name, 1)
+    let over = false
+    return () => {
+      if (over) return
+      over = true
+      downloads -= 1
+      for (const name of names) sending.add(name, -1)
+    }
+  }
+
+  function longestWaitSeconds(): number {
+    const all = Object.values(lanes).flatMap((lane) => lane.oldest())
+    return all.length === 0 ? 0 : now() - Math.min(...all.map(({ item }) => item.since))
+  }
+
+  return {
+    enter,
+    beginDownload,
+    stats: () => ({
+      working: working + opening,
+      waiting: waiting(),
+      longestWaitSeconds: longestWaitSeconds(),
+      servedPerSecond: schedule.servedPerSecond() ?? null,
+      admitted,
+      waited,
+      waitedSeconds,
+      toldToWait,
+      toldToWaitBy: { ...toldToWaitBy },
+      sites: new Set(Object.values(lanes).flatMap((lane) => lane.oldest().map(({ site }) => site))).size,
+      downloads,
+    }),
+  }
+}

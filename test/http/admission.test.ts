@@ -1,0 +1,372 @@
+import t, { type Test } from 'tap'
+import type { WorkKind } from '../../src/domain/load.ts'
+import { isPawlError } from '../../src/errors.ts'
+import { type Admission, type AdmissionLimits, openAdmission } from '../../src/http/admission.ts'
+import { openFairQueue } from '../../src/http/fair-queue.ts'
+import { openSchedule } from '../../src/http/retry-schedule.ts'
+import { openSites } from '../../src/http/sites.ts'
+import { openToldToWait } from '../../src/http/told-to-wait.ts'
+
+interface World {
+  readonly admission: Admission
+  /** Who was let in, in that order. */
+  readonly begun: string[]
+  /** Who was sent away, with the seconds of Retry-After. */
+  readonly away: [string, number][]
+  /** Asks; the name says kind, site and number. */
+  ask(kind: WorkKind, site: string, name: string, bytes?: number): void
+  /** Ends the work of one that was let in. */
+  done(name: string): Promise<void>
+  /** The client of one who waits hangs up. */
+  hangUp(name: string): void
+  clock: number
+  lag: number
+}
+
+const few: AdmissionLimits = {
+  maxBootWork: 1,
+  maxBootQueue: 10,
+  maxBootWaitSeconds: 15,
+  maxRetryAfterSeconds: 120,
+  maxDownloads: 4,
+  maxDownloadsPerSession: 2,
+}
+
+function world(limits: Partial<AdmissionLimits> = {}): World {
+  const ends = new Map<string, () => void>()
+  const gone = new Map<string, () => void>()
+  const self = { clock: 0, lag: 0, begun: [] as string[], away: [] as [string, number][] }
+  const admission = openAdmission({
+    limits: { ...few, ...limits },
+    now: () => self.clock,
+    random: () => 0.5,
+    lagSeconds: () => self.lag,
+  })
+  return Object.assign(self, {
+    admission,
+    ask(kind: WorkKind, site: string, name: string, bytes = 0) {
+      const onGone = (leave: () => void): (() => void) => {
+        gone.set(name, leave)
+        return () => gone.delete(name)
+      }
+      admission.enter({ kind, site, bytes, onGone }).then(
+        (over) => {
+          self.begun.push(name)
+          ends.set(name, over)
+        },
+        (error: unknown) => {
+          if (!isPawlError(error, 'overloaded')) throw error
+          self.away.push([name, error.retryAfterSeconds ?? Number.NaN])
+        },
+      )
+    },
+    async done(name: string) {
+      ends.get(name)?.()
+      await settled()
+    },
+    hangUp: (name: string) => gone.get(name)?.(),
+  })
+}
+
+/** What is resolved has been told. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+/** Ends the work of who was let in last, until nobody waits. */
+async function drain(t: Test, { admission, begun, done }: World): Promise<void> {
+  while (admission.stats().waiting > 0) {
+    const before = begun.length
+    await done(begun.at(-1) ?? '')
+    t.equal(begun.length, before + 1, 'each that ends makes room for one')
+  }
+}
+
+t.test('who comes beyond the bound waits, and is let in when another is done', async (t) => {
+  const w = world({ maxBootWork: 2 })
+  for (const name of ['a', 'b', 'c']) w.ask('new', 'site', name)
+  await settled()
+  t.same(w.begun, ['a', 'b'])
+  t.match(w.admission.stats(), { working: 2, waiting: 1, sites: 1 })
+  await w.done('a')
+  await w.done('a')
+  t.same(w.begun, ['a', 'b', 'c'], 'one that ends twice makes room once')
+  t.match(w.admission.stats(), { working: 2, waiting: 0, admitted: 3, waited: 1 })
+})
+
+t.test('finishing goes before beginning, and a report before both', async (t) => {
+  const w = world()
+  w.ask('new', 'x', 'first')
+  for (const [kind, name] of [
+    ['new', 'stage 1'],
+    ['running', 'stage 2'],
+    ['report', 'report'],
+  ] as const)
+    w.ask(kind, 'x', name)
+  await settled()
+  await drain(t, w)
+  t.same(w.begun, ['first', 'report', 'stage 2', 'stage 1'])
+})
+
+t.test(
+  'a flood of tokens does not stop new boots: who was passed over eight times has its turn',
+  async (t) => {
+    const w = world({ maxBootQueue: 100 })
+    w.ask('running', 'flood', 'first')
+    w.ask('new', 'site', 'stage 1')
+    for (let n = 1; n <= 30; n += 1) w.ask('running', 'flood', `token ${n}`)
+    await settled()
+    await drain(t, w)
+    t.equal(w.begun.indexOf('stage 1'), 9)
+  },
+)
+
+t.test('sites take turns: one of fifty machines does not keep one of four waiting', async (t) => {
+  const w = world({ maxBootQueue: 100 })
+  w.ask('new', 'large', 'first')
+  for (let n = 1; n <= 50; n += 1) w.ask('new', 'large', `large ${n}`)
+  for (let n = 1; n <= 4; n += 1) w.ask('new', 'small', `small ${n}`)
+  await settled()
+  await drain(t, w)
+  t.same(w.begun.slice(0, 9), [
+    'first',
+    'large 1',
+    'small 1',
+    'large 2',
+    'small 2',
+    'large 3',
+    'small 3',
+    'large 4',
+    'small 4',
+  ])
+})
+
+t.test('a full queue sends away the newest of the site of which most wait', async (t) => {
+  const w = world({ maxBootQueue: 3 })
+  w.ask('new', 'large', 'first')
+  for (let n = 1; n <= 4; n += 1) w.ask('new', 'large', `large ${n}`)
+  await settled()
+  t.same(
+    w.away.map(([name]) => name),
+    ['large 4'],
+    'beyond the bound',
+  )
+  w.ask('new', 'small', 'small 1')
+  await settled()
+  t.same(
+    w.away.map(([name]) => name),
+    ['large 4', 'large 3'],
+    'at the cost of the large site',
+  )
+  w.ask('running', 'large', 'stage 2')
+  await settled()
+  t.same(
+    w.away.map(([name]) => name),
+    ['large 4', 'large 3', 'large 2'],
+    'new boots before running ones',
+  )
+  t.equal(w.admission.stats().waiting, 3)
+  t.match(w.admission.stats(), {
+    toldToWait: 3,
+    toldToWaitBy: { new: 3, running: 0, report: 0, download: 0 },
+  })
+})
+
+t.test('reports are never sent away, however many wait', async (t) => {
+  const w = world({ maxBootQueue: 0 })
+  w.ask('new', 'x', 'first')
+  for (let n = 1; n <= 500; n += 1) w.ask('report', 'x', `report ${n}`)
+  w.ask('new', 'x', 'another')
+  w.clock = 1000
+  await settled()
+  t.same(
+    w.away.map(([name]) => name),
+    ['another'],
+  )
+  t.equal(w.admission.stats().waiting, 500)
+  t.match(w.admission.stats(), { longestWaitSeconds: 1000 })
+})
+
+t.test('nobody waits longer than the bound; who would is told at once', async (t) => {
+  const w = world({ maxBootWaitSeconds: 1 })
+  w.ask('new', 'x', 'first')
+  w.ask('new', 'x', 'second')
+  await settled()
+  w.clock = 2
+  // The sweep runs on a timer of its own.
+  while (w.away.length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+  t.same(
+    w.away.map(([name]) => name),
+    ['second'],
+  )
+  t.equal(w.admission.stats().waiting, 0)
+  // Two a second are served: that is measured while others wait.
+  for (let n = 1; n <= 4; n += 1) w.ask('new', 'x', `measured ${n}`)
+  await settled()
+  for (const name of ['first', 'measured 1', 'measured 2']) {
+    await w.done(name)
+    w.clock += 0.5
+  }
+  t.equal(w.admission.stats().servedPerSecond, 2)
+  w.ask('new', 'x', 'fourth')
+  w.ask('new', 'x', 'fifth')
+  w.ask('new', 'x', 'sixth')
+  await settled()
+  t.same(w.away.map(([name]) => name).slice(1), ['fifth', 'sixth'], 'two are served in a second, not three')
+})
+
+t.test('who hangs up leaves its place, and is not counted as sent away', async (t) => {
+  const w = world()
+  w.ask('new', 'x', 'first')
+  w.ask('new', 'x', 'gone')
+  w.ask('new', 'x', 'stays')
+  await settled()
+  w.hangUp('gone')
+  w.hangUp('gone')
+  await w.done('first')
+  t.same(w.begun, ['first', 'stays'])
+  t.match(w.admission.stats(), { waiting: 0, toldToWait: 0 })
+})
+
+t.test('bodies that wait have bounded memory', async (t) => {
+  const w = world({ maxBootQueue: 10_000 })
+  w.ask('new', 'x', 'first')
+  for (let n = 1; n <= 600; n += 1) w.ask('new', 'x', `${n}`, 65_536)
+  await settled()
+  t.equal(w.admission.stats().waiting, 512, '32 MiB of them')
+  t.equal(w.away.length, 88)
+})
+
+t.test('opening downloads and stages do not keep each other waiting', async (t) => {
+  const w = world()
+  w.ask('download', 'x', 'download 1')
+  w.ask('download', 'x', 'download 2')
+  w.ask('new', 'x', 'stage 1')
+  await settled()
+  t.same(w.begun, ['download 1', 'stage 1'])
+  await w.done('download 1')
+  t.same(w.begun, ['download 1', 'stage 1', 'download 2'])
+})
+
+t.test('downloads are bounded: in all, of one session, and of one address half of them', async (t) => {
+  const { admission } = world()
+  const refused = { code: 'overloaded' }
+  const over = admission.beginDownload({ address: '192.0.2.1', session: 's1' })
+  admission.beginDownload({ address: '192.0.2.1' })
+  t.throws(() => admission.beginDownload({ address: '192.0.2.1' }), refused, 'two of four for one address')
+  over()
+  over()
+  admission.beginDownload({ address: '192.0.2.2', session: 's1' })
+  admission.beginDownload({ address: '192.0.2.1', session: 's1' })
+  t.throws(
+    () => admission.beginDownload({ address: '192.0.2.3', session: 's1' }),
+    refused,
+    'two for one session',
+  )
+  admission.beginDownload({ address: '192.0.2.3', session: 's2' })
+  t.throws(() => admission.beginDownload({ address: '192.0.2.4', session: 's3' }), refused, 'four in all')
+  t.match(admission.stats(), { downloads: 4, toldToWaitBy: { download: 3 } })
+})
+
+t.test('a process that is late begins less at a time', async (t) => {
+  const w = world({ maxBootWork: 64, maxBootQueue: 100 })
+  w.lag = 0.3
+  for (let n = 1; n <= 64; n += 1) w.ask('new', 'x', `${n}`)
+  await settled()
+  t.equal(w.begun.length, 32)
+  w.lag = 0
+  await w.done('1')
+  t.equal(w.begun.length, 64, 'and takes up the others when it is not')
+})
+
+t.test('Retry-After grows with how many were sent away, and each site has a row of its own', async (t) => {
+  let now = 0
+  const schedule = openSchedule({ now: () => now, random: () => 0.5, maxSeconds: 120 })
+  const times = Array.from({ length: 1000 }, () => schedule.comeAgain('large', 5000))
+  t.equal(times[0], 101, 'behind the queue, at the 50 a second that are assumed')
+  t.equal(times[999], 90 + 15, 'never longer than the bound, and then spread before it')
+  t.equal(schedule.comeAgain('small', 0), 3, 'another site is not pushed back')
+  now = 1000
+  t.equal(schedule.comeAgain('large', 0), 3, 'what is over is forgotten')
+})
+
+t.test('those that were sent away come back as fast as they can be served, and not together', async (t) => {
+  let now = 0
+  const schedule = openSchedule({ now: () => now, random: Math.random, maxSeconds: 120 })
+  for (let n = 0; n < 400; n += 1) {
+    now += 0.005
+    schedule.served(true)
+  }
+  t.equal(Math.round(schedule.servedPerSecond() ?? 0), 200)
+  const perSecond = new Map<number, number>()
+  for (let n = 0; n < 8000; n += 1) {
+    const second = schedule.comeAgain('site', 0)
+    perSecond.set(second, (perSecond.get(second) ?? 0) + 1)
+  }
+  const counts = [...perSecond.values()]
+  t.equal(
+    counts.reduce((sum, count) => sum + count, 0),
+    8000,
+  )
+  t.ok(Math.max(...counts) < 300, `at most ${Math.max(...counts)} in one second`)
+  t.ok(perSecond.size > 40, `over ${perSecond.size} seconds`)
+})
+
+t.test('a queue keeps no place of who left, and knows the newest of the largest site', async (t) => {
+  const queue = openFairQueue<number>()
+  const places = [1, 2, 3].map((n) => queue.push('a', n))
+  queue.push('b', 4)
+  t.match(queue.largest(), { site: 'a', length: 3, newest: { item: 3 } })
+  for (const place of [places[1], places[1], places[2]]) if (place !== undefined) queue.leave(place)
+  t.same([queue.length(), queue.lengthOf('a'), queue.sites()], [2, 1, 2])
+  t.same(
+    queue.oldest().map(({ item }) => item),
+    [1, 4],
+  )
+  t.same([queue.take(), queue.take(), queue.take()], [1, 4, undefined])
+  t.equal(queue.largest(), undefined)
+})
+
+t.test('a site is the prefix of the source, or the label of a node that was served from there', async (t) => {
+  const sites = openSites(() => 0)
+  t.equal(sites.siteOf('192.0.2.7'), '192.0.2.0/24')
+  t.equal(sites.siteOf('2001:db8:1:2::3'), '2001:db8:1::/48')
+  t.equal(sites.siteOf('unknown'), 'unknown')
+  sites.noteServed('192.0.2.7', 'mlab1')
+  sites.noteServed('198.51.100.1', 'mlab1')
+  sites.noteServed('203.0.113.9', 'mlab2')
+  t.same(sites.takeNodes(), ['mlab1', 'mlab2'])
+  sites.learn({ mlab1: 'lga' })
+  t.equal(sites.siteOf('192.0.2.200'), 'site lga')
+  t.equal(sites.siteOf('198.51.100.9'), 'site lga', 'a site may have several prefixes, and one turn')
+  t.equal(sites.siteOf('203.0.113.9'), '203.0.113.0/24', 'a node without the label')
+  t.same(sites.takeNodes(), [])
+})
+
+t.test('an overload is told twice: when it begins, and when it is over', async (t) => {
+  let now = new Date('2026-11-21T06:00:00.000Z')
+  const told = openToldToWait(() => now)
+  const tell = (node: string | undefined): void =>
+    told.note({ node, request: 'stage1.ipxe', source: '192.0.2.1', seconds: 30 })
+  t.same(told.takeSpells(), [])
+  tell('mlab1')
+  tell('mlab1')
+  tell(undefined)
+  t.same(told.takeSpells(), [{ since: '2026-11-21T06:00:00.000Z', until: null, times: 3 }])
+  t.same(told.takeSpells(), [])
+  t.match(told.stats(), {
+    overloadedSince: '2026-11-21T06:00:00.000Z',
+    nodesWaiting: 1,
+    nodes: [{ node: 'mlab1', request: 'stage1.ipxe', times: 2, until: '2026-11-21T06:00:30.000Z' }],
+  })
+  now = new Date('2026-11-21T06:01:00.000Z')
+  t.same(told.takeSpells(), [
+    { since: '2026-11-21T06:00:00.000Z', until: '2026-11-21T06:00:00.000Z', times: 3 },
+  ])
+  t.match(told.stats(), { overloadedSince: null, nodesWaiting: 1 })
+  told.came('mlab1')
+  t.match(told.stats(), { nodesWaiting: 0, nodes: [] })
+  for (let n = 0; n < 30_000; n += 1) tell(`node-${n}`)
+  t.equal(told.stats().nodesWaiting, 20_000, 'made-up names push out the oldest, and no more')
+  t.equal(told.stats().nodes.length, 300)
+  now = new Date('2026-11-21T07:00:00.000Z')
+  t.equal(told.stats().nodesWaiting, 0, 'who does not come does not wait any more')
+})
