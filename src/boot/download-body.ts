@@ -10,7 +10,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Artifact } from '../domain/image.ts'
 import { PawlError } from '../errors.ts'
-import type { ArtifactCache, ArtifactLease } from '../images/cache.ts'
+import type { ArtifactCache, ArtifactLease, WriteBudget } from '../images/cache.ts'
 import { type AnswerPlan, type ArtifactRequest, planAnswer } from '../images/conditional.ts'
 import type { ByteRange } from '../images/range.ts'
 
@@ -78,7 +78,9 @@ export async function prepareDownload(
       headers: plan.headers,
       cancel: () => lease.release(),
       send: (response, options = {}) =>
-        sendAnswer(response, plan, lease, first, options).finally(() => lease.release()),
+        sendAnswer(response, plan, { lease, first, budget: cache.writes }, options).finally(() =>
+          lease.release(),
+        ),
     }
   } catch (error) {
     lease.release()
@@ -90,11 +92,22 @@ function firstSlice(lease: ArtifactLease, { start, end }: ByteRange): Buffer | P
   return lease.slice(start, Math.min(end, start + leastWriteBytes))
 }
 
+interface Source {
+  readonly lease: ArtifactLease
+  readonly first: Buffer | undefined
+  readonly budget: WriteBudget
+}
+
+/** The least that a reader gets is not counted: it is what each connection may have. */
+function takeLarge(budget: WriteBudget, bytes: number, { inMemory }: ArtifactLease): () => void {
+  // Beside what TLS makes of it: the slice itself, and the next.
+  return bytes > leastWriteBytes ? budget.take(inMemory ? bytes : 3 * bytes) : () => undefined
+}
+
 async function sendAnswer(
   response: ServerResponse,
   plan: AnswerPlan,
-  lease: ArtifactLease,
-  first: Buffer | undefined,
+  { lease, first, budget }: Source,
   options: SendOptions,
 ): Promise<DownloadOutcome> {
   const writer = openWriter(response)
@@ -109,9 +122,18 @@ async function sendAnswer(
       const bytes =
         bytesSent === 0 && first ? first : await lease.slice(position, Math.min(end, position + writeBytes))
       const before = now()
-      if (!(await writer.write(bytes))) break
+      const free = takeLarge(budget, bytes.length, lease)
+      const written = writer.write(bytes)
+      const behind = position + bytes.length
+      // For those who keep up, the next is read while this one is sent.
+      if (writeBytes > leastWriteBytes && behind < end)
+        lease.readAhead(behind, Math.min(end, behind + writeBytes))
+      const taken = await written
+      free()
+      if (!taken) break
       bytesSent += bytes.length
-      writeBytes = nextWriteBytes({ bytes: writeBytes, tookMs: now() - before }, bytesSent)
+      const wanted = nextWriteBytes({ bytes: writeBytes, tookMs: now() - before }, bytesSent)
+      writeBytes = Math.max(leastWriteBytes, Math.min(wanted, budget.most() & ~(leastWriteBytes - 1)))
       options.onProgress?.(bytesSent)
     }
     return { bytesSent, completed: bytesSent === end - start && (await writer.end()) }

@@ -17,8 +17,23 @@ export interface ArtifactLease {
    * next slice of this lease is asked for.
    */
   slice(position: number, end: number): Buffer | Promise<Buffer>
+  /** Begins to read what will be asked for next, so that it is there when the last slice was sent. Never throws. */
+  readAhead(position: number, end: number): void
+  /** Whether the artifact has its place in memory: else each slice is memory of this lease's own, and one ahead as much again. */
+  readonly inMemory: boolean
   /** Call it exactly once, when no slice is asked for any more. */
   release(): void
+}
+
+/**
+ * Memory for large writes, of all readers together. A reader that was fast and stops keeps its last write for as long as its
+ * connection stands: many of them must not each hold a megabyte.
+ */
+export interface WriteBudget {
+  /** How large a write may be now: a sixteenth of what is left. */
+  readonly most: () => number
+  /** Takes bytes; call the returned function when they are free again. */
+  take(bytes: number): () => void
 }
 
 /** What `openArtifactCache` takes. */
@@ -27,10 +42,14 @@ export interface CacheOptions {
   readonly maxBytes?: number
   /** The largest slice, in bytes. */
   readonly sliceBytes?: number
+  /** Memory for large writes, in bytes. */
+  readonly writeBytes?: number
 }
 
 /** Artifacts for many readers at once. */
 export interface ArtifactCache {
+  /** What their large writes may take. */
+  readonly writes: WriteBudget
   /** Leases an artifact; throws `not-found`. */
   acquire(digest: Digest): Promise<ArtifactLease>
   /** Bytes of memory the buffers have now. */
@@ -54,9 +73,13 @@ interface Entry {
 
 const defaultMaxBytes = 512 * 2 ** 20
 const defaultSliceBytes = 2 ** 20
+const defaultWriteBytes = 32 * 2 ** 20
 
 /** Makes a cache over a store. */
-export function openArtifactCache(store: ArtifactStore, options: CacheOptions = {}): ArtifactCache {
+export function openArtifactCache(
+  store: Pick<ArtifactStore, 'open'>,
+  options: CacheOptions = {},
+): ArtifactCache {
   const { maxBytes = defaultMaxBytes, sliceBytes = defaultSliceBytes } = options
   /** A Map keeps insertion order: an entry is put last when it is used, so the first is the least recently used. */
   const entries = new Map<Digest, Entry>()
@@ -82,8 +105,7 @@ export function openArtifactCache(store: ArtifactStore, options: CacheOptions = 
   async function openEntry(digest: Digest): Promise<Entry> {
     const file = await store.open(digest)
     const cached = makeRoom(file.size)
-    // A buffer of its own: a pooled one would share its memory with unrelated data.
-    const buffer = cached ? Buffer.allocUnsafeSlow(file.size) : undefined
+    const buffer = cached ? allocateForReading(file.size) : undefined
     const entry = { digest, file, buffer, slices: [], users: 0, filled: 0, fileClosed: undefined }
     bytes += buffer?.length ?? 0
     entries.set(digest, entry)
@@ -111,15 +133,21 @@ export function openArtifactCache(store: ArtifactStore, options: CacheOptions = 
 
   return {
     bytes: () => bytes,
+    writes: openWriteBudget(options.writeBytes ?? defaultWriteBytes),
     close: async () => {
       await Promise.all([...entries.values()].filter((entry) => entry.users === 0).map(forget))
     },
     acquire: async (digest) => {
       const entry = await useEntry(digest)
-      const readAlone = openReader(entry.file)
+      const reader = openReader(entry.file)
       return {
         size: entry.file.size,
-        slice: (position, end) => sliceOf(entry, sliceBytes, position, end, readAlone),
+        slice: (position, end) => sliceOf(entry, sliceBytes, position, end, reader.read),
+        readAhead: (position, end) => {
+          if (entry.buffer === undefined) reader.ahead(position, stopOf(entry, sliceBytes, position, end))
+          else void Promise.resolve(sliceOf(entry, sliceBytes, position, end, reader.read)).catch(ignored)
+        },
+        inMemory: entry.buffer !== undefined,
         release: () => {
           entry.users -= 1
           if (entry.users === 0 && entry.buffer === undefined) void forget(entry)
@@ -129,34 +157,100 @@ export function openArtifactCache(store: ArtifactStore, options: CacheOptions = 
   }
 }
 
-type Reader = (position: number, stop: number) => Promise<Buffer>
+function openWriteBudget(maxBytes: number): WriteBudget {
+  let left = maxBytes
+  return {
+    most: () => left / 16,
+    take(bytes) {
+      left -= bytes
+      return () => {
+        left += bytes
+      }
+    },
+  }
+}
+
+/** Who asks for the bytes themselves is told what went wrong. */
+function ignored(): void {}
+
+function stopOf(entry: Entry, sliceBytes: number, position: number, end: number): number {
+  return Math.min(end, (Math.floor(position / sliceBytes) + 1) * sliceBytes, entry.file.size)
+}
 
 function sliceOf(
   entry: Entry,
   sliceBytes: number,
   position: number,
   end: number,
-  readAlone: Reader,
+  readAlone: Reader['read'],
 ): Buffer | Promise<Buffer> {
+  const stop = stopOf(entry, sliceBytes, position, end)
+  if (entry.buffer === undefined) return readAlone(position, stop)
   const index = Math.floor(position / sliceBytes)
   const start = index * sliceBytes
-  const stop = Math.min(end, start + sliceBytes, entry.file.size)
-  if (entry.buffer === undefined) return readAlone(position, stop)
   const slice = entry.slices[index] ?? fill(entry, entry.buffer, index, sliceBytes)
   if (slice instanceof Promise) return slice.then((filled) => filled.subarray(position - start, stop - start))
   return slice.subarray(position - start, stop - start)
 }
 
-/** Reads for one reader into one buffer again and again: new memory for every read cost more than the read. */
+interface Reader {
+  readonly read: (position: number, stop: number) => Promise<Buffer>
+  readonly ahead: (position: number, stop: number) => void
+}
+
+interface Ahead {
+  readonly position: number
+  readonly stop: number
+  readonly bytes: Promise<Buffer>
+  readonly into: Buffer
+}
+
+/**
+ * Reads for one reader into a buffer again and again, or two where it reads ahead: new memory for every read cost more than the
+ * read. One that comes to ask for much less gets a small one, so that it does not keep, stalled, what it had when it was fast.
+ */
 function openReader(file: OpenArtifact): Reader {
-  let buffer = Buffer.alloc(0)
-  return async (position, stop) => {
-    if (buffer.length < stop - position) buffer = Buffer.allocUnsafeSlow(stop - position)
+  let current: Buffer = Buffer.alloc(0)
+  let spare: Buffer = Buffer.alloc(0)
+  let ahead: Ahead | undefined
+  const fitting = (buffer: Buffer, length: number): Buffer =>
+    buffer.length < length || buffer.length > 4 * length ? allocateForReading(length) : buffer
+  const readInto = async (buffer: Buffer, position: number, stop: number): Promise<Buffer> => {
     const bytes = buffer.subarray(0, stop - position)
     await file.read(bytes, position)
     return bytes
   }
+  return {
+    async read(position, stop) {
+      const before = ahead
+      ahead = undefined
+      if (before?.position === position && before.stop <= stop) {
+        ;[current, spare] = [before.into, current]
+        return before.bytes
+      }
+      await before?.bytes.catch(ignored) // it is being written to
+      spare = Buffer.alloc(0)
+      current = fitting(current, stop - position)
+      return readInto(current, position, stop)
+    },
+    ahead(position, stop) {
+      if (ahead !== undefined) return
+      spare = fitting(spare, stop - position)
+      ahead = { position, stop, into: spare, bytes: readInto(spare, position, stop) }
+      ahead.bytes.catch(ignored)
+    },
+  }
 }
+
+/**
+ * Memory of its own, not pooled with unrelated data. What the system gives for a large buffer begins 16 bytes behind a page,
+ * and the kernel's copy to exactly there took 5 to 8 times as long on AMD Zen 4 as to anywhere else (docs/performance.md).
+ */
+function allocateForReading(length: number): Buffer {
+  return Buffer.allocUnsafeSlow(length + besidePage).subarray(besidePage)
+}
+
+const besidePage = 2048
 
 /** Fills one slice for all who ask for it meanwhile. After a read error the next who asks tries again. */
 function fill(entry: Entry, buffer: Buffer, index: number, sliceBytes: number): Promise<Buffer> {

@@ -91,6 +91,46 @@ t.test('what is larger than half of the memory is read from its file each time',
   t.equal(memory.openFiles(), 0)
 })
 
+t.test('what is read ahead is what comes next, or is thrown away', async (t) => {
+  const memory = memoryStore()
+  const content = randomBytes(60)
+  const cache = openArtifactCache(memory.store, { sliceBytes, maxBytes: 100 })
+  const lease = await cache.acquire(memory.add(content))
+  t.equal(lease.inMemory, false)
+  const first = await lease.slice(0, 10)
+  lease.readAhead(10, 20)
+  lease.readAhead(30, 40)
+  t.strictSame(Buffer.from(first), content.subarray(0, 10), 'the slice before is still good')
+  t.strictSame(Buffer.from(await lease.slice(10, 20)), content.subarray(10, 20))
+  t.strictSame(memory.reads, [0, 10], 'one at a time, and read once')
+  lease.readAhead(20, 30)
+  t.strictSame(Buffer.from(await lease.slice(40, 50)), content.subarray(40, 50), 'asked for elsewhere')
+  memory.failReads = (position) => position === 50
+  lease.readAhead(50, 60)
+  await t.rejects(async () => lease.slice(50, 60), /EIO/)
+  memory.failReads = undefined
+  t.strictSame(Buffer.from(await lease.slice(50, 60)), content.subarray(50, 60), 'and tried again')
+  lease.release()
+  t.equal(memory.openFiles(), 0)
+})
+
+t.test(
+  '64 images at once: what fits is in memory, the rest is read from its file, all of it right',
+  async (t) => {
+    const memory = memoryStore()
+    const contents = Array.from({ length: 64 }, () => randomBytes(30))
+    const cache = openArtifactCache(memory.store, { sliceBytes, maxBytes: 100 })
+    const leases = await Promise.all(contents.map((content) => cache.acquire(memory.add(content))))
+    t.equal(leases.filter(({ inMemory }) => inMemory).length, 3)
+    const read = await Promise.all(leases.map((lease) => readAll(lease)))
+    t.ok(read.every((bytes, n) => bytes.equals(contents[n] ?? Buffer.alloc(0))))
+    t.equal(cache.bytes(), 90)
+    for (const lease of leases) lease.release()
+    await cache.close()
+    t.equal(memory.openFiles(), 0)
+  },
+)
+
 t.test('forgets the least recently used first, never what is being sent', async (t) => {
   const memory = memoryStore()
   const [a, b, c, d] = [40, 40, 40, 40].map((size) => memory.add(randomBytes(size))) as [
