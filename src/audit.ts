@@ -31,6 +31,14 @@ export async function tendCheckpoints(
   }
 }
 
+/** Copies what the folder does not have: each server has a folder of its own, or all have one. */
+export async function tendCopies(
+  context: BootContext,
+  { checkpointDir }: Pick<AuditSettings, 'checkpointDir'>,
+): Promise<void> {
+  if (checkpointDir !== undefined) await copyCheckpoints(context, checkpointDir)
+}
+
 /** Removes events beyond their time. What does not verify stays, and is told. */
 export async function tendRetention(
   context: BootContext,
