@@ -11,11 +11,15 @@ import type { BootStory } from '../boot/story.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
 import type { ServedBinaries } from '../ipxe/served.ts'
+import { admitRequests } from './admit.ts'
 import { askingForCertificates, type CertificatesAsked } from './client-certificate.ts'
 import { answerAndCutOff } from './cut-off.ts'
 import { parseQuery } from './form.ts'
-import { frontLimits, openFront } from './front/front.ts'
+import { openFront } from './front/front.ts'
+import { frontLimits } from './front/limits.ts'
 import { handshakeRecorder, keyTypesOf } from './front/record.ts'
+import { type Gate, openGate } from './gate.ts'
+import { connectionsBeyond, type HttpLimits, limitOptions } from './limits.ts'
 import { statusOf } from './problem.ts'
 import { bootRoutes } from './routes/boot.ts'
 import { downloadRoutes } from './routes/boot-downloads.ts'
@@ -28,6 +32,7 @@ export interface BootListenerLimits {
   readonly requestTimeoutSeconds: number
   readonly idleTimeoutSeconds: number
   readonly maxConnections: number
+  readonly http?: Partial<HttpLimits>
 }
 
 /** What the listener is made of. */
@@ -43,30 +48,23 @@ export interface BootListenerOptions {
   readonly clientCertificates?: CertificatesAsked
   /** iPXE for firmware that boots by HTTPS. Left out: there is none. */
   readonly ipxe?: ServedBinaries
+  /** How much this process takes at a time, all its boot listeners together. Left out: this one has its own. */
+  readonly gate?: Gate
 }
-
-/** A transfer that moves no byte for this long is over: the machine was powered off, or nobody reads. */
-const stalledSocketMilliseconds = 120_000
-const handshakeMilliseconds = 10_000
 
 /** Builds the listener that nodes speak to. HEAD is written by hand where it is allowed: it must open nothing. */
 export function buildBootListener(story: BootStory, options: BootListenerOptions): FastifyInstance {
-  const { limits } = options
+  const { limits, gate = openGate({ limits: { maxConnections: limits.maxConnections } }) } = options
+  const { https, ...bounds } = limitOptions(limits.http ?? {}, limits.requestTimeoutSeconds)
   const app = Fastify({
-    https: {
-      ...options.tls,
-      handshakeTimeout: handshakeMilliseconds,
-      maxHeaderSize: 16 * 1024,
-      headersTimeout: limits.requestTimeoutSeconds * 1000,
-      connectionsCheckingInterval: 1000,
-    },
+    ...bounds,
+    https: { ...options.tls, ...https },
     loggerInstance: options.log,
     logController: new LogController({ disableRequestLogging: true }),
     exposeHeadRoutes: false,
     trustProxy: options.trustedProxies.length > 0 ? [...options.trustedProxies] : false,
     bodyLimit: limits.maxBodyBytes,
     requestTimeout: limits.requestTimeoutSeconds * 1000,
-    connectionTimeout: stalledSocketMilliseconds,
     // iPXE keeps connections for 10 s: closing before it does costs it a failed request.
     keepAliveTimeout: limits.idleTimeoutSeconds * 1000,
     forceCloseConnections: 'idle',
@@ -74,15 +72,23 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
     routerOptions: { maxParamLength: 300, querystringParser: parseQuery },
   }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
   const server = app.server as unknown as Server
-  server.maxConnections = limits.maxConnections
+  server.maxConnections = gate.limits.maxConnections + connectionsBeyond
   const front = openFront(server, {
     proxies: options.proxyProtocolFrom ?? [],
     // The other half is for those who are through.
-    limits: { ...frontLimits, maxHalfOpen: Math.ceil(limits.maxConnections / 2) },
+    limits: {
+      ...frontLimits,
+      maxHalfOpen: Math.ceil(gate.limits.maxConnections / 2),
+      maxOfAddress: gate.limits.maxHandshakesPerAddress,
+    },
+    connections: gate.connections,
     onFault: handshakeRecorder(story, keyTypesOf(options.tls)),
     beforeTls: askingForCertificates(server, options.clientCertificates ?? 'tls1.3'),
   })
+  gate.connections.watch(server)
+  gate.fronts.add(front)
   app.addHook('preClose', async () => front.close())
+  admitRequests(app, gate)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
   app.addHook('onSend', async (_request, reply) => {
@@ -132,7 +138,8 @@ async function answerError(
   }
   const status = statusOf(known.code)
   if (status >= 500) {
-    if (known.code !== 'too-many-boots') log.error({ err: known, route: request.routeOptions.url }, 'failed')
+    if (known.code !== 'too-many-boots' && known.code !== 'overloaded')
+      log.error({ err: known, route: request.routeOptions.url }, 'failed')
     reply.header('retry-after', String(known.retryAfterSeconds ?? jittered(10)))
   }
   return reply.code(status).send(`${known.message}\n`)

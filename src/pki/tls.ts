@@ -8,7 +8,7 @@
  * OpenSSL picks one per handshake, by the suites, signature algorithms and curves that the client offers. Both lead to the
  * same issuing CA, whose signature is RSA: whoever takes ECDSA takes that too.
  */
-import { X509Certificate } from 'node:crypto'
+import { constants, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { DEFAULT_CIPHERS } from 'node:tls'
@@ -27,6 +27,7 @@ export type TlsOptions = {
   readonly honorCipherOrder?: boolean
   readonly ciphers?: string
   readonly dhparam?: 'auto'
+  readonly secureOptions?: number
   readonly ca?: string
   readonly requestCert?: true
   /** A certificate that is no good is refused with a reason, by HTTP, not by a handshake that nobody understands. */
@@ -83,6 +84,8 @@ export const tlsSettings: Readonly<Record<ListenerKind, Omit<TlsOptions, 'key' |
     honorCipherOrder: true,
     ciphers: `${ecdsaFirst}:${DEFAULT_CIPHERS}`,
     dhparam: 'auto',
+    // A client of TLS 1.2 could have the server shake hands again and again on one connection: nobody who boots does.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   },
   operator: { minVersion: 'TLSv1.3' },
 }

@@ -10,7 +10,8 @@ import t, { type Test } from 'tap'
 import type { HandshakeFault } from '../../src/boot/story.ts'
 import { handshakeCauses } from '../../src/handshake/diagnosis.ts'
 import { clientIds, knownClients } from '../../src/handshake/known-clients.ts'
-import { type Front, type FrontLimits, frontLimits, openFront } from '../../src/http/front/front.ts'
+import { type Front, openFront } from '../../src/http/front/front.ts'
+import { type FrontLimits, frontLimits } from '../../src/http/front/limits.ts'
 import { handshakeRecorder, keyTypesOf } from '../../src/http/front/record.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pawl-front-'))
@@ -572,7 +573,7 @@ t.test(
   { skip: tooFew },
   async (t) => {
     const { port, front, recorded } = await listen(t, {
-      limits: { maxHalfOpen: 20_000, helloMilliseconds: 4000 },
+      limits: { maxHalfOpen: 20_000, maxOfAddress: 20_000, helloMilliseconds: 4000 },
     })
     // A process of its own: each has as many files as it may open.
     const script = `let open = ${many}

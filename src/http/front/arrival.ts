@@ -28,6 +28,10 @@ export interface Entry extends Arrival {
   early: HandshakeCause | undefined
   detail: string | undefined
   readonly acceptedAt: number
+  /** When TLS got it. */
+  begunAt: number | undefined
+  /** What it is counted as, among those of its address. */
+  unit: string | undefined
   /** Whether the PROXY header is still to come. */
   awaitsHeader: boolean
   /** Whether it was the proxy itself that connected, to see whether we are there. */
@@ -52,6 +56,8 @@ export function entryFrom(source: string, awaitsHeader: boolean): Entry {
     early: undefined,
     detail: undefined,
     acceptedAt: performance.now(),
+    begunAt: undefined,
+    unit: undefined,
     awaitsHeader,
     proxyItself: false,
     proxied: undefined,

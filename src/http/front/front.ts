@@ -1,17 +1,23 @@
 import type { Server } from 'node:https'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { sourceAddress } from '../../domain/address.ts'
+import { countingUnit, sourceAddress } from '../../domain/address.ts'
 import { findHello } from '../../handshake/client-hello.ts'
 import type { HandshakeCause } from '../../handshake/diagnosis.ts'
 import { looksProxied, readProxyHeader } from '../../handshake/proxy-header.ts'
-import { type Arrival, type Entry, entryFrom, nothing, proxyTest, rename } from './arrival.ts'
+import { belowTls, type Connections } from '../connections.ts'
+import { openCount } from '../count.ts'
+import { type Arrival, type Entry, entryFrom, proxyTest, rename } from './arrival.ts'
+import { openHeld } from './held.ts'
+import type { FrontLimits } from './limits.ts'
+import { openTurns } from './turns.ts'
 
 /**
  * Stands in front of the boot listener's TLS. Each connection is looked at before OpenSSL gets it:
  *
  *   accepted ──▶ PROXY header (from proxyProtocolFrom: it must be there; from others it is not looked for)
- *            ──▶ ClientHello (whole, or it is no hello) ──▶ the server's own listener, with every byte put back ──▶ TLS
+ *            ──▶ ClientHello (whole, or it is no hello) ──▶ its turn (turns.ts), when many come at once
+ *            ──▶ the server's own listener, with every byte put back ──▶ TLS
  *
  * The hello is kept until the handshake is over, so that a failure can be explained; then nothing of this is left: no timer, no
  * buffer, no listener. It costs a connection one more event and one look. What cannot be read goes to TLS as it is.
@@ -19,27 +25,10 @@ import { type Arrival, type Entry, entryFrom, nothing, proxyTest, rename } from 
 export interface Front {
   /** Connections that have not finished their handshake. */
   readonly halfOpen: () => number
+  /** Of those, the ones that wait for their turn. */
+  readonly waiting: () => number
   /** Cuts off those that TLS does not have yet, and ends the timer. */
   close(): void
-}
-
-/** Bounds; what is reached costs the connection, never the server. */
-export interface FrontLimits {
-  /** A PROXY header must be there by then: the proxy sends it with its first packet. */
-  readonly headerMilliseconds: number
-  /** A whole hello must be there by then. TLS has a limit of its own for the rest. */
-  readonly helloMilliseconds: number
-  /** Connections in their handshake. One more cuts off the oldest: a flood makes room for itself, not for ever. */
-  readonly maxHalfOpen: number
-  /** Memory for hellos that have not come whole, of all connections. One more is not looked at. */
-  readonly maxHeldBytes: number
-}
-
-/** The bounds that a server has. */
-export const frontLimits: Omit<FrontLimits, 'maxHalfOpen'> = {
-  headerMilliseconds: 3000,
-  helloMilliseconds: 10_000,
-  maxHeldBytes: 32 * 1024 * 1024,
 }
 
 /** What the front is made of. */
@@ -51,22 +40,33 @@ export interface FrontOptions {
   readonly onFault: (arrival: Arrival, error: Error | undefined) => void
   /** Called with the hello, where there is one, at once before TLS gets the connection. */
   readonly beforeTls?: ((hello: Buffer | undefined) => void) | undefined
+  /** Counts all connections, whatever becomes of them. */
+  readonly connections?: Connections | undefined
 }
 
 const firstBytes = 16
+/** Who has a whole hello and waits for a turn sends no more than this, the longest hello and a little. */
+const maxOfReady = 80 * 1024
+/** A handshake goes to and fro once or twice: one that has taken so long waits for its client. */
+const slowMilliseconds = 2000
 const sweepMilliseconds = 500
 
 /** Puts the front before a server that does not listen yet. */
 export function openFront(server: Server, options: FrontOptions): Front {
-  const { proxies, limits, onFault, beforeTls } = options
+  const { proxies, limits, onFault, beforeTls, connections } = options
   const passOn = server.listeners('connection') as ((socket: Socket) => void)[] // what a net.Server calls
   const isProxy = proxyTest(proxies)
-  // Both in the order of arrival: the oldest is first.
+  // In the order of arrival, the oldest first: without a whole hello, with one and without its turn yet, and in TLS.
   const waiting = new Map<Socket, Entry>()
+  const lined = new Map<Socket, Entry>()
   const shaking = new Map<Socket, Entry>()
-  let heldBytes = 0
+  const turns = openTurns()
+  const held = openHeld()
+  const byUnit = openCount()
   let timer: NodeJS.Timeout | undefined
   let closed = false
+
+  const halfOpen = (): number => waiting.size + lined.size + shaking.size
 
   function accept(socket: Socket): void {
     // Who is gone already has no address any more: HAProxy's checks end so, and whose they were cannot be known.
@@ -74,19 +74,38 @@ export function openFront(server: Server, options: FrontOptions): Front {
       socket.on('error', ignore).destroy()
       return
     }
-    makeRoom()
     const source = sourceAddress(socket.remoteAddress)
     const entry = entryFrom(source, isProxy(source))
+    if (connections?.accept(socket.on('error', ignore), entry.awaitsHeader ? undefined : source) === false)
+      return
+    makeRoom()
+    if (!entry.awaitsHeader && !countOf(socket, entry)) return
     waiting.set(socket, entry)
-    socket.on('error', ignore).on('data', take).once('end', hungUp).once('close', hungUp)
+    socket.on('data', take).once('end', hungUp).once('close', hungUp)
     timer ??= setInterval(sweep, sweepMilliseconds).unref()
   }
 
+  /** Counts a half-open connection for its client; false where that was one too many. */
+  function countOf(socket: Socket, entry: Entry): boolean {
+    const unit = countingUnit(entry.source)
+    if (byUnit.of(unit) >= limits.maxOfAddress) {
+      connections?.noteClosed('handshakes-of-address')
+      socket.resetAndDestroy()
+      return false
+    }
+    entry.unit = unit
+    byUnit.add(unit, 1)
+    return true
+  }
+
   function take(this: Socket, chunk: Buffer): void {
+    const ready = lined.get(this)
+    // What it sends behind its hello TLS will get; nobody who waits for our answer has much to send.
+    if (ready !== undefined && held.keep(ready, chunk).length > maxOfReady) cutOff(this, ready, 'too-many')
     const entry = waiting.get(this)
     if (entry === undefined) return
     // Nearly always the first chunk is all there is to see: then nothing is copied.
-    const bytes = entry.length === 0 && chunk.length >= entry.need ? chunk : keep(entry, chunk)
+    const bytes = entry.length === 0 && chunk.length >= entry.need ? chunk : held.keep(entry, chunk)
     if (bytes.length < entry.need) return
     const left = entry.awaitsHeader ? readHeader(this, entry, bytes) : bytes
     if (left === undefined) return
@@ -107,22 +126,32 @@ export function openFront(server: Server, options: FrontOptions): Front {
     if (found.source !== undefined) {
       entry.via = entry.source
       entry.source = found.source.address
+      if (!countProxied(socket, entry)) return undefined
     }
     const left = bytes.subarray(found.length)
-    release(entry)
+    held.release(entry)
     return left.length === 0 ? wait(entry, left, 1) : left
   }
 
   function look(socket: Socket, entry: Entry, bytes: Buffer): void {
-    const found = heldBytes > limits.maxHeldBytes ? { state: 'other' as const } : findHello(bytes)
+    const found = held.bytes() > limits.maxHeldBytes ? { state: 'other' as const } : findHello(bytes)
     if (found.state === 'more') {
       wait(entry, bytes, found.need)
       return
     }
     if (found.state === 'hello') entry.hello = found.message
     else entry.first = Buffer.from(bytes.subarray(0, firstBytes))
-    release(entry)
+    held.hold(entry, bytes)
     waiting.delete(socket)
+    lined.set(socket, entry)
+    turns.push(socket, entry.source, () => begin(socket, entry))
+  }
+
+  function begin(socket: Socket, entry: Entry): void {
+    const bytes = entry.held.subarray(0, entry.length)
+    held.release(entry)
+    lined.delete(socket)
+    entry.begunAt = performance.now()
     shaking.set(socket, entry)
     socket.off('data', take).off('end', hungUp).off('close', hungUp)
     socket.pause()
@@ -131,34 +160,25 @@ export function openFront(server: Server, options: FrontOptions): Front {
     for (const listener of passOn) listener.call(server, socket)
   }
 
+  function countProxied(socket: Socket, entry: Entry): boolean {
+    if (connections?.countFor(socket, entry.source) !== false && countOf(socket, entry)) return true
+    forget(socket, entry)
+    return false
+  }
+
   function wait(entry: Entry, bytes: Buffer, need: number): undefined {
     entry.need = need
-    if (entry.length === 0 && bytes.length > 0) keep(entry, bytes)
+    if (entry.length === 0 && bytes.length > 0) held.keep(entry, bytes)
     return undefined
   }
 
-  /** Copies a chunk behind what is there: many small chunks cost no more than their bytes. */
-  function keep(entry: Entry, chunk: Buffer): Buffer {
-    const length = entry.length + chunk.length
-    if (length > entry.held.length) {
-      const room = Buffer.allocUnsafeSlow(Math.max(512, 2 * length))
-      entry.held.copy(room, 0, 0, entry.length)
-      heldBytes += room.length - entry.held.length
-      entry.held = room
-    }
-    chunk.copy(entry.held, entry.length)
-    entry.length = length
-    return entry.held.subarray(0, length)
-  }
-
-  function release(entry: Entry): void {
-    heldBytes -= entry.held.length
-    entry.held = nothing
-    entry.length = 0
-    entry.need = 1
-  }
-
   function hungUp(this: Socket): void {
+    const ready = lined.get(this)
+    // It did not wait for its turn: that is our doing, and no fault of its.
+    if (ready !== undefined) {
+      forget(this, ready)
+      this.destroy()
+    }
     const entry = waiting.get(this)
     if (entry === undefined) return
     // Proxies look whether we are there, with a header of their own or without one: nothing went wrong.
@@ -176,9 +196,17 @@ export function openFront(server: Server, options: FrontOptions): Front {
   }
 
   function forget(socket: Socket, entry: Entry): void {
-    release(entry)
+    held.release(entry)
+    uncount(entry)
     waiting.delete(socket)
+    lined.delete(socket)
+    turns.leave(socket)
     socket.off('data', take).off('end', hungUp).off('close', hungUp)
+  }
+
+  function uncount(entry: Entry): void {
+    if (entry.unit !== undefined) byUnit.add(entry.unit, -1)
+    entry.unit = undefined
   }
 
   function sweep(): void {
@@ -194,30 +222,48 @@ export function openFront(server: Server, options: FrontOptions): Front {
     if (waiting.size === 0) stopTimer()
   }
 
+  /**
+   * Who says no whole hello goes first, and then who does not go on with the handshake. Where all do what they should, there
+   * are too many: of the site that has most of those that wait, the newest.
+   */
   function makeRoom(): void {
-    if (waiting.size + shaking.size < limits.maxHalfOpen) return
-    for (const [socket, entry] of waiting) {
-      cutOff(socket, entry, 'too-many')
-      return
-    }
-    for (const [socket, entry] of shaking) {
-      entry.early = 'too-many' // its end in TLS tells
-      shaking.delete(socket)
-      ended.set(socket, entry)
-      socket.destroy()
-      return
-    }
+    if (halfOpen() < limits.maxHalfOpen) return
+    const [silent] = waiting
+    const [begun] = shaking
+    const late = performance.now() - slowMilliseconds
+    const newest = turns.newestOfLargest()
+    if (silent !== undefined && silent[1].acceptedAt < late) cutOff(...silent, 'too-many')
+    else if (begun !== undefined && (begun[1].begunAt ?? late) < late) cutOffInTls(...begun)
+    else if (newest !== undefined) sendAway(newest)
+    else if (silent !== undefined) cutOff(...silent, 'too-many')
+    else if (begun !== undefined) cutOffInTls(...begun)
+  }
+
+  function sendAway(socket: Socket): void {
+    const entry = lined.get(socket)
+    if (entry !== undefined) forget(socket, entry)
+    connections?.noteClosed('connections')
+    socket.resetAndDestroy()
+  }
+
+  function cutOffInTls(socket: Socket, entry: Entry): void {
+    entry.early = 'too-many' // its end in TLS tells
+    shaking.delete(socket)
+    uncount(entry)
+    ended.set(socket, entry)
+    socket.destroy()
   }
 
   /** Cut off in TLS by us, until TLS has noticed. */
   const ended = new WeakMap<Socket, Entry>()
 
   function takeEntry(socket: TLSSocket): Entry | undefined {
-    const raw = rawOf(socket)
+    const raw = belowTls(socket)
     if (raw === undefined) return undefined
     const entry = shaking.get(raw) ?? ended.get(raw)
     shaking.delete(raw)
     ended.delete(raw)
+    if (entry !== undefined) uncount(entry)
     return entry
   }
 
@@ -238,11 +284,13 @@ export function openFront(server: Server, options: FrontOptions): Front {
     onFault(entry, error)
   })
   return {
-    halfOpen: () => waiting.size + shaking.size,
+    halfOpen,
+    waiting: turns.waiting,
     close() {
       closed = true
       stopTimer()
-      for (const [socket, entry] of waiting) {
+      turns.close()
+      for (const [socket, entry] of [...waiting, ...lined]) {
         forget(socket, entry)
         socket.destroy()
       }
@@ -252,8 +300,3 @@ export function openFront(server: Server, options: FrontOptions): Front {
 
 /** A socket that ends with an error is told by its end. */
 function ignore(): void {}
-
-/** The connection below TLS. Node names it so since 0.12, and has no other way to it; a test looks whether it still does. */
-function rawOf(socket: TLSSocket): Socket | undefined {
-  return (socket as unknown as { _parent?: Socket })._parent
-}

@@ -7,6 +7,7 @@ import type { Artifact } from '../../domain/image.ts'
 import { PawlError } from '../../errors.ts'
 import type { ArtifactCache } from '../../images/cache.ts'
 import { type AnswerPlan, planAnswer } from '../../images/conditional.ts'
+import { beginBytes } from '../admit.ts'
 import { clientCertificateOf } from '../client-certificate.ts'
 import type { Fields } from '../form.ts'
 import { sourceOf } from '../source.ts'
@@ -28,6 +29,7 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts
     if (location !== undefined) {
       return reply.code(307).headers({ location, 'cache-control': 'no-store', 'content-length': '0' }).send()
     }
+    beginBytes(request, reply, download.session)
     await runTransfer(story, download, {
       send: (onProgress) => sendBytes(request, reply, download.artifact, 'session', onProgress),
       cut: () => reply.raw.destroy(),
@@ -44,6 +46,7 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts
   app.get<ByDigest>('/v1/artifacts/sha256/:digest', async (request, reply) => {
     const artifact = await story.findOpenArtifact(request.params.digest)
     if (artifact === undefined) return sendNotFound(reply)
+    beginBytes(request, reply, undefined)
     await sendBytes(request, reply, artifact, 'open')
     return reply
   })

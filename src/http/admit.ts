@@ -1,0 +1,113 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { countingUnit } from '../domain/address.ts'
+import { isPawlError, PawlError } from '../errors.ts'
+import type { Gate } from './gate.ts'
+import { workOfRoutes } from './gate.ts'
+import { sourceOf } from './source.ts'
+
+/** Bodies larger than this share a bound, while they come and while they wait: reports and stage 1 are smaller. */
+const smallBodyBytes = 4096
+const maxLargeBodyBytes = 64 * 1024 * 1024
+
+/** Requests that were let in. Their work is over when the answer is ready, before it is sent. */
+const admitted = new WeakMap<FastifyRequest, { readonly gate: Gate; readonly over: () => void }>()
+
+/**
+ * Puts the gate before the routes of a boot listener: behind the reading of a request, so that a slow sender holds no place, and
+ * before anything that asks the database. Who is sent away has spent no token, is counted nowhere else, and is no refusal.
+ */
+export function admitRequests(app: FastifyInstance, gate: Gate): void {
+  let largeBodies = 0
+  app.addHook('onRoute', ({ url }) => {
+    if (!(url in workOfRoutes)) throw new Error(`route ${url} is not in the table of admission`)
+  })
+  app.addHook('onRequest', (request, reply, done) => {
+    // What a connection that was cut off had sent ahead.
+    if (request.raw.socket.destroyed) {
+      reply.hijack()
+      return
+    }
+    const bytes = bodyBytes(request)
+    if (bytes > smallBodyBytes && largeBodies + bytes > maxLargeBodyBytes) {
+      done(new PawlError('overloaded', 'too many large bodies come at once'))
+      return
+    }
+    if (bytes > smallBodyBytes) {
+      largeBodies += bytes
+      reply.raw.once('close', () => {
+        largeBodies -= bytes
+      })
+    }
+    done()
+  })
+  app.addHook('preHandler', async (request, reply) => {
+    const kind = workOfRoutes[request.routeOptions.url ?? '']
+    if (kind === undefined) return
+    const source = sourceOf(request)
+    const site = gate.sites.siteOf(source)
+    try {
+      const over = await gate.admission.enter({
+        kind,
+        site,
+        bytes: bodyBytes(request),
+        onGone: (leave) => {
+          reply.raw.once('close', leave)
+          return () => reply.raw.off('close', leave)
+        },
+      })
+      admitted.set(request, { gate, over })
+      reply.raw.once('close', over)
+    } catch (error) {
+      if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
+      throw error
+    }
+    const node = hostOf(request)
+    if (node !== undefined) gate.told.came(node)
+  })
+  app.addHook('onSend', async (request, reply) => {
+    workIsDone(request)
+    const node = hostOf(request)
+    const kind = workOfRoutes[request.routeOptions.url ?? '']
+    if (node === undefined || reply.statusCode !== 200) return
+    // Opened by a token or by evidence: the node's own site may be learned from it.
+    if (kind === 'running' || kind === 'new') gate.sites.noteServed(sourceOf(request), node)
+  })
+}
+
+/**
+ * Says that the bytes of a download are sent now, past Fastify: opening it is done, and it is counted until its answer is over.
+ * Throws `overloaded` where there is no room for one more.
+ */
+export function beginBytes(request: FastifyRequest, reply: FastifyReply, session: string | undefined): void {
+  const gate = admitted.get(request)?.gate
+  if (gate === undefined) return // `inject`, without a gate
+  workIsDone(request)
+  const source = sourceOf(request)
+  try {
+    const over = gate.admission.beginDownload({ address: countingUnit(source), session })
+    reply.raw.once('close', over)
+  } catch (error) {
+    if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
+    throw error
+  }
+}
+
+function workIsDone(request: FastifyRequest): void {
+  admitted.get(request)?.over()
+}
+
+function noteTold(gate: Gate, request: FastifyRequest, source: string, seconds: number): void {
+  const name = (request.routeOptions.url ?? '').replace(/^\/v1\/(?:boot\/)?(?::host\/)?(?::token\/)?/, '')
+  gate.told.note({ node: hostOf(request), request: name, source, seconds })
+}
+
+function hostOf(request: FastifyRequest): string | undefined {
+  return (request.params as { host?: string } | undefined)?.host
+}
+
+/** How much a request sends, or, where it does not say, may send. */
+function bodyBytes({ raw, routeOptions }: FastifyRequest): number {
+  const { 'content-length': length, 'transfer-encoding': encoding } = raw.headers
+  if (encoding !== undefined) return routeOptions.bodyLimit ?? smallBodyBytes
+  return length === undefined ? 0 : Number(length)
+}

@@ -1,0 +1,186 @@
+import { generateKeyPairSync } from 'node:crypto'
+import pino from 'pino'
+import t, { type Test } from 'tap'
+import type { BootStory, StorySteps } from '../../src/boot/story.ts'
+import { openTransfers } from '../../src/boot/transfers.ts'
+import { PawlError } from '../../src/errors.ts'
+import { buildBootListener } from '../../src/http/boot-listener.ts'
+import { type Gate, type GateLimits, openGate, workOfRoutes } from '../../src/http/gate.ts'
+
+interface Listening {
+  readonly app: ReturnType<typeof buildBootListener>
+  readonly gate: Gate
+  /** The steps that were asked, in that order. */
+  readonly asked: string[]
+  /** Lets the steps that were asked answer. */
+  answer(): void
+  /** Waits until so many steps were asked, in all. */
+  until(steps: number): Promise<void>
+}
+
+/** A listener before a story whose every step waits. */
+function listen(t: Test, limits: Partial<GateLimits>): Listening {
+  const asked: string[] = []
+  let held: (() => void)[] = []
+  let wake = (): void => {}
+  const answers: Partial<Record<keyof StorySteps, unknown>> = {
+    stage1: { format: 'ipxe', body: '#!ipxe\n' },
+    redeem: '{}',
+    report: undefined,
+    handover: '{}',
+  }
+  const steps = Object.keys(answers).map((step) => [
+    step,
+    () => {
+      asked.push(step)
+      wake()
+      return new Promise((resolve) => held.push(() => resolve(answers[step as keyof StorySteps])))
+    },
+  ])
+  const story = {
+    ...Object.fromEntries(steps),
+    malformed: async () => {
+      asked.push('malformed')
+      wake()
+    },
+    transfers: openTransfers(),
+    clock: () => new Date(),
+  } as unknown as BootStory // all that these tests ask
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const key = privateKey.export({ type: 'pkcs8', format: 'pem' })
+  const gate = openGate({ limits, random: () => 0.5 })
+  const app = buildBootListener(story, {
+    tls: { key },
+    log: pino({ level: 'silent' }),
+    trustedProxies: ['127.0.0.1'],
+    artifacts: { acquire: () => Promise.reject(new PawlError('not-found', 'none')) } as never, // none is asked for
+    limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },
+    gate,
+  })
+  t.teardown(async () => {
+    gate.close()
+    await app.close()
+  })
+  return {
+    app,
+    gate,
+    asked,
+    answer() {
+      const now = held
+      held = []
+      for (const one of now) one()
+    },
+    async until(count) {
+      while (asked.length < count) await new Promise<void>((resolve) => (wake = resolve))
+    },
+  }
+}
+
+const from = (address: string): { headers: Record<string, string> } => ({
+  headers: { 'x-forwarded-for': address },
+})
+const stage1 = '/v1/boot/mlab1/stage1.ipxe'
+
+t.test('every route of the boot listener is something to admission', async (t) => {
+  const { app } = listen(t, {})
+  await app.ready()
+  const routes = [...app.printRoutes({ commonPrefix: false }).matchAll(/(\/\S*|\S+) \(/g)]
+  t.ok(routes.length > 5)
+  for (const url of Object.keys(workOfRoutes))
+    t.ok(
+      app.hasRoute({ method: 'GET', url }) || app.hasRoute({ method: 'POST', url }) || url.includes('ipxe/'),
+      url,
+    )
+})
+
+t.test('who finds no room is told to come again, and nothing of the boot was asked', async (t) => {
+  const { app, gate, asked, answer, until } = listen(t, { maxBootWork: 1, maxBootQueue: 0 })
+  const first = app.inject({ url: stage1, ...from('192.0.2.1') })
+  await until(1)
+  const refused = await app.inject({ url: '/v1/boot/mlab2/stage1.ipxe', ...from('192.0.2.2') })
+  t.equal(refused.statusCode, 503)
+  t.equal(refused.body, 'the server is busy: come again as Retry-After says\n')
+  t.equal(refused.headers['retry-after'], '3', 'whole seconds, which is all that iPXE reads')
+  t.equal(refused.headers['cache-control'], 'no-store')
+  const again = await app.inject({ method: 'POST', url: '/v1/boot/mlab2/stage2', ...from('192.0.2.2') })
+  t.equal(again.statusCode, 503, 'nor is a token looked at')
+  t.same(asked, ['stage1'])
+  answer()
+  t.equal((await first).statusCode, 200)
+  t.match(gate.load(), {
+    toldToWait: 2,
+    toldToWaitBy: { new: 1, running: 1 },
+    working: 0,
+    nodesWaiting: 1,
+    nodes: [{ node: 'mlab2', request: 'stage2', source: '192.0.2.2', times: 2 }],
+  })
+  const late = app.inject({ url: '/v1/boot/mlab2/stage1.ipxe', ...from('192.0.2.2') })
+  await until(2)
+  answer()
+  t.equal((await late).statusCode, 200)
+  t.match(gate.load(), { nodesWaiting: 0 }, 'it came')
+})
+
+t.test('reports always get in, and what asks no database waits for nobody', async (t) => {
+  const { app, asked, answer, until } = listen(t, { maxBootWork: 1, maxBootQueue: 0 })
+  const first = app.inject({ url: stage1, ...from('192.0.2.1') })
+  await until(1)
+  t.equal((await app.inject('/_ah/health')).statusCode, 200)
+  const report = app.inject({
+    method: 'POST',
+    url: '/v1/boot/mlab1/report',
+    headers: { 'content-type': 'application/x-www-form-urlencoded', authorization: 'Bearer a.b' },
+    payload: 'message=success',
+  })
+  t.equal((await app.inject({ url: stage1, ...from('192.0.2.3') })).statusCode, 503)
+  answer()
+  t.equal((await first).statusCode, 200)
+  await until(2)
+  answer()
+  t.equal((await report).statusCode, 204)
+  t.same(asked, ['stage1', 'report'])
+})
+
+t.test('who waits is served when its turn comes; a malformed request leaves its place', async (t) => {
+  const { app, gate, asked, answer, until } = listen(t, { maxBootWork: 1, maxBootQueue: 2 })
+  const first = app.inject({ url: stage1, ...from('192.0.2.1') })
+  await until(1)
+  const bad = app.inject({ method: 'POST', url: '/v1/boot/mlab1/report', payload: 'message=' })
+  const second = app.inject({ method: 'POST', url: '/v1/boot/mlab1/stage2', ...from('192.0.2.1') })
+  while (gate.load().waiting < 2) await new Promise((resolve) => setImmediate(resolve))
+  answer()
+  await first
+  t.equal((await bad).statusCode, 400)
+  await until(3)
+  answer()
+  t.equal((await second).statusCode, 200)
+  t.same(asked, ['stage1', 'malformed', 'redeem'])
+  t.match(gate.load(), { working: 0, waiting: 0, waited: 2 })
+})
+
+t.test('the site of who was served is learned from the label of its node', async (t) => {
+  const { app, gate, answer, until } = listen(t, {})
+  const one = app.inject({ url: stage1, ...from('192.0.2.1') })
+  await until(1)
+  t.same(gate.sites.takeNodes(), [], 'not before it was served: a name in a URL proves nothing')
+  answer()
+  await one
+  t.same(gate.sites.takeNodes(), ['mlab1'])
+  gate.sites.learn({ mlab1: 'lga' })
+  t.equal(gate.sites.siteOf('192.0.2.99'), 'site lga')
+})
+
+t.test('large bodies share a bound; small ones always come in', async (t) => {
+  const { app, asked, answer, until } = listen(t, { maxBootWork: 10_000, maxBootQueue: 10_000 })
+  const send = (bytes: number) =>
+    app.inject({ method: 'POST', url: '/v1/boot/mlab1/stage2', payload: Buffer.alloc(bytes, 'x') })
+  const many = Array.from({ length: 1024 }, () => send(65_536))
+  await until(1024)
+  t.equal((await send(65_536)).statusCode, 503, '64 MiB of them are here')
+  const small = send(4096)
+  await until(1025)
+  answer()
+  t.equal((await small).statusCode, 200)
+  for (const one of many) await one
+  t.equal(asked.length, 1025)
+})
