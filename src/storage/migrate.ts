@@ -14,6 +14,8 @@ import * as secrets from './migrations/0010-secrets.ts'
 import * as nodeCertificates from './migrations/0011-node-certificates.ts'
 import * as roots from './migrations/0012-roots.ts'
 import * as ticketKeys from './migrations/0013-ticket-keys.ts'
+import * as processes from './migrations/0014-processes.ts'
+import * as replicas from './migrations/0016-replicas.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -30,6 +32,8 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0011-node-certificates': nodeCertificates,
   '0012-roots': roots,
   '0013-ticket-keys': ticketKeys,
+  '0014-processes': processes,
+  '0016-replicas': replicas,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

@@ -34,7 +34,9 @@ import type {
   ReinstallMarkRow,
   RuleApprovedNodeRow,
 } from './machine-tables.ts'
+import type { ProcessRow } from './process-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
+import type { ReplicaRow } from './replica-tables.ts'
 import type { NodeRootRow } from './root-tables.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
 import type { TicketKeyRow } from './ticket-tables.ts'
@@ -54,7 +56,9 @@ export interface Tables {
   session_stages: SessionStageRow
   tokens: TokenRow
   node_roots: NodeRootRow
+  processes: ProcessRow
   ticket_keys: TicketKeyRow
+  replicas: ReplicaRow
   node_secrets: NodeSecretRow
   pending_machines: PendingMachineRow
   node_claims: NodeClaimRow
