@@ -1,7 +1,5 @@
-import type { Server as HttpsServer } from 'node:https'
-import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
-import { type AuditSettings, tendCheckpoints, tendRetention } from './audit.ts'
+import { type AuditSettings, tendCheckpoints, tendCopies, tendRetention } from './audit.ts'
 import type { BootContext } from './boot/context.ts'
 import { expireSessions } from './boot/expire-sessions.ts'
 import { tendReinstalls } from './fleet/campaigns.ts'
@@ -13,7 +11,7 @@ import { warnOfExpiry } from './fleet/secrets.ts'
 import { tidySignIns } from './fleet/sign-in.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
-import type { ServerTls } from './pki/tls.ts'
+import type { Listener } from './listen.ts'
 import { trimEnded } from './webhooks/deliver.ts'
 import type { WebhookSender } from './webhooks/sender.ts'
 
@@ -21,6 +19,8 @@ import type { WebhookSender } from './webhooks/sender.ts'
 export interface Chore {
   readonly what: string
   readonly everyMilliseconds: number
+  /** Of all servers on a database one does it, the leader; what is left out each does for itself. */
+  readonly once?: true
   readonly work: () => Promise<unknown>
 }
 
@@ -32,54 +32,80 @@ export interface ChoreParts {
   readonly signIn: SignInSettings | undefined
   readonly checkpoints: CheckpointSigner
   readonly audit: AuditSettings
-  readonly listeners: Listeners
+  readonly listeners: readonly Listener[]
+  /** The key of TLS session tickets changes by the clock; true: the listeners must be told. */
+  readonly tickets: { turn(): Promise<boolean> }
   /** Goes over to what a cut-over of the root put in place; false where none was. */
   readonly followCutOver: () => Promise<boolean>
 }
 
-/** The listeners with their certificates as they are now; one that has none any more is to be closed. */
-export type Listeners = readonly {
-  readonly app: FastifyInstance
-  readonly tls: () => ServerTls | undefined
-}[]
-
 /** What happens by itself, each thing with how often. */
 export function chores(
-  { context, artifacts, webhooks, signIn, checkpoints, audit, listeners, followCutOver }: ChoreParts,
+  { context, artifacts, webhooks, signIn, checkpoints, audit, listeners, tickets, followCutOver }: ChoreParts,
   log: Logger,
 ): readonly Chore[] {
   return [
-    { what: 'expiring sessions', everyMilliseconds: 30_000, work: () => expireSessions(context) },
+    { what: 'expiring sessions', everyMilliseconds: 30_000, once: true, work: () => expireSessions(context) },
     {
       what: 'finishing removals of artifacts',
       everyMilliseconds: 300_000,
+      once: true,
       work: () => finishRemovals(context, artifacts),
     },
     {
       what: 'tending rollouts',
       everyMilliseconds: 30_000,
+      once: true,
       work: () => tendRollouts(context),
     },
-    { what: 'sending webhooks', everyMilliseconds: 1000, work: () => webhooks.work() },
-    { what: 'trimming webhook deliveries', everyMilliseconds: 600_000, work: () => trimEnded(context) },
+    { what: 'sending webhooks', everyMilliseconds: 1000, once: true, work: () => webhooks.work() },
+    {
+      what: 'trimming webhook deliveries',
+      everyMilliseconds: 600_000,
+      once: true,
+      work: () => trimEnded(context),
+    },
     {
       what: 'signing checkpoints',
       everyMilliseconds: 30_000,
+      once: true,
       work: () => tendCheckpoints(context, checkpoints, audit),
+    },
+    {
+      what: 'copying checkpoints',
+      everyMilliseconds: 30_000,
+      work: () => tendCopies(context, audit),
     },
     {
       what: 'removing old events',
       everyMilliseconds: 600_000,
+      once: true,
       work: () => tendRetention(context, checkpoints, audit, log),
     },
-    { what: 'forgetting answers', everyMilliseconds: 600_000, work: () => forgetAnswers(context) },
-    { what: 'ending sign-ins', everyMilliseconds: 600_000, work: () => tidySignIns(context, signIn) },
+    {
+      what: 'forgetting answers',
+      everyMilliseconds: 600_000,
+      once: true,
+      work: () => forgetAnswers(context),
+    },
+    {
+      what: 'ending sign-ins',
+      everyMilliseconds: 600_000,
+      once: true,
+      work: () => tidySignIns(context, signIn),
+    },
     {
       what: 'telling of secrets that run out',
       everyMilliseconds: 600_000,
+      once: true,
       work: () => warnOfExpiry(context),
     },
-    { what: 'tending reinstalls', everyMilliseconds: 10_000, work: () => tendReinstalls(context) },
+    {
+      what: 'tending reinstalls',
+      everyMilliseconds: 10_000,
+      once: true,
+      work: () => tendReinstalls(context),
+    },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {
       what: 'removing old uploads',
@@ -90,52 +116,58 @@ export function chores(
       what: 'renewing certificates',
       everyMilliseconds: 12 * 3600_000,
       work: async () => {
-        for (const { tls, app } of listeners) await renew(tls(), app, context.clock(), log)
+        for (const listener of listeners) await renew(listener, context.clock(), log)
       },
     },
     {
       what: 'taking a new certificate from its files',
       everyMilliseconds: 10_000,
       work: async () => {
-        for (const { tls, app } of listeners) await reload(tls(), app, context.clock(), log)
+        for (const listener of listeners) await reload(listener, context.clock(), log)
       },
     },
     {
       what: 'following a cut-over of the root',
       everyMilliseconds: 5000,
       work: async () => {
-        if (!(await followCutOver())) return
-        for (const { tls, app } of listeners) await secure(tls(), app)
+        if (await followCutOver()) await secureAll(listeners)
+      },
+    },
+    {
+      what: 'changing the key of TLS session tickets',
+      everyMilliseconds: 30_000,
+      work: async () => {
+        if (await tickets.turn()) await secureAll(listeners)
       },
     },
   ]
 }
 
 /** Runs each chore in its time, until the answer is called; what fails is logged and tried again. */
-export function startTimers(all: readonly Chore[], log: Logger): () => void {
-  const timers = all.map(({ what, everyMilliseconds, work }) =>
+export function startTimers(all: readonly Chore[], log: Logger, leads: () => boolean): () => void {
+  const timers = all.map(({ what, everyMilliseconds, once, work }) =>
     setInterval(() => {
+      if (once === true && !leads()) return
       work().catch((error: unknown) => log.error({ err: error }, `${what} failed`))
     }, everyMilliseconds).unref(),
   )
   return () => timers.forEach(clearInterval)
 }
 
-type Tls = ServerTls | undefined
-
-async function renew(tls: Tls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
+async function renew(listener: Listener, now: Date, log: Logger): Promise<void> {
+  const tls = listener.tls()
   if (tls === undefined || !(await tls.renewIfDue(now))) return
-  await secure(tls, app)
+  await listener.secure()
   log.info({ notAfter: tls.notAfter }, 'certificate renewed')
 }
 
-async function reload(tls: Tls, app: FastifyInstance, now: Date, log: Logger): Promise<void> {
+async function reload(listener: Listener, now: Date, log: Logger): Promise<void> {
+  const tls = listener.tls()
   if (tls?.reload === undefined || !(await tls.reload(now))) return
-  await secure(tls, app)
+  await listener.secure()
   log.info({ notAfter: tls.notAfter }, 'certificate taken from its files')
 }
 
-async function secure(tls: Tls, app: FastifyInstance): Promise<void> {
-  if (tls === undefined) await app.close()
-  else (app.server as unknown as HttpsServer).setSecureContext(tls.options()) // all listeners are https
+async function secureAll(listeners: readonly Listener[]): Promise<void> {
+  for (const listener of listeners) await listener.secure()
 }

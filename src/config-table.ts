@@ -4,6 +4,7 @@ import { evidenceSettings } from './config-evidence.ts'
 import { frontSettings } from './config-front.ts'
 import { limitSettings } from './config-limits.ts'
 import { metricsSettings } from './config-metrics.ts'
+import { replicaSettings } from './config-replicas.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
 import { tftpSettings } from './config-tftp.ts'
@@ -131,6 +132,7 @@ export const settings = {
     parse: parseLogLevel,
   },
   ...workerSettings,
+  ...replicaSettings,
   ...bootSettings,
   ...metricsSettings,
   refusalDiskReserveMiB: {

@@ -199,7 +199,7 @@ async function stopped(
   const { default: closeWithGrace } = await import('close-with-grace')
   return new Promise((resolve) => {
     closeWithGrace(
-      { delay: (config.shutdownGraceSeconds + 5) * 1000, logger: false },
+      { delay: (config.drainSeconds + config.shutdownGraceSeconds + 5) * 1000, logger: false },
       async ({ signal, err }) => {
         if (err !== undefined) log.fatal({ err }, 'stopping after an error')
         else log.info({ signal }, 'stopping')
@@ -210,4 +210,28 @@ async function stopped(
   })
 }
 
-process.exitCode = await runCli(io, local)
+/** A worker of `pawl server`: node:cluster has started it, with a channel to its keeper. */
+async function serveAsWorker(): Promise<void> {
+  const { runWorker } = await import('./open-worker.ts')
+  // A terminal and systemd signal the whole group: the keeper hears it too, and says what is to be done.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
+  runWorker({
+    pipe: {
+      send: (message, done) => {
+        if (process.send === undefined || !process.connected) done()
+        else process.send(message, undefined, undefined, () => done())
+      },
+      onMessage: (listener) => void process.on('message', listener),
+    },
+    clock: io.now,
+    now: () => performance.now(),
+    exit: (code) => process.exit(code),
+    onFault: (listener) => {
+      process.on('uncaughtException', listener)
+      process.on('unhandledRejection', listener)
+    },
+  })
+}
+
+if (process.env.PAWL_WORKER !== undefined && process.send !== undefined) await serveAsWorker()
+else process.exitCode = await runCli(io, local)

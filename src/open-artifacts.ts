@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { isPawlError, PawlError } from './errors.ts'
-import { type ArtifactStore, openArtifactStore, storeOver } from './images/artifacts.ts'
+import { type ArtifactShelf, type ArtifactStore, openArtifactStore, storeOver } from './images/artifacts.ts'
+import { openLocalShelf } from './images/local-store.ts'
 import type { S3Settings } from './images/s3-client.ts'
 import { openS3Shelf } from './images/s3-store.ts'
 import { openSpool, type SpoolOptions } from './images/spool.ts'
@@ -29,6 +30,14 @@ export async function openArtifacts(config: Config, log: Logger): Promise<Artifa
     log.warn({ err: error }, 'the object storage does not answer; it is asked again when it is needed')
   })
   return storeOver(shelf, await openSpool(join(config.dataDir, 'spool'), options))
+}
+
+/** Opens the artifacts to read them only, as a worker does: what is on its way in is the keeper's. */
+export async function openShelf(config: Config): Promise<ArtifactShelf> {
+  const place = config.artifacts ?? { kind: 'folder', path: join(config.dataDir, 'artifacts') }
+  return place.kind === 'folder'
+    ? openLocalShelf(join(place.path, 'sha256'), undefined)
+    : openBucket(config, place)
 }
 
 /** Opens the object storage alone, without the folder where uploads arrive. */

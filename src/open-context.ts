@@ -7,6 +7,7 @@ import type { BootEntry } from './boot/entry.ts'
 import type { BootMeter } from './boot/meter.ts'
 import { openRefusalLog } from './boot/refusal-log.ts'
 import { settingsSealer } from './boot/settings-sealer.ts'
+import { shareTransfers } from './boot/share-transfers.ts'
 import { openTransfers } from './boot/transfers.ts'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
@@ -28,8 +29,14 @@ export interface ContextOptions {
 /** The parts that a context is given. */
 export interface ContextParts {
   readonly settings: BootSettings
-  readonly artifacts: ArtifactStore
+  readonly artifacts: Pick<ArtifactStore, 'redirects'>
   readonly meter?: BootMeter
+}
+
+/** What a context knows of the roots: their entries may change while it is used. */
+export type ContextRoots = Pick<OpenRoots, 'rootCertificate'> & {
+  readonly main: { readonly entry: BootEntry }
+  readonly old: { readonly entry: BootEntry } | undefined
 }
 
 /** Settings that are being put together. */
@@ -39,7 +46,7 @@ export type Writable<T> = { -readonly [K in keyof T]: T[K] }
 export function openContext(
   { config, clock, log, templatesFolder }: ContextOptions,
   storage: Storage,
-  roots: OpenRoots,
+  roots: ContextRoots,
   { settings, artifacts: { redirects }, meter }: ContextParts,
 ): BootContext {
   const folder = config.dataDir
@@ -63,7 +70,9 @@ export function openContext(
     entry: roots.main.entry,
     entries,
     refusals,
-    transfers: openTransfers(),
+    transfers: shareTransfers(openTransfers(), storage, (error) =>
+      log.warn({ err: error }, 'downloads that ended elsewhere are cut when they are renewed'),
+    ),
     ...(meter === undefined ? {} : { meter }),
     ...(redirects === undefined ? {} : { redirects }),
   }

@@ -2,19 +2,24 @@ import { join, resolve } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import manifest from '../package.json' with { type: 'json' }
 import type { BootContext, BootSettings } from './boot/context.ts'
-import { chores, type Listeners, startTimers } from './chores.ts'
-import type { Config, ListenAddress } from './config.ts'
-import { openStory } from './fleet/open-story.ts'
+import { chores, startTimers } from './chores.ts'
+import type { Config } from './config.ts'
+import { takeHeartbeat } from './fleet/processes.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
-import { buildBootListener } from './http/boot-listener.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
-import { openArtifactCache } from './images/cache.ts'
-import { type ServedBinaries, serveBinaries } from './ipxe/served.ts'
-import { listen, portOf, urlOf } from './listen.ts'
+import type { ServedBinaries } from './ipxe/served.ts'
+import { type Listener, listen, listenerOf, urlOf } from './listen.ts'
+import { openProcessMetrics, type ProcessMetrics } from './metrics/process.ts'
 import { openArtifacts } from './open-artifacts.ts'
+import { type BootListeners, openBootHere, openTickets, type Tickets } from './open-boot.ts'
 import { bootSettings, type ContextOptions, openContext, type Writable } from './open-context.ts'
-import { type BootSide, openRoots } from './open-roots.ts'
+import { cuttingIn, openBootCrew } from './open-crew.ts'
+import { httpLimitsOf, operatorConnections, type RunningHeart, startHeart } from './open-limits.ts'
+import { openMetrics } from './open-metrics.ts'
+import { beatMilliseconds, openReplica, type Replica } from './open-replica.ts'
+import { openRoots } from './open-roots.ts'
+import { openServing } from './open-serving.ts'
 import { openSignIn } from './open-sign-in.ts'
 import { type OpenTftp, openTftp } from './open-tftp.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
@@ -23,6 +28,8 @@ import { writeFileDurably } from './pki/key-file.ts'
 import { keyOfRequest } from './pki/x509.ts'
 import { openStorage, type Storage } from './storage/database.ts'
 import { openWebhookSender, type WebhookSender } from './webhooks/sender.ts'
+import type { Crew } from './workers/crew.ts'
+import { forking } from './workers/fork.ts'
 
 /** What the server is started with, beside its settings. */
 export interface ServerOptions extends ContextOptions {
@@ -55,39 +62,40 @@ const uploadTimeoutSeconds = 3600
 
 /** Puts the parts together, by hand, and listens. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const storage = await openStorage(options.config.database)
+  const opened = await openStorage(options.config.database, {
+    connections: options.config.databaseConnections,
+  })
+  const counts = openProcessMetrics()
+  const storage = counts.timed(opened)
   try {
-    return await serve(options, await assemble(options, storage))
+    return await serve(options, await assemble(options, storage, counts))
   } catch (error) {
     await storage.close().catch(() => {}) // the first error is the one to tell
     throw error
   }
 }
 
-/** A boot listener, and where it listens. */
-interface BootSideListener {
-  readonly app: FastifyInstance
-  readonly listen: ListenAddress
-}
-
 /** The parts that run. */
 interface Parts {
+  readonly heart: RunningHeart
   readonly context: BootContext
+  readonly counts: ProcessMetrics
   readonly signIn: SignInSettings | undefined
   readonly checkpoints: CheckpointSigner
   readonly audit: Config
   readonly settings: Writable<BootSettings>
   readonly artifacts: ArtifactStore
   readonly webhooks: WebhookSender
-  readonly listeners: Listeners
+  readonly listeners: readonly Listener[]
   readonly ipxe: ServedBinaries
   readonly followCutOver: () => Promise<boolean>
-  readonly boot: BootSideListener
-  readonly oldBoot: BootSideListener | undefined
+  readonly boot: BootListeners
+  readonly tickets: Tickets
   readonly operator: FastifyInstance
+  readonly replica: Replica
 }
 
-async function assemble(options: ServerOptions, storage: Storage): Promise<Parts> {
+async function assemble(options: ServerOptions, storage: Storage, counts: ProcessMetrics): Promise<Parts> {
   const { config, clock, log } = options
   // An older data folder has no CA for clients yet.
   await createClientAuthorities(config.dataDir, clock())
@@ -97,32 +105,32 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
   const clientCas = { operator: clients.certificate, node: nodes.certificate }
   const roots = await openRoots({ ...options, settings, clientCas })
   const artifacts = await openArtifacts(config, log)
-  const context = openContext(options, storage, roots, { settings, artifacts })
+  let crew: Crew | undefined
+  const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter })
+  const context = { ...own, transfers: cuttingIn(() => crew, own.transfers) }
   await artifacts
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   const signIn = openSignIn(config, clock)
   const { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections, trustedProxies } = config
   const limits = { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections }
-  const ipxe = serveBinaries(config.dataDir, {
-    onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),
-  })
-  const bootParts = {
-    log,
-    trustedProxies,
-    proxyProtocolFrom: config.proxyProtocolFrom,
-    clientCertificates: config.bootClientCertificates,
-    artifacts: openArtifactCache(artifacts, { maxBytes: config.artifactCacheMiB * 2 ** 20 }),
-    ipxe,
-    limits: { ...limits, maxBodyBytes: config.maxBootBodyBytes },
-  }
-  const bootOf = ({ entry, tls, listen }: BootSide): BootSideListener => ({
-    app: buildBootListener(openStory({ ...context, entry }), { ...bootParts, tls: tls.options() }),
-    listen,
-  })
-  const boot = bootOf(roots.main)
-  const oldBoot = roots.old === undefined ? undefined : bootOf(roots.old)
+  const { cache, cacheLimitBytes, ipxe, gate, options: serving } = openServing(config, log, artifacts)
+  const tickets = await openTickets(context)
+  const bootOptions = { config, context, roots, tickets }
+  let boot: BootListeners
+  if (config.workers > 1) {
+    const now = (): number => performance.now()
+    const fork = forking(join(import.meta.dirname, 'main.ts'))
+    const crewed = openBootCrew({ ...bootOptions, ...options, fork, now })
+    boot = crewed
+    crew = crewed.crew
+  } else boot = openBootHere(bootOptions, serving)
   const checkpoints = openCheckpointSigner(config.dataDir)
+  const replica = openReplica({ ...options, storage })
+  const certificates = (): { listener: string; notAfter: Date }[] => [
+    { listener: 'boot', notAfter: roots.main.tls.notAfter },
+    { listener: 'operator', notAfter: roots.operatorTls.notAfter },
+  ]
   const operator = buildOperatorListener(context, {
     tls: roots.operatorTls.options(),
     log,
@@ -135,20 +143,29 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     ...(signIn === undefined ? {} : { signIn }),
     checkpoints,
     nextRoot: roots.next,
-    certificates: () => [
-      { listener: 'boot', notAfter: roots.main.tls.notAfter },
-      { listener: 'operator', notAfter: roots.operatorTls.notAfter },
-    ],
-    limits: { ...limits, maxBodyBytes: config.maxOperatorBodyBytes, uploadTimeoutSeconds },
+    stopping: replica.stopping,
+    certificates,
+    metrics: openMetrics({ config, context, own: counts, certificates }),
+    connections: operatorConnections(config),
+    limits: {
+      ...limits,
+      ...httpLimitsOf(config),
+      maxBodyBytes: config.maxOperatorBodyBytes,
+      uploadTimeoutSeconds,
+    },
   })
-  const listeners = [
-    { app: boot.app, tls: () => roots.main.tls },
-    { app: operator, tls: () => roots.operatorTls },
-    ...(oldBoot === undefined ? [] : [{ app: oldBoot.app, tls: () => roots.old?.tls }]),
-  ]
+  const listeners = [...boot.listeners, listenerOf(operator, () => roots.operatorTls)]
+  counts.keep({ transfers: context.transfers.count, dropped: context.refusals.dropped })
+  counts.keep({ cacheBytes: cache.bytes, cacheLimitBytes })
+  for (const { name, app } of boot.apps) counts.watch(name, app)
+  counts.watch('operator', operator)
   const webhooks = openWebhookSender(context, { log })
+  const role = config.workers > 1 ? 'keeper' : 'server'
+  const heart = startHeart(gate, { role, clock, log }, (beat) => takeHeartbeat(context, beat))
   return {
+    heart,
     context,
+    counts,
     signIn: signIn?.settings,
     checkpoints,
     audit: config,
@@ -159,28 +176,30 @@ async function assemble(options: ServerOptions, storage: Storage): Promise<Parts
     ipxe,
     followCutOver: roots.follow,
     boot,
-    oldBoot,
+    tickets,
     operator,
+    replica,
   }
 }
 
 async function serve(options: ServerOptions, parts: Parts): Promise<RunningServer> {
   const { config, log } = options
-  const { boot, oldBoot, operator, settings } = parts
+  const { boot, operator, replica, settings } = parts
   let tftp: OpenTftp | undefined
   const byItself = [
     ...chores(parts, log),
     { what: 'reading iPXE for TFTP', everyMilliseconds: 10_000, work: async () => tftp?.refresh() },
+    { what: 'telling the other servers', everyMilliseconds: beatMilliseconds, work: replica.beat },
   ]
-  const stopTimers = startTimers(byItself, log)
+  const stopTimers = startTimers(byItself, log, replica.leads)
   const close = (): Promise<void> => closeAll(parts, stopTimers, config.shutdownGraceSeconds, tftp)
   try {
-    await listen(boot.app, boot.listen)
-    // Nobody has been answered yet: the port that was picked is known before the first handshake can end.
-    if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${portOf(boot.app)}`
-    if (oldBoot !== undefined) await listen(oldBoot.app, oldBoot.listen)
+    await boot.listen((port) => {
+      if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${port}`
+    })
     await listen(operator, config.operatorListen)
     tftp = await openTftp({ ...options, ...parts })
+    await replica.beat()
   } catch (error) {
     await close()
     throw error
@@ -188,18 +207,18 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
   const maintain = async (): Promise<void> => {
     for (const { work } of byItself) await work()
   }
-  return { ready: announce(options, settings, { ...parts, tftp }), maintain, close }
+  const ready = announce(options, settings, { ...parts, tftp })
+  return { ready, maintain, close: () => replica.drain().then(close) }
 }
 
 /** Tells where it listens: the client commands on this data folder by a file, everyone else by the ready line. */
 function announce(
   { config, processId }: ServerOptions,
   settings: BootSettings,
-  { boot, oldBoot, operator, tftp }: Parts & { readonly tftp: OpenTftp | undefined },
+  { boot, operator, tftp }: Parts & { readonly tftp: OpenTftp | undefined },
 ): RunningServer['ready'] {
   const urls = {
-    boot: urlOf(boot.app, boot.listen),
-    ...(oldBoot === undefined ? {} : { oldBoot: urlOf(oldBoot.app, oldBoot.listen) }),
+    ...boot.urls(),
     operator: urlOf(operator, config.operatorListen),
     ...(tftp === undefined ? {} : { tftp: tftp.address }),
   }
@@ -215,17 +234,17 @@ function announce(
 }
 
 async function closeAll(
-  { listeners, context, webhooks }: Parts,
+  { listeners, context, counts, heart, replica, webhooks }: Parts,
   stopTimers: () => void,
   graceSeconds: number,
   tftp: OpenTftp | undefined,
 ): Promise<void> {
   stopTimers()
-  const cut = setTimeout(() => {
-    for (const { app } of listeners) app.server.closeAllConnections()
-  }, graceSeconds * 1000)
-  await Promise.all([...listeners.map(({ app }) => app.close()), webhooks.close(), tftp?.close()])
-  clearTimeout(cut)
+  const closing = listeners.map((listener) => listener.close(graceSeconds))
+  await Promise.all([...closing, webhooks.close(), tftp?.close()])
+  await heart.stop()
   await context.refusals.flush()
+  await counts.close()
+  await replica.close()
   await context.storage.close()
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../domain/clock.ts'
 import type { Artifact } from '../domain/image.ts'
+import type { Heartbeat } from '../domain/load.ts'
 import type { Download, DownloadRequest } from './download.ts'
 import type { EnrolRequest } from './enrol.ts'
 import type { EpoxyRedemption } from './epoxy.ts'
@@ -55,6 +56,8 @@ export interface StorySteps {
   mayTransfer(download: Download): Promise<boolean>
   /** The same for a transfer that moves: it keeps the session awake. */
   renewTransfer(download: Download): Promise<boolean>
+  /** Takes down what a process that serves machines says of itself; answers the sites of the nodes it asks about. */
+  heartbeat(beat: Heartbeat): Promise<Readonly<Record<string, string>>>
   /** Counts what a transfer sent. */
   countTransfer(download: Download, bytes: number): Promise<void>
 }

@@ -13,6 +13,7 @@ import { countTransfer, mayTransfer, renewTransfer } from '../boot/transfer.ts'
 import { recordRefusal } from '../boot/work.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { enrolArrival, serveArrival } from './arrivals.ts'
+import { takeHeartbeat } from './processes.ts'
 
 /** The story of boots by one entry, answered in this process: each step is a function of `boot/`, or of enrolment. */
 export function openStory(context: BootContext): BootStory {
@@ -38,6 +39,7 @@ export function openStory(context: BootContext): BootStory {
     findOpenArtifact: (digest) => findOpenArtifact(context.storage.db, digest),
     mayTransfer: (download) => mayTransfer(context, download),
     renewTransfer: (download) => renewTransfer(context, download),
+    heartbeat: (beat) => takeHeartbeat(context, beat),
     countTransfer: (download, bytes) => countTransfer(context, download, bytes),
   }
 }
