@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import type { BootContext } from '../src/boot/context.ts'
+import { openConnections } from '../src/http/connections.ts'
 import { type OpenApiDocument, openApiOf } from '../src/http/openapi.ts'
 import { buildOperatorListener, type OperatorListenerOptions } from '../src/http/operator-listener.ts'
 
@@ -19,6 +20,11 @@ export async function bareListener(): Promise<FastifyInstance> {
   const known: Partial<OperatorListenerOptions> = {
     ...{ tls: {}, log: pino({ level: 'silent' }), limits },
     trustedProxies: [],
+    connections: openConnections({
+      maxConnections: 1,
+      maxConnectionsPerAddress: 1,
+      maxNewConnectionsPerAddress: 1,
+    }),
   }
   // Whatever else a listener is made of is used by requests alone.
   const options = new Proxy(known, { get: (target, name) => Reflect.get(target, name) ?? nothing })

@@ -114,6 +114,8 @@ export const eventKinds = {
   'facts-changed': "the machine's facts differ from the boot before",
   'facts-accepted': 'an operator accepted the facts that a node was refused for',
   'too-many-boots': 'stage 1 was asked more often than the limit allows',
+  'overload-began': 'more machines asked than the server had room for: some were told when to come again',
+  'overload-ended': 'an overload was over: how long it was, and how often machines were told to come again',
   'backup-made': 'a backup was made',
   restored: 'the database came from a backup: what was open in it has ended',
   'database-downgraded': 'the database was taken back to an older release',

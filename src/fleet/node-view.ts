@@ -1,4 +1,5 @@
 import { type AddressRange, isSingle } from '../domain/address.ts'
+import type { WaitingNode } from '../domain/load.ts'
 import type { Labels } from '../domain/node.ts'
 import { findLivePlaces, type LivePlace } from '../storage/campaigns.ts'
 import type { Queries } from '../storage/database.ts'
@@ -9,6 +10,7 @@ import { findShownSecrets } from '../storage/secrets.ts'
 import { findSession } from '../storage/sessions.ts'
 import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { noSuchNode } from './change.ts'
+import { waitingNodes } from './processes.ts'
 import { type SecretView, secretOf } from './secret-view.ts'
 
 /** A node's latest session, as nodes show it. */
@@ -42,11 +44,16 @@ export interface NodeView {
   readonly armed: boolean
   readonly secret: SecretView
   readonly session: SessionSummary | null
+  /** Asked, and was told to come again, since there was no room; null where it does not wait. */
+  readonly waiting: WaitingView | null
   /** Counted up with each change by an operator; what boots change does not count. */
   readonly revision: number
   readonly createdAt: string
   readonly updatedAt: string
 }
+
+/** How a node waits: for what, and until when. */
+export type WaitingView = Omit<WaitingNode, 'node'>
 
 /** Shows one node; throws `not-found`. */
 export async function showNode(db: Queries, name: string): Promise<NodeView> {
@@ -55,7 +62,8 @@ export async function showNode(db: Queries, name: string): Promise<NodeView> {
   const session = node.session === null ? undefined : await findSession(db, node.session)
   const places = await findLivePlaces(db, [node.id])
   const secrets = await findShownSecrets(db, [node.id])
-  return viewOf(node, session, places.get(node.id), secrets.get(node.id))
+  const waiting = (await waitingNodes(db)).get(name)
+  return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting)
 }
 
 /** Lists nodes by name. `next` is the cursor of the next page, null on the last. */
@@ -72,10 +80,11 @@ export async function pageOfNodes(
   const ids = page.map((node) => node.id)
   const places = await findLivePlaces(db, ids)
   const secrets = await findShownSecrets(db, ids)
+  const waiting = await waitingNodes(db)
   return {
     items: page.map((node) => {
       const session = node.session === null ? undefined : sessions.get(node.session)
-      return viewOf(node, session, places.get(node.id), secrets.get(node.id))
+      return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting.get(node.name))
     }),
     next: rows.length > filter.limit ? (page.at(-1)?.name ?? null) : null,
   }
@@ -96,6 +105,7 @@ function viewOf(
   session: SessionRow | undefined,
   place: LivePlace | undefined,
   secrets: readonly NodeSecretRow[] = [],
+  waiting?: WaitingNode,
 ): NodeView {
   return {
     name: node.name,
@@ -113,6 +123,7 @@ function viewOf(
     armed: node.armed === 1,
     secret: secretOf(node, secrets),
     session: session === undefined ? null : summaryOf(session),
+    waiting: waiting === undefined ? null : waitingOf(waiting),
     revision: node.revision,
     createdAt: node.created_at,
     updatedAt: node.updated_at,
@@ -130,4 +141,8 @@ function summaryOf(session: SessionRow): SessionSummary {
     local: session.local === 1,
     cause: session.cause,
   }
+}
+
+function waitingOf({ request, source, since, at, times, until }: WaitingNode): WaitingView {
+  return { request, source, since, at, times, until }
 }

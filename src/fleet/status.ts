@@ -4,6 +4,7 @@ import type { NodeState } from '../domain/state.ts'
 import { listPending } from '../storage/pending.ts'
 import { listLiveRollouts } from '../storage/rollouts.ts'
 import { countNodes, countRefusals } from '../storage/status.ts'
+import { type ProcessView, showProcesses } from './processes.ts'
 import { sharedAddresses } from './shared-addresses.ts'
 import { showWebhooks } from './webhook-view.ts'
 
@@ -26,6 +27,10 @@ export interface StatusView {
   /** Addresses that several nodes have and one of them would need as a proof: those boots are refused. */
   readonly sharedAddresses: number
   readonly refusals: { readonly lastHour: number; readonly nodes: number }
+  /** The processes that serve, as each said of itself within the last seconds. */
+  readonly processes: readonly (Omit<ProcessView, 'load'> & {
+    readonly load: Omit<ProcessView['load'], 'nodes'>
+  })[]
   readonly webhooks: { readonly total: number; readonly notWell: readonly string[] }
 }
 
@@ -62,6 +67,10 @@ export async function showStatus(context: BootContext): Promise<StatusView> {
     proposals: Number(proposals),
     sharedAddresses: (await sharedAddresses(db)).length,
     refusals: { lastHour: refusals.count, nodes: refusals.nodes },
+    processes: (await showProcesses(db)).map(({ load: { nodes: _, ...load }, ...process }) => ({
+      ...process,
+      load,
+    })),
     webhooks: {
       total: webhooks.length,
       notWell: webhooks

@@ -99,12 +99,38 @@ export function nodeRow(node: NodeView, now: Date): Piece[] {
 }
 
 function showList({ output, io }: Context, nodes: readonly NodeView[]): void {
-  if (nodes.length === 0) output.note('no nodes')
-  else
-    output.table(
-      nodeColumns,
-      nodes.map((node) => nodeRow(node, io.now())),
-    )
+  if (nodes.length === 0) {
+    output.note('no nodes')
+    return
+  }
+  const now = io.now()
+  const rows = nodes.map((node) => nodeRow(node, now))
+  // Rare, and worth its room when it is so.
+  if (nodes.every(({ waiting }) => waiting === null)) {
+    output.table(nodeColumns, rows)
+    return
+  }
+  const waits = nodes.map(({ waiting }) =>
+    waiting === null ? '-' : toned('warn', `${waiting.request}, ${formatAge(waiting.since, now)}`),
+  )
+  output.table(
+    [...nodeColumns, { title: 'WAITS', min: 6 }],
+    rows.map((row, at) => [...row, waits[at] ?? '-']),
+  )
+}
+
+/** What an overloaded server told it. */
+function waitingFields({ waiting }: NodeView): Field[] {
+  if (waiting === null) return []
+  const { request, source, since, times, until } = waiting
+  const often = times === 1 ? 'once' : `${times} times`
+  return [
+    {
+      name: 'waiting',
+      value: toned('warn', `for ${request}, from ${source}: told ${often} to come again, the server is busy`),
+    },
+    { name: '', value: `since ${formatTime(since)}, comes at about ${formatTime(until)}` },
+  ]
 }
 
 function fieldsOf(node: NodeView, now: Date): Field[] {
@@ -125,6 +151,7 @@ function fieldsOf(node: NodeView, now: Date): Field[] {
     { name: 'reinstall', value: reinstallOf(node) },
     { name: 'armed', value: node.armed ? 'yes' : 'no' },
     ...sessionFields(node),
+    ...waitingFields(node),
     { name: 'created', value: formatTime(node.createdAt) },
     { name: 'changed', value: `${formatTime(node.updatedAt)}, revision ${node.revision}` },
   ]

@@ -65,6 +65,7 @@ function fieldsOf(status: StatusAnswer, now: Date): Field[] {
           },
         ]),
     { name: 'webhooks', value: webhooksOf(status) },
+    { name: 'load', value: loadOf(status) },
   ]
 }
 
@@ -87,6 +88,31 @@ function rolloutsOf({ rollouts }: StatusAnswer): readonly Piece[] {
   return rollouts.map(({ channel, version, state, wave }) =>
     toned(state === 'running' ? 'plain' : 'warn', `${channel} to ${version}: ${state}, wave ${wave}`),
   )
+}
+
+/** What the processes have to do, together; what is too much comes with the command that shows whom. */
+function loadOf({ processes }: StatusAnswer): readonly Piece[] {
+  if (processes.length === 0) return ['unknown: no process has told']
+  const sum = (of: (load: StatusAnswer['processes'][number]['load']) => number): number =>
+    processes.reduce((total, { load }) => total + of(load), 0)
+  const waiting = sum((load) => load.waiting)
+  const told = sum((load) => load.nodesWaiting)
+  const memory = Math.round(sum((load) => load.memoryBytes) / 2 ** 20)
+  const longest = Math.max(...processes.map(({ load }) => load.longestWaitSeconds))
+  return [
+    ...(processes.length === 1 ? [] : [`${processes.length} processes`]),
+    count(
+      sum((load) => load.connections),
+      'connection',
+    ),
+    count(
+      sum((load) => load.downloads),
+      'download',
+    ),
+    `${memory} MiB`,
+    ...(waiting === 0 ? [] : [toned('warn', `${waiting} in the queue, for up to ${Math.ceil(longest)} s`)]),
+    ...(told === 0 ? [] : [toned('bad', `${count(told, 'node')} told to come again: see pawl node list`)]),
+  ]
 }
 
 function webhooksOf({ webhooks }: StatusAnswer): Piece {

@@ -132,6 +132,20 @@ const nodeFields = {
   armed: Type.Boolean(),
   secret: secretView,
   session: Type.Union([sessionSummary, Type.Null()]),
+  waiting: Type.Union([
+    Type.Object(
+      {
+        request: Type.String(),
+        source: Type.String(),
+        since: Type.String(),
+        at: Type.String(),
+        times: Type.Integer(),
+        until: Type.String(),
+      },
+      { description: 'It asked and was told to come again; who asked under its name had not proved it.' },
+    ),
+    Type.Null(),
+  ]),
   revision: Type.Integer(),
   createdAt: Type.String(),
   updatedAt: Type.String(),

@@ -1,7 +1,8 @@
 import Type from 'typebox'
+import { connectionLimits, workKinds } from '../../domain/load.ts'
 import { type NodeState, nodeTransitions } from '../../domain/state.ts'
 import type { StatusView } from '../../fleet/status.ts'
-import { answers } from './answers.ts'
+import { answers, textOrNull } from './answers.ts'
 
 /** The server that answers. */
 export interface ServerStatus {
@@ -19,6 +20,44 @@ const states = Type.Object(
     (Object.keys(nodeTransitions) as NodeState[]).map((state) => [state, Type.Optional(Type.Integer())]),
   ),
 )
+
+const number = Type.Number()
+const counts = <Name extends string>(names: readonly Name[]) =>
+  Type.Unsafe<Readonly<Record<Name, number>>>(
+    Type.Object(Object.fromEntries(names.map((name) => [name, Type.Integer()]))),
+  )
+
+/** A process that serves, and what it has to do. */
+const processStatus = Type.Object({
+  id: Type.String(),
+  host: Type.String(),
+  pid: Type.Integer(),
+  role: Type.String(),
+  startedAt: Type.String(),
+  seenAt: Type.String(),
+  load: Type.Object({
+    working: Type.Integer(),
+    waiting: Type.Integer(),
+    longestWaitSeconds: number,
+    servedPerSecond: Type.Union([number, Type.Null()]),
+    admitted: Type.Integer(),
+    waited: Type.Integer(),
+    waitedSeconds: number,
+    toldToWait: Type.Integer(),
+    toldToWaitBy: counts(workKinds),
+    sites: Type.Integer(),
+    overloadedSince: textOrNull,
+    downloads: Type.Integer(),
+    connections: Type.Integer(),
+    handshakes: Type.Integer(),
+    handshakesWaiting: Type.Integer(),
+    closed: counts(connectionLimits),
+    eventLoopLagSeconds: number,
+    memoryBytes: Type.Integer(),
+    cpuSeconds: number,
+    nodesWaiting: Type.Integer(),
+  }),
+})
 
 /** The server and its fleet, at a glance. */
 export const statusAnswer = answers<StatusAnswer>()(
@@ -46,6 +85,7 @@ export const statusAnswer = answers<StatusAnswer>()(
     proposals: Type.Integer(),
     sharedAddresses: Type.Integer(),
     refusals: Type.Object({ lastHour: Type.Integer(), nodes: Type.Integer() }),
+    processes: Type.Array(processStatus),
     webhooks: Type.Object({ total: Type.Integer(), notWell: Type.Array(Type.String()) }),
   }),
 )
