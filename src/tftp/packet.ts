@@ -61,6 +61,11 @@ export function parsePacket(bytes: Uint8Array): Packet | Malformed {
   }
 }
 
+/** The block of a well-formed ACK, without making anything: most of what comes is one. -1 for every other datagram. */
+export function ackedBlock(bytes: Uint8Array): number {
+  return bytes.length === 4 && bytes[0] === 0 && bytes[1] === opcodes.ack ? wordAt(bytes, 2) : -1
+}
+
 /** Whether a datagram says that it is an ERROR, well-formed or not: one is never answered, and always ends a transfer. */
 export function isError(bytes: Uint8Array): boolean {
   return bytes.length >= 2 && bytes[0] === 0 && bytes[1] === opcodes.error

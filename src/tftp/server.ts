@@ -8,7 +8,7 @@ import { openDeadlines } from './deadlines.ts'
 import type { TftpFile, TftpFiles } from './files.ts'
 import { openBudget } from './limits.ts'
 import { negotiate, type OptionLimits } from './negotiate.ts'
-import { encodePacket, isError, isOfTransfer, type Packet, parsePacket } from './packet.ts'
+import { ackedBlock, encodePacket, isError, isOfTransfer, type Packet, parsePacket } from './packet.ts'
 import {
   addPeer,
   addressOf,
@@ -21,7 +21,7 @@ import {
   type TransferPort,
 } from './ports.ts'
 import { type Active, openTable, type Peer, type TableLimits } from './table.ts'
-import { ackedBytes, onAck, onTime, openTransfer, repeatFirst, type Step } from './transfer.ts'
+import { ackedBytes, onAck, onExpectedAck, onTime, openTransfer, repeatFirst, type Step } from './transfer.ts'
 import { type Outcome, openTransferLog } from './transfer-log.ts'
 
 /** What the server is started with. */
@@ -87,10 +87,21 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
       if (isOfTransfer(bytes)) onStray(port, from, at)
       return
     }
-    const packet = parsePacket(bytes)
-    if (packet.kind === 'ack') perform(active, onAck(active.transfer, packet.block, at), at)
+    const acked = ackedBlock(bytes)
+    if (acked >= 0) onAcked(active, acked, at)
     // Firmware asks for the size, then says that it is no longer interested: that is no fault.
     else if (isError(bytes)) end(active, 'aborted', at)
+  }
+
+  /** One block and its ACK, again and again, is most of what a server does: that way is the short one. */
+  function onAcked(active: Active, acked: number, at: number): void {
+    const next = onExpectedAck(active.transfer, acked, at)
+    if (next === 0) {
+      perform(active, onAck(active.transfer, acked, at), at)
+      return
+    }
+    sendBlocks(active, next, next)
+    deadlines.set(active)
   }
 
   /** The peer itself answers where our first packet came from: who answers elsewhere guesses, and is not given a second try. */
@@ -209,19 +220,21 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
       return
     }
     if (step.kind === 'oack') send(port.socket, active.oack, peer)
-    if (step.kind === 'blocks') {
-      active.packets ??= cache.packetsOf(active.file, active.blockSize)
-      // What is not sent for want of room is sent when its time is over.
-      if (hasRoom(port))
-        for (let block = step.first; block <= step.last; block += 1)
-          send(port.socket, active.packets.at(block), peer)
-    }
+    if (step.kind === 'blocks') sendBlocks(active, step.first, step.last)
     if (transfer.answered && !active.isAnswered) {
       active.isAnswered = true
       table.answered(active)
       budget.giveBack(peer.unit)
     }
     deadlines.set(active)
+  }
+
+  function sendBlocks(active: Active, first: number, last: number): void {
+    const { port, peer, blockSize } = active
+    active.packets ??= cache.packetsOf(active.file, blockSize)
+    // What is not sent for want of room is sent when its time is over.
+    if (!hasRoom(port, (last - first + 1) * (blockSize + 4))) return
+    for (let block = first; block <= last; block += 1) send(port.socket, active.packets.at(block), peer)
   }
 
   function end(active: Active, outcome: Outcome, at: number): void {
@@ -269,7 +282,8 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
 async function openPorts(host: string, listener: Socket): Promise<TransferPort[]> {
   const ports: TransferPort[] = []
   try {
-    while (ports.length < transferPorts) ports.push({ socket: await openSocket(host, 0), peers: new Map() })
+    while (ports.length < transferPorts)
+      ports.push({ socket: await openSocket(host, 0), peers: new Map(), unseenBytes: 0 })
   } catch (error) {
     for (const { socket } of ports) socket.close()
     listener.close()

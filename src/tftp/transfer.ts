@@ -60,8 +60,8 @@ export interface Transfer {
   silences: number
   /** Where a repeated ACK already made us send again, once for each place. */
   rewoundAt: number
-  /** The smoothed round trip and its deviation; undefined before the first. */
-  roundTrip: number | undefined
+  /** The smoothed round trip and its deviation; -1 before the first (a field that is always a number is written in place). */
+  roundTrip: number
   deviation: number
   /** Blocks that were sent more than once, for the log. */
   resent: number
@@ -90,7 +90,7 @@ export function openTransfer(plan: TransferPlan, now: number): { transfer: Trans
     isRepeat: false,
     silences: 0,
     rewoundAt: -1,
-    roundTrip: undefined,
+    roundTrip: -1,
     deviation: 0,
     resent: 0,
   }
@@ -102,6 +102,24 @@ export function repeatFirst(transfer: Transfer): Step {
   if (transfer.answered) return wait
   transfer.isRepeat = true
   return firstStep(transfer)
+}
+
+/**
+ * The ACK that is mostly the next to come, where one block goes at a time: that of the one block which is on its way, sent
+ * once. Moves on and gives the block to send; 0 where it is any other ACK, for `onAck`, which decides the same and more
+ * (a test holds the two against each other). A packet each way is what such a transfer costs, so nothing is made here.
+ */
+export function onExpectedAck(transfer: Transfer, wireBlock: number, now: number): number {
+  const { acked, sent, plan } = transfer
+  if (plan.windowSize !== 1 || !transfer.answered || sent !== acked + 1 || sent === transfer.total) return 0
+  if ((sent & 0xffff) !== wireBlock || transfer.isRepeat) return 0
+  measure(transfer, now)
+  transfer.acked = sent
+  transfer.progressAt = now
+  transfer.sent = sent + 1
+  transfer.sentAt = now
+  transfer.deadline = now + waitOf(transfer)
+  return sent + 1
 }
 
 /** An ACK came, with the block number as it is on the wire. */
@@ -163,9 +181,9 @@ function onOackAnswered(transfer: Transfer, now: number): Step {
  * for each place, and not in answer to what was on its way before the window was sent.
  */
 function onRepeatedAck(transfer: Transfer, now: number): Step {
-  const { plan, acked, rewoundAt, sentAt, roundTrip = 0 } = transfer
+  const { plan, acked, rewoundAt, sentAt } = transfer
   if (plan.windowSize === 1 || acked === rewoundAt || transfer.sent === acked) return wait
-  if (now - sentAt < roundTrip / 4) return wait
+  if (now - sentAt < Math.max(0, transfer.roundTrip) / 4) return wait
   transfer.rewoundAt = acked
   return sendAgain(transfer, now, false)
 }
@@ -200,10 +218,10 @@ function measure(transfer: Transfer, now: number): void {
   const sample = now - transfer.sentAt
   const { roundTrip, deviation } = transfer
   if (transfer.isRepeat) {
-    if (roundTrip !== undefined && sample <= Math.max(2, roundTrip + 4 * deviation)) transfer.silences = 0
+    if (roundTrip >= 0 && sample <= Math.max(2, roundTrip + 4 * deviation)) transfer.silences = 0
     return
   }
-  if (roundTrip === undefined) {
+  if (roundTrip < 0) {
     transfer.roundTrip = sample
     transfer.deviation = sample / 2
   } else {
@@ -217,7 +235,7 @@ function waitOf({ roundTrip, deviation, silences, plan }: Transfer): number {
   const most = plan.timeoutSeconds === undefined ? maxWait : plan.timeoutSeconds * 1000
   // A client that asked for a time waits so long itself; once the round trip is known, the rest need not.
   const estimate =
-    roundTrip === undefined
+    roundTrip < 0
       ? plan.timeoutSeconds === undefined
         ? firstWait
         : most

@@ -1,7 +1,14 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { negotiate } from '../../src/tftp/negotiate.ts'
-import { encodePacket, isError, isOfTransfer, type Option, parsePacket } from '../../src/tftp/packet.ts'
+import {
+  ackedBlock,
+  encodePacket,
+  isError,
+  isOfTransfer,
+  type Option,
+  parsePacket,
+} from '../../src/tftp/packet.ts'
 
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1')
 const rrq = '\0\x01'
@@ -114,6 +121,7 @@ t.test('what parses is written back as the same bytes, and what is written parse
       const read = parsePacket(any)
       isError(any)
       isOfTransfer(any)
+      if (ackedBlock(any) !== (read.kind === 'ack' ? read.block : -1)) throw new Error('read in two ways')
       return read.kind === 'malformed' ? read.fault.length < 80 : encodePacket(read).equals(Buffer.from(any))
     }),
     { numRuns: 20_000 },

@@ -4,6 +4,7 @@ import { parsePacket } from '../../src/tftp/packet.ts'
 import {
   ackedBytes,
   onAck,
+  onExpectedAck,
   onTime,
   openTransfer,
   repeatFirst,
@@ -320,3 +321,38 @@ t.test('1 MB at 5 % loss takes seconds, not minutes', async (t) => {
     t.ok(milliseconds < 20_000, `${blockSize}/${windowSize}: ${Math.round(milliseconds)} ms`)
   }
 })
+
+t.test(
+  'the short way of an ACK that is expected decides what the long one does, and leaves all else to it',
+  async (t) => {
+    let short = 0
+    for (let seed = 1; seed <= 60; seed += 1) {
+      const random = seeded(seed)
+      const of = {
+        ...plan,
+        windowSize: seed % 5 === 0 ? 4 : 1,
+        hasOack: seed % 2 === 0,
+        fileBytes: 60_000 * (seed % 3),
+      }
+      const { transfer: long } = openTransfer(of, 0)
+      const { transfer: mixed } = openTransfer(of, 0)
+      let at = 0
+      for (let turn = 0; turn < 200; turn += 1) {
+        at += random() * (random() < 0.05 ? 2000 : 20)
+        const block = random() < 0.8 ? long.sent : Math.floor(random() * 70)
+        const isTime = random() < 0.2
+        const next = isTime ? 0 : onExpectedAck(mixed, block & 0xffff, at)
+        if (next > 0) short += 1
+        const step = isTime ? onTime(mixed, at) : next > 0 ? blocks(next) : onAck(mixed, block & 0xffff, at)
+        t.same(
+          step,
+          isTime ? onTime(long, at) : onAck(long, block & 0xffff, at),
+          `seed ${seed}, turn ${turn}`,
+        )
+        t.same(mixed, long, `seed ${seed}, turn ${turn}: where it stands`)
+        if (step.kind === 'done' || step.kind === 'given-up') break
+      }
+    }
+    t.ok(short > 500, `${short} went the short way`)
+  },
+)
