@@ -19,6 +19,7 @@ export type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../f
 export type { BegunLogin, LoginAnswer } from '../fleet/login-requests.ts'
 export type { MediaParts } from '../fleet/media.ts'
 export type { IssuedNodeCertificate, NodeCertificateView } from '../fleet/node-certificates.ts'
+export type { ImageUse, Overview, OverviewNode } from '../fleet/node-overview.ts'
 export type { NodeView } from '../fleet/node-view.ts'
 export type { CertificateView, IssuedCertificate } from '../fleet/operator-certificates.ts'
 export type { IssuedOperator, OperatorView } from '../fleet/operators.ts'

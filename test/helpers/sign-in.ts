@@ -93,7 +93,12 @@ export async function openSite(
 }
 
 /** Signs in at the real provider's own pages. */
-export async function signInAs(site: Site, browser: Browser, account: string, to = '/'): Promise<Shown> {
+export async function signInAs(
+  site: Site,
+  browser: Browser,
+  account: string,
+  to = '/auth/account',
+): Promise<Shown> {
   let page = await browser.open(`${site.url}/auth/login?to=${encodeURIComponent(to)}`)
   page = await browser.submit(page, { login: account, password: 'any' })
   return /name="prompt" value="consent"/.test(page.text) ? browser.submit(page) : page

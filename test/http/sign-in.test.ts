@@ -39,7 +39,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     async (t) => {
       const site = await openSite(t, await openWorld(), (redirect) => startProvider(t, redirect, accounts))
       const browser = site.browser()
-      t.match((await browser.open(site.url)).text, /<a href="\/auth\/login">Sign in<\/a>/)
+      t.match((await browser.open(`${site.url}/auth/account`)).text, /<a href="\/auth\/login">Sign in<\/a>/)
       const page = await signInAs(site, browser, 'jane-1')
       t.equal(page.status, 200)
       t.match(page.text, /<code>oidc\/jane@example.com<\/code>.*operator/s)

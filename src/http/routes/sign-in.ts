@@ -51,7 +51,7 @@ export function signInRoutes(app: OperatorApp, parts: OperatorParts): void {
   app.addHook('onRequest', async (_request, reply) => void reply.headers(pageHeaders))
   app.setErrorHandler((error, request, reply) => answerError(parts, asPawlError(error), request, reply))
   const route = { ...anyone, schema: hidden('showWhoIsSignedIn', 'Says who is signed in in this browser.') }
-  app.get('/', route, pages.home)
+  app.get('/auth/account', route, pages.home)
   app.get(
     '/auth/login',
     { ...anyone, schema: hidden('beginSignIn', 'Sends a browser to the provider.') },
@@ -176,7 +176,7 @@ function openPages({ context, auth, signIn: ready }: OperatorParts) {
     const person = await senderOf(request, reply, csrf)
     await signOut(context, byOf(person, sourceOf(request)), person.id)
     clearSession(reply)
-    return reply.redirect('/', 303)
+    return reply.redirect('/auth/account', 303)
   }
 
   const askCode: Handler = async (request, reply) => {

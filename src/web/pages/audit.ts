@@ -1,0 +1,94 @@
+import { get } from '../api.ts'
+import { apiError } from '../hooks.ts'
+import { html, useEffect, useState, type VNode } from '../html.ts'
+import { listen } from '../live.ts'
+import { Fault } from '../parts/dialog.ts'
+import { EventList } from '../parts/event-list.ts'
+import { go, hrefOf, type Place } from '../router.ts'
+import type { EventView, Page, VerificationView } from '../shapes.ts'
+
+const kept = 300
+
+/** Everything that happened, the newest first, as it happens; filtered by node and kind. */
+export function AuditPage({ place }: { place: Place }): VNode {
+  const node = place.query.get('node') ?? ''
+  const kind = place.query.get('kind') ?? ''
+  const [events, setEvents] = useState<readonly EventView[]>([])
+  const [fault, setFault] = useState<{ message: string; hint?: string | undefined }>()
+  const [checked, setChecked] = useState<VerificationView | 'checking'>()
+  const wanted = (event: EventView): boolean =>
+    (node === '' || event.node === node) && (kind === '' || event.kind.includes(kind))
+  useEffect(() => {
+    setEvents([])
+    const load = (): void => {
+      newest(node).then(
+        (found) => {
+          setEvents(found.filter(wanted))
+          setFault(undefined)
+        },
+        (error: unknown) => setFault(apiError(error)),
+      )
+    }
+    load()
+    return listen({
+      onEvent: (event) => wanted(event) && setEvents((before) => merged([event], before)),
+      onGap: load,
+    })
+  }, [node, kind])
+  const verify = async (): Promise<void> => {
+    setChecked('checking')
+    try {
+      setChecked(await get<VerificationView>('events/verify'))
+    } catch (error) {
+      setChecked(undefined)
+      setFault(apiError(error))
+    }
+  }
+  const show = (query: Readonly<Record<string, string>>): void =>
+    go(hrefOf('audit', undefined, { node, kind, ...query }))
+  return html`<section class="page">
+    <header><h1>Audit log</h1></header>
+    ${fault && html`<${Fault} message=${fault.message} hint=${fault.hint} />`}
+    <div class="actions">
+      <label>Node <input type="search" spellcheck="false" value=${node} onChange=${(event: Event) => show({ node: (event.currentTarget as HTMLInputElement).value })} /></label>
+      <label>Kind <input type="search" spellcheck="false" value=${kind} onChange=${(event: Event) => show({ kind: (event.currentTarget as HTMLInputElement).value })} /></label>
+      <button type="button" disabled=${checked === 'checking'} onClick=${verify}>Verify the chains</button>
+      ${checked === 'checking' && html`<span>Checking…</span>`}
+      ${checked !== undefined && checked !== 'checking' && html`<${Verified} found=${checked} />`}
+    </div>
+    <${EventList} events=${events} />
+  </section>`
+}
+
+function Verified({ found }: { found: VerificationView }): VNode {
+  return found.ok
+    ? html`<span class="badge good">${found.events.toLocaleString('en')} events in ${found.chains.toLocaleString('en')} chains: unchanged</span>`
+    : html`<span class="badge bad">${found.faults
+        .map(({ chain, seq, fault }) => `${chain} ${seq}: ${fault}`)
+        .slice(0, 3)
+        .join('; ')}</span>`
+}
+
+/** The log is read from its beginning; the newest are found by their time, further back until there are some. */
+async function newest(node: string): Promise<EventView[]> {
+  const about = node === '' ? '' : `&node=${encodeURIComponent(node)}`
+  for (const hours of [1, 24, 24 * 30, 24 * 3650]) {
+    const since = new Date(Date.now() - hours * 3_600_000).toISOString()
+    let found: EventView[] = []
+    for (let after = 0, pages = 0; pages < 5; pages += 1) {
+      const page = await get<Page<EventView, number>>(
+        `events?since=${since}&limit=1000&after=${after}${about}`,
+      )
+      found = merged(page.items, found)
+      if (page.next === null) break
+      after = page.next
+    }
+    if (found.length >= 20 || hours > 24 * 30) return found
+  }
+  return []
+}
+
+function merged(fresh: readonly EventView[], before: readonly EventView[]): EventView[] {
+  const known = new Set(before.map(({ id }) => id))
+  return [...fresh.filter(({ id }) => !known.has(id)), ...before].sort((a, b) => b.id - a.id).slice(0, kept)
+}
