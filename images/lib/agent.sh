@@ -107,7 +107,7 @@ receive_handover() {
 }
 
 # Reads the handover with one start of jq (under emulation each costs 0.4 s) and makes the files curl needs. Sets
-#   BASE NODE SESSION SERVER_TIME NEEDS_CERTIFICATE DOWNLOAD_{ORIGIN,CA} FILESYSTEM_{URL,SHA256,SIZE} TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
+#   BASE NODE SESSION SERVER_TIME NEEDS_CERTIFICATE DOWNLOAD_{ORIGIN,CA} MIRROR_CA FILESYSTEM_{URL,MIRROR,SHA256,SIZE} TOKEN_{STAGE2,STAGE3,REPORT,FILESYSTEM}
 #   NIC_{MAC,VLAN,FAMILY,DHCP,ADDRESS,NETMASK,GATEWAY,DNS,METHOD6,ADDRESS6,PREFIX6,GATEWAY6,DNS6,DUID,IAID}
 # The tokens are shell variables: not exported, and no program gets one as an argument.
 read_handover() {
@@ -116,11 +116,11 @@ read_handover() {
     if .version != 1 or (.base | startswith("https://") | not) or (.tokens.report | length) == 0 or (.ca | length) == 0
     then error("not a handover") else . end |
     "BASE=\(.base | word) NODE=\(.host | word) SESSION=\(.session | word) CA=\(.ca | word)",
-    "DOWNLOAD_ORIGIN=\(.downloads.origin | word) DOWNLOAD_CA=\(.downloads.ca | word)",
+    "DOWNLOAD_ORIGIN=\(.downloads.origin | word) DOWNLOAD_CA=\(.downloads.ca | word) MIRROR_CA=\(.downloads.mirrorCa | word)",
     "NEEDS_CERTIFICATE=\(.certificate // false | word)",
     "SERVER_TIME=\(.time | if . == null then null else sub("\\.[0-9]+Z$"; "Z") | fromdateiso8601 end | word)",
     (.tokens | "TOKEN_STAGE2=\(.stage2 | word) TOKEN_STAGE3=\(.stage3 | word) TOKEN_REPORT=\(.report | word)"),
-    (.filesystem // {} | "FILESYSTEM_URL=\(.url | word) FILESYSTEM_SHA256=\(.sha256 | word) FILESYSTEM_SIZE=\(.size | word)",
+    (.filesystem // {} | "FILESYSTEM_URL=\(.url | word) FILESYSTEM_MIRROR=\(.mirror | word) FILESYSTEM_SHA256=\(.sha256 | word) FILESYSTEM_SIZE=\(.size | word)",
       "TOKEN_FILESYSTEM=\(.capability | word)"),
     (.nic // {} | "NIC_MAC=\(.mac // "" | ascii_downcase | gsub("-"; ":") | word) NIC_DHCP=\(.dhcp | word) NIC_VLAN=\(.vlan | word)",
       "NIC_ADDRESS=\(.address | word) NIC_NETMASK=\(.netmask | word) NIC_GATEWAY=\(.gateway | word) NIC_DNS=\(.dns | word)",

@@ -52,4 +52,6 @@ export interface BootContext {
   readonly meter?: BootMeter
   /** Where agents can be sent for artifacts; left out where they are kept in a folder. */
   readonly redirects?: ArtifactRedirects
+  /** The CA of caches and mirrors of artifacts, PEM, where it is not ours. */
+  readonly artifactCa?: string
 }

@@ -1,16 +1,15 @@
 import { bootNic } from '../domain/boot-nic.ts'
 import type { Facts } from '../domain/facts.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
-import type { SessionRow } from '../storage/tables.ts'
+import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { bootBase } from './entry.ts'
-import { artifactUrl } from './image-answer.ts'
+import { artifactEntry } from './image-answer.ts'
 import { mint } from './mint.ts'
 import { type Pinned, type PinnedImage, readPinned } from './pin.ts'
 import type { Work } from './work.ts'
 
 /** Of whom a handover tells. */
 export interface HandoverSubject {
-  readonly node: NodeRecord
+  readonly node: NodeRow
   readonly session: SessionRow
   readonly facts: Facts
 }
@@ -51,12 +50,7 @@ export async function nextHandover(
     ...(filesystem === undefined
       ? {}
       : {
-          filesystem: {
-            url: artifactUrl(work, node.name, pinned, filesystem),
-            sha256: filesystem.digest,
-            size: filesystem.size,
-            capability,
-          },
+          filesystem: { ...artifactEntry(work, node.name, pinned, filesystem), capability },
         }),
   }
 }
@@ -77,8 +71,13 @@ function basics(work: Work, { node, session, facts }: HandoverSubject): Record<s
 
 /** Where agents may be sent for artifacts, and no further: they follow a redirect to this origin only. */
 function downloadsOf({ context }: Work, session: SessionRow): Record<string, unknown> {
-  const { redirects } = context
-  if (redirects === undefined || readPinned(session.pinned).redirects !== true) return {}
-  const { origin, ca } = redirects
-  return { downloads: { origin, ...(ca === undefined ? {} : { ca }) } }
+  const pinned = readPinned(session.pinned)
+  const { redirects, artifactCa } = context
+  const { origin, ca } = pinned.redirects === true ? (redirects ?? {}) : {}
+  const downloads = {
+    ...(origin === undefined ? {} : { origin }),
+    ...(ca === undefined ? {} : { ca }),
+    ...(pinned.downloads === 'digest' && artifactCa !== undefined ? { mirrorCa: artifactCa } : {}),
+  }
+  return Object.keys(downloads).length === 0 ? {} : { downloads }
 }

@@ -1,3 +1,4 @@
+import { cachedUrl } from '../domain/artifact-base.ts'
 import type { Artifact } from '../domain/image.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { bootBase } from './entry.ts'
@@ -20,6 +21,32 @@ export function artifactUrl(work: Work, node: string, pinned: Pinned, artifact: 
     : `${bootBase(entry, node)}/artifacts/${artifact.role}`
 }
 
+/**
+ * Where else an artifact may be had, from whom nobody need trust: for clients that check its digest, and then ask us. Only
+ * with `downloads: digest`: no capability goes there.
+ */
+export function mirrorUrl({ context }: Work, pinned: Pinned, artifact: Artifact): string | undefined {
+  if (pinned.downloads !== 'digest') return undefined
+  if (pinned.artifactBase !== undefined) return cachedUrl(pinned.artifactBase, artifact.digest)
+  return pinned.redirects === true ? context.redirects?.openUrlOf?.(artifact.digest) : undefined
+}
+
+/** An artifact as agents are told of it. */
+export function artifactEntry(
+  work: Work,
+  node: string,
+  pinned: Pinned,
+  artifact: Artifact,
+): Record<string, unknown> {
+  const mirror = mirrorUrl(work, pinned, artifact)
+  return {
+    url: artifactUrl(work, node, pinned, artifact),
+    ...(mirror === undefined ? {} : { mirror }),
+    sha256: artifact.digest,
+    size: artifact.size,
+  }
+}
+
 /** Kernel, initramfs and arguments of an image, as agents are told them. */
 export function described(
   work: Work,
@@ -27,10 +54,8 @@ export function described(
   pinned: Pinned,
   image: PinnedImage,
 ): Record<string, unknown> {
-  const entry = (role: Artifact['role']): Record<string, unknown> => {
-    const artifact = artifactOf(image, role, node)
-    return { url: artifactUrl(work, node, pinned, artifact), sha256: artifact.digest, size: artifact.size }
-  }
+  const entry = (role: Artifact['role']): Record<string, unknown> =>
+    artifactEntry(work, node, pinned, artifactOf(image, role, node))
   return {
     image: image.ref,
     kernel: entry('kernel'),

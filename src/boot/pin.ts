@@ -1,4 +1,5 @@
 import { architectureOf, imageForMachine, type StageImage } from '../domain/architecture.ts'
+import { artifactBaseOf } from '../domain/artifact-base.ts'
 import type { Facts } from '../domain/facts.ts'
 import { type Artifact, formatImageRef, type Manifest, parseManifest } from '../domain/image.ts'
 import type { Join } from '../domain/join.ts'
@@ -39,6 +40,8 @@ export interface Pinned {
   readonly downloads: 'session' | 'digest'
   /** Whether agents are sent to the object storage for the stage-3 image. */
   readonly redirects?: boolean
+  /** The cache near the node. */
+  readonly artifactBase?: string
   /** Whether iPXE is to check signatures. */
   readonly imgverify?: boolean
   readonly images?: { readonly stage2: PinnedImage; readonly stage3: PinnedImage }
@@ -62,7 +65,13 @@ export async function pinImages(
 ): Promise<Pinned> {
   const stage2 = await pinImage(work, node, profile, sequence.stage2, facts)
   const stage3 = await pinImage(work, node, profile, sequence.stage3, facts)
-  return { ...pinBasics(profile, name), images: { stage2, stage3 }, join: sequence.join }
+  const artifactBase = artifactBaseOf(profile.artifactBase, JSON.parse(node.labels) as Record<string, string>) // our own row
+  return {
+    ...pinBasics(profile, name),
+    images: { stage2, stage3 },
+    join: sequence.join,
+    ...(artifactBase === undefined ? {} : { artifactBase }),
+  }
 }
 
 /** Pins a chain of the user's own URLs. */

@@ -6,7 +6,7 @@ import type { SessionRow } from '../storage/tables.ts'
 import { bootBase } from './entry.ts'
 import { epoxyStage1 } from './epoxy.ts'
 import { firstHandover } from './handover.ts'
-import { artifactOf, artifactUrl, described } from './image-answer.ts'
+import { artifactOf, artifactUrl, described, mirrorUrl } from './image-answer.ts'
 import { mint } from './mint.ts'
 import type { Pinned } from './pin.ts'
 import type { Work } from './work.ts'
@@ -70,6 +70,9 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
     kernelArguments: image.arguments.split(' ').filter((word) => word !== ''),
     kernelSha256: kernel.digest,
     initramfsSha256: initramfs.digest,
+    // An iPXE that cannot check what a cache sends is not sent to one.
+    kernelMirrorUrl: (digestsChecked && mirrorUrl(work, pinned, kernel)) || '',
+    initramfsMirrorUrl: (digestsChecked && mirrorUrl(work, pinned, initramfs)) || '',
     verifyDigests: digestsChecked,
     verifySignatures: pinned.imgverify ?? false,
     signaturesUrl: `${bootBase(work.context.entry, node.name)}/artifacts`,

@@ -2,6 +2,7 @@ import Type, { type Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
 import { imagesOfStage, stageImageSchema } from './architecture.ts'
+import { type ArtifactBase, artifactBaseSchema } from './artifact-base.ts'
 import type { Branded } from './brand.ts'
 import { parseImageSource } from './channel.ts'
 import type { EvidenceKind } from './evidence.ts'
@@ -58,6 +59,7 @@ export const profileSchema = Type.Object(
     whenFactsChange: Type.Optional(Type.Union([Type.Literal('record'), Type.Literal('refuse')])),
     downloads: Type.Optional(Type.Union([Type.Literal('session'), Type.Literal('digest')])),
     redirects: Type.Optional(Type.Boolean()),
+    artifactBase: Type.Optional(artifactBaseSchema),
     whenServerAbsent: Type.Optional(Type.Union([Type.Literal('retry'), Type.Literal('local')])),
     kernelArguments: Type.Optional(Type.String({ maxLength: 1024 })),
     acceptUnsigned: Type.Optional(Type.Boolean()),
@@ -98,6 +100,8 @@ export interface Profile {
   readonly downloads: 'session' | 'digest'
   /** Whether agents are sent to the object storage for the stage-3 image, where artifacts are kept in one. */
   readonly redirects: boolean
+  /** A cache near the machines, for `downloads: digest`. */
+  readonly artifactBase: ArtifactBase | undefined
   readonly whenServerAbsent: 'retry' | 'local'
   readonly kernelArguments: string
   /** Whether images that no trusted publisher signed are booted too. */
@@ -124,6 +128,8 @@ export function parseProfile(value: unknown): Profile {
     throw wrong(profile, 'reinstall', 'cannot be "local": there is nothing to install from')
   parseKernelArguments(profile.kernelArguments)
   if (profile.secrets === 'rotating') checkRotating(profile)
+  if (profile.artifactBase !== undefined && profile.downloads !== 'digest')
+    throw wrong(profile, 'artifactBase', 'needs "downloads: digest": a cache gets no capability to ask with')
   if (profile.acceptUnsigned && profile.publishers !== undefined)
     throw wrong(profile, 'publishers', 'names who must sign, and acceptUnsigned says that nobody need')
   return profile
@@ -131,9 +137,10 @@ export function parseProfile(value: unknown): Profile {
 
 /** The profile as it is written, for storing and showing: `parseProfile` reads it back to the same. */
 export function writeProfile(profile: Profile): Record<string, unknown> {
-  const { reinstall, publishers, ...rest } = profile
+  const { reinstall, publishers, artifactBase, ...rest } = profile
   return {
     ...rest,
+    ...(artifactBase === undefined ? {} : { artifactBase }),
     ...(publishers === undefined ? {} : { publishers }),
     ...(reinstall === undefined ? {} : { reinstall }),
   }
@@ -152,6 +159,7 @@ function withDefaults(written: Written): Profile {
     whenFactsChange: written.whenFactsChange ?? 'record',
     downloads: written.downloads ?? 'session',
     redirects: written.redirects ?? false,
+    artifactBase: written.artifactBase,
     whenServerAbsent: written.whenServerAbsent ?? 'retry',
     kernelArguments: written.kernelArguments ?? '',
     acceptUnsigned: written.acceptUnsigned ?? false,

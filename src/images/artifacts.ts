@@ -58,6 +58,8 @@ export interface ArtifactRedirects {
   readonly ca: string | undefined
   /** A URL that opens one artifact to whoever has it, for GET and a quarter of an hour: a secret until then. */
   urlOf(digest: Digest): Promise<string>
+  /** Where such a URL opens to everyone, and is no secret: the same, known at once. */
+  openUrlOf?(digest: Digest): string
 }
 
 /** Artifacts: kept ones, and those on their way. */

@@ -44,6 +44,12 @@ export function httpsUrl(value: string, name: string): string {
   return value
 }
 
+/** The same by `http` too: for what is checked by its digest. */
+export function plainUrl(value: string, name: string): string {
+  anyUrl(value, name)
+  return check(value, name, [[/[?@!&=+,*()]/, 'which a URL without a query cannot carry']])
+}
+
 /** Checks letters, digits, `-` and `_` only: a token, a session's id. The first may be `-`: use it inside a URL only. */
 export function base64urlValue(value: string, name: string): string {
   checkNotEmpty(value, name)

@@ -75,13 +75,15 @@ function sendBytes(cut = Number.POSITIVE_INFINITY): RequestListener {
 
 interface Wish {
   /** What the handover says of the store; left out: nothing. */
-  readonly downloads?: { origin: string; ca?: string }
+  readonly downloads?: { origin?: string; ca?: string; mirrorCa?: string }
   /** Where our server sends who follows; undefined: it sends the bytes itself. */
   readonly location?: (n: number) => string
+  /** Where the answer says that a cache has it. */
+  readonly mirror?: string
 }
 
 /** Downloads one file as the agents do. */
-async function download(t: Test, { downloads, location }: Wish) {
+async function download(t: Test, { downloads, location, mirror = '' }: Wish) {
   const folder = mkdtempSync(join(shared, 'run-'))
   let sent = 0
   const pawl = await serve(t, site?.tls, (request, response) => {
@@ -122,7 +124,7 @@ pause() { NEXT_WAIT=1; }
 show_progress() { :; }
 read_handover
 write_headers "$RUN/download.headers" capability-token
-download filesystem "$BASE/artifacts/filesystem" ${digestOf(bytes)} ${bytes.length} "$RUN/download.headers" "$RUN/out"`
+download filesystem "$BASE/artifacts/filesystem" ${digestOf(bytes)} ${bytes.length} "$RUN/download.headers" "$RUN/out" '${mirror}'`
   const child = spawn('sh', ['-c', script], {
     env: { ...process.env, PATH: `${folder}/bin:${process.env.PATH}` },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -232,3 +234,87 @@ t.test('where the store brings nothing, the server is asked from then on', needs
     )
   }
 })
+
+t.test(
+  'what a cache alters is refused, told to the server, and fetched from the server itself',
+  needs,
+  async (t) => {
+    const altered = Buffer.from(bytes)
+    altered[2_000_000] = (altered[2_000_000] ?? 0) ^ 1
+    const cache = await serve(t, undefined, (_request, response) => response.end(altered))
+    const { said, exit, pawl, folder } = await download(t, {
+      mirror: `${cache.origin}/v1/artifacts/sha256/x`,
+    })
+    t.equal(exit, 0)
+    t.match(
+      said,
+      /filesystem: ALTERED: what the cache http:\/\/127\.0\.0\.1:\d+ sent has the SHA-256 [0-9a-f]{64}/,
+    )
+    t.match(said, /reported: filesystem: altered by the cache/)
+    t.match(said, /filesystem verified/)
+    t.equal(pawl.length, 1, 'asked once, for all of it')
+    t.equal(pawl[0]?.range, undefined)
+    t.ok(readFileSync(join(folder, 'out')).equals(bytes))
+  },
+)
+
+t.test('where a cache brings nothing, or what is no answer, the server is asked', needs, async (t) => {
+  const answering = (status: number, headers = {}) =>
+    serve(t, undefined, (_request, response) => response.writeHead(status, headers).end('no'))
+  const cases = [
+    ['it has not got it', (await answering(404)).origin],
+    ['it fails', (await answering(502)).origin],
+    ['it sends elsewhere', (await answering(302, { location: 'http://127.0.0.1:1/' })).origin],
+    ['it is away', 'http://127.0.0.1:1'],
+    ['its certificate is of a CA that nobody named', (await serve(t, stranger?.tls, sendBytes())).origin],
+  ] as const
+  for (const [name, origin] of cases) {
+    const { said, exit, pawl } = await download(t, { mirror: `${origin}/v1/artifacts/sha256/x` })
+    t.equal(exit, 0, name)
+    t.match(said, `filesystem: nothing came from the cache ${origin}`, name)
+    t.match(said, /filesystem verified/)
+    t.match(pawl, [{ headers: { authorization: 'Bearer capability-token' } }])
+  }
+  for (const mirror of [
+    'file:///etc/passwd',
+    'ftp://127.0.0.1/x',
+    'http://127.0.0.1:1/"x',
+    'http://127.0.0.1:1/a b',
+  ]) {
+    const { said, exit, argv } = await download(t, { mirror })
+    t.match([exit, said], [0, /filesystem verified/], mirror)
+    t.notMatch(argv, /mirror/, 'not even tried')
+  }
+})
+
+t.test(
+  'a cache gets no token; what it broke off is gone on with, there and then from the server',
+  needs,
+  async (t) => {
+    for (const [tls, ca] of [
+      [undefined, undefined],
+      [site?.tls, undefined],
+      [storage?.tls, storage?.root],
+    ] as const) {
+      const cache = await serve(t, tls, sendBytes())
+      const downloads = ca === undefined ? {} : { downloads: { mirrorCa: ca } }
+      const { said, exit, pawl, folder } = await download(t, { mirror: `${cache.origin}/x`, ...downloads })
+      t.match([exit, said], [0, /filesystem verified \(3 MiB in \d+ s, from a cache\)/])
+      t.strictSame([pawl.length, cache.seen.length, cache.seen[0]?.headers.authorization], [0, 1, undefined])
+      t.notMatch(JSON.stringify(cache.seen), /capability-token/)
+      t.ok(readFileSync(join(folder, 'out')).equals(bytes))
+    }
+    let answers = 0
+    const cache = await serve(t, undefined, (request, response) => {
+      answers += 1
+      if (answers < 3) sendBytes(1_000_000)(request, response)
+      else response.destroy()
+    })
+    const { exit, pawl } = await download(t, { mirror: `${cache.origin}/x` })
+    t.equal(exit, 0)
+    t.strictSame(
+      [...cache.seen, ...pawl].map(({ range }) => range),
+      [undefined, 'bytes=1000000-', 'bytes=2000000-', 'bytes=2000000-'],
+    )
+  },
+)

@@ -9,6 +9,8 @@ export const stage1: TemplateVariables['stage1.ipxe'] = {
   kernelUrl: `${base}/artifacts/kernel`,
   initramfsUrl: `${base}/artifacts/initramfs`,
   handoverUrl: `${base}/handover`,
+  kernelMirrorUrl: '',
+  initramfsMirrorUrl: '',
   capability: 'cccccccccccc-CAPABILITY-cccccccccccccccccccc',
   handoverToken: 'hhhhhhhhhhhh-HANDOVER-hhhhhhhhhhhhhhhhhhhhhh',
   kernelArguments: ['console=ttyS0', 'quiet'],
@@ -47,6 +49,17 @@ export const golden: Readonly<Record<string, Golden>> = {
       kernelArguments: [],
       verifyDigests: false,
       uefi: false,
+    },
+  },
+  'stage1-uefi-site-cache.ipxe': {
+    name: 'stage1.ipxe',
+    variables: {
+      ...stage1,
+      kernelUrl: `https://boot.example.com:8443/v1/artifacts/sha256/${'11'.repeat(32)}`,
+      initramfsUrl: `https://boot.example.com:8443/v1/artifacts/sha256/${'22'.repeat(32)}`,
+      kernelMirrorUrl: `http://cache.ams.example.com:8080/v1/artifacts/sha256/${'11'.repeat(32)}`,
+      initramfsMirrorUrl: `http://cache.ams.example.com:8080/v1/artifacts/sha256/${'22'.repeat(32)}`,
+      capability: '',
     },
   },
   'stage1-uefi-certificate.ipxe': {
