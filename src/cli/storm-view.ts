@@ -98,6 +98,7 @@ function fieldsOf(result: StormResult): Field[] {
       value: busy.answers === 0 ? 'never' : `${busy.answers} times (503), ${busy.seconds} s in all`,
     },
     ...(result.powerCycles === 0 ? [] : [{ name: 'power cycles', value: String(result.powerCycles) }]),
+    ...recordsOf(result),
     { name: 'server', value: serverOf(result) },
     { name: 'client', value: clientOf(result) },
     {
@@ -110,6 +111,13 @@ function fieldsOf(result: StormResult): Field[] {
             : toned('bad', `${truth.faultCount} of it do not fit`),
     },
   ]
+}
+
+function recordsOf({ records }: StormResult): Field[] {
+  if (records === null) return []
+  const { largestBytes, honoured } = records
+  const text = `to a client that asks for 4096 bytes, as iPXE does: ${largestBytes} at most, with TLS's own`
+  return [{ name: 'TLS records', value: honoured ? text : toned('bad', text) }]
 }
 
 function serverOf({ server }: StormResult): string {

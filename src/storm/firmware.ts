@@ -73,7 +73,8 @@ async function patiently(client: Client, step: Step, request: WireRequest): Prom
   }
 }
 
-function stage1Request({ name, index, secret }: SimulatedNode): WireRequest {
+/** Stage 1 as the site script asks it. */
+export function stage1Request({ name, index, secret }: SimulatedNode): WireRequest {
   const hex = index.toString(16).padStart(8, '0')
   const mac = `02-70-${(hex.match(/../g) ?? []).join('-')}`
   const facts = new URLSearchParams({
@@ -94,7 +95,7 @@ function stage1Request({ name, index, secret }: SimulatedNode): WireRequest {
 }
 
 /** The paths in a stage-1 script; undefined where it boots nothing: a held node, the local disk. */
-function readScript(text: string): Script | undefined {
+export function readScript(text: string): Script | undefined {
   const path = (pattern: RegExp): string | undefined =>
     pattern.exec(text)?.[1]?.replace(/^https:\/\/[^/]+/, '')
   const session = /^echo Pawl: node \S+, boot session (\S+)$/m.exec(text)?.[1]

@@ -22,9 +22,13 @@ export interface StormFleet {
 const batch = 10_000
 const secretsAtOnce = 8
 
+/** One node more than boots: its stage 1 is asked, and the size of records looked at. */
+export const probes = 1
+
 /** Registers the profile and the nodes, in a set of fleet files of their own. Returns when the server says it was, by its clock. */
 export async function registerFleet(api: OperatorApi, fleet: StormFleet): Promise<string> {
-  const { id, nodes, evidence, publisher } = fleet
+  const { id, evidence, publisher } = fleet
+  const nodes = fleet.nodes + probes
   const profile = {
     name: nameOf(id),
     evidence: [evidence],
@@ -49,7 +53,7 @@ export async function registerFleet(api: OperatorApi, fleet: StormFleet): Promis
   return createdAt
 }
 
-/** The nodes as the clients need them; those that prove themselves by a secret are issued one each. */
+/** The nodes as the clients need them, and the probe behind them; those that prove themselves by a secret are issued one each. */
 export async function simulatedNodes(
   api: OperatorApi,
   { id, nodes, evidence }: StormFleet,
@@ -58,7 +62,7 @@ export async function simulatedNodes(
   stop: AbortSignal,
 ): Promise<SimulatedNode[]> {
   const secrets: string[] = []
-  const indices = Array.from({ length: nodes }, (_, index) => index)
+  const indices = Array.from({ length: nodes + probes }, (_, index) => index)
   if (evidence === 'secret') {
     let issued = 0
     await inParallel(indices, secretsAtOnce, async (index) => {

@@ -1,5 +1,6 @@
 import type { ServerLoad } from './load.ts'
 import { stepNames, type Timed } from './plan.ts'
+import type { RecordSample } from './records.ts'
 import { type Percentiles, percentilesOf, type Totals } from './totals.ts'
 import type { Truth } from './truth.ts'
 
@@ -36,6 +37,8 @@ export interface StormResult {
     readonly why: string | null
   }
   readonly machine: { readonly cores: number; readonly busy: number }
+  /** What came to a client that asks for small records, as iPXE does; null where OpenSSL is not installed. */
+  readonly records: RecordSample | null
   /** Null where the server could not be asked. */
   readonly truth: Truth | null
   /** Nodes that are not ready, with where they were; at most 20. */
@@ -51,6 +54,7 @@ export interface Measured {
   readonly processes: number
   readonly server: ServerLoad | undefined
   readonly machine: { readonly cores: number; readonly busy: number }
+  readonly records: RecordSample | undefined
   readonly truth: Truth | null
 }
 
@@ -97,6 +101,7 @@ export function resultOf(totals: Totals, measured: Measured): StormResult {
         : { ...server, cpuMillisecondsPerBoot: rounded((server.cpuSeconds * 1000) / Math.max(1, ready)) },
     client: clientOf(totals, measured),
     machine: { cores: machine.cores, busy: rounded(machine.busy) },
+    records: measured.records ?? null,
     truth,
     notReady: failed.slice(0, mostListed).map(({ name, cause }) => ({ node: name, cause: cause ?? '' })),
   }

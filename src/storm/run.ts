@@ -9,6 +9,7 @@ import { type Aim, findTarget, registerFleet, simulatedNodes } from './fleet.ts'
 import { publishImages } from './images.ts'
 import { ServerWatch, watchMachine } from './load.ts'
 import type { Behaviour } from './plan.ts'
+import { sampleRecords } from './records.ts'
 import { resultOf, type StormResult } from './result.ts'
 import { Totals } from './totals.ts'
 import { checkTruth, type Truth } from './truth.ts'
@@ -93,6 +94,9 @@ async function measure(
     stop,
   )
   refuseStopped(stop)
+  const [probe] = nodes.splice(count)
+  const plan = { target, digests, behaviour }
+  const records = probe === undefined ? undefined : await sampleRecords(plan, probe)
   show.step(`${count} nodes power on`)
   const totals = new Totals()
   const watch = new ServerWatch(serverProcess)
@@ -101,7 +105,7 @@ async function measure(
   const seconds = (): number => (performance.now() - begun) / 1000
   watch.look()
   let lastReady = 0
-  const crews = startCrews({ target, digests, behaviour }, nodes, order.processes, env, (news) => {
+  const crews = startCrews(plan, nodes, order.processes, env, (news) => {
     totals.add(news)
     if (news.results.some(({ ready }) => ready)) lastReady = seconds()
   })
@@ -121,7 +125,7 @@ async function measure(
   show.step('asking the server what it knows')
   const truth = await patiently<Truth | null>(() => checkTruth(api, id, totals.results, since))
   return resultOf(totals, {
-    ...{ id, nodes: count, evidence, truth },
+    ...{ id, nodes: count, evidence, records, truth },
     seconds: totals.ready === count ? lastReady : seconds(),
     processes: order.processes,
     server: watch.result(),
