@@ -9,7 +9,7 @@ import {
 } from '../domain/checkpoint.ts'
 import { type TrimStatement, trimClaimsOf, trimType } from '../domain/trim.ts'
 import { PawlError } from '../errors.ts'
-import { readSecretFile, writeFileDurably, writeSecretFile } from './key-file.ts'
+import { findSecretFile, readSecretFile, writeFileDurably, writeSecretFile } from './key-file.ts'
 
 /** The public half of a key that signs checkpoints. */
 export interface CheckpointKey {
@@ -34,6 +34,12 @@ export interface CheckpointSigner {
 /** Where the key is. */
 export function checkpointKeyFile(dataDir: string): string {
   return join(dataDir, 'pki', 'checkpoint.key')
+}
+
+/** Makes the key unless it is there; returns whether it made it. */
+export function createCheckpointKey(dataDir: string): boolean {
+  const file = checkpointKeyFile(dataDir)
+  return findSecretFile(file) === undefined && writeSecretFile(file, newKey())
 }
 
 /** Opens the signer, and makes its key where there is none yet. Throws `key-unreadable`. */

@@ -3,6 +3,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
 import { PawlError } from '../errors.ts'
 import { authorityFiles, createAuthority, openAuthority } from './authority.ts'
+import { checkpointKeyFile, createCheckpointKey } from './checkpoint-key.ts'
 import { createClientAuthorities } from './client-authority.ts'
 import {
   findPublicFile,
@@ -51,6 +52,8 @@ export async function initData(request: InitRequest): Promise<{ created: string[
   openAuthority(dataDir)
   created.push(...(await createClientAuthorities(dataDir, now)))
   settingsKey(dataDir)
+  // Here and not by the first server: copies of the folder must all have the same.
+  if (createCheckpointKey(dataDir)) created.push(checkpointKeyFile(dataDir))
   return { created: created.map((path) => relative(dataDir, path) || '.') }
 }
 

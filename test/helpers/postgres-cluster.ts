@@ -90,6 +90,7 @@ function watch(user: object, bin: string, data: string, folder: string): ChildPr
     cwd: folder,
     env: { PATH: '/usr/bin:/bin' },
     stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true, // what ends the whole group of the test must not end it first
   })
   child.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   return child

@@ -43,6 +43,7 @@ const inOrder = [
   'pki/clients.crt',
   'pki/nodes.key',
   'pki/nodes.crt',
+  'pki/checkpoint.key',
 ]
 
 /** A name for a folder that does not exist. */

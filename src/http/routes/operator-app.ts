@@ -44,6 +44,8 @@ export interface OperatorParts {
   readonly nextRoot: () => NextRoot | undefined
   /** What `/metrics` answers. */
   readonly metrics: MetricsAnswers
+  /** Whether the server was told to stop, and serves on only until balancers have noticed. */
+  readonly stopping: () => boolean
   /** Left out where no provider is set up. */
   readonly signIn?: SignIn | undefined
   /** For routes that move or read gigabytes. */

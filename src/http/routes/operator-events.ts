@@ -56,7 +56,7 @@ export function eventRoutes(app: OperatorApp, parts: OperatorParts): void {
 }
 
 /** What monitors ask, outside the API and without a token: they learn no more than ok. */
-export function healthRoutes(app: OperatorApp, { context }: OperatorParts): void {
+export function healthRoutes(app: OperatorApp, { context, stopping }: OperatorParts): void {
   const schema = { produces: ['text/plain'], response: { 200: Type.String() } }
   app.get(
     '/healthz',
@@ -67,9 +67,18 @@ export function healthRoutes(app: OperatorApp, { context }: OperatorParts): void
     '/readyz',
     {
       ...anyone,
-      schema: { ...op('health', 'getReadiness', 'Says ok while the database answers.'), ...schema },
+      schema: {
+        ...op(
+          'health',
+          'getReadiness',
+          'Says ok while the database answers and the server is not about to stop.',
+        ),
+        ...schema,
+      },
     },
     async (_request, reply) => {
+      if (stopping())
+        throw new PawlError('overloaded', 'this server is about to stop', { hint: 'ask another one' })
       await sql`select 1`.execute(context.storage.db).catch((cause: unknown) => {
         throw new PawlError('storage-unavailable', 'the database does not answer', { cause })
       })
