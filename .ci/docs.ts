@@ -1,6 +1,7 @@
 /** `npm run docs`: writes the parts of the docs that the code decides. The docs test compares the same parts. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { parse } from 'yaml'
 import { ruleRefusals } from '../src/domain/auto-approval.ts'
 import { eventKinds } from '../src/domain/event.ts'
 import { evidenceKinds } from '../src/domain/evidence.ts'
@@ -64,6 +65,20 @@ function metricsByPlace(): string {
   return parts.join('\n\n')
 }
 
+/** Every alert that ships. */
+function alerts(): string {
+  const path = join(import.meta.dirname, '../deploy/prometheus/pawl-alerts.yml')
+  const { groups } = parse(readFileSync(path, 'utf8')) as {
+    groups: { rules: { alert: string; labels: { severity: string }; annotations: { action: string } }[] }[]
+  }
+  const rows = groups.flatMap(({ rules }) =>
+    rules.map(
+      ({ alert, labels, annotations }) => `| \`${alert}\` | ${labels.severity} | ${annotations.action} |`,
+    ),
+  )
+  return ['| alert | | what to do |', '|---|---|---|', ...rows].join('\n')
+}
+
 /** Every operation of the API with the roles that may, from the document that the test of roles is held against. */
 function apiRoles(document: OpenApiDocument): string {
   const roles = ['viewer', 'operator', 'publisher', 'admin']
@@ -95,6 +110,7 @@ export const generated: readonly { readonly file: string; readonly part: string;
   { file: 'docs/api.md', part: 'api-roles', text: apiRoles(await openApi()) },
   { file: 'docs/evidence.md', part: 'evidence', text: kindsOfEvidence() },
   { file: 'docs/metrics.md', part: 'metrics', text: metricsByPlace() },
+  { file: 'docs/metrics.md', part: 'alerts', text: alerts() },
   { file: 'docs/errors.md', part: 'events', text: list(eventKinds, 'event') },
 ]
 

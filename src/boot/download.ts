@@ -110,6 +110,7 @@ export async function redirectDownload(
   const { node, session, stage, artifact } = download
   const url = await redirects.urlOf(artifact.digest)
   await inTransaction(context, async (work) => {
+    work.afterCommit(() => context.meter?.sent('redirected', bytes))
     await addBytes(work.tx, session, stage, bytes, work.now)
     const detail = { role: artifact.role, digest: artifact.digest, to: redirects.origin }
     const kind = 'download-redirected'

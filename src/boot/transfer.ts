@@ -74,4 +74,5 @@ export async function countTransfer(context: BootContext, download: Download, by
   await context.storage.transaction((tx) =>
     addBytes(tx, download.session, download.stage, bytes, context.clock()),
   )
+  context.meter?.sent('session', bytes)
 }
