@@ -141,6 +141,8 @@ const words: Readonly<Record<keyof (typeof profileSchema)['properties'], string>
   armed: 'Each boot of a ready node must be allowed by an operator.',
   downloads: 'session: private to a boot. digest: cacheable, readable by anyone who reaches it.',
   redirects: 'Agents are sent to the object storage for the stage-3 image.',
+  artifactBase:
+    'A cache of artifacts near the machines: one URL, or one for each value of the label site. Needs downloads: digest.',
   whenServerAbsent: 'What the site script does when the server does not answer.',
   kernelArguments: "Appended to the image's. Reserved ones need the role admin.",
   acceptUnsigned: 'Boots images that no publisher signed.',
