@@ -30,14 +30,24 @@ run_curl() {
   case $RETRY_AFTER in '' | *[!0-9]* | ????*) RETRY_AFTER=0 ;; esac
 }
 
-# pause WAIT: sleeps that long, or as long as the server asked for. Sets NEXT_WAIT, twice as long, 30 s at most.
+# pause WAIT: sleeps that long, or as long as the server asked for, and up to half as long again: machines that were sent away or
+# cut off together do not come back together. Never shorter. Sets NEXT_WAIT, twice as long, 30 s at most.
 pause() {
   local seconds=$1
   [ "$RETRY_AFTER" -le "$seconds" ] || seconds=$RETRY_AFTER
+  spread $(((seconds + 1) / 2))
+  seconds=$((seconds + SPREAD))
   say "trying again in $seconds s"
   sleep "$seconds"
   NEXT_WAIT=$(($1 * 2))
   [ "$NEXT_WAIT" -le 30 ] || NEXT_WAIT=30
+}
+
+# spread SECONDS: sets SPREAD, a random number from 0 to that. The kernel makes it: no program is started.
+spread() {
+  local uuid
+  read -r uuid </proc/sys/kernel/random/uuid
+  SPREAD=$((0x${uuid%%-*} % ($1 + 1)))
 }
 
 # redeem NAME TOKEN OUT: opens a stage. The key stays the same over all tries, so a lost answer is given again and is not a
@@ -89,7 +99,9 @@ report_error() {
       say "this could not be reported: $REQUEST_ERROR"
       return 0
     fi
-    sleep 2
+    # Nobody waits long for words.
+    [ "$RETRY_AFTER" -le 30 ] || RETRY_AFTER=30
+    pause 2
   done
   say 'reported to the server'
 }
