@@ -20,8 +20,11 @@ export interface GroupCommit<Db> {
   idle(): Promise<void>
 }
 
-/** Bounds of one batch: nobody waits for it longer than the last work that began within the time, and the disk. */
-const most = { works: 256, milliseconds: 8 }
+/**
+ * Bounds of one batch. A disk that takes its time to sync gets batches of four times as long, so that it is not the disk that
+ * decides, up to a bound: the event loop stands still meanwhile.
+ */
+const most = { works: 256, milliseconds: 8, evenOnSlowDisks: 40 }
 
 interface Waiting<Db> {
   readonly work: (tx: Db) => Promise<unknown>
@@ -38,6 +41,7 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
 ): GroupCommit<Db> {
   const waiting: Waiting<Db>[] = []
   let running: Promise<void> | undefined
+  let lastCommit = 0
 
   function transaction<T>(work: (tx: Db) => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -52,10 +56,20 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
 
   async function runAll(): Promise<void> {
     do {
-      // Requests that came in the same turn of the event loop are of one batch.
-      await new Promise((resolve) => setImmediate(resolve))
+      await turn()
       await runBatch()
     } while (waiting.length > 0)
+  }
+
+  /**
+   * Requests that came in the same turn of the event loop are of one batch. SQLite answers at once, so somebody who reads and reads ends
+   * no turn: whoever waits to write comes after so many of its statements.
+   */
+  async function turn(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      setImmediate(resolve)
+      connection.after(100, resolve)
+    })
   }
 
   async function runBatch(): Promise<void> {
@@ -81,7 +95,8 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
     connection.run(readOnly ? 'begin' : 'begin immediate')
     connection.batch = true
     try {
-      const until = performance.now() + most.milliseconds
+      const until =
+        performance.now() + Math.min(most.evenOnSlowDisks, Math.max(most.milliseconds, 4 * lastCommit))
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const { work, settle } = next
         const outcome = await outcomeOf(one.transaction().execute((tx) => work(tx as unknown as Db)))
@@ -90,7 +105,9 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
           throw 'error' in outcome ? outcome.error : new Error('the transaction is over')
         if (ran.length >= most.works || performance.now() >= until) break
       }
+      const commits = performance.now()
       connection.run('commit')
+      lastCommit = performance.now() - commits
     } catch (error) {
       if (sqlite.inTransaction) connection.run('rollback')
       throw error

@@ -48,9 +48,15 @@ export class OwnConnection implements DatabaseConnection {
   readonly #prepared = new Map<string, Sqlite.Statement>()
   #inside = false
   #endedBy: unknown
+  #watch: { left: number; readonly call: () => void } | undefined
 
   constructor(sqlite: Sqlite.Database) {
     this.sqlite = sqlite
+  }
+
+  /** Calls once, after so many more statements. */
+  after(statements: number, call: () => void): void {
+    this.#watch = { left: statements, call }
   }
 
   begin(): void {
@@ -80,6 +86,7 @@ export class OwnConnection implements DatabaseConnection {
 
   async executeQuery<R>({ sql: text, parameters }: CompiledQuery): Promise<QueryResult<R>> {
     this.#refuseEnded()
+    if (this.#watch !== undefined && --this.#watch.left <= 0) this.#watch.call()
     try {
       const keep = keepable.test(text)
       const statement = this.#prepare(text, keep)
