@@ -4,6 +4,8 @@ import type { Transfers } from './boot/transfers.ts'
 import type { Config, ListenAddress } from './config.ts'
 import { openStory } from './fleet/open-story.ts'
 import { type Listener, urlAt } from './listen.ts'
+import type { OtherProcesses } from './metrics/page.ts'
+import type { Snapshot } from './metrics/snapshot.ts'
 import { type BootListeners, type BootListenersOptions, sidesNow, withPort } from './open-boot.ts'
 import type { OpenRoots } from './open-roots.ts'
 import { type Crew, openCrew, type WorkerProcess } from './workers/crew.ts'
@@ -75,6 +77,19 @@ export function openBootCrew(options: OpenCrewOptions): CrewListeners {
       boot: urlAt(addresses.main ?? config.bootListen),
       ...(addresses.old === undefined ? {} : { oldBoot: urlAt(addresses.old) }),
     }),
+  }
+}
+
+/** What the workers have counted, for metrics. */
+export function countedBy(crew: Crew): OtherProcesses {
+  const nameOf = (worker: number): string => `worker ${worker}`
+  return {
+    async snapshots() {
+      const all = await crew.measure()
+      // A worker says what its own `ProcessMetrics` says.
+      return all.map(({ worker, counts }) => ({ process: nameOf(worker), snapshot: counts as Snapshot }))
+    },
+    onEnd: (ended) => crew.onEnd((worker) => ended(nameOf(worker))),
   }
 }
 

@@ -3,13 +3,14 @@ import type { Logger } from 'pino'
 import type { BootContext } from './boot/context.ts'
 import type { BootEntry } from './boot/entry.ts'
 import type { BootStory } from './boot/story.ts'
-import { openTransfers } from './boot/transfers.ts'
+import { openTransfers, type Transfers } from './boot/transfers.ts'
 import type { Clock } from './domain/clock.ts'
 import { openStory } from './fleet/open-story.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import type { ArtifactShelf } from './images/artifacts.ts'
 import { closeWithin, listen } from './listen.ts'
 import { createLog } from './log.ts'
+import { openProcessMetrics, type ProcessMetrics } from './metrics/counts.ts'
 import { openShelf } from './open-artifacts.ts'
 import { secureSide, tlsOfMessage } from './open-boot.ts'
 import { bootSettings, openContext } from './open-context.ts'
@@ -43,11 +44,19 @@ export function runWorker({ pipe, clock, now, exit, onFault }: WorkerOptions): v
   const wire: Wire<FromWorker> = openWire<FromWorker, FromKeeper<WorkerSetup>>(pipe, (message) => {
     if (asker.take(message)) return
     if (message.kind === 'ping') wire.send({ kind: 'pong' })
+    else if (message.kind === 'measure') tellCounts(message.id)
     else if (message.kind === 'begin') running = begin(message.setup)
     // What is told before it runs is told to it when it does.
     else running?.then((one) => one.take(message)).catch(() => {})
   })
   const asker = openAsker(wire, now)
+
+  function tellCounts(id: number): void {
+    running
+      ?.then((one) => one.counts())
+      .then((counts) => wire.send({ kind: 'measured', id, counts }))
+      .catch(() => {}) // one that cannot say it is left out
+  }
 
   async function begin(setup: WorkerSetup): Promise<Running> {
     const log = createLog(setup.config.logLevel).child({ worker: setup.worker })
@@ -74,6 +83,8 @@ export function runWorker({ pipe, clock, now, exit, onFault }: WorkerOptions): v
 interface Running {
   listen(): Promise<void>
   take(message: FromKeeper<WorkerSetup>): void
+  /** What it has counted. */
+  counts(): Promise<unknown>
 }
 
 interface WorkerParts {
@@ -90,7 +101,8 @@ async function open(setup: WorkerSetup, parts: WorkerParts): Promise<Running> {
   let { sides } = setup
   const shelf = await openShelf(config)
   const serving = openServing(config, log, shelf)
-  const stories = openStories(setup, shelf, () => sides, parts)
+  const counts = openProcessMetrics()
+  const stories = openStories(setup, { shelf, sides: () => sides, counts }, parts)
   const heart = startHeart(serving.gate, { role: 'worker', clock: parts.clock, log }, (beat) =>
     stories.of('main').heartbeat(beat),
   )
@@ -101,14 +113,22 @@ async function open(setup: WorkerSetup, parts: WorkerParts): Promise<Running> {
       apps.set(name, buildBootListener(stories.of(name), { ...serving.options, tls: tlsOfMessage(side.tls) }))
   }
 
+  counts.keep({
+    transfers: stories.transfers.count,
+    cacheBytes: serving.cache.bytes,
+    cacheLimitBytes: serving.cacheLimitBytes,
+  })
+  for (const [name, app] of apps) counts.watch(name === 'main' ? 'boot' : 'old-boot', app)
+
   /** Lets requests finish, says what is left to say, and ends. */
   async function drain(graceSeconds: number): Promise<void> {
     await Promise.all([...apps.values()].map((app) => closeWithin(app, graceSeconds)))
     await heart.stop()
     // The last bytes of a transfer are counted behind its end.
     const late = parts.clock().getTime() + lastWordsMilliseconds
-    while (asker.waiting() > 0 && parts.clock().getTime() < late)
+    while (asker.waiting() + stories.transfers.count() > 0 && parts.clock().getTime() < late)
       await new Promise((resolve) => setTimeout(resolve, 10))
+    await counts.close()
     await stories.close()
     await wire.flushed()
     exit(0)
@@ -130,8 +150,9 @@ async function open(setup: WorkerSetup, parts: WorkerParts): Promise<Running> {
         if (address !== undefined) await listen(app, address)
       }
     },
+    counts: () => counts.snapshot(),
     take(message) {
-      if (message.kind === 'cut') stories.cut(message.session)
+      if (message.kind === 'cut') stories.transfers.cut(message.session)
       else if (message.kind === 'sides') takeSides(message.sides)
       else if (message.kind === 'drain') {
         drain(message.graceSeconds).catch((error: unknown) => {
@@ -146,42 +167,44 @@ async function open(setup: WorkerSetup, parts: WorkerParts): Promise<Running> {
 /** The stories of this worker's listeners, and what they hold. */
 interface Stories {
   of(side: SideName): BootStory
-  cut(session: string): void
+  readonly transfers: Transfers
   close(): Promise<void>
 }
 
+/** What a story of this process is made of. */
+interface StoryParts {
+  readonly shelf: ArtifactShelf
+  readonly sides: () => Sides
+  readonly counts: ProcessMetrics
+}
+
 /** SQLite has one writer, the keeper: it is asked. PostgreSQL takes as many as there are: this process has its own. */
-function openStories(
-  setup: WorkerSetup,
-  shelf: ArtifactShelf,
-  sides: () => Sides,
-  parts: WorkerParts,
-): Stories {
+function openStories(setup: WorkerSetup, own: StoryParts, parts: WorkerParts): Stories {
   const { config } = setup
   const { asker, clock } = parts
   if (!isPostgresUrl(config.database)) {
     const transfers = openTransfers()
     return {
       of: (side) => asker.story(side, { transfers, clock }),
-      cut: transfers.cut,
+      transfers,
       close: async () => asker.close(),
     }
   }
-  const storage = openAsItIs(config.database, { connections: config.databaseConnections })
-  const context = ownContext(setup, { sides, storage, shelf }, parts)
+  const storage = own.counts.timed(openAsItIs(config.database, { connections: config.databaseConnections }))
+  const context = ownContext(setup, storage, own, parts)
   return {
-    of: (side) => openStory({ ...context, entry: liveEntry(sides, side) }),
-    cut: context.transfers.cut,
+    of: (side) => openStory({ ...context, entry: liveEntry(own.sides, side) }),
+    transfers: context.transfers,
     close: () => storage.close(),
   }
 }
 
 function ownContext(
   setup: WorkerSetup,
-  { sides, storage, shelf }: { sides: () => Sides; storage: Storage; shelf: ArtifactShelf },
-  parts: WorkerParts,
+  storage: Storage,
+  { shelf, sides, counts }: StoryParts,
+  { clock, log, wire }: WorkerParts,
 ): BootContext {
-  const { clock, log, wire } = parts
   const { config, templatesFolder } = setup
   const roots = {
     main: { entry: liveEntry(sides, 'main') },
@@ -194,6 +217,7 @@ function ownContext(
   const context = openContext({ config, clock, log, templatesFolder }, storage, roots, {
     settings,
     artifacts: shelf,
+    meter: counts.meter,
   })
   return {
     ...context,

@@ -10,11 +10,11 @@ import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import type { ServedBinaries } from './ipxe/served.ts'
 import { type Listener, listen, listenerOf, urlOf } from './listen.ts'
-import { openProcessMetrics, type ProcessMetrics } from './metrics/process.ts'
+import { openProcessMetrics, type ProcessMetrics } from './metrics/counts.ts'
 import { openArtifacts } from './open-artifacts.ts'
 import { type BootListeners, openBootHere, openTickets, type Tickets } from './open-boot.ts'
 import { bootSettings, type ContextOptions, openContext, type Writable } from './open-context.ts'
-import { cuttingIn, openBootCrew } from './open-crew.ts'
+import { countedBy, cuttingIn, openBootCrew } from './open-crew.ts'
 import { httpLimitsOf, operatorConnections, type RunningHeart, startHeart } from './open-limits.ts'
 import { openMetrics } from './open-metrics.ts'
 import { beatMilliseconds, openReplica, type Replica } from './open-replica.ts'
@@ -145,7 +145,13 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
     nextRoot: roots.next,
     stopping: replica.stopping,
     certificates,
-    metrics: openMetrics({ config, context, own: counts, certificates }),
+    metrics: openMetrics({
+      config,
+      context,
+      own: counts,
+      ...(crew === undefined ? {} : { others: countedBy(crew) }),
+      certificates,
+    }),
     connections: operatorConnections(config),
     limits: {
       ...limits,

@@ -3,6 +3,7 @@ import type { RefusalLog } from '../boot/refusal-log.ts'
 import type { StorySteps } from '../boot/story.ts'
 import { PawlError } from '../errors.ts'
 import { answerAsk } from './answer.ts'
+import { type Measured, openMeasuring } from './measure.ts'
 import type { FromKeeper, FromWorker, SideName, Sides } from './messages.ts'
 import { unpackError } from './packed-error.ts'
 import { openWire, type Pipe, type Wire } from './wire.ts'
@@ -28,6 +29,10 @@ export interface Crew {
   close(graceSeconds: number): Promise<void>
   /** As they are now, for who asks how the server is. */
   readonly members: () => readonly Member[]
+  /** What each has counted; one that does not say it in time is left out. */
+  measure(): Promise<readonly Measured[]>
+  /** Calls back when one has ended. */
+  onEnd(listener: (worker: number) => void): void
 }
 
 /** A worker, as it is now. */
@@ -78,6 +83,8 @@ export interface CrewTimings {
   readonly mayEnd: number
   /** How often it is looked at. */
   readonly look: number
+  /** How long it may take to say what it has counted. */
+  readonly patience: number
 }
 
 const usualTimings: CrewTimings = {
@@ -88,6 +95,7 @@ const usualTimings: CrewTimings = {
   maySleep: 30_000,
   mayEnd: 5000,
   look: 1000,
+  patience: 3000,
 }
 
 /** The place of a worker: its processes come and go. */
@@ -109,6 +117,8 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
   const { log, now, count } = options
   const timings = { ...usualTimings, ...options.timings }
   const places = Array.from({ length: count }, (_, index) => newPlace(index + 1))
+  const measuring = openMeasuring(timings.patience)
+  const whenEnded: ((worker: number) => void)[] = []
   let starting: { resolve(): void; reject(error: Error): void } | undefined
   let closing: (() => void) | undefined
   let timer: NodeJS.Timeout | undefined
@@ -133,6 +143,7 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
     else if (message.kind === 'refusal') options.refusals.record(message.facts)
     else if (message.kind === 'failed') failed(place, unpackError(message.error))
     else if (message.kind === 'ready') listens(place)
+    else if (message.kind === 'measured') measuring.take(place.worker, message.id, message.counts)
   }
 
   function listens(place: Place): void {
@@ -149,6 +160,8 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
   function ended(place: Place, { code, signal }: { code: number | null; signal: string | null }): void {
     const lived = now() - place.startedAt
     Object.assign(place, { process: undefined, wire: undefined, listens: false })
+    measuring.ended(place.worker)
+    for (const listener of whenEnded) listener(place.worker)
     if (closing !== undefined) {
       if (places.every((one) => one.process === undefined)) closing()
       return
@@ -231,6 +244,13 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
       await all
       clearTimeout(late)
     },
+    measure: () =>
+      measuring.ask(
+        places.flatMap(({ worker, wire, listens }) =>
+          wire !== undefined && listens ? [{ worker, wire }] : [],
+        ),
+      ),
+    onEnd: (listener) => void whenEnded.push(listener),
     members: () =>
       places.map(({ worker, process, listens, restarts }) => ({
         worker,

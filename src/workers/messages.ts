@@ -38,6 +38,7 @@ export type FromWorker =
   /** It cannot begin. */
   | { readonly kind: 'failed'; readonly error: PackedError }
   | { readonly kind: 'pong' }
+  | { readonly kind: 'measured'; readonly id: number; readonly counts: unknown }
 
 /** What the keeper says; `Setup` is what a worker begins with. */
 export type FromKeeper<Setup> =
@@ -48,3 +49,5 @@ export type FromKeeper<Setup> =
   | { readonly kind: 'sides'; readonly sides: Sides }
   | { readonly kind: 'drain'; readonly graceSeconds: number }
   | { readonly kind: 'ping' }
+  /** Asks what the worker has counted. */
+  | { readonly kind: 'measure'; readonly id: number }

@@ -32,6 +32,7 @@ const quick: CrewTimings = {
   maySleep: 30_000,
   mayEnd: 5,
   look: 5,
+  patience: 5,
 }
 
 /** A crew of played processes, which listen at once unless `begins` says otherwise. */
@@ -182,6 +183,21 @@ t.test('what is told goes to all of them, and their refusals to the one writer',
   } as const
   processes[1]?.say({ kind: 'refusal', facts })
   t.same(refused, [facts])
+})
+
+t.test('says what the workers have counted, without one that does not say it in time', async (t) => {
+  const { crew, processes } = world(t, 3)
+  await crew.start()
+  const ended: number[] = []
+  crew.onEnd((worker) => ended.push(worker))
+  const asked = crew.measure()
+  await new Promise((resolve) => setImmediate(resolve))
+  const [first, , third] = processes
+  const question = first?.told.findLast((message) => message.kind === 'measure')
+  first?.say({ kind: 'measured', id: question?.kind === 'measure' ? question.id : 0, counts: 'one' })
+  third?.end()
+  t.same(await asked, [{ worker: 1, counts: 'one' }])
+  t.same(ended, [3])
 })
 
 t.test('stops when all have ended, and kills who does not', async (t) => {
