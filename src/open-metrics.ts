@@ -3,8 +3,8 @@ import { versions } from 'node:process'
 import manifest from '../package.json' with { type: 'json' }
 import type { BootContext } from './boot/context.ts'
 import type { Config } from './config.ts'
+import type { ProcessMetrics } from './metrics/counts.ts'
 import { type MetricsPage, type OtherProcesses, openMetricsPage } from './metrics/page.ts'
-import type { ProcessMetrics } from './metrics/process.ts'
 import type { ServerFacts } from './metrics/server.ts'
 
 /** What the page is put together from. */

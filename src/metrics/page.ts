@@ -1,11 +1,11 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Clock } from '../domain/clock.ts'
 import type { Queries } from '../storage/database.ts'
+import type { ProcessMetrics } from './counts.ts'
 import { contentTypes, endOf, type Format, formatFor, write, writeNodes } from './exposition.ts'
 import { databaseDown, readFleet } from './fleet.ts'
 import { openMerge } from './merge.ts'
 import { readNodes } from './nodes.ts'
-import type { ProcessMetrics } from './process.ts'
 import { readServer, type ServerFacts } from './server.ts'
 import type { CountedMetric, Snapshot } from './snapshot.ts'
 
