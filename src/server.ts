@@ -150,6 +150,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
       context,
       own: counts,
       ...(crew === undefined ? {} : { others: countedBy(crew) }),
+      leads: replica.leads,
       certificates,
     }),
     connections: operatorConnections(config),
@@ -161,7 +162,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
     },
   })
   const listeners = [...boot.listeners, listenerOf(operator, () => roots.operatorTls)]
-  counts.keep({ transfers: context.transfers.count, dropped: context.refusals.dropped })
+  counts.keep({ transfers: context.transfers.count, dropped: context.refusals.dropped, load: gate.load })
   counts.keep({ cacheBytes: cache.bytes, cacheLimitBytes })
   for (const { name, app } of boot.apps) counts.watch(name, app)
   counts.watch('operator', operator)

@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import type { BootMeter } from '../boot/meter.ts'
 import { eventKinds } from '../domain/event.ts'
+import type { ProcessLoad } from '../domain/load.ts'
 import { refusalCauses } from '../domain/refusal.ts'
 import { tokenKinds } from '../domain/token.ts'
 import { isPawlError } from '../errors.ts'
@@ -35,6 +36,8 @@ export interface ProcessMetrics {
 /** What other parts of a process know of themselves. */
 export interface KeptGauges {
   readonly transfers?: () => number
+  /** What the gate of the boot listeners has to do. */
+  readonly load?: () => ProcessLoad
   readonly cacheBytes?: () => number
   readonly cacheLimitBytes?: number
   /** Refusals that were not written. */
@@ -206,7 +209,11 @@ function connectionsOf(server: Server): Promise<number> {
   )
 }
 
-function setKept(metrics: Metrics, { transfers, cacheBytes, cacheLimitBytes, dropped }: KeptGauges): void {
+function setKept(
+  metrics: Metrics,
+  { load, transfers, cacheBytes, cacheLimitBytes, dropped }: KeptGauges,
+): void {
+  if (load !== undefined) setLoad(metrics, load())
   if (transfers !== undefined) metrics.gauge('pawl_transfers').set(transfers())
   if (cacheBytes !== undefined) metrics.gauge('pawl_artifact_cache_bytes').set(cacheBytes())
   if (cacheLimitBytes !== undefined) metrics.gauge('pawl_artifact_cache_limit_bytes').set(cacheLimitBytes)
@@ -221,12 +228,26 @@ function setUsage(metrics: Metrics, { cpuSeconds, residentBytes, heapUsedBytes, 
     metrics.gauge('pawl_event_loop_delay_seconds').set({ percentile }, seconds)
 }
 
+function setLoad(metrics: Metrics, load: ProcessLoad): void {
+  metrics.gauge('pawl_admission_working').set(load.working)
+  metrics.gauge('pawl_admission_waiting').set(load.waiting)
+  metrics.gauge('pawl_admission_longest_wait_seconds').set(load.longestWaitSeconds)
+  metrics.gauge('pawl_admission_nodes_waiting').set(load.nodesWaiting)
+  metrics.gauge('pawl_handshakes_running').set(load.handshakes)
+  metrics.gauge('pawl_handshakes_waiting').set(load.handshakesWaiting)
+  replace(metrics, 'pawl_admission_admitted_total', load.admitted)
+  replace(metrics, 'pawl_admission_waited_total', load.waited)
+  replace(metrics, 'pawl_admission_waited_seconds_total', load.waitedSeconds)
+  const told = metrics.counter('pawl_admission_told_to_wait_total')
+  told.reset()
+  for (const [kind, count] of Object.entries(load.toldToWaitBy)) told.inc({ kind }, count)
+  const closed = metrics.counter('pawl_connections_closed_total')
+  closed.reset()
+  for (const [limit, count] of Object.entries(load.closed)) closed.inc({ limit }, count)
+}
+
 /** A counter that somebody else counts. */
-function replace(
-  metrics: Metrics,
-  name: 'pawl_notes_dropped_total' | 'process_cpu_seconds_total',
-  to: number,
-): void {
+function replace(metrics: Metrics, name: Parameters<Metrics['counter']>[0], to: number): void {
   metrics.counter(name).reset()
   metrics.counter(name).inc(to)
 }

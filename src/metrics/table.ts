@@ -108,6 +108,43 @@ export const processMetrics = {
     help: 'Bytes of images that sessions were sent.',
     labels: { way: '`session`: by us; `redirected`: asked for at the object storage' },
   },
+  pawl_admission_working: { type: 'gauge', help: 'Boot requests in work.', across: 'sum' },
+  pawl_admission_waiting: { type: 'gauge', help: 'Boot requests that wait for their turn.', across: 'sum' },
+  pawl_admission_longest_wait_seconds: {
+    type: 'gauge',
+    help: 'How long the request has waited that waits longest.',
+    across: 'max',
+  },
+  pawl_admission_nodes_waiting: {
+    type: 'gauge',
+    help: 'Nodes that were told to come again and have not come yet.',
+    across: 'sum',
+  },
+  pawl_admission_admitted_total: { type: 'counter', help: 'Boot requests that were let in.' },
+  pawl_admission_waited_total: { type: 'counter', help: 'Of those, which waited first.' },
+  pawl_admission_waited_seconds_total: { type: 'counter', help: 'How long those waited together.' },
+  pawl_admission_told_to_wait_total: {
+    type: 'counter',
+    help: 'Boot requests told to come again: the queue was full, or waiting would have taken too long.',
+    labels: { kind: '`report`, `running`, `new` or `download`' },
+  },
+  pawl_handshakes_running: {
+    type: 'gauge',
+    help: 'TLS handshakes under way at the boot listener.',
+    across: 'sum',
+  },
+  pawl_handshakes_waiting: {
+    type: 'gauge',
+    help: 'Connections to the boot listener that wait for their turn to shake hands.',
+    across: 'sum',
+  },
+  pawl_connections_closed_total: {
+    type: 'counter',
+    help: 'Connections to the boot listener closed, or not taken, because of a limit.',
+    labels: {
+      limit: 'of [configuration](configuration.md): `connections`, `connections-of-address` and the like',
+    },
+  },
   pawl_transfers: { type: 'gauge', help: 'Downloads of sessions under way.', across: 'sum' },
   pawl_artifact_cache_bytes: { type: 'gauge', help: 'Memory that cached artifacts have.', across: 'sum' },
   pawl_artifact_cache_limit_bytes: {

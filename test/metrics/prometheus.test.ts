@@ -104,6 +104,7 @@ t.test('every metric but a few is on the dashboard or in an alert', async (t) =>
   t.same(left.sort(), [
     'epoxy_stage1_total',
     'nodejs_heap_used_bytes',
+    'pawl_admission_admitted_total',
     'pawl_artifact_cache_limit_bytes',
     'pawl_build_info',
     'pawl_checkpoint_timestamp_seconds',
