@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Server as HttpsServer } from 'node:https'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify, {
   type FastifyInstance,
@@ -17,7 +18,9 @@ import type { ClientCertificateIssuer } from '../fleet/operator-certificates.ts'
 import type { CodeSigningIssuer } from '../fleet/publishers.ts'
 import type { ArtifactStore } from '../images/artifacts.ts'
 import { answerConditions, withConditions } from './conditions.ts'
+import type { Connections } from './connections.ts'
 import { openEventStreams, type StreamLimits, streamLimits } from './event-streams.ts'
+import { countConnections, type HttpLimits, limitOptions } from './limits.ts'
 import { addOpenApi } from './openapi.ts'
 import { operatorAuth } from './operator-auth.ts'
 import { asPawlError, problemOf } from './problem.ts'
@@ -47,11 +50,12 @@ import { statusRoutes } from './routes/operator-status.ts'
 import { operatorTokenRoutes } from './routes/operator-tokens.ts'
 import { webhookRoutes } from './routes/operator-webhooks.ts'
 import { signInRoutes } from './routes/sign-in.ts'
+import { webRoutes } from './routes/web.ts'
 import type { SignIn } from './sign-in/options.ts'
 import { sourceOf } from './source.ts'
 
 /** Limits of the operator listener. Seconds and bytes. */
-export interface OperatorListenerLimits {
+export interface OperatorListenerLimits extends Partial<HttpLimits> {
   /** Bodies of all but artifacts. */
   readonly maxBodyBytes: number
   /** To send headers, and to be answered; artifacts have their own. */
@@ -68,6 +72,8 @@ export interface OperatorListenerOptions {
   readonly tls: Readonly<Record<string, unknown>>
   readonly log: Logger
   readonly limits: OperatorListenerLimits
+  /** Counts its connections. Left out: nobody does. */
+  readonly connections?: Connections
   readonly trustedProxies?: readonly string[]
   readonly artifacts: ArtifactStore
   /** Makes code-signing certificates. */
@@ -86,6 +92,8 @@ export interface OperatorListenerOptions {
   readonly issueClientCertificate?: ClientCertificateIssuer
   /** The same of nodes, by a CA of their own. */
   readonly issueNodeCertificate?: ClientCertificateIssuer
+  /** Whether the server was told to stop; left out: it never is. */
+  readonly stopping?: () => boolean
   /** Sign-in for people; left out where no provider is set up. */
   readonly signIn?: SignIn
 }
@@ -95,9 +103,6 @@ const noIssuer: ClientCertificateIssuer = async () => {
     hint: 'run pawl init again, and restart it',
   })
 }
-
-/** A connection that moves no byte for this long is over. */
-const stalledSocketMilliseconds = 120_000
 
 const securityHeaders = {
   'cache-control': 'no-store',
@@ -122,8 +127,17 @@ export function buildOperatorListener(
   const issuers = { issueCodeSigning, issueClientCertificate, issueNodeCertificate }
   const eventStreams = openEventStreams(context.storage, { ...streamLimits, ...options.streams })
   const common = { context, auth, artifacts, longTimeoutSeconds, log, signIn }
-  const { certificates = () => [], nextRoot = () => undefined } = options
-  const parts = { ...common, ...issuers, checkpoints, metrics, eventStreams, certificates, nextRoot }
+  const { certificates = () => [], nextRoot = () => undefined, stopping = () => false } = options
+  const parts = {
+    ...common,
+    ...issuers,
+    checkpoints,
+    metrics,
+    eventStreams,
+    certificates,
+    nextRoot,
+    stopping,
+  }
   app.addHook('onRoute', (route) => {
     if (route.config?.role === undefined)
       throw new Error(`route ${route.url} does not say which role it needs`)
@@ -148,6 +162,10 @@ export function buildOperatorListener(
   })
   app.register((pages, _options, done) => {
     signInRoutes(pages as unknown as OperatorApp, parts)
+    done()
+  })
+  app.register((pages, _options, done) => {
+    webRoutes(pages as unknown as OperatorApp, parts)
     done()
   })
   app.register(apiRoutes(parts), { prefix: '/api/v1' })
@@ -194,16 +212,11 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
   }
 }
 
-function open({ tls, log, limits, trustedProxies = [] }: OperatorListenerOptions): OperatorApp {
+function open({ tls, log, limits, connections, trustedProxies = [] }: OperatorListenerOptions): OperatorApp {
+  const { https, ...bounds } = limitOptions(limits, limits.requestTimeoutSeconds)
   const app = Fastify({
-    https: {
-      minVersion: 'TLSv1.3',
-      ...tls,
-      handshakeTimeout: 10_000,
-      maxHeaderSize: 16 * 1024,
-      headersTimeout: limits.requestTimeoutSeconds * 1000,
-      connectionsCheckingInterval: 1000,
-    },
+    ...bounds,
+    https: { minVersion: 'TLSv1.3', ...tls, ...https },
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     exposeHeadRoutes: false,
@@ -213,14 +226,14 @@ function open({ tls, log, limits, trustedProxies = [] }: OperatorListenerOptions
     // node:http has one limit for every request, an upload's; what is not an upload has the handler's.
     requestTimeout: limits.uploadTimeoutSeconds * 1000,
     handlerTimeout: limits.requestTimeoutSeconds * 1000,
-    connectionTimeout: stalledSocketMilliseconds,
     keepAliveTimeout: limits.idleTimeoutSeconds * 1000,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 300 },
     frameworkErrors: (error, request, reply) => void answerError(log, error, request, reply),
     schemaErrorFormatter: describeFault,
   }) as unknown as OperatorApp // the https server's type; nothing below depends on which
-  app.server.maxConnections = limits.maxConnections
+  if (connections === undefined) app.server.maxConnections = limits.maxConnections
+  else countConnections(app.server as unknown as HttpsServer, connections, trustedProxies) // it is https
   app.removeContentTypeParser('text/plain')
   app.setValidatorCompiler(TypeBoxValidatorCompiler)
   return app
@@ -250,7 +263,7 @@ function answerError(
 ): FastifyReply {
   const known = asPawlError(error)
   const problem = problemOf(known, request.id)
-  if (problem.status >= 500) {
+  if (problem.status >= 500 && known.code !== 'overloaded') {
     log.error({ err: error, requestId: request.id, route: request.routeOptions.url ?? 'none' }, 'failed')
   }
   const pause = known.retryAfterSeconds ?? (problem.status === 503 ? 5 : undefined)
