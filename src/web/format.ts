@@ -9,7 +9,7 @@ const units = [
 
 /** Seconds as `2 d 3 h`, `5 min 10 s` or `4.2 s`. */
 export function duration(seconds: number): string {
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`
+  if (seconds < 60) return `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)} s`
   const index = units.findIndex(([, size]) => seconds >= size)
   const [unit, size] = units[index] ?? ['s', 1]
   const [smaller, smallerSize] = units[index + 1] ?? ['s', 1]

@@ -49,6 +49,7 @@ export function NodeDialog({ action, nodes, onClose, onDone }: NodeDialogProps):
       blocked=${blocked} onConfirm=${confirm} onClose=${onClose}>
     ${fault && html`<${Fault} message=${fault.message} hint=${fault.hint} />`}
     ${isMark ? html`<${Plan} plan=${plan} />` : html`<${Names} names=${nodes} />`}
+    ${action.name === 'reinstall' && html`<p>The next boot of each is the profile's <em>reinstall</em> sequence.</p>`}
     ${action.name === 'disable' && html`<p>Boots that are under way end at once, and nothing is served to it until it is enabled.</p>`}
     ${
       action.name === 'reinstall' &&
@@ -63,11 +64,20 @@ export function NodeDialog({ action, nodes, onClose, onDone }: NodeDialogProps):
 function Plan({ plan }: { plan: ReinstallPlan | undefined }): VNode | null {
   if (plan === undefined) return null
   const changes = plan.nodes.filter(({ before, after }) => before !== after)
+  const rest = plan.nodes.length - changes.length
   const warnings = plan.nodes.filter(({ warning, skipped }) => warning !== undefined || skipped !== undefined)
-  return html`<p>${count(changes.length, 'node')} ${changes.length === 1 ? 'changes' : 'change'}, ${plan.nodes.length - changes.length} ${plan.nodes.length - changes.length === 1 ? 'stays' : 'stay'} as it is.
-      The next boot of each is the profile's <em>reinstall</em> sequence.</p>
+  const stay = rest === 0 ? '' : rest === 1 ? ', 1 stays as it is' : `, ${rest} stay as they are`
+  return html`<p>${count(changes.length, 'node')} ${changes.length === 1 ? 'changes' : 'change'}${stay}.</p>
     <${Names} names=${changes.map(({ name }) => name)} />
-    ${warnings.length > 0 && html`<ul class="warnings">${warnings.slice(0, named).map(({ name, warning, skipped }) => html`<li key=${name}><strong>${name}</strong>: ${warning ?? skipped}</li>`)}</ul>`}`
+    ${
+      warnings.length > 0 &&
+      html`<ul class="warnings">${warnings
+        .slice(0, named)
+        .map(
+          ({ name, warning, skipped }) =>
+            html`<li key=${name}><strong>${name}</strong>: ${warning ?? skipped}</li>`,
+        )}</ul>`
+    }`
 }
 
 function Names({ names }: { names: readonly string[] }): VNode {

@@ -1,0 +1,256 @@
+import { existsSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { AxeBuilder } from '@axe-core/playwright'
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import t, { type Test } from 'tap'
+import { demoProfile, storeDemoFleet, storeNode } from '../helpers/fleet.ts'
+import { boot, machineOf } from '../helpers/machine.ts'
+import { openAt, type World } from '../helpers/world.ts'
+import { openSite, type StormSite } from '../storm/installation.ts'
+import { storeManyNodes } from './many-nodes.ts'
+
+/** The dashboard as people have it: Debian's Chromium on a real server. `PAWL_SHOTS=FOLDER` keeps pictures of the pages. */
+const executablePath = '/usr/bin/chromium'
+const flags = [
+  ...['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run'],
+  ...['--disable-background-networking', '--disable-component-update', '--disable-sync'],
+]
+const absent = existsSync(executablePath) ? undefined : 'Debian package chromium is not installed'
+if (absent !== undefined && process.env.PAWL_REQUIRE === 'all') throw new Error(absent)
+const hostile = `<img src=x onerror="document.title='pwned'">\u202e\u0007 evil \u{1f600}`
+const shots = process.env.PAWL_SHOTS
+
+interface Desk {
+  readonly site: StormSite
+  readonly world: World
+  readonly browser: Browser
+  readonly tokens: Readonly<Record<'admin' | 'viewer', string>>
+}
+
+if (absent !== undefined) t.test('the dashboard in Chromium', { skip: absent }, () => undefined)
+else await main()
+
+async function main(): Promise<void> {
+  const desk = await openDesk()
+  await t.test('who has no token sees nothing, and is told so', (t) => refused(t, desk))
+  await t.test('the fleet is found by typing, opened by keys, and changes as it happens', (t) =>
+    fleet(t, desk),
+  )
+  await t.test('an action shows what it will do, does it, and says why it cannot', (t) => actions(t, desk))
+  await t.test('what a hostile machine says is shown harmlessly', (t) => harmless(t, desk))
+  await t.test('a page left open through a killed server catches up by itself', (t) => catchesUp(t, desk))
+  await t.test('every page is accessible, in light and dark, and fits a phone', (t) => accessible(t, desk))
+  await t.test('ten thousand nodes', (t) => tenThousand(t, desk))
+}
+
+async function openDesk(): Promise<Desk> {
+  const site = await openSite(t)
+  const world = await openAt(t, join(site.dataDir, 'pawl.db'), {})
+  const secret = await storeDemoFleet(world)
+  await storeNode(world, { name: 'node2', state: 'disabled', labels: '{"site":"fra"}' })
+  await storeNode(world, { name: 'node3', state: 'ready', profile: demoProfile.name })
+  await boot(world, machineOf(secret))
+  const browser = await chromium.launch({ executablePath, args: flags })
+  t.teardown(() => browser.close())
+  const made = await site.pawl(['operator', 'token', 'create', '--name', 'eve', '--role', 'viewer', '--json'])
+  const admin = await site.pawl(['operator', 'token', 'create', '--name', 'ann', '--role', 'admin', '--json'])
+  const tokens = { admin: JSON.parse(admin.stdout).token, viewer: JSON.parse(made.stdout).token }
+  if (shots !== undefined) mkdirSync(shots, { recursive: true })
+  return { site, world, browser, tokens }
+}
+
+/** A tab; what goes wrong in it, or leaves this server, fails the test. */
+async function openTab(
+  t: Test,
+  { browser, site }: Desk,
+  options: Parameters<Browser['newContext']>[0] = {},
+): Promise<{ page: Page; context: BrowserContext }> {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options })
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  page.on('pageerror', (error) => t.fail(`the page failed: ${error.message}`))
+  page.on('console', (message) => {
+    if (/content security policy|trusted/i.test(message.text())) t.fail(message.text())
+  })
+  page.on('request', (request) => {
+    const { origin, protocol } = new URL(request.url())
+    if (protocol !== 'data:') t.equal(origin, site.url, 'nothing is asked for elsewhere')
+  })
+  await page.goto(`${site.url}/`)
+  return { page, context }
+}
+
+async function signIn(t: Test, desk: Desk, as: 'admin' | 'viewer', options = {}): Promise<Page> {
+  const { page } = await openTab(t, desk, options)
+  await page.getByLabel('Operator token').fill(desk.tokens[as])
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+  return page
+}
+
+async function refused(t: Test, desk: Desk): Promise<void> {
+  const { page } = await openTab(t, desk)
+  await page.getByLabel('Operator token').fill('x'.repeat(44))
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('alert').filter({ hasText: 'this token opens nothing' }).waitFor()
+  t.equal(await page.getByRole('navigation').count(), 0)
+  const kept = await page.evaluate<number>('sessionStorage.length')
+  t.equal(kept, 0, 'a wrong token is not kept')
+}
+
+async function fleet(t: Test, desk: Desk): Promise<void> {
+  const page = await signIn(t, desk, 'admin')
+  await page.getByRole('link', { name: 'node1' }).waitFor()
+  t.match(await page.getByLabel('Nodes by state').innerText(), /3\s*all.*1\s*ready|3\s*all/s)
+  await shot(page, 'fleet')
+  await page.keyboard.press('/')
+  await page.keyboard.type('site=fra')
+  await page.getByRole('link', { name: 'node1' }).waitFor({ state: 'detached' })
+  t.equal(await page.getByRole('link', { name: /^node/ }).count(), 1)
+  t.match(page.url(), /q=site%3Dfra/, 'a search can be sent to somebody')
+  await page.getByLabel('Search nodes').fill('')
+  await page
+    .getByRole('button', { name: /disabled/ })
+    .first()
+    .click()
+  await page.getByRole('link', { name: 'node3' }).waitFor({ state: 'detached' })
+  await page.getByRole('button', { name: /all/ }).first().click()
+  await page.getByRole('button', { name: 'Name', exact: false }).first().click()
+  t.equal(
+    await page
+      .getByRole('link', { name: /^node\d/ })
+      .first()
+      .innerText(),
+    'node3',
+    'sorted the other way',
+  )
+  await page.getByRole('button', { name: 'Name', exact: false }).first().click()
+
+  const change = await desk.site.pawl(['node', 'add', 'node4', '--profile', 'demo'])
+  t.equal(change.exit, 0, change.stderr)
+  await page.getByRole('link', { name: 'node4' }).waitFor()
+
+  await page.getByRole('region', { name: 'Nodes' }).focus()
+  for (const key of ['Home', 'ArrowDown', 'ArrowUp', 'Enter']) await page.keyboard.press(key)
+  await page.getByRole('heading', { name: /node1/ }).waitFor()
+  await page.getByRole('img', { name: /full system/ }).waitFor()
+  t.match(await page.getByRole('img', { name: /The boot's stages/ }).getAttribute('aria-label'), /join/)
+  t.match(await page.locator('.events').innerText(), /session-opened/)
+  await shot(page, 'node')
+}
+
+async function actions(t: Test, desk: Desk): Promise<void> {
+  const page = await signIn(t, desk, 'admin')
+  await page.getByRole('checkbox', { name: 'node1' }).check()
+  await page.getByRole('checkbox', { name: 'node3' }).check()
+  t.match(await page.getByRole('button', { name: 'Enable' }).getAttribute('title'), 'node1: it is enabled')
+  await page.getByRole('button', { name: 'Mark for reinstall' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText('2 nodes change').waitFor()
+  await shot(page, 'dialog')
+  await page.keyboard.press('Escape')
+  await dialog.waitFor({ state: 'detached' })
+  t.match(await nodeOf(desk, 'node1'), { reinstall: 'none' }, 'Escape does nothing')
+  await page.getByRole('button', { name: 'Mark for reinstall' }).click()
+  await dialog.getByRole('button', { name: 'Mark for reinstall' }).click()
+  await dialog.waitFor({ state: 'detached' })
+  t.match(await nodeOf(desk, 'node3'), { reinstall: 'marked' })
+  await page
+    .getByRole('button', { name: /marked/ })
+    .first()
+    .waitFor()
+
+  await page.goto(`${desk.site.url}/#/node/node2`)
+  await page.getByRole('button', { name: 'Enable' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Enable' }).click()
+  await page.locator('header .badge', { hasText: 'registered' }).waitFor()
+
+  const eve = await signIn(t, desk, 'viewer')
+  await eve.goto(`${desk.site.url}/#/node/node1`)
+  const button = eve.getByRole('button', { name: 'Disable' })
+  t.equal(await button.isDisabled(), true)
+  t.equal(await button.getAttribute('title'), 'your role is viewer: this needs operator')
+}
+
+async function harmless(t: Test, desk: Desk): Promise<void> {
+  const secret = await storeNode(desk.world, { name: 'evil', profile: 'demo' })
+  const machine = machineOf(secret, { host: 'evil' })
+  await boot(desk.world, machine, 'stage1')
+  // What parsing lets through, and more than it ever would: the page must not depend on it.
+  await desk.world.context.storage.db
+    .updateTable('sessions')
+    .set({ facts: JSON.stringify({ manufacturer: hostile, product: 'p'.repeat(1_000_000) }) })
+    .where('node', 'in', (query) => query.selectFrom('nodes').select('id').where('name', '=', 'evil'))
+    .execute()
+  const page = await signIn(t, desk, 'admin')
+  await page.goto(`${desk.site.url}/#/node/evil`)
+  await page.getByText('evil 😀').waitFor()
+  t.equal(await page.locator('#app img').count(), 0)
+  t.equal(await page.title(), 'evil · Pawl')
+  const text = await page.locator('#app').innerText()
+  t.ok(text.length < 20_000, 'a long text is cut')
+  t.notMatch(text, /[\p{Cc}\p{Cf}](?<!\n|\t)/u)
+}
+
+async function catchesUp(t: Test, desk: Desk): Promise<void> {
+  const page = await signIn(t, desk, 'admin')
+  await page.getByText('live', { exact: true }).waitFor()
+  await desk.site.killAndRestart()
+  const added = await desk.site.pawl(['node', 'add', 'late', '--profile', 'demo'])
+  t.equal(added.exit, 0, added.stderr)
+  await page.getByRole('link', { name: 'late' }).waitFor({ timeout: 60_000 })
+  await page.getByText('live', { exact: true }).waitFor({ timeout: 60_000 })
+}
+
+async function accessible(t: Test, desk: Desk): Promise<void> {
+  const places = ['fleet', 'node/node1', 'images', 'rollouts', 'pending', 'refusals', 'audit', 'nothing']
+  for (const colorScheme of ['light', 'dark'] as const) {
+    const phone = colorScheme === 'dark'
+    const viewport = phone ? { width: 390, height: 844 } : { width: 1280, height: 800 }
+    const page = await signIn(t, desk, 'admin', { colorScheme, viewport })
+    for (const place of places) {
+      await page.goto(`${desk.site.url}/#/${place}`)
+      await page.getByRole('heading', { level: 1 }).waitFor()
+      await page.locator('.page').waitFor()
+      const { violations } = await new AxeBuilder({ page }).analyze()
+      t.same(
+        violations.map(
+          ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 150)).join(' | ')}`,
+        ),
+        [],
+        `${place}, ${colorScheme}`,
+      )
+      const wide = await page.evaluate<number>('document.documentElement.scrollWidth - window.innerWidth')
+      t.ok(wide <= 0, `${place} at ${viewport.width} pixels is ${wide} wider than the page`)
+      await shot(page, `${place.replaceAll('/', '-')}-${colorScheme}`)
+    }
+  }
+}
+
+async function tenThousand(t: Test, desk: Desk): Promise<void> {
+  await storeManyNodes(desk.world, 10_000)
+  const page = await signIn(t, desk, 'admin')
+  const began = performance.now()
+  await page.reload()
+  await page.getByRole('link', { name: 'rack000-node00' }).waitFor()
+  const first = performance.now() - began
+  t.match(await page.getByLabel('Nodes by state').innerText(), /10,0\d\d\s*all/)
+  t.ok((await page.locator('tbody tr').count()) < 100, 'rows out of sight are not in the page')
+  const typing = performance.now()
+  await page.getByLabel('Search nodes').fill('rack249-node39')
+  await page.getByRole('link', { name: 'rack249-node39' }).waitFor()
+  t.comment(`first view ${Math.round(first)} ms, found ${Math.round(performance.now() - typing)} ms`)
+  await page.getByLabel('Search nodes').fill('')
+  await page.getByRole('region', { name: 'Nodes' }).focus()
+  await page.keyboard.press('End')
+  await page.getByRole('link', { name: 'rack249-node39' }).waitFor()
+  await shot(page, 'fleet-10000')
+}
+
+async function nodeOf(desk: Desk, name: string): Promise<unknown> {
+  return desk.site.api.get(`/nodes/${name}`, {})
+}
+
+async function shot(page: Page, name: string): Promise<void> {
+  if (shots !== undefined) await page.screenshot({ path: join(shots, `${name}.png`) })
+}
