@@ -40,9 +40,11 @@ export function stormView({ io, output }: Context): StormView & { end(): void } 
 
 function lineOf(totals: Totals, seconds: number, nodes: number): string {
   const { begun, ready, bytes, busy, retries } = totals
-  const failures = [...totals.failures.values()].reduce((sum, one) => sum + one, 0)
+  const kinds = [...totals.failures].sort(([, a], [, b]) => b - a)
+  const failures = kinds.reduce((sum, [, one]) => sum + one, 0)
+  const most = kinds[0] === undefined ? '' : ` (most: ${kinds[0][0]})`
   const rate = formatSize(bytes / Math.max(seconds, 1))
-  const trouble = `${failures} failures, ${busy} told to wait, ${retries} retries`
+  const trouble = `${failures} failures${most}, ${busy} told to wait, ${retries} retries`
   return `${seconds.toFixed(0)} s: ${begun} of ${nodes} on, ${ready} ready, ${rate}/s, ${trouble}`
 }
 
@@ -121,10 +123,11 @@ function recordsOf({ records }: StormResult): Field[] {
 }
 
 function serverOf({ server }: StormResult): string {
-  if (server === null) return 'not known: it is not on this machine, or --data or --server-pid names it'
-  const { cpuSeconds, cpuMillisecondsPerBoot, memoryBytes, processes, restarts } = server
+  if (server === null) return 'not known: name it with --data or --server-pid, where it is on this machine'
+  const { source, cpuSeconds, cpuMillisecondsPerBoot, memoryBytes, processes, restarts } = server
+  const late = source === 'process' ? '' : ', as it says itself'
   const again = restarts === 0 ? '' : `, started again ${count(restarts, 'time')}`
-  return `${cpuSeconds.toFixed(1)} s of CPU, ${cpuMillisecondsPerBoot.toFixed(1)} ms a boot, at most ${formatSize(memoryBytes)} in ${processes === 1 ? 'one process' : `${processes} processes`}${again}`
+  return `${cpuSeconds.toFixed(1)} s of CPU, ${cpuMillisecondsPerBoot.toFixed(1)} ms a boot, at most ${formatSize(memoryBytes)} in ${processes === 1 ? 'one process' : `${processes} processes`}${again}${late}`
 }
 
 function clientOf({ client, machine }: StormResult): (string | ReturnType<typeof toned>)[] {

@@ -11,7 +11,8 @@ import { faultOf, WireError } from './wire.ts'
 
 /** iPXE keeps an idle connection for so long (net/tcp/httpconn.c, HTTP_CONN_EXPIRY). */
 const poolMilliseconds = 10_000
-const connectMilliseconds = 15_000
+/** Until a connection stands, handshake included: iPXE's scripts say `--timeout 60000`, our agents `connect-timeout = 15`. */
+const connectMilliseconds = { firmware: 60_000, agent: 15_000 }
 
 /** What iPXE of 2022 and later offers for each kind of certificate, of what OpenSSL 3 has; AES-128-GCM is what Pawl chooses of them. */
 const firmwareSuites = {
@@ -73,14 +74,15 @@ export class Connections {
     if (idle !== undefined) return idle
     const { personas, resumes } = this.#route
     const session = resumes && this.#session !== undefined ? { session: this.#session } : {}
-    const socket = await this.#connect({ secureContext: personas.firmware, ...session })
+    const options = { secureContext: personas.firmware, ...session }
+    const socket = await this.#connect(options, connectMilliseconds.firmware)
     if (resumes) this.#session = socket.getSession() ?? this.#session
     return socket
   }
 
   /** A connection of its own, as each run of curl makes one. */
   agent(): Promise<TLSSocket> {
-    return this.#connect({ secureContext: this.#route.personas.agent })
+    return this.#connect({ secureContext: this.#route.personas.agent }, connectMilliseconds.agent)
   }
 
   /** Keeps a connection for the firmware's next request. */
@@ -119,7 +121,7 @@ export class Connections {
     return idle.socket.destroyed || idle.socket.readableEnded ? undefined : idle.socket
   }
 
-  #connect(options: ConnectionOptions): Promise<TLSSocket> {
+  #connect(options: ConnectionOptions, timeoutMilliseconds: number): Promise<TLSSocket> {
     const { target, address, onHandshake } = this.#route
     const begun = performance.now()
     const socket = connect({
@@ -135,17 +137,17 @@ export class Connections {
     socket.once('close', () => this.#open.delete(socket))
     return new Promise((resolve, reject) => {
       const fail = (kind: string): void => {
+        clearTimeout(timer)
         socket.off('secureConnect', succeed)
         socket.destroy()
         reject(new WireError(kind))
       }
       const onError = (error: NodeJS.ErrnoException): void => fail(faultOf(error))
       const onClose = (): void => fail('connection closed in the handshake')
-      const onTimeout = (): void => fail('connection timed out')
       const succeed = (): void => {
         socket.off('error', onError)
         socket.off('close', onClose)
-        socket.off('timeout', onTimeout)
+        clearTimeout(timer)
         // Nobody listens between two requests: a reset then is found by the next.
         socket.on('error', ignore)
         onHandshake({ milliseconds: performance.now() - begun, resumed: socket.isSessionReused() })
@@ -153,8 +155,8 @@ export class Connections {
       }
       socket.on('error', onError)
       socket.on('close', onClose)
-      socket.setTimeout(connectMilliseconds)
-      socket.on('timeout', onTimeout)
+      // Not the socket's own: a server that is busy with others sends a byte now and then.
+      const timer = setTimeout(() => fail('connection timed out'), timeoutMilliseconds)
       socket.once('secureConnect', succeed)
     })
   }

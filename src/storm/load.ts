@@ -4,8 +4,8 @@ import { join } from 'node:path'
 
 /** What a server's processes used, all together. */
 export interface ServerLoad {
-  /** `process`: read from this machine's /proc. */
-  readonly source: 'process'
+  /** `process`: read from this machine's /proc. `status`: what the server's processes say of themselves, a few seconds late. */
+  readonly source: 'process' | 'status'
   readonly cpuSeconds: number
   /** The most memory at one time (resident), bytes. */
   readonly memoryBytes: number
@@ -15,6 +15,14 @@ export interface ServerLoad {
   readonly restarts: number
 }
 
+/** Follows what a server uses, from the first look on. */
+export interface Watch {
+  /** Looks, where it is time to; `last`: in any case. */
+  look(last?: boolean): void | Promise<void>
+  /** Undefined where it could not be seen. */
+  result(): ServerLoad | undefined
+}
+
 /** Clock ticks of /proc/PID/stat (USER_HZ), a constant of Linux for programs. */
 const ticksPerSecond = 100
 
@@ -22,7 +30,7 @@ const ticksPerSecond = 100
  * Follows the processes of a server on this machine: the one whose id `findProcess` tells, and all that it has started. A process
  * that ended between two looks is counted up to the last.
  */
-export class ServerWatch {
+export class ServerWatch implements Watch {
   readonly #findProcess: () => number | undefined
   readonly #proc: string
   readonly #first = new Map<string, number>()

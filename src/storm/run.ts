@@ -7,10 +7,11 @@ import { removeStorm } from './cleanup.ts'
 import { startCrews } from './crews.ts'
 import { type Aim, findTarget, registerFleet, simulatedNodes } from './fleet.ts'
 import { publishImages } from './images.ts'
-import { ServerWatch, watchMachine } from './load.ts'
+import { ServerWatch, type Watch, watchMachine } from './load.ts'
 import type { Behaviour } from './plan.ts'
 import { sampleRecords } from './records.ts'
 import { resultOf, type StormResult } from './result.ts'
+import { StatusWatch } from './status-watch.ts'
 import { Totals } from './totals.ts'
 import { checkTruth, type Truth } from './truth.ts'
 import { Ended, wait } from './waits.ts'
@@ -99,18 +100,18 @@ async function measure(
   const records = probe === undefined ? undefined : await sampleRecords(plan, probe)
   show.step(`${count} nodes power on`)
   const totals = new Totals()
-  const watch = new ServerWatch(serverProcess)
+  const watch: Watch = serverProcess() === undefined ? new StatusWatch(api) : new ServerWatch(serverProcess)
   const machine = watchMachine()
   const begun = performance.now()
   const seconds = (): number => (performance.now() - begun) / 1000
-  watch.look()
+  await watch.look()
   let lastReady = 0
   const crews = startCrews(plan, nodes, order.processes, env, (news) => {
     totals.add(news)
     if (news.results.some(({ ready }) => ready)) lastReady = seconds()
   })
   const timer = setInterval(() => {
-    watch.look()
+    void watch.look()
     show.progress(totals, seconds(), count)
   }, lookMilliseconds)
   try {
@@ -118,12 +119,10 @@ async function measure(
   } finally {
     clearInterval(timer)
   }
-  watch.look()
   const busy = machine()
+  await watch.look(true)
   show.progress(totals, seconds(), count)
-  refuseStopped(stop)
-  show.step('asking the server what it knows')
-  const truth = await patiently<Truth | null>(() => checkTruth(api, id, totals.results, since))
+  const truth = stop.aborted ? null : await askTruth(api, id, totals, since, show)
   return resultOf(totals, {
     ...{ id, nodes: count, evidence, records, truth },
     seconds: totals.ready === count ? lastReady : seconds(),
@@ -131,6 +130,17 @@ async function measure(
     server: watch.result(),
     machine: busy,
   })
+}
+
+function askTruth(
+  api: OperatorApi,
+  id: string,
+  totals: Totals,
+  since: string,
+  show: StormView,
+): Promise<Truth> {
+  show.step('asking the server what it knows')
+  return patiently(() => checkTruth(api, id, totals.results, since))
 }
 
 /** Until all nodes are through, or they are given up, or the user ends it. */

@@ -20,7 +20,11 @@ export interface StormSite {
   /** Kills the server where it stands, and starts it again at the same ports. */
   killAndRestart(): Promise<void>
   /** Runs `pawl …` as a process; `onLine` sees its stderr as it comes. */
-  pawl(argv: readonly string[], onLine?: (line: string, child: ChildProcess) => void): Promise<Ran>
+  pawl(
+    argv: readonly string[],
+    onLine?: (line: string, child: ChildProcess) => void,
+    env?: Readonly<Record<string, string>>,
+  ): Promise<Ran>
   /** Everything of a storm that is there: nodes, profiles, images, sets. */
   everything(): Promise<Everything>
 }
@@ -77,9 +81,9 @@ export async function openSite(t: Test, flags: readonly string[] = []): Promise<
       await killed(server)
       server = await start()
     },
-    async pawl(argv, onLine) {
+    async pawl(argv, onLine, env = { PAWL_DATA: dataDir }) {
       const child = spawn(process.execPath, [main, ...argv], {
-        env: { PATH: process.env.PATH, PAWL_DATA: dataDir, NO_COLOR: '1' },
+        env: { PATH: process.env.PATH, NO_COLOR: '1', ...env },
         stdio: ['ignore', 'pipe', 'pipe'],
       })
       children.add(child)

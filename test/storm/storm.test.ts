@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import type { StormResult } from '../../src/storm/result.ts'
 import { run } from '../cli/helpers/installation.ts'
@@ -191,3 +192,28 @@ t.test(
     t.same(await site.everything(), { nodes: [], profiles: [], images: [], sets: [] })
   },
 )
+
+t.test('a server that has no room says when to come again, and every node waits as long', async (t) => {
+  const site = await openSite(t, [
+    '--max-boot-work',
+    '1',
+    '--max-boot-queue',
+    '0',
+    '--max-retry-after-seconds',
+    '5',
+  ])
+  const { url, dataDir } = site
+  const env = {
+    PAWL_URL: url,
+    PAWL_TOKEN: readFileSync(`${dataDir}/admin.token`, 'utf8').trim(),
+    PAWL_CA: `${dataDir}/ca.crt`,
+  }
+  const ran = await site.pawl(['storm', '--nodes', '20', ...quick, '--json'], () => {}, env)
+  t.equal(ran.exit, 0, ran.stderr)
+  const result = resultOf(ran)
+  t.match(result, { ok: true, ready: 20, failures: {}, truth: { faultCount: 0 } })
+  t.ok(result.busy.answers > 0, `${result.busy.answers} times 503`)
+  t.ok(result.busy.seconds >= result.busy.answers, 'each said for how long')
+  t.ok(result.retries >= result.busy.answers)
+  t.match(result.server, { source: 'status' }, 'without the data folder the server tells of itself')
+})

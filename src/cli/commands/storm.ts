@@ -111,6 +111,7 @@ async function run(context: Context, api: Api, flags: Flags): Promise<void> {
     })
     view.end()
     answer(context, result, () => showStorm(context.output, result))
+    if (stop.aborted) throw new PawlError('conflict', 'the storm was ended before its nodes were through')
     if (result.ok) return
     const lost = result.nodes - result.ready
     throw new PawlError(
