@@ -1,5 +1,6 @@
 import { bootSettings } from './config-boot.ts'
 import { certificateSettings } from './config-certificates.ts'
+import { deliverySettings } from './config-delivery.ts'
 import { evidenceSettings } from './config-evidence.ts'
 import { frontSettings } from './config-front.ts'
 import { limitSettings } from './config-limits.ts'
@@ -117,6 +118,7 @@ export const settings = {
       'The CA of its certificate, PEM, for the server and for machines. Without it: the system’s CAs; for machines ours.',
     parse: parseFile,
   },
+  ...deliverySettings,
   trustedProxies: {
     ...named('trusted-proxies', 'address', null),
     meaning: 'Addresses and prefixes of proxies whose `X-Forwarded-For` is believed. Without it: nobody.',

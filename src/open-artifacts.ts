@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { isPawlError, PawlError } from './errors.ts'
 import { type ArtifactShelf, type ArtifactStore, openArtifactStore, storeOver } from './images/artifacts.ts'
+import { diskCached } from './images/disk-cache.ts'
 import { openLocalShelf } from './images/local-store.ts'
 import type { S3Settings } from './images/s3-client.ts'
 import { openS3Shelf } from './images/s3-store.ts'
@@ -29,15 +30,29 @@ export async function openArtifacts(config: Config, log: Logger): Promise<Artifa
     if (!isPawlError(error, 'store-unavailable')) throw error
     log.warn({ err: error }, 'the object storage does not answer; it is asked again when it is needed')
   })
-  return storeOver(shelf, await openSpool(join(config.dataDir, 'spool'), options))
+  return storeOver(await cached(config, log, shelf), await openSpool(join(config.dataDir, 'spool'), options))
 }
 
 /** Opens the artifacts to read them only, as a worker does: what is on its way in is the keeper's. */
-export async function openShelf(config: Config): Promise<ArtifactShelf> {
+export async function openShelf(config: Config, log: Logger): Promise<ArtifactShelf> {
   const place = config.artifacts ?? { kind: 'folder', path: join(config.dataDir, 'artifacts') }
   return place.kind === 'folder'
     ? openLocalShelf(join(place.path, 'sha256'), undefined)
-    : openBucket(config, place)
+    : cached(config, log, await openBucket(config, place))
+}
+
+/** Artifacts of an object storage that machines fetch from here are kept on the disk, as far as they may. */
+async function cached<Shelf extends ArtifactShelf>(
+  config: Config,
+  log: Logger,
+  shelf: Shelf,
+): Promise<Shelf> {
+  if (config.artifactDiskCacheMiB === 0) return shelf
+  return diskCached(shelf, join(config.dataDir, 'artifact-cache'), {
+    maxBytes: config.artifactDiskCacheMiB * 2 ** 20,
+    reserveBytes: config.refusalDiskReserveMiB * 2 ** 20,
+    onFault: (error) => log.warn({ err: error }, 'an artifact is not kept on the disk'),
+  })
 }
 
 /** Opens the object storage alone, without the folder where uploads arrive. */

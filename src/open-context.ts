@@ -12,6 +12,7 @@ import { openTransfers } from './boot/transfers.ts'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
+import { readCaFile, urlRedirects } from './images/url-redirects.ts'
 import type { OpenRoots } from './open-roots.ts'
 import { settingsKey } from './pki/settings-key.ts'
 import type { Storage } from './storage/database.ts'
@@ -74,7 +75,20 @@ export function openContext(
       log.warn({ err: error }, 'downloads that ended elsewhere are cut when they are renewed'),
     ),
     ...(meter === undefined ? {} : { meter }),
-    ...(redirects === undefined ? {} : { redirects }),
+    ...openDelivery(config, redirects),
+  }
+}
+
+/** Where agents are sent for artifacts: a URL of the settings is meant before signed ones of the object storage. */
+function openDelivery(
+  { artifactRedirectUrl, artifactCaFile }: Config,
+  redirects: ArtifactStore['redirects'],
+): Pick<BootContext, 'redirects' | 'artifactCa'> {
+  const artifactCa = artifactCaFile === undefined ? undefined : readCaFile(artifactCaFile, 'artifacts')
+  const chosen = artifactRedirectUrl === undefined ? redirects : urlRedirects(artifactRedirectUrl, artifactCa)
+  return {
+    ...(chosen === undefined ? {} : { redirects: chosen }),
+    ...(artifactCa === undefined ? {} : { artifactCa }),
   }
 }
 

@@ -1,5 +1,7 @@
 import type { Logger } from 'pino'
+import { openBandwidth } from './boot/bandwidth.ts'
 import type { Config } from './config.ts'
+import { PawlError } from './errors.ts'
 import type { BootListenerOptions } from './http/boot-listener.ts'
 import type { Gate } from './http/gate.ts'
 import type { ArtifactShelf } from './images/artifacts.ts'
@@ -23,6 +25,8 @@ export function openServing(config: Config, log: Logger, artifacts: Pick<Artifac
   const ipxe = serveBinaries(config.dataDir, {
     onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),
   })
+  if (config.accelRedirectPath !== undefined && config.artifacts?.kind === 's3')
+    throw new PawlError('usage', 'accelRedirectPath needs artifacts in a folder, which the nginx can read')
   const cacheLimitBytes = config.artifactCacheMiB * 2 ** 20
   const cache = openArtifactCache(artifacts, { maxBytes: cacheLimitBytes })
   const { limits: http, gate } = openLimits(config, log)
@@ -33,6 +37,12 @@ export function openServing(config: Config, log: Logger, artifacts: Pick<Artifac
     proxyProtocolFrom: config.proxyProtocolFrom,
     clientCertificates: config.bootClientCertificates,
     artifacts: cache,
+    bandwidth: openBandwidth({
+      // Each process has its part, used or not: none knows what the others send.
+      total: rate(config.downloadBytesPerSecond / Math.max(1, config.workers)),
+      node: rate(config.nodeDownloadBytesPerSecond),
+    }),
+    accelRedirectPath: config.accelRedirectPath,
     ipxe,
     limits: {
       requestTimeoutSeconds: config.requestTimeoutSeconds,
@@ -43,4 +53,9 @@ export function openServing(config: Config, log: Logger, artifacts: Pick<Artifac
     },
   }
   return { cache, cacheLimitBytes, ipxe, gate, options }
+}
+
+/** A limit of 0 is none. */
+function rate(bytesPerSecond: number): number | undefined {
+  return bytesPerSecond === 0 ? undefined : bytesPerSecond
 }

@@ -31,6 +31,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'config-setting.ts': [],
   'config-sign-in.ts': ['config-setting.ts', 'config-values.ts'],
   'config-boot.ts': ['config-setting.ts', 'config-values.ts'],
+  'config-delivery.ts': ['config-setting.ts', 'config-values.ts'],
   'config-front.ts': ['config-setting.ts', 'config-values.ts'],
   'config-metrics.ts': ['config-setting.ts', 'config-values.ts'],
   'config-limits.ts': ['config-setting.ts', 'config-values.ts'],
@@ -46,7 +47,9 @@ const may: Readonly<Record<string, readonly string[]>> = {
     'config-certificates.ts',
     'config-boot.ts',
     'config-evidence.ts',
+    'config-delivery.ts',
     'config-front.ts',
+    'config-limits.ts',
     'config-metrics.ts',
     'config-setting.ts',
     'config-sign-in.ts',
@@ -95,7 +98,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'move-database.ts': ['backup', 'config.ts', 'fleet', 'pki', 'storage'],
   'audit.ts': ['boot', 'fleet', 'pki', 'storage'],
   'chores.ts': ['audit.ts', 'boot', 'fleet', 'images', 'listen.ts', 'pki', 'storage', 'webhooks'],
-  'open-serving.ts': ['config.ts', 'http', 'images', 'ipxe', 'open-limits.ts'],
+  'open-serving.ts': ['boot', 'config.ts', 'http', 'images', 'ipxe', 'open-limits.ts'],
   'open-boot.ts': ['boot', 'config.ts', 'fleet', 'http', 'listen.ts', 'open-roots.ts', 'workers'],
   'open-crew.ts': [
     'boot',
@@ -215,7 +218,10 @@ t.test('only main.ts reads the process and the clock', async (t) => {
     'src/pki/key-file.ts': /process\.(geteuid|pid)/g,
     // The entry of a process of its own.
     'src/storm/crew-main.ts': /process\.(on|exit|connected|send|cpuUsage)/g,
+    'src/http/gate.ts': /process\.(cpuUsage|memoryUsage)/g,
     'src/metrics/usage.ts': /process\.(cpuUsage|memoryUsage)/g,
+    // Whose lock it is, and whether that one lives.
+    'src/pki/folder-lock.ts': /process\.(pid|kill)/g,
   }
   for (const file of files.filter((file) => file !== 'src/main.ts')) {
     const code = read(file)

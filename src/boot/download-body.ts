@@ -13,6 +13,7 @@ import { PawlError } from '../errors.ts'
 import type { ArtifactCache, ArtifactLease, WriteBudget } from '../images/cache.ts'
 import { type AnswerPlan, type ArtifactRequest, planAnswer } from '../images/conditional.ts'
 import type { ByteRange } from '../images/range.ts'
+import type { Lane } from './bandwidth.ts'
 
 /** How a download ended. */
 export interface DownloadOutcome {
@@ -30,6 +31,8 @@ export interface SendOptions {
   readonly headers?: Readonly<Record<string, string>>
   /** Called behind each slice with the bytes sent so far: a running transfer keeps its session awake. */
   readonly onProgress?: (bytesSent: number) => void
+  /** Where it may not go as fast as it can. */
+  readonly lane?: Pick<Lane, 'most' | 'take'>
   /** Milliseconds of a clock that only runs forward, to see how fast the reader is. Tests have their own. */
   readonly now?: () => number
 }
@@ -111,6 +114,7 @@ async function sendAnswer(
   options: SendOptions,
 ): Promise<DownloadOutcome> {
   const writer = openWriter(response)
+  const { lane } = options
   const now = options.now ?? performance.now.bind(performance)
   let bytesSent = 0
   let writeBytes = leastWriteBytes
@@ -119,8 +123,10 @@ async function sendAnswer(
     const { start, end } = plan.body ?? { start: 0, end: 0 }
     while (bytesSent < end - start) {
       const position = start + bytesSent
+      if (lane !== undefined) writeBytes = Math.min(writeBytes, lane.most())
       const bytes =
         bytesSent === 0 && first ? first : await lease.slice(position, Math.min(end, position + writeBytes))
+      await lane?.take(bytes.length)
       const before = now()
       const free = takeLarge(budget, bytes.length, lease)
       const written = writer.write(bytes)

@@ -7,10 +7,12 @@ import Fastify, {
   LogController,
 } from 'fastify'
 import type { Logger } from 'pino'
+import type { Bandwidth } from '../boot/bandwidth.ts'
 import type { BootStory } from '../boot/story.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
 import type { ServedBinaries } from '../ipxe/served.ts'
+import { openAccel } from './accel.ts'
 import { admitRequests } from './admit.ts'
 import { askingForCertificates, type CertificatesAsked } from './client-certificate.ts'
 import { answerAndCutOff } from './cut-off.ts'
@@ -42,6 +44,10 @@ export interface BootListenerOptions {
   readonly limits: BootListenerLimits
   readonly trustedProxies: readonly string[]
   readonly artifacts: ArtifactCache
+  /** How fast downloads may be, of all boot listeners of this process together. Left out: as fast as they go. */
+  readonly bandwidth?: Bandwidth
+  /** Where an nginx before us finds artifacts. Left out: we send them. */
+  readonly accelRedirectPath?: string | undefined
   /** Prefixes of proxies that speak the PROXY protocol. */
   readonly proxyProtocolFrom?: readonly string[]
   /** Which clients are asked for a certificate. */
@@ -100,7 +106,11 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
   )
   app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
   bootRoutes(app, story)
-  downloadRoutes(app, story, options.artifacts)
+  downloadRoutes(app, story, {
+    artifacts: options.artifacts,
+    ...(options.bandwidth === undefined ? {} : { bandwidth: options.bandwidth }),
+    accel: openAccel(options.accelRedirectPath, options.trustedProxies),
+  })
   if (options.ipxe !== undefined) ipxeRoutes(app, story, options.ipxe)
   return app
 }

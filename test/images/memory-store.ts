@@ -11,6 +11,8 @@ export interface MemoryStore {
   readonly openFiles: () => number
   /** Set it to fail reads. */
   failReads: ((position: number) => boolean) | undefined
+  /** Set it to send other bytes than are stored. */
+  alter: boolean
 }
 
 /** Makes one. */
@@ -25,6 +27,7 @@ export function memoryStore(): MemoryStore {
   const memory: MemoryStore = {
     reads: [],
     failReads: undefined,
+    alter: false,
     openFiles: () => opened,
     add: (content) => {
       const digest = digestOf(content)
@@ -53,6 +56,7 @@ export function memoryStore(): MemoryStore {
             await new Promise(setImmediate)
             if (memory.failReads?.(position)) throw new Error('EIO: i/o error, read')
             into.set(content.subarray(position, position + into.length))
+            if (memory.alter) into[0] = (into[0] ?? 0) ^ 1
           },
           close: async () => {
             opened -= 1

@@ -1,12 +1,16 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { type Bandwidth, openBandwidth } from '../../boot/bandwidth.ts'
 import type { Download, DownloadRequest } from '../../boot/download.ts'
 import { prepareDownload } from '../../boot/download-body.ts'
+import { openFinder } from '../../boot/open-finder.ts'
 import type { BootStory } from '../../boot/story.ts'
 import { runTransfer } from '../../boot/transfer.ts'
 import type { Artifact } from '../../domain/image.ts'
 import { PawlError } from '../../errors.ts'
 import type { ArtifactCache } from '../../images/cache.ts'
 import { type AnswerPlan, planAnswer } from '../../images/conditional.ts'
+import type { ByteRange } from '../../images/range.ts'
+import type { Accel } from '../accel.ts'
 import { beginBytes } from '../admit.ts'
 import { clientCertificateOf } from '../client-certificate.ts'
 import type { Fields } from '../form.ts'
@@ -20,8 +24,19 @@ const signatureEnding = '.sig'
 const followsRedirects = 'pawl-follows-redirects'
 type Visibility = 'session' | 'open'
 
+/** What a listener's downloads share with all others of its process. */
+export interface DownloadOptions {
+  readonly artifacts: ArtifactCache
+  /** Left out: as fast as it goes. */
+  readonly bandwidth?: Bandwidth
+  /** Left out: nobody sends bytes for us. */
+  readonly accel?: Accel
+}
+
 /** The routes of images. HEAD is decided from what is recorded about an artifact: it needs what GET needs, and reads no file. */
-export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts: ArtifactCache): void {
+export function downloadRoutes(app: FastifyInstance, story: BootStory, options: DownloadOptions): void {
+  const { artifacts, bandwidth = openBandwidth({}), accel = () => undefined } = options
+  const findOpenArtifact = openFinder(story)
   app.get<HostRole>('/v1/boot/:host/artifacts/:role', async (request, reply) => {
     if (isSignature(request)) return sendSignature(request, reply)
     const download = await openFor(story, request)
@@ -29,9 +44,21 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts
     if (location !== undefined) {
       return reply.code(307).headers({ location, 'cache-control': 'no-store', 'content-length': '0' }).send()
     }
+    const internal = accelerated(request, download.artifact)
+    if (internal !== undefined) {
+      const { start, end } = internal.body
+      await story.countTransfer(download, end - start)
+      return sendAccel(reply, internal, 'session')
+    }
     beginBytes(request, reply, download.session)
     await runTransfer(story, download, {
-      send: (onProgress) => sendBytes(request, reply, download.artifact, 'session', onProgress),
+      send: (onProgress) =>
+        sendBytes(
+          request,
+          reply,
+          { artifact: download.artifact, visibility: 'session', of: download.node },
+          onProgress,
+        ),
       cut: () => reply.raw.destroy(),
       onError: (error) =>
         request.log.warn({ err: error, session: download.session }, 'download not recorded'),
@@ -44,14 +71,16 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts
     return sendHead(request, reply, artifact, 'session')
   })
   app.get<ByDigest>('/v1/artifacts/sha256/:digest', async (request, reply) => {
-    const artifact = await story.findOpenArtifact(request.params.digest)
+    const artifact = await findOpenArtifact(request.params.digest)
     if (artifact === undefined) return sendNotFound(reply)
+    const internal = accelerated(request, artifact)
+    if (internal !== undefined) return sendAccel(reply, internal, 'open')
     beginBytes(request, reply, undefined)
-    await sendBytes(request, reply, artifact, 'open')
+    await sendBytes(request, reply, { artifact, visibility: 'open', of: sourceOf(request) })
     return reply
   })
   app.head<ByDigest>('/v1/artifacts/sha256/:digest', async (request, reply) => {
-    const artifact = await story.findOpenArtifact(request.params.digest)
+    const artifact = await findOpenArtifact(request.params.digest)
     return artifact === undefined ? sendNotFound(reply) : sendHead(request, reply, artifact, 'open')
   })
 
@@ -68,6 +97,13 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts
       request.log.warn({ err: error, session: download.session }, 'download not redirected: sent from here')
       return undefined
     })
+  }
+
+  /** The answer for an nginx before us that sends the bytes itself: whole or a part, as it was asked. */
+  function accelerated(request: FastifyRequest, artifact: Artifact): Internal | undefined {
+    const location = accel(request, artifact.digest)
+    const { status, headers, body } = planAnswer(request, artifact)
+    return location === undefined || body === undefined ? undefined : { location, status, headers, body }
   }
 
   /** Sends the detached signature of an artifact; its few bytes count for nothing. */
@@ -90,19 +126,50 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, artifacts
   async function sendBytes(
     request: FastifyRequest,
     reply: FastifyReply,
-    artifact: Artifact,
-    visibility: Visibility,
+    { artifact, visibility, of }: Sending,
     onProgress: () => void = () => undefined,
   ): Promise<number> {
-    const answer = await prepareDownload(artifacts, request, artifact).catch((cause: unknown) => {
-      throw unreadable(artifact, cause)
-    })
-    reply.hijack()
-    const headers = { 'Cache-Control': cacheControl(answer.status, visibility) }
-    const { bytesSent, error } = await answer.send(reply.raw, { headers, onProgress })
-    if (error !== undefined) request.log.error({ err: unreadable(artifact, error) }, 'download cut')
-    return bytesSent
+    const lane = bandwidth.begin(of)
+    try {
+      const answer = await prepareDownload(artifacts, request, artifact).catch((cause: unknown) => {
+        throw unreadable(artifact, cause)
+      })
+      reply.hijack()
+      const headers = { 'Cache-Control': cacheControl(answer.status, visibility) }
+      const { bytesSent, error } = await answer.send(reply.raw, { headers, onProgress, lane })
+      if (error !== undefined) request.log.error({ err: unreadable(artifact, error) }, 'download cut')
+      return bytesSent
+    } finally {
+      lane.close()
+    }
   }
+}
+
+/** What is sent, who may keep it, and who it is for, as far as speed goes. */
+interface Sending {
+  readonly artifact: Artifact
+  readonly visibility: Visibility
+  readonly of: string
+}
+
+interface Internal {
+  readonly location: string
+  readonly status: AnswerPlan['status']
+  readonly headers: AnswerPlan['headers']
+  readonly body: ByteRange
+}
+
+/** Of our headers nginx keeps the type and Cache-Control; what else it passes on is in its configuration (deploy/nginx). */
+function sendAccel(
+  reply: FastifyReply,
+  { location, status, headers }: Internal,
+  visibility: Visibility,
+): FastifyReply {
+  const { 'Content-Length': _length, 'Content-Range': _range, ...kept } = headers
+  return reply
+    .code(200)
+    .headers({ ...kept, 'cache-control': cacheControl(status, visibility), 'x-accel-redirect': location })
+    .send()
 }
 
 /** Checks the capability: from a header where the client can send one, else from the query. */

@@ -1,0 +1,201 @@
+/**
+ * Artifacts of an object storage, kept on the server's own disk as far as they fit: FOLDER/<64 hex>. What machines fetch from here is
+ * fetched from there once, whole, and read from the disk as it arrives. A file gets its name when its digest was checked and it is
+ * synced, so a name that is there is right. Several processes may share the folder: each fetches at most once, and the last
+ * to be done takes the name.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs, utimes } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Digest } from '../domain/digest.ts'
+import type { ArtifactShelf, OpenArtifact } from './artifacts.ts'
+import { hasCode, refuseOtherDigest } from './bytes.ts'
+import { openLocalShelf } from './local-store.ts'
+
+/** What `diskCached` takes. */
+export interface DiskCacheOptions {
+  /** For all files together, those being fetched included. */
+  readonly maxBytes: number
+  /** What stays free on the disk. */
+  readonly reserveBytes: number
+  /** Takes what went wrong: then the object storage is read. */
+  readonly onFault: (error: unknown) => void
+}
+
+type Readable = Pick<ArtifactShelf, 'open'>
+
+const stepBytes = 2 ** 20
+/** Who reads further ahead of what has arrived asks the object storage itself. */
+const aheadBytes = 16 * 2 ** 20
+const fetchesAtOnce = 8
+/** A fetch of a process that has ended. */
+const leftBehindMilliseconds = 6 * 3600_000
+
+/** Puts a folder before a shelf. What is asked of the cache alone is `open`: all else goes to the shelf. */
+export async function diskCached<Shelf extends Readable>(
+  shelf: Shelf,
+  folder: string,
+  options: DiskCacheOptions,
+): Promise<Shelf> {
+  await mkdir(folder, { recursive: true, mode: 0o750 })
+  const local = await openLocalShelf(folder, undefined)
+  const fetches = new Map<Digest, Fetch>()
+
+  async function openCached(digest: Digest): Promise<OpenArtifact> {
+    const known = fetches.get(digest)
+    if (known !== undefined) return openFetch(known)
+    const file = await local.open(digest).catch(() => undefined)
+    if (file === undefined) return fetchIt(digest)
+    // When it was used last, for `makeRoom`. Nobody waits for it, and a file that went meanwhile is still open.
+    const now = new Date()
+    utimes(join(folder, digest), now, now).catch(() => undefined)
+    return file
+  }
+
+  async function fetchIt(digest: Digest): Promise<OpenArtifact> {
+    const remote = await shelf.open(digest)
+    const known = fetches.get(digest) // begun while the storage was asked
+    if (known !== undefined) {
+      await remote.close()
+      return openFetch(known)
+    }
+    if (fetches.size >= fetchesAtOnce) return remote
+    const fetch = beginFetch(remote)
+    fetches.set(digest, fetch)
+    runFetch(fetch, digest, { folder, ...options })
+      .catch((error: unknown) => options.onFault(error))
+      .finally(() => {
+        fetches.delete(digest)
+        fetch.end()
+      })
+    return openFetch(fetch)
+  }
+
+  return { ...shelf, open: openCached }
+}
+
+/** An artifact on its way from the storage to the disk, and who reads it meanwhile. */
+interface Fetch {
+  readonly remote: OpenArtifact
+  file: FileHandle | undefined
+  arrived: number
+  over: boolean
+  readers: number
+  waiting: (() => void)[]
+  wake(): void
+  end(): void
+}
+
+function beginFetch(remote: OpenArtifact): Fetch {
+  const fetch: Fetch = {
+    remote,
+    file: undefined,
+    arrived: 0,
+    over: false,
+    readers: 0,
+    waiting: [],
+    wake() {
+      const all = fetch.waiting
+      fetch.waiting = []
+      for (const go of all) go()
+    },
+    end() {
+      fetch.over = true
+      fetch.wake()
+      if (fetch.readers === 0) closeFetch(fetch)
+    },
+  }
+  return fetch
+}
+
+function closeFetch({ file, remote }: Fetch): void {
+  file?.close().catch(() => undefined) // nothing is written any more
+  remote.close().catch(() => undefined)
+}
+
+function openFetch(fetch: Fetch): OpenArtifact {
+  fetch.readers += 1
+  return {
+    size: fetch.remote.size,
+    read: (into, position) => readFetch(fetch, into, position),
+    close: async () => {
+      fetch.readers -= 1
+      if (fetch.over && fetch.readers === 0) closeFetch(fetch)
+    },
+  }
+}
+
+async function readFetch(fetch: Fetch, into: Uint8Array, position: number): Promise<void> {
+  const end = position + into.length
+  while (!fetch.over && end > fetch.arrived && end - fetch.arrived <= aheadBytes)
+    await new Promise<void>((go) => fetch.waiting.push(go))
+  if (fetch.file === undefined || end > fetch.arrived) return fetch.remote.read(into, position)
+  for (let filled = 0; filled < into.length; ) {
+    const { bytesRead } = await fetch.file.read(into, filled, into.length - filled, position + filled)
+    if (bytesRead === 0) throw new Error('a file of the disk cache was cut')
+    filled += bytesRead
+  }
+}
+
+interface Place extends DiskCacheOptions {
+  readonly folder: string
+}
+
+async function runFetch(fetch: Fetch, digest: Digest, place: Place): Promise<void> {
+  const { size } = fetch.remote
+  if (!(await makeRoom(place, size))) return
+  const path = join(place.folder, `fetch-${process.pid}-${randomBytes(6).toString('hex')}`)
+  try {
+    fetch.file = await open(path, 'wx+', 0o640)
+    const hash = createHash('sha256')
+    const buffer = Buffer.allocUnsafe(Math.min(stepBytes, size))
+    while (fetch.arrived < size) {
+      const bytes = buffer.subarray(0, Math.min(stepBytes, size - fetch.arrived))
+      await fetch.remote.read(bytes, fetch.arrived)
+      hash.update(bytes)
+      await fetch.file.writev([bytes], fetch.arrived)
+      fetch.arrived += bytes.length
+      fetch.wake()
+    }
+    refuseOtherDigest(hash.digest('hex'), digest)
+    await fetch.file.sync()
+    await rename(path, join(place.folder, digest))
+  } catch (error) {
+    await rm(path, { force: true })
+    throw error
+  }
+}
+
+/** Removes what was not used for longest until `size` more bytes fit; answers whether they do. */
+async function makeRoom({ folder, maxBytes, reserveBytes }: Place, size: number): Promise<boolean> {
+  if (size > maxBytes) return false
+  const files = (await Promise.all((await readdir(folder)).map((name) => fileOf(folder, name)))).filter(
+    (file) => file !== undefined,
+  )
+  let bytes = files.reduce((sum, file) => sum + file.size, 0)
+  const { bavail, bsize } = await statfs(folder)
+  let free = bavail * bsize - reserveBytes
+  const idle = files.filter(
+    ({ name, usedAt }) => !name.startsWith('fetch-') || Date.now() - usedAt > leftBehindMilliseconds,
+  )
+  for (const oldest of idle.sort((a, b) => a.usedAt - b.usedAt)) {
+    if (bytes + size <= maxBytes && size <= free) break
+    await rm(join(folder, oldest.name), { force: true })
+    bytes -= oldest.size
+    free += oldest.size
+  }
+  return bytes + size <= maxBytes && size <= free
+}
+
+async function fileOf(
+  folder: string,
+  name: string,
+): Promise<{ name: string; size: number; usedAt: number } | undefined> {
+  try {
+    const { size, mtimeMs } = await stat(join(folder, name))
+    return { name, size, usedAt: mtimeMs }
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined // it went meanwhile
+    throw error
+  }
+}

@@ -1,0 +1,130 @@
+import { randomBytes } from 'node:crypto'
+import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { type Digest, digestOf } from '../../src/domain/digest.ts'
+import { diskCached } from '../../src/images/disk-cache.ts'
+import { type MemoryStore, memoryStore } from './memory-store.ts'
+
+const MiB = 2 ** 20
+
+/** What happens behind the reading has no event. */
+async function until(happened: () => boolean): Promise<void> {
+  while (!happened()) await turn()
+}
+
+async function open(t: Test, memory: MemoryStore, maxBytes = 10 * MiB, reserveBytes = 0) {
+  const folder = join(t.testdir({}), 'cache')
+  const faults: unknown[] = []
+  const onFault = (error: unknown) => faults.push(error)
+  const shelf = await diskCached(memory.store, folder, { maxBytes, reserveBytes, onFault })
+  const names = () => readdirSync(folder).sort()
+  return { folder, shelf, faults, names }
+}
+
+async function readAll(shelf: MemoryStore['store'], digest: Digest): Promise<Buffer> {
+  const file = await shelf.open(digest)
+  const bytes = Buffer.alloc(file.size)
+  try {
+    for (let at = 0; at < file.size; at += MiB) await file.read(bytes.subarray(at, at + MiB), at)
+  } finally {
+    await file.close()
+  }
+  return bytes
+}
+
+t.test('what the storage has not got is not there, and what it sends wrong gets no name', async (t) => {
+  const memory = memoryStore()
+  const { shelf, faults, names } = await open(t, memory)
+  await t.rejects(shelf.open('ab'.repeat(32) as Digest), { code: 'not-found' })
+  const right = randomBytes(3 * MiB)
+  const digest = memory.add(right)
+  memory.alter = true
+  await readAll(shelf, digest)
+  await until(() => faults.length === 1)
+  t.match(faults, [{ code: 'digest-mismatch' }])
+  t.strictSame(names(), [])
+  memory.alter = false
+  t.ok((await readAll(shelf, digest)).equals(right))
+  await until(() => names().length === 1 && names()[0] === digest)
+})
+
+t.test('a storage that fails in the middle leaves nothing, and the next who asks begins again', async (t) => {
+  const memory = memoryStore()
+  const { shelf, faults, names } = await open(t, memory)
+  const content = randomBytes(5 * MiB)
+  const digest = memory.add(content)
+  memory.failReads = (position) => position === 3 * MiB
+  await t.rejects(readAll(shelf, digest), /EIO/)
+  await until(() => faults.length === 1)
+  t.strictSame(names(), [])
+  memory.failReads = undefined
+  t.ok((await readAll(shelf, digest)).equals(content))
+  await until(() => memory.openFiles() === 0)
+})
+
+t.test('many readers at once are one fetch; the next read is of the disk, after a start too', async (t) => {
+  const memory = memoryStore()
+  const { shelf, folder, names } = await open(t, memory)
+  const content = randomBytes(4 * MiB + 5)
+  const digest = memory.add(content)
+  const read = await Promise.all([1, 2, 3, 4].map(() => readAll(shelf, digest)))
+  t.ok(read.every((bytes) => bytes.equals(content)))
+  t.strictSame(memory.reads, [0, MiB, 2 * MiB, 3 * MiB, 4 * MiB], 'each part once')
+  await until(() => names()[0] === digest)
+  t.ok(readFileSync(join(folder, digest)).equals(content))
+  t.equal(statSync(join(folder, digest)).mode & 0o007, 0, 'for nobody else')
+  const again = await diskCached(memory.store, folder, {
+    maxBytes: 10 * MiB,
+    reserveBytes: 0,
+    onFault: (error) => t.fail(String(error)),
+  })
+  t.ok((await readAll(again, digest)).equals(content))
+  t.equal(memory.reads.length, 5)
+  t.equal(memory.openFiles(), 0)
+})
+
+t.test('who reads far ahead of what has arrived does not wait for it', async (t) => {
+  const memory = memoryStore()
+  const { shelf } = await open(t, memory, 100 * MiB)
+  const content = randomBytes(40 * MiB)
+  const file = await shelf.open(memory.add(content))
+  const last = Buffer.alloc(100)
+  await file.read(last, content.length - 100)
+  t.ok(last.equals(content.subarray(-100)))
+  t.ok(memory.reads.length < 30, `${memory.reads.length} parts were read before`)
+  await file.close()
+  await until(() => memory.openFiles() === 0)
+})
+
+t.test(
+  'it stays within its size: what was not used for longest goes, and what does not fit is not kept',
+  async (t) => {
+    const memory = memoryStore()
+    const { shelf, folder, names } = await open(t, memory, 10 * MiB)
+    writeFileSync(join(folder, 'fetch-1-left'), Buffer.alloc(MiB))
+    utimesSync(join(folder, 'fetch-1-left'), 1, 1)
+    const contents = [4, 4, 4, 11].map((size) => randomBytes(size * MiB))
+    const digests = contents.map((content) => memory.add(content)) as [Digest, Digest, Digest, Digest]
+    for (const [n, digest] of digests.slice(0, 2).entries()) {
+      await readAll(shelf, digest)
+      await until(() => names().includes(digest) && memory.openFiles() === 0)
+      utimesSync(join(folder, digest), 100 + n, 100 + n)
+    }
+    await readAll(shelf, digests[0])
+    await until(() => statSync(join(folder, digests[0])).mtimeMs > 200_000)
+    await readAll(shelf, digests[2])
+    await until(() => names().includes(digests[2]))
+    t.strictSame(
+      names(),
+      [digests[0], digests[2]].sort(),
+      'the second was not used since, nor what a dead process left',
+    )
+    t.ok((await readAll(shelf, digests[3])).equals(contents[3] ?? Buffer.alloc(0)), 'larger than all of it')
+    t.strictSame(names(), [digests[0], digests[2]].sort())
+    const full = await open(t, memory, 10 * MiB, Number.MAX_SAFE_INTEGER)
+    t.equal(digestOf(await readAll(full.shelf, digests[1])), digests[1], 'a full disk is left alone')
+    t.strictSame(full.names(), [])
+  },
+)
