@@ -91,9 +91,9 @@ const usualTimings: CrewTimings = {
   firstPause: 250,
   longestPause: 30_000,
   longLife: 30_000,
-  mayBegin: 60_000,
+  mayBegin: 180_000,
   maySleep: 30_000,
-  mayEnd: 5000,
+  mayEnd: 3000,
   look: 1000,
   patience: 3000,
 }
@@ -122,6 +122,7 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
   let starting: { resolve(): void; reject(error: Error): void } | undefined
   let closing: (() => void) | undefined
   let timer: NodeJS.Timeout | undefined
+  let lookedAt = 0
 
   function begin(place: Place): void {
     place.pause = undefined
@@ -190,6 +191,10 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
 
   /** Ends who does not begin, or does not turn any more. */
   function look(): void {
+    // This process itself did not turn, or the machine slept: what the workers said meanwhile is still to be read.
+    const slept = now() - lookedAt > timings.maySleep / 2
+    lookedAt = now()
+    if (slept) for (const place of places) place.heardAt = lookedAt
     for (const place of places) {
       const { process: forked, wire, worker } = place
       if (forked === undefined || wire === undefined) continue
@@ -216,6 +221,7 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
 
   return {
     async start() {
+      lookedAt = now()
       timer = setInterval(look, timings.look).unref()
       try {
         await new Promise<void>((resolve, reject) => {

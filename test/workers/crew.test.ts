@@ -106,6 +106,14 @@ function listen(process: Played): void {
 const alive = setInterval(() => {}, 1000)
 t.teardown(() => clearInterval(alive))
 
+/** Resolves when the crew has looked at its workers: they are asked for a sign of life, or gone. */
+async function looked({ processes }: World): Promise<void> {
+  const pings = (): number => processes[0]?.told.filter(({ kind }) => kind === 'ping').length ?? 0
+  const before = pings()
+  while (pings() === before && processes[0]?.killed() === false)
+    await new Promise((resolve) => setTimeout(resolve, quick.look))
+}
+
 const pauses = (lines: Record<string, unknown>[]): unknown[] =>
   lines.filter(({ msg }) => String(msg).startsWith('a worker ended')).map((line) => line.pauseMilliseconds)
 
@@ -156,7 +164,13 @@ t.test(
 t.test('a worker that says nothing any more is killed, and another takes its place', async (t) => {
   const it = world(t, 1)
   await it.crew.start()
-  it.now += quick.maySleep + 1
+  it.now += 10 * quick.maySleep
+  await looked(it)
+  t.notOk(it.processes[0]?.killed(), 'the keeper itself slept: nobody could be heard')
+  for (let seconds = 0; seconds <= quick.maySleep; seconds += 10_000) {
+    it.now += 10_000
+    await looked(it)
+  }
   await it.started(2)
   t.ok(it.processes[0]?.killed())
   t.match(it.lines, [{ msg: /says nothing any more/, worker: 1 }, { msg: /started again/ }])

@@ -1,7 +1,7 @@
 /** A data folder with machines and images that have bytes, and `pawl server` on it as a process of its own, with workers. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -88,7 +88,8 @@ export async function install(t: Test, nodes: number, url?: string): Promise<Ins
     start: (flags = []) => start(t, place, database, flags),
     replica() {
       const copy = `${place}-copy`
-      cpSync(place, copy, { recursive: true })
+      // With the modes of its folders, on which a server insists.
+      if (spawnSync('cp', ['-a', place, copy]).status !== 0) throw new Error('cp failed')
       return installationAt(copy)
     },
     withStorage,
@@ -130,7 +131,8 @@ async function start(t: Test, folder: string, database: string, flags: readonly 
   const lines: LogLine[] = []
   let wake: (() => void)[] = []
   createInterface({ input: child.stderr }).on('line', (text) => {
-    lines.push(JSON.parse(text) as LogLine)
+    // What ends a server before it has a log is a line of words.
+    lines.push(text.startsWith('{') ? (JSON.parse(text) as LogLine) : { msg: text })
     const waiting = wake
     wake = []
     for (const go of waiting) go()
