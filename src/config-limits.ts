@@ -42,7 +42,7 @@ export const limitSettings = {
   maxConnections: {
     ...named('max-connections', 'count', '20000'),
     meaning:
-      'Connections to the boot listener at one time, of each process. One more closes the one that is idle longest. Where the system allows fewer open files, as many as it does.',
+      'Connections to the boot listener at one time, in each process; one more closes the one that is idle longest. Where the system allows fewer open files, as many as it does.',
     parse: wholeNumber(10, 1_000_000),
   },
   maxOperatorConnections: {

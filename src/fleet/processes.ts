@@ -34,19 +34,19 @@ export interface ProcessView {
  */
 export async function takeHeartbeat(
   context: BootContext,
-  { process, load, spells, nodes, ends }: Heartbeat,
+  { process: teller, load, spells, nodes, ends }: Heartbeat,
 ): Promise<Record<string, string>> {
   const now = context.clock()
   await context.storage.transaction(async (tx) => {
-    if (ends === true) await forgetProcess(tx, process.id)
+    if (ends === true) await forgetProcess(tx, teller.id)
     else {
-      const { id, host, pid, role, startedAt: started_at } = process
+      const { id, host, pid, role, startedAt: started_at } = teller
       const stats = statsOf(load)
       await saveProcess(tx, { id, host, pid, role, started_at, seen_at: now.toISOString(), stats })
     }
     await forgetProcesses(tx, addSeconds(now, -staleSeconds))
     for (const { since, until, times } of spells) {
-      const { host, pid } = process
+      const { host, pid } = teller
       await appendEvent(tx, {
         kind: until === null ? 'overload-began' : 'overload-ended',
         at: now,

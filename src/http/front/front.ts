@@ -5,11 +5,11 @@ import { countingUnit, sourceAddress } from '../../domain/address.ts'
 import { findHello } from '../../handshake/client-hello.ts'
 import type { HandshakeCause } from '../../handshake/diagnosis.ts'
 import { looksProxied, readProxyHeader } from '../../handshake/proxy-header.ts'
-import { belowTls, type Connections } from '../connections.ts'
+import { belowTls } from '../connections.ts'
 import { openCount } from '../count.ts'
-import { type Arrival, type Entry, entryFrom, proxyTest, rename } from './arrival.ts'
+import { type Entry, entryFrom, proxyTest, rename } from './arrival.ts'
 import { openHeld } from './held.ts'
-import type { FrontLimits } from './limits.ts'
+import type { FrontOptions } from './limits.ts'
 import { openTurns } from './turns.ts'
 
 /**
@@ -29,19 +29,6 @@ export interface Front {
   readonly waiting: () => number
   /** Cuts off those that TLS does not have yet, and ends the timer. */
   close(): void
-}
-
-/** What the front is made of. */
-export interface FrontOptions {
-  /** Prefixes of proxies that speak the PROXY protocol. */
-  readonly proxies: readonly string[]
-  readonly limits: FrontLimits
-  /** A connection came to nothing: by this front, or, with an error, in TLS. */
-  readonly onFault: (arrival: Arrival, error: Error | undefined) => void
-  /** Called with the hello, where there is one, at once before TLS gets the connection. */
-  readonly beforeTls?: ((hello: Buffer | undefined) => void) | undefined
-  /** Counts all connections, whatever becomes of them. */
-  readonly connections?: Connections | undefined
 }
 
 const firstBytes = 16

@@ -1,3 +1,6 @@
+import type { Connections } from '../connections.ts'
+import type { Arrival } from './arrival.ts'
+
 /** Bounds; what is reached costs the connection, never the server. */
 export interface FrontLimits {
   /** A PROXY header must be there by then: the proxy sends it with its first packet. */
@@ -18,4 +21,17 @@ export const frontLimits: Omit<FrontLimits, 'maxHalfOpen'> = {
   helloMilliseconds: 10_000,
   maxHeldBytes: 32 * 1024 * 1024,
   maxOfAddress: 5000,
+}
+
+/** What the front is made of. */
+export interface FrontOptions {
+  /** Prefixes of proxies that speak the PROXY protocol. */
+  readonly proxies: readonly string[]
+  readonly limits: FrontLimits
+  /** A connection came to nothing: by this front, or, with an error, in TLS. */
+  readonly onFault: (arrival: Arrival, error: Error | undefined) => void
+  /** Called with the hello, where there is one, at once before TLS gets the connection. */
+  readonly beforeTls?: ((hello: Buffer | undefined) => void) | undefined
+  /** Counts all connections, whatever becomes of them. */
+  readonly connections?: Connections | undefined
 }
