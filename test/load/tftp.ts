@@ -1,84 +1,92 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Comparison, cpuSeconds } from './measure.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { absentProgram } from './load.ts'
+import { type Comparison, cpuSeconds, type OpenComparison, times } from './measure.ts'
 
-/** The same file, the same clients; dnsmasq takes no windows, and so gets what it gives every client: one block at a time. */
-const work = [
-  { row: '1 client, 1468-byte blocks', clients: 1, rounds: 30, blockSize: 1468, windowSize: 1 },
-  { row: '100 clients, 1468-byte blocks', clients: 100, rounds: 1, blockSize: 1468, windowSize: 1 },
-  { row: '1 client, 8192-byte blocks, window 16', clients: 1, rounds: 60, blockSize: 8192, windowSize: 16 },
+interface Work {
+  readonly name: string
+  readonly clients: number
+  readonly rounds: number
+  readonly blockSize: number
+  readonly windowSize: number
+}
+
+/** dnsmasq takes no windows, and so gets what it gives every client: one block at a time. */
+const work: readonly Work[] = [
+  { name: '1 client, 1468-byte blocks', clients: 1, rounds: 40, blockSize: 1468, windowSize: 1 },
+  { name: '100 clients, 1468-byte blocks', clients: 100, rounds: 1, blockSize: 1468, windowSize: 1 },
+  { name: '1 client, 8192-byte blocks, window 16', clients: 1, rounds: 150, blockSize: 8192, windowSize: 16 },
   {
-    row: '100 clients, 8192-byte blocks, window 16',
+    name: '100 clients, 8192-byte blocks, window 16',
     clients: 100,
-    rounds: 6,
+    rounds: 3,
     blockSize: 8192,
     windowSize: 16,
   },
 ]
 
-/** TFTP against dnsmasq: 1 MB files on loopback. */
-export const tftpComparisons: readonly Comparison[] = [
-  {
-    name: 'TFTP',
-    unit: 'MB per server CPU-second',
-    other: 'dnsmasq',
-    rows: work.map(({ row }) => row),
-    absent: () => {
-      if (spawnSync('dnsmasq', ['--version']).status !== 0) return 'dnsmasq is not installed'
-      // dnsmasq serves port 69 only: a network of its own keeps it from whoever has that here.
-      const alone = spawnSync('unshare', ['-n', 'true'])
-      return alone.status === 0 ? undefined : 'needs root, for a network namespace'
-    },
-    run: runAll,
-  },
-]
+const bare = 'bare node:dgram'
+const oneBlock = ['Pawl', 'dnsmasq', bare]
+const windowed = ['Pawl', 'dnsmasq']
+const byNumber: Readonly<Record<string, number>> = { Pawl: 6969, dnsmasq: 69, [bare]: 6970 }
 
-async function runAll(side: 'pawl' | 'other'): Promise<number[]> {
+/**
+ * TFTP: 1 MB files on loopback, against dnsmasq, and where one block goes at a time against the least that a server on
+ * node:dgram can be: that is the floor.
+ */
+export const tftp: Comparison = {
+  name: 'TFTP',
+  unit: 'MB per server CPU-second',
+  better: 'more',
+  sides: oneBlock,
+  rows: work.map(({ name, windowSize }) => ({
+    name,
+    target: { of: 'ratio', bound: 1.2 },
+    sides: windowSize === 1 ? oneBlock : windowed,
+  })),
+  absent: () =>
+    absentProgram('dnsmasq') ??
+    (process.argv.includes('--inside') ? undefined : 'needs root, for a network namespace with port 69'),
+  open,
+}
+
+async function open(): Promise<OpenComparison> {
   const folder = mkdtempSync(join(tmpdir(), 'pawl-bench-'))
-  writeFileSync(join(folder, 'file'), randomBytes(2 ** 20))
-  // What runs in the namespace is told by lines what to do, so that server and clients are in one.
-  const inside = spawn(
-    'unshare',
-    ['-n', process.execPath, join(import.meta.dirname, 'tftp.ts'), side, folder],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
+  const file = join(folder, 'file')
+  writeFileSync(file, randomBytes(2 ** 20), { mode: 0o644 })
+  const servers = new Map<string, ChildProcess>([
+    ['Pawl', await startScript('tftp-server.ts', file, byNumber.Pawl)],
+    ['dnsmasq', await startDnsmasq(folder)],
+    [bare, await startScript('tftp-bare.ts', file, byNumber[bare])],
+  ])
+  // Once before: what is compiled and read by then is compiled and read for all machines of a storm.
+  for (const side of servers.keys()) await load(side, { ...work[0], rounds: times(20) } as Work)
+  return {
+    run: async (side, row) => {
+      const one = work[row] ?? work[0]
+      const pid = servers.get(side)?.pid
+      if (one === undefined || pid === undefined) throw new Error(`${side} does not run`)
+      const before = cpuSeconds(pid)
+      const bytes = await load(side, { ...one, rounds: times(one.rounds) })
+      return bytes / 1e6 / (cpuSeconds(pid) - before)
     },
-  )
-  let said = ''
-  inside.stdout.on('data', (part) => {
-    said += part
-  })
-  const [status] = await once(inside, 'close')
-  rmSync(folder, { recursive: true, force: true })
-  if (status !== 0) throw new Error(`the measurement of ${side} ended with ${status}`)
-  return JSON.parse(said) as number[]
-}
-
-/** In the namespace: the server, then each row of work. */
-async function inNamespace(side: string, folder: string): Promise<void> {
-  spawnSync('ip', ['link', 'set', 'lo', 'up'], { stdio: 'inherit' })
-  const server = side === 'pawl' ? await startOurs(folder) : await startDnsmasq(folder)
-  const figures: number[] = []
-  try {
-    // Once before: what is compiled and read by then is compiled and read for all machines of a storm.
-    await load(1, 20, 1468, 1)
-    for (const { clients, rounds, blockSize, windowSize } of work) {
-      const before = cpuSeconds(server.pid ?? 0)
-      const bytes = await load(clients, rounds, blockSize, windowSize)
-      figures.push(bytes / 1e6 / (cpuSeconds(server.pid ?? 0) - before))
-    }
-  } finally {
-    server.kill()
+    close: async () => {
+      for (const server of servers.values()) server.kill()
+      rmSync(folder, { recursive: true, force: true })
+    },
   }
-  process.stdout.write(JSON.stringify(figures))
 }
 
-async function load(clients: number, rounds: number, blockSize: number, windowSize: number): Promise<number> {
-  const args = [69, clients, rounds, blockSize, windowSize].map(String)
+async function load(
+  side: string,
+  { clients, rounds, blockSize, windowSize }: Omit<Work, 'name'>,
+): Promise<number> {
+  const args = [byNumber[side], clients, rounds, blockSize, windowSize].map(String)
   const client = spawn(process.execPath, [join(import.meta.dirname, 'tftp-load.ts'), ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
@@ -87,14 +95,14 @@ async function load(clients: number, rounds: number, blockSize: number, windowSi
     said += part
   })
   const [status] = await once(client, 'close')
-  if (status !== 0) throw new Error(`the clients ended with ${status}`)
+  if (status !== 0) throw new Error(`the clients of ${side} ended with ${status}`)
   const { bytes } = JSON.parse(said) as { bytes: number }
-  if (bytes !== clients * rounds * 2 ** 20) throw new Error(`${bytes} bytes came`)
+  if (bytes !== clients * rounds * 2 ** 20) throw new Error(`${bytes} bytes came from ${side}`)
   return bytes
 }
 
-async function startOurs(folder: string): Promise<ChildProcess> {
-  const args = [join(import.meta.dirname, 'tftp-server.ts'), join(folder, 'file'), '69']
+async function startScript(name: string, file: string, port = 0): Promise<ChildProcess> {
+  const args = [join(import.meta.dirname, name), file, String(port)]
   const server = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] })
   await once(server.stdout, 'data')
   return server
@@ -119,9 +127,7 @@ async function startDnsmasq(folder: string): Promise<ChildProcess> {
     { stdio: 'ignore' },
   )
   // It says nothing when it is ready; a client asks again after a second, which costs it nothing.
-  await new Promise((resolve) => setTimeout(resolve, 300))
+  await sleep(300)
   if (server.exitCode !== null) throw new Error(`dnsmasq ended with ${server.exitCode}`)
   return server
 }
-
-if (process.argv[1] === import.meta.filename) await inNamespace(process.argv[2] ?? '', process.argv[3] ?? '')

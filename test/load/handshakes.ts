@@ -1,0 +1,56 @@
+import type { TlsWish } from './exchange.ts'
+import { requestText } from './exchange.ts'
+import { type Lab, openLab } from './lab.ts'
+import type { Lanes } from './load.ts'
+import { type Comparison, cpuSeconds, times } from './measure.ts'
+import { nginxAbsent } from './nginx-side.ts'
+
+/** Kinds of connections, and how often they are made: cheap ones more often, since times are read in steps of 10 ms. */
+const kinds = [
+  { name: 'RSA-2048', kind: 'rsa', connections: 'new', count: 600 },
+  { name: 'ECDSA P-256', kind: 'ecdsa', connections: 'new', count: 800 },
+  { name: 'resumed session', kind: 'rsa', connections: 'resumed', count: 1000 },
+] as const satisfies readonly {
+  name: string
+  kind: TlsWish['kind']
+  connections: Lanes['connections']
+  count: number
+}[]
+
+/** A small answer on a connection made for it. */
+export const handshakes: Comparison = {
+  name: 'small answer, new connection',
+  unit: 'ms of server CPU',
+  better: 'less',
+  sides: ['Pawl', 'nginx'],
+  rows: kinds.map(({ name }) => ({ name })),
+  absent: nginxAbsent,
+  open: async () => {
+    const lab = await openLab()
+    return {
+      run: (side, row) => measureHandshakes(lab, side, kinds[row] ?? kinds[0]),
+      close: async () => undefined,
+    }
+  },
+}
+
+async function measureHandshakes(lab: Lab, side: string, work: (typeof kinds)[number]): Promise<number> {
+  const { pid, wish, request } = sideOf(lab, side, work.kind)
+  const { connections } = work
+  const count = times(work.count)
+  if (connections === 'resumed') await lab.load.perform({ do: 'remember', wish, request })
+  const before = cpuSeconds(pid)
+  await lab.load.perform({ do: 'requests', wish, connections, concurrency: 8, requests: [request], count })
+  return ((cpuSeconds(pid) - before) * 1000) / count
+}
+
+/** Whom to ask for what is small. */
+export function sideOf(
+  { pawl, nginx }: Lab,
+  side: string,
+  kind: TlsWish['kind'],
+): { pid: number; wish: TlsWish; request: string } {
+  const ours = side === 'Pawl'
+  const wish = { port: ours ? pawl.bootPort : nginx.port, ca: pawl.ca, kind }
+  return { pid: ours ? pawl.pid : nginx.pid, wish, request: requestText('GET', ours ? '/_ah/health' : '/ok') }
+}

@@ -1,0 +1,36 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** A minimal handler in a process of its own. */
+export interface MinimalSide {
+  readonly pid: number
+  readonly port: number
+  stop(): Promise<void>
+}
+
+/** Starts one that has these documents, by name. */
+export async function startMinimal(
+  dataDir: string,
+  documents: Readonly<Record<string, unknown>>,
+): Promise<MinimalSide> {
+  const file = join(dataDir, '..', 'documents.json')
+  writeFileSync(file, JSON.stringify(documents))
+  const script = join(import.meta.dirname, 'minimal-api.ts')
+  const child: ChildProcess = spawn(process.execPath, [script, dataDir, file], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  if (child.stdout === null) throw new Error('its stdout is a pipe')
+  const [line] = await once(child.stdout, 'data')
+  const { port } = JSON.parse(String(line)) as { port: number }
+  return {
+    pid: child.pid ?? 0,
+    port,
+    stop: async () => {
+      const ended = once(child, 'close')
+      child.kill('SIGTERM')
+      await ended
+    },
+  }
+}
