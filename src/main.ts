@@ -102,6 +102,12 @@ const local: LocalCommands = {
     })
   },
 
+  async moveDatabase(flags) {
+    const { moveDatabase } = await import('./move-database.ts')
+    const config = (await openSettings(flags)).onDisk()
+    return moveDatabase({ config, to: String(flags.to), now: io.now() })
+  },
+
   async rotateRoot(flags) {
     const { rotateRoot } = await import('./root-rotation.ts')
     return rotateRoot({ config: (await openSettings(flags)).onDisk(), now: io.now() })

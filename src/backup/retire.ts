@@ -34,7 +34,7 @@ export function retireAll(
   storage: Storage,
   options: { readonly config: Config; readonly now: Date; readonly header: BackupHeader },
 ): Promise<Retired> {
-  return inTransaction(contextOf(storage, options), async (work) => {
+  return inTransaction(retiredContext(storage, options), async (work) => {
     // First: the end of a session would let a campaign mark its next node.
     const paused = await pauseAll(work)
     const sessions = await endSessions(work)
@@ -143,8 +143,11 @@ async function whoMay({ tx, now }: Work): Promise<Pick<Retired, 'operators' | 'c
   return { operators, certificates }
 }
 
-/** As much of a server as the end of a session needs: it renders nothing and answers nobody. */
-function contextOf(storage: Storage, { config, now }: { config: Config; now: Date }): BootContext {
+/** As much of a server as the end of a session or a checkpoint needs: it renders nothing and answers nobody. */
+export function retiredContext(
+  storage: Storage,
+  { config, now }: { config: Config; now: Date },
+): BootContext {
   const nothing = (): never => {
     throw new Error('a restore serves nobody')
   }

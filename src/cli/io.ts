@@ -5,6 +5,7 @@ import type {
   DoctorBootResult,
   DoctorResult,
   DowngradeResult,
+  MoveResult,
   RestoreResult,
   RotateResult,
 } from './local-results.ts'
@@ -62,6 +63,8 @@ export interface LocalCommands {
   /** Restores one from a file, or from stdin for `-`. */
   restore(file: string, flags: SettingFlags, io: Io): Promise<RestoreResult>
   downgrade(flags: SettingFlags, io: Io): Promise<DowngradeResult>
+  /** Moves the database from SQLite to PostgreSQL. */
+  moveDatabase(flags: SettingFlags, io: Io): Promise<MoveResult>
   doctor(flags: SettingFlags, io: Io): Promise<DoctorResult>
   /** Tries which boot firmware a running boot listener serves. */
   doctorBoot(flags: SettingFlags, io: Io): Promise<DoctorBootResult>

@@ -49,6 +49,17 @@ export interface DowngradeResult {
   readonly values: readonly { readonly table: string; readonly column: string; readonly count: number }[]
 }
 
+/** What `pawl database move` moved. */
+export interface MoveResult {
+  readonly from: string
+  readonly to: string
+  readonly tables: number
+  readonly rows: number
+  readonly chains: number
+  readonly events: number
+  readonly checkpoint: number
+}
+
 /** What `pawl root rotate` made. */
 export interface RotateResult {
   readonly from: string

@@ -11,6 +11,7 @@ import { database, events, lastBackup } from './database.ts'
 import { type Announced, type Check, type Finding, fail, failure, ok, type Subject } from './finding.ts'
 import { listeners } from './listeners.ts'
 import { clock, disk, names, runtime } from './machine.ts'
+import { replicas } from './replicas.ts'
 import { rotation } from './roots.ts'
 import { tftp } from './tftp.ts'
 
@@ -39,6 +40,7 @@ const checks: readonly Check[] = [
   { name: 'disk', run: disk },
   { name: 'database', run: database },
   { name: 'events', run: events },
+  { name: 'replicas', run: replicas },
   { name: 'backup', run: lastBackup },
   { name: 'listeners', run: listeners },
   { name: 'TFTP', run: tftp },

@@ -119,6 +119,7 @@ export const eventKinds = {
   'backup-made': 'a backup was made',
   restored: 'the database came from a backup: what was open in it has ended',
   'database-downgraded': 'the database was taken back to an older release',
+  'database-moved': 'the database was moved from SQLite to PostgreSQL',
   refused: 'a request was not served; the cause says why',
   'refusals-counted': 'more refusals of one kind, counted instead of listed',
   'handshake-failed': 'a TLS handshake did not succeed',

@@ -99,8 +99,8 @@ async function shapeOf(db: Kysely<unknown>): Promise<Shape> {
   return shape
 }
 
-/** SQLite leaves its write-ahead log only when nobody else is there; PostgreSQL lists who is. */
-async function refuseUsed(storage: Storage, location: string): Promise<void> {
+/** Throws `conflict` while another has it open. SQLite leaves its write-ahead log only when nobody else is there; PostgreSQL lists who is. */
+export async function refuseUsed(storage: Storage, location: string): Promise<void> {
   const db = storage.db as unknown as Kysely<unknown>
   if (!isPostgresUrl(location)) {
     await sql`pragma busy_timeout = 0`.execute(db)

@@ -173,6 +173,7 @@ const elsewhere: Readonly<Record<string, string>> = {
   'doctor check': 'src/doctor',
   'doctor boot': 'test/doctor/boot.test.ts',
   'database downgrade': 'test/backup',
+  'database move': 'test/replicas',
   'dhcp config': 'test/cli/scenarios/30-dhcp.txt',
   'root rotate': 'test/root-rotation.test.ts',
   'root cut-over': 'test/root-rotation.test.ts',

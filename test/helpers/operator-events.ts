@@ -87,6 +87,7 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
   'backup-made': { before: 'nothing', after: 'kind' },
   restored: { before: 'kind', after: 'kind' },
   'database-downgraded': { before: 'kind', after: 'kind' },
+  'database-moved': { before: 'kind', after: 'kind' },
   'checkpoint-signed': { before: ['before'], after: ['seq', 'digest'] },
   'checkpoint-key-replaced': changed,
 }

@@ -151,6 +151,7 @@ export const local: LocalCommands = {
   scratch: () => Promise.reject(new Error('test/boot tries this')),
   backup: () => Promise.reject(new Error('test/backup tries this')),
   restore: () => Promise.reject(new Error('test/backup tries this')),
+  moveDatabase: () => Promise.reject(new Error('test/replicas tries this')),
   downgrade: () => Promise.reject(new Error('test/backup tries this')),
   doctor: () => Promise.reject(new Error('test/doctor tries this')),
   doctorBoot: ({ url, need, proxyProtocol }, io) =>

@@ -1,0 +1,172 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { request } from 'node:https'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { tokenFromRandom } from '../../src/domain/token.ts'
+import { type Installed, install, temporaryFolder, withStorage } from '../backup/helpers.ts'
+import { newNode } from '../helpers/fleet.ts'
+import { freePort } from '../helpers/ports.ts'
+import { type Cluster, startCluster } from '../helpers/postgres-cluster.ts'
+
+/** A `pawl server` process of its own, on a copy of the data folder. */
+export interface Replica {
+  readonly name: string
+  readonly dataDir: string
+  readonly bootPort: number
+  readonly operatorPort: number
+  readonly child: () => ChildProcess
+  /** Starts it, or starts it again. */
+  start(): Promise<void>
+  /** The log so far. */
+  readonly log: () => string
+  /** The status of a path of its operator listener; 0 where nobody answers. */
+  ask(path: string): Promise<number>
+}
+
+/** Three of them behind HAProxy, on a cluster of PostgreSQL. */
+export interface Site {
+  readonly cluster: Cluster
+  readonly installed: Installed
+  readonly replicas: readonly Replica[]
+  readonly port: number
+  readonly hosts: readonly string[]
+}
+
+const bin = join(import.meta.dirname, '../../bin/pawl')
+
+/** Makes the installation and its copies; starts nothing but PostgreSQL. */
+export async function openSite(t: Test, { nodes = 10, settings = '' } = {}): Promise<Site> {
+  const cluster = await startCluster(t)
+  const installed = await install(t, () => cluster.create('pawl'))
+  const hosts = Array.from({ length: nodes }, (_, n) => `replica-node${n}`)
+  const at = new Date().toISOString()
+  const secret = tokenFromRandom(new Uint8Array(33).fill(9))
+  await withStorage(installed.database, (storage) =>
+    storage.transaction(async (tx) => {
+      await tx
+        .insertInto('nodes')
+        .values(hosts.map((name) => ({ ...newNode(name, secret, at), id: `id-${name}` })))
+        .execute()
+    }),
+  )
+  const port = await freePort()
+  const artifacts = join(installed.dataDir, 'artifacts')
+  writeFileSync(
+    join(installed.dataDir, 'pawl.yaml'),
+    `publicUrl: https://127.0.0.1:${port}
+database: ${installed.database}
+artifacts: ${artifacts}
+maxStage1PerHour: 3600
+drainSeconds: 2
+shutdownGraceSeconds: 10
+${settings}`,
+    { mode: 0o600 },
+  )
+  const replicas: Replica[] = []
+  for (const name of ['a', 'b', 'c']) replicas.push(await prepare(t, installed.dataDir, name))
+  return { cluster, installed, replicas, port, hosts }
+}
+
+async function prepare(t: Test, from: string, name: string): Promise<Replica> {
+  const dataDir = join(temporaryFolder(t), name)
+  cpSync(from, dataDir, { recursive: true, mode: 0 })
+  for (const folder of [dataDir, join(dataDir, 'pki')]) chmodSync(folder, 0o700)
+  const [bootPort, operatorPort] = [await freePort(), await freePort()]
+  const listen = ['--boot-listen', `127.0.0.1:${bootPort}`, '--operator-listen', `127.0.0.1:${operatorPort}`]
+  let child: ChildProcess | undefined
+  let log = ''
+  t.teardown(() => child?.kill('SIGKILL'))
+  const ca = readFileSync(join(from, 'ca.crt'), 'utf8')
+  return {
+    name,
+    dataDir,
+    bootPort,
+    operatorPort,
+    child: () => child as ChildProcess, // it was started
+    log: () => log,
+    async start() {
+      const started = spawn(bin, ['server', '--data', dataDir, ...listen], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+      child = started
+      started.stderr.setEncoding('utf8').on('data', (text: string) => {
+        log += text
+        if (process.env.PAWL_TEST_LOG !== undefined) process.stderr.write(text.replace(/^/gm, `${name} `))
+      })
+      const ended = once(started, 'exit').then(() => Promise.reject(new Error(`${name} ended: ${log}`)))
+      ended.catch(() => {})
+      await Promise.race([once(started.stdout, 'data'), ended])
+    },
+    ask: (path) =>
+      new Promise((resolve) => {
+        const asking = request({
+          host: '127.0.0.1',
+          port: operatorPort,
+          path,
+          ca,
+          agent: false,
+          timeout: 10_000,
+        })
+        asking.once('response', (response) => {
+          response.resume()
+          resolve(response.statusCode ?? 0)
+        })
+        asking.once('error', () => resolve(0)).once('timeout', () => asking.destroy())
+        asking.end()
+      }),
+  }
+}
+
+/** A real HAProxy in front: TCP, with the PROXY protocol, and health from `/readyz` of the operator listeners. */
+export async function startBalancer(t: Test, { port, replicas }: Site): Promise<void> {
+  const file = join(temporaryFolder(t), 'haproxy.cfg')
+  const servers = replicas.map(
+    ({ name, bootPort, operatorPort }) =>
+      `    server ${name} 127.0.0.1:${bootPort} check port ${operatorPort} check-ssl verify none`,
+  )
+  const text = `defaults
+    mode tcp
+    timeout connect 2s
+    timeout client 60s
+    timeout server 60s
+    timeout check 5s
+    retries 3
+    option redispatch
+frontend boot
+    bind 127.0.0.1:${port}
+    default_backend pawl
+backend pawl
+    balance roundrobin
+    option httpchk GET /readyz
+    default-server send-proxy-v2 inter 300ms fastinter 100ms fall 1 rise 1 on-marked-down shutdown-sessions
+${servers.join('\n')}
+`
+  writeFileSync(file, text)
+  const child = spawn('haproxy', ['-db', '-f', file], { stdio: 'ignore' })
+  t.teardown(async () => {
+    const ended = once(child, 'close')
+    child.kill('SIGKILL')
+    await ended
+  })
+  for (;;) {
+    const socket = connect(port, '127.0.0.1').on('error', () => {})
+    const event = await new Promise((resolve) => {
+      socket.once('connect', () => resolve('connect')).once('close', () => resolve('close'))
+    })
+    socket.destroy()
+    if (event === 'connect') return
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** Whose connection holds the lock of the leader: the process id of one of PostgreSQL's own. */
+export async function leaderBackend({ cluster }: Site): Promise<number | undefined> {
+  const rows = await cluster.query(
+    "select l.pid from pg_locks l join pg_stat_activity a using (pid) where locktype = 'advisory' and a.application_name = 'pawl_leader' and granted",
+    'pawl',
+  )
+  return rows[0]?.pid as number | undefined
+}
