@@ -4,7 +4,8 @@ import type { EvidenceName } from '../domain/profile.ts'
 import { Refusal, type RefusalCause } from '../domain/refusal.ts'
 import type { TokenKind } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
-import { listOtherHolders, type NodeRecord } from '../storage/nodes.ts'
+import { listAddresses, listOtherHolders, type NodeRecord } from '../storage/nodes.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import { checkCertificate, type PresentedCertificate } from './certificate.ts'
 import { checkSecret, type PresentedSecret } from './secret.ts'
 
@@ -18,7 +19,10 @@ export interface Presented extends PresentedSecret {
 /** What a check found, with more for the event where the node is refused for it. */
 type Found = EvidenceResult | { readonly result: EvidenceResult; readonly detail: Record<string, unknown> }
 
-type Check = (db: Queries, node: NodeRecord, presented: Presented) => Promise<Found>
+/** A node, with its addresses where they are known already. */
+type Evident = NodeRow & Partial<Pick<NodeRecord, 'addresses'>>
+
+type Check = (db: Queries, node: Evident, presented: Presented) => Promise<Found>
 
 /** One check for each kind of evidence. */
 const checks: Readonly<Record<EvidenceName, Check>> = {
@@ -51,7 +55,7 @@ function claimed(cause: RefusalCause, { claim }: Presented): RefusalCause {
  */
 export async function authenticate(
   db: Queries,
-  node: NodeRecord,
+  node: Evident,
   required: readonly EvidenceName[],
   presented: Presented,
 ): Promise<void> {
@@ -74,7 +78,7 @@ export async function authenticate(
 /** Checks again, at the redemption of a token of this kind, what can be presented there. */
 export async function authenticateAgain(
   db: Queries,
-  node: NodeRecord,
+  node: Evident,
   required: readonly EvidenceName[],
   token: TokenKind,
   presented: Presented,
@@ -104,8 +108,10 @@ function plain(found: Found): { readonly result: EvidenceResult; readonly detail
  * A registered single address that no other node has is a proof; a prefix, or an address that others have too (several nodes
  * behind one NAT), only a location. Its event names the others: they need another kind of evidence as much as this node does.
  */
-async function checkAddress(db: Queries, node: NodeRecord, { source }: Presented): Promise<Found> {
-  const match = node.addresses.filter((range) => contains(range, source))
+async function checkAddress(db: Queries, node: Evident, { source }: Presented): Promise<Found> {
+  // Read only where it is asked for: most nodes prove themselves by other means.
+  const addresses = node.addresses ?? (await listAddresses(db, node.id))
+  const match = addresses.filter((range) => contains(range, source))
   if (match.length === 0) return 'wrong'
   if (!match.some(isSingle)) return { result: 'location', detail: { registered: 'prefix' } }
   const sharedWith = await listOtherHolders(db, node.id, source)

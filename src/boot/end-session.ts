@@ -6,9 +6,9 @@ import {
   reinstallTransitions,
   sessionTransitions,
 } from '../domain/state.ts'
-import { type NodeRecord, updateNode } from '../storage/nodes.ts'
+import { updateNode } from '../storage/nodes.ts'
 import * as sessions from '../storage/sessions.ts'
-import type { SessionRow } from '../storage/tables.ts'
+import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { retireTokens } from '../storage/tokens.ts'
 import { leaveCampaign } from './campaign.ts'
 import { noteRolloutEnd } from './rollout-outcome.ts'
@@ -34,12 +34,12 @@ const failureCauses = { fail: 'reported', expire: 'expired' } as const
  * Ends a live session that did not become ready: spends its tokens, cuts its downloads, gives the reinstall mark back,
  * and holds the node when that was the last attempt. Returns the node as it is then.
  */
-export async function endSession(
+export async function endSession<Node extends NodeRow>(
   work: Work,
-  node: NodeRecord,
+  node: Node,
   session: SessionRow,
   ending: Ending,
-): Promise<NodeRecord> {
+): Promise<Node> {
   const { tx, now } = work
   const state = advance(sessionTransitions, session.state, ending.how, `session ${session.id}`)
   await sessions.endSession(tx, session.id, state, ending.cause, now)
@@ -66,12 +66,12 @@ export async function endSession(
   return changeNode(work, node, session, ending)
 }
 
-async function changeNode(
+async function changeNode<Node extends NodeRow>(
   work: Work,
-  node: NodeRecord,
+  node: Node,
   session: SessionRow,
   ending: Ending,
-): Promise<NodeRecord> {
+): Promise<Node> {
   let changed = node
   if (ending.how !== 'supersede' && next(nodeTransitions, node.state, 'session-failed') !== undefined) {
     changed = { ...changed, state: 'failed', failure_cause: failureCauses[ending.how] }
@@ -103,7 +103,7 @@ async function changeNode(
 }
 
 /** The node with its reinstall mark moved on. Throws `conflict` where the table does not allow it. */
-export function withMark(node: NodeRecord, event: ReinstallEvent, session?: string): NodeRecord {
+export function withMark<Node extends NodeRow>(node: Node, event: ReinstallEvent, session?: string): Node {
   const reinstall = advance(reinstallTransitions, node.reinstall, event, `the reinstall mark of ${node.name}`)
   return {
     ...node,
@@ -119,7 +119,7 @@ export function isOverdue(session: SessionRow, now: Date, idleSeconds: number): 
 }
 
 /** Ends one overdue session. */
-export function expire(work: Work, node: NodeRecord, session: SessionRow): Promise<NodeRecord> {
+export function expire<Node extends NodeRow>(work: Work, node: Node, session: SessionRow): Promise<Node> {
   return endSession(work, node, session, {
     how: 'expire',
     cause: `no sign of life after ${session.stage}`,

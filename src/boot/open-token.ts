@@ -7,10 +7,9 @@ import {
   type SecretHash,
   type TokenKind,
 } from '../domain/token.ts'
-import { lockNode, type NodeRecord } from '../storage/nodes.ts'
-import { findSession, moveSession } from '../storage/sessions.ts'
-import type { SessionRow } from '../storage/tables.ts'
-import { findToken, type TokenRecord } from '../storage/tokens.ts'
+import { moveSession } from '../storage/sessions.ts'
+import type { NodeRow, SessionRow, TokenRow } from '../storage/tables.ts'
+import { findTokenAndSession, lockNodeOfToken } from '../storage/tokens.ts'
 import { authenticateAgain } from './authenticate.ts'
 import { isOverdue } from './end-session.ts'
 import { type Pinned, readPinned } from './pin.ts'
@@ -18,10 +17,10 @@ import type { Asking, Work } from './work.ts'
 
 /** A token that was found to be real, with whose it is. Whether it was used before is the caller's question. */
 export interface OpenedToken {
-  readonly token: TokenRecord
+  readonly token: TokenRow
   readonly presented: PresentedToken
   readonly hash: SecretHash
-  readonly node: NodeRecord
+  readonly node: NodeRow
   readonly session: SessionRow
   readonly pinned: Pinned
 }
@@ -46,15 +45,13 @@ export async function openToken(
 ): Promise<OpenedToken> {
   const presented = readToken(text)
   const hash = hashSecret(presented.secret)
-  const found = await findToken(work.tx, presented.id)
+  const node = await lockNodeOfToken(work.tx, presented.id)
+  if (node === undefined) throw new Refusal('unknown-token')
+  if (node.name !== asking.host) throw new Refusal('foreign-token', { detail: { givenTo: node.name } })
+  // Read under the lock, and not before: on PostgreSQL another request may just have used or retired it.
+  const found = await findTokenAndSession(work.tx, presented.id)
   if (found === undefined) throw new Refusal('unknown-token')
-  if (found.node_name !== asking.host)
-    throw new Refusal('foreign-token', { detail: { givenTo: found.node_name } })
-  const node = await lockNode(work.tx, work.context.storage.dialect, found.node_name)
-  // Read again under the lock: on PostgreSQL another request may just have used or retired it.
-  const token = await findToken(work.tx, presented.id)
-  const session = token === undefined ? undefined : await findSession(work.tx, token.session)
-  if (node === undefined || token === undefined || session === undefined) throw new Refusal('unknown-token')
+  const { token, session } = found
   const subject = { node: node.name, session: session.id }
   if (!hashesEqual(hash, token.secret_hash as SecretHash)) throw new Refusal('wrong-token-secret', subject)
   if (token.kind !== wanted.kind)
@@ -75,12 +72,7 @@ function readToken(text: string | undefined): PresentedToken {
   return presented
 }
 
-function faultOf(
-  work: Work,
-  token: TokenRecord,
-  session: SessionRow,
-  wanted: Wanted,
-): RefusalCause | undefined {
+function faultOf(work: Work, token: TokenRow, session: SessionRow, wanted: Wanted): RefusalCause | undefined {
   const now = work.now
   const ended = session.ended_at !== null
   if (token.retired_at !== null) return ended ? 'session-ended' : 'retired-token'
@@ -90,7 +82,7 @@ function faultOf(
   return isOverdue(session, now, work.context.settings.sessionIdleSeconds) ? 'session-expired' : undefined
 }
 
-async function noteMove(work: Work, node: NodeRecord, session: SessionRow, source: string): Promise<void> {
+async function noteMove(work: Work, node: NodeRow, session: SessionRow, source: string): Promise<void> {
   if (session.source === source) return
   await moveSession(work.tx, session.id, source)
   await work.event({

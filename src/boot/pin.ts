@@ -85,9 +85,25 @@ export function pinBasics(profile: Profile, name: SequenceName): Pinned {
   return { profile: profile.name, evidence: profile.evidence[name], downloads, redirects, imgverify }
 }
 
-/** Reads what `JSON.stringify` of a session's pinned values has stored. */
+let lastPinned: { readonly text: string; readonly pinned: Pinned } | undefined
+
+/** Reads what `JSON.stringify` of a session's pinned values has stored. One step of a boot asks for the same several times. */
 export function readPinned(text: string): Pinned {
-  return JSON.parse(text) as Pinned // our own row, written by serve-stage1 only
+  if (lastPinned?.text !== text) lastPinned = { text, pinned: JSON.parse(text) as Pinned } // our own row, written by serve-stage1 only
+  return lastPinned.pinned
+}
+
+const maxManifests = 200
+const manifests = new Map<string, Manifest>()
+
+/** Reads and checks a stored manifest; once for each text, since a fleet boots a few images. */
+function readManifest(text: string): Manifest {
+  const known = manifests.get(text)
+  if (known !== undefined) return known
+  const manifest = parseManifest(JSON.parse(text))
+  if (manifests.size >= maxManifests) manifests.clear()
+  manifests.set(text, manifest)
+  return manifest
 }
 
 /** Reads a session's facts as stored. */
@@ -103,7 +119,7 @@ async function pinImage(
   facts: Facts,
 ): Promise<PinnedImage> {
   const { ref, row, via } = await resolveImage(work, node, imageFor(node, stage, facts))
-  const manifest: Manifest = parseManifest(JSON.parse(row.manifest))
+  const manifest = readManifest(row.manifest)
   const machine = architectureOf(facts)
   // A kernel for another processor would end in a firmware's error, or in none at all. Who does not tell is not judged.
   if (machine !== undefined && machine !== manifest.arch)

@@ -14,6 +14,7 @@ import {
   listOpenSecrets,
   updateSecret,
 } from '../storage/secrets.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import type { UsedSecret } from './pin.ts'
@@ -61,7 +62,7 @@ export async function useSecret(
 }
 
 /** A row for a current secret that has none: a replica of the release before issued it. */
-async function adopt({ tx, now }: Work, node: NodeRecord, id: string): Promise<NodeSecretRow> {
+async function adopt({ tx, now }: Work, node: NodeRow, id: string): Promise<NodeSecretRow> {
   const row: NodeSecretRow = {
     ...freshSecret,
     id,
@@ -131,7 +132,7 @@ export async function offerSecret(
 }
 
 /** What was never said to be on a medium makes room first. */
-async function makeRoom({ tx, now }: Work, node: NodeRecord): Promise<void> {
+async function makeRoom({ tx, now }: Work, node: NodeRow): Promise<void> {
   const pending = (await listOpenSecrets(tx, node.id)).filter((row) => row.id !== node.secret_id)
   const leaving = pending.findLast((row) => row.written_at === null) ?? pending.at(-1)
   if (pending.length < maxPending || leaving === undefined) return
@@ -178,7 +179,7 @@ export function confirmSecret(context: BootContext, request: SecretWritten): Pro
 function note(
   work: Work,
   kind: EventKind,
-  node: NodeRecord,
+  node: NodeRow,
   session: string | null,
   source: string,
   detail: Record<string, unknown>,

@@ -4,10 +4,10 @@ import { Refusal, type RefusalCause } from '../domain/refusal.ts'
 import { type SecretState, secretState } from '../domain/secret.ts'
 import { hashesEqual, hashSecret, parseToken, type SecretHash } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
 import { findClaim } from '../storage/pending.ts'
 import type { NodeSecretRow } from '../storage/secret-tables.ts'
 import { findAnySecret, findSecret } from '../storage/secrets.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import { type PresentedClaim, provesClaim } from './claim.ts'
 import { readFacts } from './pin.ts'
 
@@ -37,7 +37,7 @@ const causes: Readonly<Partial<Record<SecretState, RefusalCause>>> = {
  */
 export async function checkSecret(
   db: Queries,
-  node: NodeRecord,
+  node: NodeRow,
   presented: PresentedSecret,
 ): Promise<EvidenceResult> {
   const { secret, claim } = presented
@@ -48,7 +48,7 @@ export async function checkSecret(
 
 async function compareSecret(
   db: Queries,
-  node: NodeRecord,
+  node: NodeRow,
   secret: string,
   by: PresentedSecret,
 ): Promise<EvidenceResult> {
@@ -70,7 +70,7 @@ async function compareSecret(
 }
 
 /** A replica of the release before knows the node's own columns only: what it issued has no row. */
-function isCurrent(node: NodeRecord, id: string, hash: SecretHash): boolean {
+function isCurrent(node: NodeRow, id: string, hash: SecretHash): boolean {
   return (
     node.secret_hash !== null && id === node.secret_id && hashesEqual(hash, node.secret_hash as SecretHash)
   )
@@ -78,7 +78,7 @@ function isCurrent(node: NodeRecord, id: string, hash: SecretHash): boolean {
 
 async function refuseForeign(
   db: Queries,
-  node: NodeRecord,
+  node: NodeRow,
   id: string,
   hash: SecretHash,
 ): Promise<EvidenceResult> {
@@ -90,7 +90,7 @@ async function refuseForeign(
 /** The node has a newer secret and has used it: this is a copy of its medium, or the medium was put back to what it was. */
 async function reused(
   db: Queries,
-  node: NodeRecord,
+  node: NodeRow,
   row: NodeSecretRow,
   { source, facts = {} }: PresentedSecret,
 ): Promise<{ kind: 'secret-reused-after-rotation'; detail: Record<string, unknown> }> {

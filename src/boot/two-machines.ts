@@ -3,7 +3,7 @@ import { type Facts, machineFacts, sameMachine } from '../domain/facts.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { findRefusedFacts } from '../storage/facts.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
-import { findLiveSession, listSessionsSince } from '../storage/sessions.ts'
+import { findLiveSession, listSessionsSince, type SessionOpened } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { endSession, expire, isOverdue } from './end-session.ts'
 import { readFacts } from './pin.ts'
@@ -109,7 +109,7 @@ export async function noteAlternation(
   })
 }
 
-function seenIn(session: SessionRow): Seen {
+function seenIn(session: SessionOpened): Seen {
   return {
     address: session.source,
     at: session.started_at,

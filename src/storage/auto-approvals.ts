@@ -1,5 +1,6 @@
 import type { Queries, Storage, Tx } from './database.ts'
 import type { AutoApprovalRow, AutoApprovalSerialRow } from './machine-tables.ts'
+import { statement } from './statement.ts'
 
 /** Adds a rule with its serial numbers. */
 export async function insertRule(tx: Tx, row: AutoApprovalRow, serials: readonly string[]): Promise<void> {
@@ -145,13 +146,12 @@ export async function putRuleApproved(tx: Tx, node: string): Promise<void> {
 
 /** Whether a rule approved a node, and no operator has confirmed it since. */
 export async function isRuleApproved(db: Queries, node: string): Promise<boolean> {
-  const row = await db
-    .selectFrom('rule_approved_nodes')
-    .select('node')
-    .where('node', '=', node)
-    .executeTakeFirst()
-  return row !== undefined
+  return (await ruleApproved.first(db, { node })) !== undefined
 }
+
+const ruleApproved = statement<{ node: string }>()((db, value) =>
+  db.selectFrom('rule_approved_nodes').select('node').where('node', '=', value('node')),
+)
 
 /** An operator confirms a node; says whether it was one that a rule approved. */
 export async function removeRuleApproved(tx: Tx, node: string): Promise<boolean> {

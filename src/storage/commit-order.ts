@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Queries, Tx } from './database.ts'
+import { statement } from './statement.ts'
 
 /**
  * Who follows the event log asks for "everything with a greater id than the last I saw". SQLite has one writer at a time,
@@ -22,10 +23,13 @@ export async function holdPlace(tx: Tx): Promise<void> {
   if (appending.has(tx)) return
   appending.add(tx)
   if (!isPostgres(tx)) return
-  await sql`select pg_advisory_xact_lock_shared(${sql.lit(Number(lockBase >> 32n))}::bigint << 32 | ${lastId()})`.execute(
-    tx,
-  )
+  await place.all(tx, {})
 }
+
+const place = statement<object>()(
+  () =>
+    sql`select pg_advisory_xact_lock_shared(${sql.lit(Number(lockBase >> 32n))}::bigint << 32 | ${lastId()})`,
+)
 
 /** Whether events were appended in this transaction. */
 export function hasAppended(tx: Tx): boolean {
@@ -56,6 +60,7 @@ function lastId(): RawBuilder<number> {
   return sql`(select case when is_called then last_value else 0 end from events_id_seq)`
 }
 
-function isPostgres(db: Queries): boolean {
+/** Whether there are other writers. */
+export function isPostgres(db: Queries): boolean {
   return db.getExecutor().adapter.supportsMultipleConnections === true
 }

@@ -9,28 +9,67 @@ import {
   genesisHash,
 } from '../domain/event.ts'
 import { chained, endsOf, listChains } from './chains.ts'
-import { holdPlace, settledId } from './commit-order.ts'
+import { holdPlace, isPostgres, settledId } from './commit-order.ts'
 import type { Queries, Tx } from './database.ts'
+import { statement } from './statement.ts'
 import type { EventRow } from './tables.ts'
+
+const lockHead = statement<{ chain: string }>()((db, value, postgres) => {
+  const query = db.selectFrom('chains').select(['head_seq', 'head_hash']).where('name', '=', value('chain'))
+  // The chain's row lock: two processes cannot take one number. SQLite has one writer at a time.
+  return postgres ? query.forUpdate() : query
+})
+const begin = statement<{ chain: string }>()((db, value) =>
+  db
+    .insertInto('chains')
+    .values({
+      ...{ name: value('chain'), base_seq: 0, base_hash: genesisHash },
+      ...{ head_seq: 0, head_hash: genesisHash },
+    })
+    .onConflict((c) => c.doNothing()),
+)
+type NewEvent = Omit<EventRow, 'id'>
+const insert = statement<NewEvent>()((db, value) => db.insertInto('events').values(allOf(value)))
+const moveHead = statement<{ chain: string; seq: number; hash: string }>()((db, value) =>
+  db
+    .updateTable('chains')
+    .set({ head_seq: value('seq'), head_hash: value('hash') })
+    .where('name', '=', value('chain')),
+)
+/** Both in one round trip. SQLite takes no such statement, and has no round trips. */
+const insertAndMove = statement<NewEvent>()((db, value) =>
+  db
+    .with('appended', (q) => q.insertInto('events').values(allOf(value)))
+    .updateTable('chains')
+    .set({ head_seq: value('seq'), head_hash: value('hash') })
+    .where('name', '=', value('chain')),
+)
+
+function allOf(value: <Name extends keyof NewEvent>(name: Name) => NewEvent[Name]): NewEvent {
+  return {
+    ...{ chain: value('chain'), seq: value('seq'), at: value('at'), kind: value('kind') },
+    ...{ node: value('node'), session: value('session'), actor: value('actor'), source: value('source') },
+    ...{ detail: value('detail'), prev_hash: value('prev_hash'), hash: value('hash') },
+  }
+}
 
 /** Appends an event to its chain: the node's, or `chain` where another is named. */
 export async function appendEvent(tx: Tx, facts: EventFacts, chain = chainOf(facts)): Promise<void> {
   await holdPlace(tx)
-  await tx
-    .insertInto('chains')
-    .values({ name: chain, base_seq: 0, base_hash: genesisHash, head_seq: 0, head_hash: genesisHash })
-    .onConflict((c) => c.doNothing())
-    .execute()
-  // Counting up first takes the chain's row lock, so that two processes cannot take one number.
-  const head = await tx
-    .updateTable('chains')
-    .set((e) => ({ head_seq: e('head_seq', '+', 1) }))
-    .where('name', '=', chain)
-    .returning(['head_seq', 'head_hash'])
-    .executeTakeFirstOrThrow()
-  const event = chainEvent(facts, chain, { seq: head.head_seq - 1, hash: head.head_hash })
-  await tx.insertInto('events').values(eventRow(event)).execute()
-  await tx.updateTable('chains').set({ head_hash: event.hash }).where('name', '=', chain).execute()
+  let head = await lockHead.first(tx, { chain })
+  if (head === undefined) {
+    await begin.change(tx, { chain })
+    head = await lockHead.first(tx, { chain })
+  }
+  if (head === undefined) throw new Error(`chain ${chain} is not there`)
+  const event = chainEvent(facts, chain, { seq: head.head_seq, hash: head.head_hash })
+  const row = eventRow(event)
+  if (isPostgres(tx)) {
+    await insertAndMove.change(tx, row)
+    return
+  }
+  await insert.change(tx, row)
+  await moveHead.change(tx, { chain, seq: event.seq, hash: event.hash })
 }
 
 /** An event just chained, as its row. */

@@ -1,10 +1,15 @@
 import type { Queries, Tx } from './database.ts'
 import type { RefusedFactsRow } from './machine-tables.ts'
+import { statement } from './statement.ts'
 
 /** The facts that a node was refused for last, if it was. */
 export function findRefusedFacts(db: Queries, node: string): Promise<RefusedFactsRow | undefined> {
-  return db.selectFrom('refused_facts').selectAll().where('node', '=', node).executeTakeFirst()
+  return byNode.first(db, { node })
 }
+
+const byNode = statement<{ node: string }>()((db, value) =>
+  db.selectFrom('refused_facts').selectAll().where('node', '=', value('node')),
+)
 
 /** Keeps the facts that a node was refused for, in place of those before. */
 export async function putRefusedFacts(tx: Tx, row: RefusedFactsRow): Promise<void> {
@@ -18,5 +23,9 @@ export async function putRefusedFacts(tx: Tx, row: RefusedFactsRow): Promise<voi
 
 /** Forgets them. */
 export async function removeRefusedFacts(tx: Tx, node: string): Promise<void> {
-  await tx.deleteFrom('refused_facts').where('node', '=', node).execute()
+  await drop.change(tx, { node })
 }
+
+const drop = statement<{ node: string }>()((db, value) =>
+  db.deleteFrom('refused_facts').where('node', '=', value('node')),
+)

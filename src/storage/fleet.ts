@@ -5,21 +5,38 @@ import type { Queries, Storage, Tx } from './database.ts'
 import { deleteNodeObjects, deleteObjects } from './fleet-files.ts'
 import { insertNodes } from './node-batch.ts'
 import type { NodeRecord } from './nodes.ts'
+import { statement } from './statement.ts'
 import type { ImageRow, NodeRow, ProfileRow, SessionRow } from './tables.ts'
+
+const profileByName = statement<{ name: string }>()((db, value) =>
+  db.selectFrom('profiles').selectAll().where('name', '=', value('name')),
+)
 
 /** Finds a profile by name. */
 export function findProfile(db: Queries, name: string): Promise<ProfileRow | undefined> {
-  return db.selectFrom('profiles').selectAll().where('name', '=', name).executeTakeFirst()
+  return profileByName.first(db, { name })
 }
 
-/** Finds an image version. */
-export function findImage(db: Queries, name: string, version: string): Promise<ImageRow | undefined> {
-  return db
+const version = statement<{ name: string; version: string }>()((db, value) =>
+  db
     .selectFrom('images')
     .selectAll()
-    .where('name', '=', name)
-    .where('version', '=', version)
-    .executeTakeFirst()
+    .where('name', '=', value('name'))
+    .where('version', '=', value('version')),
+)
+
+const versionForUse = statement<{ name: string; version: string }>()((db, value, postgres) => {
+  const query = db
+    .selectFrom('images')
+    .selectAll()
+    .where('name', '=', value('name'))
+    .where('version', '=', value('version'))
+  return postgres ? query.forKeyShare() : query
+})
+
+/** Finds an image version. */
+export function findImage(db: Queries, name: string, of: string): Promise<ImageRow | undefined> {
+  return version.first(db, { name, version: of })
 }
 
 /**
@@ -28,12 +45,11 @@ export function findImage(db: Queries, name: string, version: string): Promise<I
  */
 export function useImage(
   tx: Tx,
-  dialect: Storage['dialect'],
+  _dialect: Storage['dialect'],
   name: string,
-  version: string,
+  of: string,
 ): Promise<ImageRow | undefined> {
-  const query = tx.selectFrom('images').selectAll().where('name', '=', name).where('version', '=', version)
-  return (dialect === 'postgres' ? query.forKeyShare() : query).executeTakeFirst()
+  return versionForUse.first(tx, { name, version: of })
 }
 
 /**

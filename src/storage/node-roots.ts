@@ -1,4 +1,5 @@
 import type { Queries, Tx } from './database.ts'
+import { statement } from './statement.ts'
 
 /** Notes that a node came by a root. */
 export async function noteNodeRoot(
@@ -6,13 +7,20 @@ export async function noteNodeRoot(
   { node, root, source }: { readonly node: string; readonly root: string; readonly source: string },
   now: Date,
 ): Promise<void> {
-  const at = now.toISOString()
-  await tx
-    .insertInto('node_roots')
-    .values({ node, root, first_at: at, last_at: at, last_source: source })
-    .onConflict((c) => c.columns(['node', 'root']).doUpdateSet({ last_at: at, last_source: source }))
-    .execute()
+  await put.change(tx, { node, root, source, at: now.toISOString() })
 }
+
+const put = statement<{ node: string; root: string; source: string; at: string }>()((db, value) =>
+  db
+    .insertInto('node_roots')
+    .values({
+      ...{ node: value('node'), root: value('root') },
+      ...{ first_at: value('at'), last_at: value('at'), last_source: value('source') },
+    })
+    .onConflict((c) =>
+      c.columns(['node', 'root']).doUpdateSet({ last_at: value('at'), last_source: value('source') }),
+    ),
+)
 
 /** A node that came by a root. */
 export interface RootUser {

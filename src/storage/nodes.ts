@@ -1,5 +1,6 @@
 import type { AddressRange } from '../domain/address.ts'
 import type { Queries, Storage, Tx } from './database.ts'
+import { byColumns, statement } from './statement.ts'
 import type { NodeRow } from './tables.ts'
 
 /** A node with what is listed beside its row. */
@@ -8,22 +9,28 @@ export interface NodeRecord extends NodeRow {
   readonly macs: readonly string[]
 }
 
+const byName = statement<{ name: string }>()((db, value) =>
+  db.selectFrom('nodes').selectAll().where('name', '=', value('name')),
+)
+// SQLite has one writer at a time; its dialect has no row locks.
+const lockByName = statement<{ name: string }>()((db, value, postgres) => {
+  const query = db.selectFrom('nodes').selectAll().where('name', '=', value('name'))
+  return postgres ? query.forUpdate() : query
+})
+
 /** Finds a node by name. */
 export async function findNode(db: Queries, name: string): Promise<NodeRecord | undefined> {
-  const row = await db.selectFrom('nodes').selectAll().where('name', '=', name).executeTakeFirst()
+  const row = await byName.first(db, { name })
   return row === undefined ? undefined : withLists(db, row)
 }
 
 /** Finds a node by name and keeps other transactions from changing it until this one ends. */
 export async function lockNode(
   tx: Tx,
-  dialect: Storage['dialect'],
+  _dialect: Storage['dialect'],
   name: string,
 ): Promise<NodeRecord | undefined> {
-  let query = tx.selectFrom('nodes').selectAll().where('name', '=', name)
-  // SQLite has one writer at a time; its dialect has no row locks.
-  if (dialect === 'postgres') query = query.forUpdate()
-  const row = await query.executeTakeFirst()
+  const row = await lockByName.first(tx, { name })
   return row === undefined ? undefined : withLists(tx, row)
 }
 
@@ -51,19 +58,21 @@ export async function findNodeNames(
   return [...names]
 }
 
-/** Nodes other than `node` that have this single address in their list: the first ten names. */
-export async function listOtherHolders(db: Queries, node: string, address: string): Promise<string[]> {
-  const rows = await db
+const otherHolders = statement<{ node: string; address: string }>()((db, value) =>
+  db
     .selectFrom('node_addresses')
     .innerJoin('nodes', 'nodes.id', 'node_addresses.node')
     .select('nodes.name')
-    .where('node_addresses.address', '=', address)
+    .where('node_addresses.address', '=', value('address'))
     .where('node_addresses.prefix_length', 'in', [32, 128])
-    .where('node_addresses.node', '<>', node)
+    .where('node_addresses.node', '<>', value('node'))
     .orderBy('nodes.name')
-    .limit(10)
-    .execute()
-  return rows.map(({ name }) => name)
+    .limit(10),
+)
+
+/** Nodes other than `node` that have this single address in their list: the first ten names. */
+export async function listOtherHolders(db: Queries, node: string, address: string): Promise<string[]> {
+  return (await otherHolders.all(db, { node, address })).map(({ name }) => name)
 }
 
 /** Names of the nodes that have this single address in their list, two at most. */
@@ -79,9 +88,18 @@ export async function findAddressHolders(db: Queries, address: string): Promise<
   return rows.map(({ name }) => name)
 }
 
-/** Changes columns of a node. */
-export async function updateNode(tx: Tx, id: string, changes: Partial<NodeRow>): Promise<void> {
-  await tx.updateTable('nodes').set(changes).where('id', '=', id).execute()
+const updates = byColumns((columns: readonly (keyof NodeRow)[]) =>
+  statement<NodeRow>()((db, value) =>
+    db
+      .updateTable('nodes')
+      .set(Object.fromEntries(columns.map((column) => [column, value(column)])))
+      .where('id', '=', value('id')),
+  ),
+)
+
+/** Changes columns of a node, never its id. */
+export async function updateNode(tx: Tx, id: string, changes: Partial<Omit<NodeRow, 'id'>>): Promise<void> {
+  await updates(changes).change(tx, { ...changes, id } as NodeRow) // of the others none is looked at
 }
 
 /** Replaces a node's address list. */
@@ -106,18 +124,24 @@ export async function setMacs(tx: Tx, id: string, macs: readonly string[]): Prom
     .execute()
 }
 
-async function withLists(db: Queries, row: NodeRow): Promise<NodeRecord> {
-  const addresses = await db
+const addressesOf = statement<{ node: string }>()((db, value) =>
+  db
     .selectFrom('node_addresses')
     .select(['address', 'prefix_length as prefixLength'])
-    .where('node', '=', row.id)
-    .orderBy('address')
-    .execute()
-  const macs = await db
-    .selectFrom('node_macs')
-    .select('mac')
-    .where('node', '=', row.id)
-    .orderBy('mac')
-    .execute()
+    .where('node', '=', value('node'))
+    .orderBy('address'),
+)
+const macsOf = statement<{ node: string }>()((db, value) =>
+  db.selectFrom('node_macs').select('mac').where('node', '=', value('node')).orderBy('mac'),
+)
+
+/** The addresses that a node is registered with. */
+export function listAddresses(db: Queries, node: string): Promise<AddressRange[]> {
+  return addressesOf.all(db, { node })
+}
+
+async function withLists(db: Queries, row: NodeRow): Promise<NodeRecord> {
+  const addresses = await listAddresses(db, row.id)
+  const macs = await macsOf.all(db, { node: row.id })
   return { ...row, addresses, macs: macs.map((m) => m.mac) }
 }

@@ -1,5 +1,6 @@
 import type { Queries, Tx } from './database.ts'
 import type { NodeClaimRow, PendingMachineRow } from './machine-tables.ts'
+import { statement } from './statement.ts'
 
 /** Machines that wait for an operator now, or that were turned away; not past their time; the longest waiting first. */
 export function listPending(db: Queries, now: Date, rejected: boolean): Promise<PendingMachineRow[]> {
@@ -124,6 +125,9 @@ export async function putClaim(tx: Tx, row: NodeClaimRow): Promise<void> {
 
 /** Takes a node's claim away; says whether it had one. */
 export async function removeClaim(tx: Tx, node: string): Promise<boolean> {
-  const removed = await tx.deleteFrom('node_claims').where('node', '=', node).executeTakeFirst()
-  return Number(removed.numDeletedRows) > 0
+  return (await dropClaim.change(tx, { node })) > 0
 }
+
+const dropClaim = statement<{ node: string }>()((db, value) =>
+  db.deleteFrom('node_claims').where('node', '=', value('node')),
+)

@@ -1,5 +1,12 @@
 import type { Queries, Tx } from './database.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
+import { statement } from './statement.ts'
+
+/** An image version. */
+interface Named {
+  readonly name: string
+  readonly version: string
+}
 
 /** A signature as stored, and whether its publisher is trusted still. */
 export type StoredSignature = ImageSignatureRow & Pick<PublisherRow, 'fingerprint' | 'revoked_at'>
@@ -43,17 +50,30 @@ export async function insertSignature(tx: Tx, row: ImageSignatureRow): Promise<b
 
 /** An image's signatures, the oldest first; those of revoked publishers too. */
 export function listSignatures(db: Queries, name: string, version: string): Promise<StoredSignature[]> {
-  return db
+  return signatures.all(db, { name, version })
+}
+
+const signatures = statement<Named>()((db, value) =>
+  db
     .selectFrom('image_signatures as s')
     .innerJoin('publishers as p', 'p.name', 's.publisher')
     .selectAll('s')
     .select(['p.fingerprint', 'p.revoked_at'])
-    .where('s.name', '=', name)
-    .where('s.version', '=', version)
+    .where('s.name', '=', value('name'))
+    .where('s.version', '=', value('version'))
     .orderBy('s.signed_at')
-    .orderBy('s.publisher')
-    .execute()
-}
+    .orderBy('s.publisher'),
+)
+const signers = statement<Named>()((db, value) =>
+  db
+    .selectFrom('image_signatures as s')
+    .innerJoin('publishers as p', 'p.name', 's.publisher')
+    .select(['s.publisher', 'p.revoked_at'])
+    .where('s.name', '=', value('name'))
+    .where('s.version', '=', value('version'))
+    .orderBy('s.signed_at')
+    .orderBy('s.publisher'),
+)
 
 /** Who signed an image, the earliest first, without the signatures themselves. */
 export function listSignersOf(
@@ -61,15 +81,7 @@ export function listSignersOf(
   name: string,
   version: string,
 ): Promise<{ publisher: string; revoked_at: string | null }[]> {
-  return db
-    .selectFrom('image_signatures as s')
-    .innerJoin('publishers as p', 'p.name', 's.publisher')
-    .select(['s.publisher', 'p.revoked_at'])
-    .where('s.name', '=', name)
-    .where('s.version', '=', version)
-    .orderBy('s.signed_at')
-    .orderBy('s.publisher')
-    .execute()
+  return signers.all(db, { name, version })
 }
 
 /** Who signed which image, all of them or those of these names, without the signatures themselves. */

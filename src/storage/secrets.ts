@@ -1,19 +1,28 @@
 import type { SecretEnd } from '../domain/secret.ts'
 import type { Queries, Tx } from './database.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
+import { byColumns, statement } from './statement.ts'
 
 /** How many secrets that opened nothing any more are kept of a node: to say of whoever comes with one what it is. */
 const maxEnded = 100
 
 /** Finds a secret of a node. */
 export function findSecret(db: Queries, node: string, id: string): Promise<NodeSecretRow | undefined> {
-  return db
-    .selectFrom('node_secrets')
-    .selectAll()
-    .where('node', '=', node)
-    .where('id', '=', id)
-    .executeTakeFirst()
+  return byId.first(db, { node, id })
 }
+
+const byId = statement<{ node: string; id: string }>()((db, value) =>
+  db.selectFrom('node_secrets').selectAll().where('node', '=', value('node')).where('id', '=', value('id')),
+)
+const updates = byColumns((columns: readonly (keyof NodeSecretRow)[]) =>
+  statement<NodeSecretRow>()((db, value) =>
+    db
+      .updateTable('node_secrets')
+      .set(Object.fromEntries(columns.map((column) => [column, value(column)])))
+      .where('node', '=', value('node'))
+      .where('id', '=', value('id')),
+  ),
+)
 
 /** Finds a secret of whatever node, with that node's name. */
 export function findAnySecret(
@@ -38,9 +47,9 @@ export async function insertSecret(tx: Tx, row: NodeSecretRow): Promise<void> {
 export async function updateSecret(
   tx: Tx,
   { node, id }: Pick<NodeSecretRow, 'node' | 'id'>,
-  changes: Partial<NodeSecretRow>,
+  changes: Partial<Omit<NodeSecretRow, 'node' | 'id'>>,
 ): Promise<void> {
-  await tx.updateTable('node_secrets').set(changes).where('node', '=', node).where('id', '=', id).execute()
+  await updates(changes).change(tx, { ...changes, node, id } as NodeSecretRow) // of the others none is looked at
 }
 
 /** A node's secrets that have not ended, the newest first. */

@@ -1,53 +1,99 @@
 import type { SessionState } from '../domain/state.ts'
 import type { Queries, Tx } from './database.ts'
+import { statement } from './statement.ts'
 import type { SessionRow, SessionStageRow, StageName } from './tables.ts'
+
+const sessionColumns = [
+  ...(['id', 'node', 'sequence', 'tokens', 'local', 'state', 'stage', 'cause', 'pinned'] as const),
+  ...(['facts', 'source', 'started_at', 'last_seen_at', 'expires_at', 'ended_at'] as const),
+] satisfies (keyof SessionRow)[]
+
+const insert = statement<SessionRow>()((db, value) =>
+  db
+    .insertInto('sessions')
+    .values(Object.fromEntries(sessionColumns.map((name) => [name, value(name)])) as unknown as SessionRow),
+)
+const insertStage = statement<{ session: string; stage: StageName; at: string }>()((db, value) =>
+  db
+    .insertInto('session_stages')
+    .values({ session: value('session'), stage: value('stage'), opened_at: value('at'), bytes: 0 })
+    .onConflict((c) => c.doNothing()),
+)
 
 /** Adds a session that has just opened stage 1. */
 export async function insertSession(tx: Tx, row: SessionRow): Promise<void> {
-  await tx.insertInto('sessions').values(row).execute()
-  await tx
-    .insertInto('session_stages')
-    .values({ session: row.id, stage: 'stage1', opened_at: row.started_at, bytes: 0 })
-    .execute()
+  await insert.change(tx, row)
+  await insertStage.change(tx, { session: row.id, stage: 'stage1', at: row.started_at })
 }
+
+const byId = statement<{ id: string }>()((db, value) =>
+  db.selectFrom('sessions').selectAll().where('id', '=', value('id')),
+)
 
 /** Finds a session. */
 export function findSession(db: Queries, id: string): Promise<SessionRow | undefined> {
-  return db.selectFrom('sessions').selectAll().where('id', '=', id).executeTakeFirst()
+  return byId.first(db, { id })
 }
+
+const live = statement<{ node: string }>()((db, value) =>
+  db.selectFrom('sessions').selectAll().where('node', '=', value('node')).where('ended_at', 'is', null),
+)
 
 /** The node's session that has not ended, if any. */
 export function findLiveSession(db: Queries, node: string): Promise<SessionRow | undefined> {
-  return db
-    .selectFrom('sessions')
-    .selectAll()
-    .where('node', '=', node)
-    .where('ended_at', 'is', null)
-    .executeTakeFirst()
+  return live.first(db, { node })
 }
+
+const countSince = statement<{ node: string; since: string }>()((db, value) =>
+  db
+    .selectFrom('sessions')
+    .select((e) => e.fn.countAll<number | string>().as('count'))
+    .where('node', '=', value('node'))
+    .where('started_at', '>', value('since')),
+)
 
 /** How many sessions the node has opened since `since`. */
 export async function countSessionsSince(db: Queries, node: string, since: Date): Promise<number> {
-  const { count } = await db
-    .selectFrom('sessions')
-    .select((e) => e.fn.countAll<number | string>().as('count'))
-    .where('node', '=', node)
-    .where('started_at', '>', since.toISOString())
-    .executeTakeFirstOrThrow()
-  return Number(count)
+  return Number((await countSince.first(db, { node, since: since.toISOString() }))?.count)
 }
 
-/** The node's sessions since `since`, the latest first; not more than any limit lets it have in an hour. */
-export function listSessionsSince(db: Queries, node: string, since: Date): Promise<SessionRow[]> {
-  return db
+/** Who opened a session, from where and when. */
+export type SessionOpened = Pick<SessionRow, 'source' | 'started_at' | 'facts'>
+
+const openedSince = statement<{ node: string; since: string }>()((db, value) =>
+  db
     .selectFrom('sessions')
-    .selectAll()
-    .where('node', '=', node)
-    .where('started_at', '>', since.toISOString())
+    .select(['source', 'started_at', 'facts'])
+    .where('node', '=', value('node'))
+    .where('started_at', '>', value('since'))
     .orderBy('started_at', 'desc')
-    .limit(50)
-    .execute()
+    .limit(50),
+)
+
+/** Who opened the node's sessions since `since`, the latest first; not more than any limit lets it have in an hour. */
+export function listSessionsSince(db: Queries, node: string, since: Date): Promise<SessionOpened[]> {
+  return openedSince.all(db, { node, since: since.toISOString() })
 }
+
+interface Advance {
+  readonly id: string
+  readonly state: SessionState
+  readonly stage: StageName
+  readonly at: string
+  readonly ended: string | null
+}
+
+const advance = statement<Advance>()((db, value) =>
+  db
+    .updateTable('sessions')
+    .set({
+      state: value('state'),
+      stage: value('stage'),
+      last_seen_at: value('at'),
+      ended_at: value('ended'),
+    })
+    .where('id', '=', value('id')),
+)
 
 /** Moves a session on: its state, the stage that opened (with a row of its own), and its idle timer. */
 export async function advanceSession(
@@ -57,16 +103,9 @@ export async function advanceSession(
   now: Date,
 ): Promise<void> {
   const at = now.toISOString()
-  await tx
-    .updateTable('sessions')
-    .set({ state: to.state, stage: to.stage, last_seen_at: at, ended_at: to.endedAt?.toISOString() ?? null })
-    .where('id', '=', id)
-    .execute()
-  await tx
-    .insertInto('session_stages')
-    .values({ session: id, stage: to.stage, opened_at: at, bytes: 0 })
-    .onConflict((c) => c.doNothing())
-    .execute()
+  const { state, stage } = to
+  await advance.change(tx, { id, state, stage, at, ended: to.endedAt?.toISOString() ?? null })
+  await insertStage.change(tx, { session: id, stage, at })
 }
 
 /** Ends a session badly, with the reason. */
@@ -89,14 +128,17 @@ export async function moveSession(tx: Tx, id: string, source: string): Promise<v
   await tx.updateTable('sessions').set({ source }).where('id', '=', id).execute()
 }
 
+const touch = statement<{ id: string; at: string }>()((db, value) =>
+  db
+    .updateTable('sessions')
+    .set({ last_seen_at: value('at') })
+    .where('id', '=', value('id'))
+    .where('ended_at', 'is', null),
+)
+
 /** Renews a session's idle timer. */
 export async function touchSession(db: Queries, id: string, now: Date): Promise<void> {
-  await db
-    .updateTable('sessions')
-    .set({ last_seen_at: now.toISOString() })
-    .where('id', '=', id)
-    .where('ended_at', 'is', null)
-    .execute()
+  await touch.change(db, { id, at: now.toISOString() })
 }
 
 /** Adds downloaded bytes to a stage, and renews the idle timer. */

@@ -11,6 +11,8 @@ import { redeem } from '../../src/boot/redeem.ts'
 import { takeReport } from '../../src/boot/report.ts'
 import { serveHandover } from '../../src/boot/serve-handover.ts'
 import { serveStage1 } from '../../src/boot/serve-stage1.ts'
+import { hashSecret, parseToken } from '../../src/domain/token.ts'
+import { consumeToken } from '../../src/storage/tokens.ts'
 import { demoProfile, publishImage, storeNode, storeProfile } from '../helpers/fleet.ts'
 import { startPostgres } from '../helpers/postgres.ts'
 import { openAt, servedTemplates, type World } from '../helpers/world.ts'
@@ -18,7 +20,7 @@ import { openAt, servedTemplates, type World } from '../helpers/world.ts'
 /**
  * Whole control-plane boots without the network: what serving costs beside TLS and HTTP. Each machine asks stage 1, opens its
  * handover, redeems three tokens and reports, each step a durable transaction. Run with: [--database sqlite|postgres]
- * [--boots N] [--at-once N] [--statements] [--json].
+ * [--boots N] [--at-once N] [--json], with --redemptions for the single-use update alone, with --statements for what is sent.
  */
 
 /** The steps of a boot, in order. */
@@ -180,6 +182,72 @@ export async function runStory({ database, boots, atOnce }: StoryOptions): Promi
   }
 }
 
+/** Durable redemptions alone: the conditional update that makes a token single-use, in a transaction each. */
+export interface RedemptionFigures {
+  /** As many as it takes, so many in flight. */
+  readonly perSecond: number
+  readonly cpuMillisecondsEach: number
+  /** Waiting at half that load, in milliseconds. */
+  readonly atHalfLoad: { readonly p50: number; readonly p99: number }
+}
+
+/** Redeems so many tokens of a fresh database, first as fast as it goes, then as many at half that rate. */
+export async function runRedemptions(
+  database: StoryOptions['database'],
+  tokens: number,
+  atOnce: number,
+): Promise<RedemptionFigures> {
+  const world = await openStory(database, tokens * 2)
+  try {
+    await takeStepOfAll(world, 'stage1', 64)
+    const { storage, clock } = world.context
+    const all = world.machines.map(({ tokens: { handover = '' } }) => parseToken(handover))
+    const redeemOne = async (at: number): Promise<number> => {
+      const token = all[at]
+      if (token === undefined) throw new Error('stage 1 handed out no token')
+      const began = performance.now()
+      const won = await storage.transaction((tx) =>
+        consumeToken(tx, token.id, hashSecret(token.secret), clock()),
+      )
+      if (!won) throw new Error('a token was used before')
+      return performance.now() - began
+    }
+    const before = process.cpuUsage()
+    const began = performance.now()
+    let next = 0
+    const lane = async (): Promise<void> => {
+      while (next < tokens) await redeemOne(next++)
+    }
+    await Promise.all(Array.from({ length: atOnce }, lane))
+    const perSecond = tokens / ((performance.now() - began) / 1000)
+    const { user, system } = process.cpuUsage(before)
+    const waited = await paced(tokens, perSecond / 2, (n) => redeemOne(tokens + n))
+    return {
+      perSecond,
+      cpuMillisecondsEach: (user + system) / 1000 / tokens,
+      atHalfLoad: { p50: waited[tokens >> 1] ?? 0, p99: waited[Math.floor(tokens * 0.99)] ?? 0 },
+    }
+  } finally {
+    await world.close()
+  }
+}
+
+/** Begins so many at a rate, whether or not those before have ended; how long each took, in order of size. */
+async function paced(
+  count: number,
+  perSecond: number,
+  one: (n: number) => Promise<number>,
+): Promise<number[]> {
+  const running: Promise<number>[] = []
+  const began = performance.now()
+  while (running.length < count) {
+    const due = Math.min(count, ((performance.now() - began) / 1000) * perSecond)
+    while (running.length < due) running.push(one(running.length))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  return (await Promise.all(running)).sort((a, b) => a - b)
+}
+
 /** How many statements each step sends: on PostgreSQL each is a round trip. Counted on one boot, the second. */
 export async function countStatements(
   database: StoryOptions['database'],
@@ -235,21 +303,23 @@ async function main(): Promise<void> {
       database: { type: 'string', default: 'sqlite' },
       boots: { type: 'string', default: '1000' },
       'at-once': { type: 'string', default: '32' },
+      redemptions: { type: 'boolean', default: false },
       statements: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
     },
   })
   const database = values.database === 'postgres' ? 'postgres' : 'sqlite'
+  const [boots, atOnce] = [Number(values.boots), Number(values['at-once'])]
+  if (values.redemptions) {
+    process.stdout.write(`${JSON.stringify(await runRedemptions(database, boots, atOnce), null, 2)}\n`)
+    return
+  }
   if (values.statements) {
     for (const [step, seen] of Object.entries(await countStatements(database)))
       process.stdout.write(`${step}: ${seen.length}\n${seen.map((text) => `  ${text}\n`).join('')}`)
     return
   }
-  const figures = await runStory({
-    database,
-    boots: Number(values.boots),
-    atOnce: Number(values['at-once']),
-  })
+  const figures = await runStory({ database, boots, atOnce })
   if (values.json) {
     process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`)
     return
