@@ -7,6 +7,8 @@ MEDIUM=$RUN/medium
 MEDIUM_LABEL=PAWL
 # A stick on USB is there some seconds after its driver.
 MEDIUM_SECONDS=8
+# A stick that is dying can keep the kernel busy for minutes; one that works is mounted in less than one second.
+MEDIUM_MOUNT_SECONDS=20
 
 # mount_medium ro|rw: mounts it at $MEDIUM, for root only. 1: there is none.
 # Of what others could have written there, nothing is run and no device is opened.
@@ -19,7 +21,28 @@ mount_medium() {
     sleep 1
   done
   mkdir -p "$MEDIUM"
-  mount -t vfat -o "$1,nosuid,nodev,noexec,umask=077" "$device" "$MEDIUM" 2>"$RUN/medium.error"
+  within "$MEDIUM_MOUNT_SECONDS" mount -t vfat -o "$1,nosuid,nodev,noexec,umask=077" "$device" "$MEDIUM" 2>"$RUN/medium.error"
+}
+
+# within SECONDS COMMAND…: its exit code; 124 where it has not ended by then. Who hangs in the kernel hears no signal, not even the
+# one of `timeout`, which would wait for it: it is left behind, and this script goes on without it.
+within() {
+  local seconds=$1 quarters=0 code status
+  shift
+  status=$(mktemp "$RUN/within.XXXXXX")
+  {
+    code=0
+    "$@" || code=$?
+    echo "$code" >"$status"
+  } >/dev/null & # whoever reads what this script says must not wait for it either
+  while [ ! -s "$status" ]; do
+    [ "$quarters" -lt "$((seconds * 4))" ] || return 124
+    quarters=$((quarters + 1))
+    sleep 0.25
+  done
+  read -r code <"$status"
+  rm -f "$status"
+  return "$code"
 }
 
 umount_medium() {

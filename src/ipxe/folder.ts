@@ -6,12 +6,13 @@
  * not match the index, is a link, or is not there is refused by name, without taking the others along.
  */
 import { createHash } from 'node:crypto'
-import { constants, mkdirSync } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
+import { constants, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import Type, { type Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
+import { withFolderLock } from '../pki/folder-lock.ts'
 import { findPublicFile, syncFolder, writeFileDurably } from '../pki/key-file.ts'
 import { maxIpxeBytes } from './examine.ts'
 
@@ -140,6 +141,13 @@ export function addIpxe(
 ): IpxeBinary {
   const added: IpxeEntry = { ...entry, size: bytes.length, sha256: sha256(bytes) }
   const folder = ipxeFolder(dataDir)
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  syncFolder(dataDir)
+  return withFolderLock(folder, () => addTo(dataDir, added, bytes))
+}
+
+function addTo(dataDir: string, added: IpxeEntry, bytes: Buffer): IpxeBinary {
+  const folder = ipxeFolder(dataDir)
   const others = readIndex(dataDir).filter((other) => other.name !== added.name)
   // An index that cannot be read again would take all the others along.
   if (!index.Check({ version: 1, binaries: [...others, added] })) {
@@ -147,8 +155,6 @@ export function addIpxe(
       hint: `a name has up to 58 characters and its ending, and there are ${maxBinaries} binaries at most`,
     })
   }
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  syncFolder(dataDir)
   const path = join(folder, added.name)
   writeFileDurably(path, bytes, 0o644)
   writeIndex(dataDir, [...others, added])
@@ -157,6 +163,12 @@ export function addIpxe(
 
 /** Takes one out. Throws `not-found` where there is none of that name. */
 export async function removeIpxe(dataDir: string, name: string): Promise<void> {
+  const folder = ipxeFolder(dataDir)
+  if (existsSync(folder)) withFolderLock(folder, () => removeFrom(dataDir, name))
+  else removeFrom(dataDir, name)
+}
+
+function removeFrom(dataDir: string, name: string): void {
   const entries = readIndex(dataDir)
   if (!entries.some((entry) => entry.name === name)) {
     throw new PawlError('not-found', `there is no iPXE ${JSON.stringify(name)} in ${ipxeFolder(dataDir)}`, {
@@ -167,7 +179,7 @@ export async function removeIpxe(dataDir: string, name: string): Promise<void> {
     dataDir,
     entries.filter((entry) => entry.name !== name),
   )
-  await rm(join(ipxeFolder(dataDir), name), { force: true })
+  rmSync(join(ipxeFolder(dataDir), name), { force: true })
 }
 
 const indexFile = 'index.json'

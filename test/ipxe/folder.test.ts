@@ -1,4 +1,7 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -11,6 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { addIpxe, type IpxeEntry, ipxeFolder, listIpxe, readIpxe, removeIpxe } from '../../src/ipxe/folder.ts'
+import { withFolderLock } from '../../src/pki/folder-lock.ts'
 
 /** An empty data folder. */
 function dataFolder(t: Test): string {
@@ -103,6 +107,56 @@ t.test('adds, replaces and removes by name', async (t) => {
   await removeIpxe(data, 'a.efi')
   await t.rejects(removeIpxe(data, 'a.efi'), { code: 'not-found' })
   t.equal((await listIpxe(data)).binaries.length, 1)
+})
+
+t.test('commands at once do not undo each other', async (t) => {
+  const data = dataFolder(t)
+  const children = ['a', 'b', 'c', 'd'].map((prefix) =>
+    spawn(process.execPath, [join(import.meta.dirname, 'add-child.ts'), data, prefix], { stdio: 'inherit' }),
+  )
+  for (const [code] of await Promise.all(children.map((child) => once(child, 'exit')))) t.equal(code, 0)
+  const { binaries, faults } = await listIpxe(data)
+  t.equal(binaries.length, 40)
+  t.same(faults, [])
+  t.same(
+    readdirSync(ipxeFolder(data)).filter((name) => name.startsWith('.')),
+    [],
+    'no lock is left',
+  )
+})
+
+t.test('a lock', async (t) => {
+  await t.test('of a command that runs is waited for, not for ever', async (t) => {
+    const data = dataFolder(t)
+    writeFileSync(join(data, '.lock'), `${process.pid} another\n`)
+    const hint = new RegExp(`remove ${join(data, '.lock')}`)
+    t.throws(() => withFolderLock(data, () => t.fail('ran'), 2), { code: 'conflict', hint })
+    t.ok(existsSync(join(data, '.lock')), 'and is not taken from it')
+  })
+
+  await t.test('of a command that was killed is taken over', async (t) => {
+    const data = dataFolder(t)
+    const child = spawn('true')
+    await once(child, 'exit')
+    for (const left of [`${child.pid} x\n`, 'nonsense', '']) {
+      writeFileSync(join(data, '.lock'), left)
+      t.equal(
+        withFolderLock(data, () => 'done'),
+        'done',
+      )
+      t.same(readdirSync(data), [])
+    }
+  })
+
+  await t.test('ends with what fails under it', async (t) => {
+    const data = dataFolder(t)
+    t.throws(() =>
+      withFolderLock(data, () => {
+        throw new Error('no')
+      }),
+    )
+    t.same(readdirSync(data), [])
+  })
 })
 
 t.test('what the index cannot hold is refused, and takes nothing along', async (t) => {
