@@ -19,16 +19,16 @@ export const redemptions: Comparison = {
   sides: ['Pawl'],
   rows: [{ name: '256 at once', target: { of: 'value', bound: 5000 } }],
   absent: () => undefined,
-  open: async () => ({ run: () => rate('sqlite'), close: async () => undefined }),
+  open: async () => ({ run: () => rate('sqlite', 256), close: async () => undefined }),
 }
 
 /** The same where PostgreSQL keeps the record. Its cluster is a test's, which does not wait for the disk: so this is no claim. */
 export const postgresRedemptions: Comparison = {
   ...redemptions,
   name: 'token redemption, PostgreSQL (fsync off)',
-  rows: [{ name: '256 at once' }],
+  rows: [{ name: '64 at once' }],
   absent: postgresAbsent,
-  open: async () => ({ run: () => rate('postgres'), close: async () => undefined }),
+  open: async () => ({ run: () => rate('postgres', 64), close: async () => undefined }),
 }
 
 /** How long one waits for its redemption at half the load. */
@@ -42,10 +42,10 @@ export const redemptionLatency: Comparison = {
   open: async () => ({ run: latency, close: async () => undefined }),
 }
 
-async function rate(database: 'sqlite' | 'postgres'): Promise<number> {
+async function rate(database: 'sqlite' | 'postgres', atOnce: number): Promise<number> {
   return withBegun(database, async (world, measured) => {
     const before = performance.now()
-    await takeStepOfAll({ ...world, machines: measured }, 'stage2', 256)
+    await takeStepOfAll({ ...world, machines: measured }, 'stage2', atOnce)
     return (measured.length * 1000) / (performance.now() - before)
   })
 }
@@ -72,9 +72,9 @@ async function withBegun<T>(
 ): Promise<T> {
   const world = await openStory(database, times(machines))
   try {
-    for (const step of ['stage1', 'handover'] as const) await takeStepOfAll(world, step, 64)
+    for (const step of ['stage1', 'handover'] as const) await takeStepOfAll(world, step, 32)
     const first = times(warming)
-    await takeStepOfAll({ ...world, machines: world.machines.slice(0, first) }, 'stage2', 256)
+    await takeStepOfAll({ ...world, machines: world.machines.slice(0, first) }, 'stage2', 64)
     return await work(world, world.machines.slice(first))
   } finally {
     await world.close()
