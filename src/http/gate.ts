@@ -117,8 +117,6 @@ function openLag(now: () => number): { readonly seconds: () => number; close(): 
 export const workOfRoutes: Readonly<Record<string, WorkKind | undefined>> = {
   '/_ah/health': undefined,
   '/v1/boot/autoexec.ipxe': undefined,
-  '/v1/ipxe/:file': undefined,
-  '/v1/ipxe/node/:host/:file': undefined,
   '/v1/enrol.ipxe': 'new',
   '/v1/boot/stage1.ipxe': 'new',
   '/v1/boot/:host/stage1.ipxe': 'new',
@@ -134,4 +132,6 @@ export const workOfRoutes: Readonly<Record<string, WorkKind | undefined>> = {
   '/v1/boot/:host/:token/report': 'report',
   '/v1/boot/:host/artifacts/:role': 'download',
   '/v1/artifacts/sha256/:digest': 'download',
+  '/v1/ipxe/:file': 'download',
+  '/v1/ipxe/node/:host/:file': 'download',
 }

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { BootStory } from '../../boot/story.ts'
 import type { Digest } from '../../domain/digest.ts'
@@ -5,6 +6,7 @@ import { parseNodeName } from '../../domain/node.ts'
 import { isPawlError } from '../../errors.ts'
 import { planAnswer } from '../../images/conditional.ts'
 import type { ServedBinaries } from '../../ipxe/served.ts'
+import { beginBytes } from '../admit.ts'
 
 type File = { Params: { file: string } }
 type NodeFile = { Params: { host: string; file: string } }
@@ -55,10 +57,18 @@ export function ipxeRoutes(app: FastifyInstance, story: BootStory, binaries: Ser
       mediaType: platform === 'efi' ? 'application/efi' : 'application/octet-stream',
     })
     reply.code(plan.status).headers(plan.headers)
-    return plan.body === undefined
-      ? reply.send()
-      : reply.send(found.bytes.subarray(plan.body.start, plan.body.end))
+    if (plan.body === undefined) return reply.send()
+    beginBytes(request, reply, undefined)
+    const bytes = found.bytes.subarray(plan.body.start, plan.body.end)
+    return reply.send(Readable.from(slicesOf(bytes), { objectMode: false, highWaterMark: sliceBytes }))
   }
+}
+
+const sliceBytes = 64 * 1024
+
+/** Written whole, a reader that never reads would keep an encrypted copy of all of it. */
+function* slicesOf(bytes: Buffer): Generator<Buffer> {
+  for (let from = 0; from < bytes.length; from += sliceBytes) yield bytes.subarray(from, from + sliceBytes)
 }
 
 function text(request: FastifyRequest, reply: FastifyReply, body: string): FastifyReply {

@@ -1,0 +1,145 @@
+import { EventEmitter } from 'node:events'
+import type { Server } from 'node:https'
+import type { Socket } from 'node:net'
+import t from 'tap'
+import { type ConnectionLimits, openConnections } from '../../src/http/connections.ts'
+import { openTurns } from '../../src/http/front/turns.ts'
+
+/** A socket that only knows whether it is open. */
+class FakeSocket extends EventEmitter {
+  destroyed = false
+  destroy(): this {
+    if (this.destroyed) return this
+    this.destroyed = true
+    this.emit('close')
+    return this
+  }
+  resetAndDestroy(): this {
+    return this.destroy()
+  }
+}
+
+const newSocket = (): Socket => new FakeSocket() as unknown as Socket // all that is used of one
+
+function world(limits: Partial<ConnectionLimits> = {}) {
+  let seconds = 0
+  const connections = openConnections(
+    { maxConnections: 100, maxConnectionsPerAddress: 50, maxNewConnectionsPerAddress: 10, ...limits },
+    () => seconds,
+  )
+  const server = new EventEmitter() as unknown as Server
+  connections.watch(server)
+  return {
+    connections,
+    server,
+    wait: (more: number) => {
+      seconds += more
+    },
+    /** A connection whose handshake is over. */
+    connected(address: string) {
+      const raw = newSocket()
+      if (!connections.accept(raw, address)) return raw
+      const socket = Object.assign(newSocket(), { _parent: raw })
+      socket.once('close', () => raw.destroy())
+      server.emit('secureConnection', socket)
+      return socket
+    },
+  }
+}
+
+t.test('one address has so many connections; an IPv6 /64 is one', async (t) => {
+  const { connections } = world({ maxConnectionsPerAddress: 2 })
+  const first = newSocket()
+  t.equal(connections.accept(first, '2001:db8::1'), true)
+  t.equal(connections.accept(newSocket(), '2001:db8::2'), true)
+  t.equal(connections.accept(newSocket(), '2001:db8::3'), false)
+  t.equal(connections.accept(newSocket(), '2001:db8:0:1::1'), true, 'another /64')
+  first.destroy()
+  t.equal(connections.accept(newSocket(), '2001:db8::3'), true, 'one that ends makes room')
+  t.match(connections.closed(), { 'connections-of-address': 1 })
+  t.equal(connections.count(), 3)
+})
+
+t.test('new connections of one address: ten seconds of them at once, then so many a second', async (t) => {
+  const { connections, wait } = world({ maxConnections: 1000, maxConnectionsPerAddress: 1000 })
+  const taken = (address: string, count: number): number =>
+    Array.from({ length: count }, () => connections.accept(newSocket(), address)).filter(Boolean).length
+  t.equal(taken('192.0.2.1', 150), 100)
+  t.equal(taken('192.0.2.2', 5), 5, 'another address is not held up')
+  wait(1)
+  t.equal(taken('192.0.2.1', 50), 10)
+  wait(1000)
+  t.equal(taken('192.0.2.1', 150), 100, 'never more than ten seconds of them')
+})
+
+t.test('who is behind a proxy is counted when the proxy has told, and the proxy is not', async (t) => {
+  const { connections } = world({ maxConnectionsPerAddress: 1 })
+  const [one, two] = [newSocket(), newSocket()]
+  t.equal(connections.accept(one, undefined), true)
+  t.equal(connections.accept(two, undefined), true)
+  t.equal(connections.countFor(one, '192.0.2.1'), true)
+  t.equal(connections.countFor(two, '192.0.2.1'), false)
+  t.equal(two.destroyed, true)
+  t.equal(connections.count(), 1)
+})
+
+t.test(
+  'where all places are taken, the one that is idle longest makes room; who is served does not',
+  async (t) => {
+    const { connections, server, connected } = world({ maxConnections: 3 })
+    const sockets = [connected('192.0.2.1'), connected('192.0.2.2'), connected('192.0.2.3')]
+    const response = new EventEmitter()
+    server.emit('request', { socket: sockets[0] }, response)
+    const fourth = connected('192.0.2.4')
+    t.same(
+      sockets.map(({ destroyed }) => destroyed),
+      [false, true, false],
+    )
+    response.emit('close')
+    connected('192.0.2.5')
+    t.same(
+      [sockets[0]?.destroyed, sockets[2]?.destroyed, fourth.destroyed],
+      [false, true, false],
+      'it is idle again, since now',
+    )
+    t.match(connections.closed(), { connections: 2 })
+    t.equal(connections.count(), 3)
+  },
+)
+
+t.test('where nobody is idle, who comes last is not taken', async (t) => {
+  const { connections } = world({ maxConnections: 2 })
+  t.equal(connections.accept(newSocket(), '192.0.2.1'), true)
+  t.equal(connections.accept(newSocket(), '192.0.2.2'), true)
+  t.equal(connections.accept(newSocket(), '192.0.2.3'), false)
+})
+
+t.test('a connection has sixteen requests under way at one time, or is closed', async (t) => {
+  const { connections, server, connected } = world()
+  const socket = connected('192.0.2.1')
+  for (let n = 0; n < 16; n += 1) server.emit('request', { socket }, new EventEmitter())
+  t.equal(socket.destroyed, false)
+  server.emit('request', { socket }, new EventEmitter())
+  t.equal(socket.destroyed, true)
+  t.match(connections.closed(), { 'requests-at-once': 1 })
+})
+
+t.test('handshakes have turns: eight at a time, and sites alternate', async (t) => {
+  const turns = openTurns()
+  const begun: string[] = []
+  const push = (site: string, name: string): Socket => {
+    const socket = newSocket()
+    turns.push(socket, site, () => begun.push(name))
+    return socket
+  }
+  for (let n = 1; n <= 100; n += 1) push('192.0.2.1', `large ${n}`)
+  const left = push('198.51.100.1', 'left')
+  for (let n = 1; n <= 2; n += 1) push('198.51.100.1', `small ${n}`)
+  turns.leave(left)
+  t.equal(begun.length, 8, 'at once, where there is room')
+  t.equal(turns.waiting(), 94)
+  await new Promise((resolve) => setImmediate(resolve))
+  t.same(begun.slice(8, 12), ['large 9', 'small 1', 'large 10', 'small 2'])
+  while (turns.waiting() > 0) await new Promise((resolve) => setImmediate(resolve))
+  t.equal(begun.length, 102)
+})
