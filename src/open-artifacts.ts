@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
+import type { Clock } from './domain/clock.ts'
 import { isPawlError, PawlError } from './errors.ts'
 import { type ArtifactShelf, type ArtifactStore, openArtifactStore, storeOver } from './images/artifacts.ts'
 import { diskCached } from './images/disk-cache.ts'
@@ -15,7 +16,7 @@ import { readSecretFile } from './pki/key-file.ts'
  * Opens the artifacts where the settings say. A wrong bucket or credentials stop the start; object storage that does not
  * answer just now does not: all but downloads and publishing works without it.
  */
-export async function openArtifacts(config: Config, log: Logger): Promise<ArtifactStore> {
+export async function openArtifacts(config: Config, log: Logger, clock: Clock): Promise<ArtifactStore> {
   const place = config.artifacts ?? { kind: 'folder', path: join(config.dataDir, 'artifacts') }
   const options: SpoolOptions = {
     limits: {
@@ -30,27 +31,31 @@ export async function openArtifacts(config: Config, log: Logger): Promise<Artifa
     if (!isPawlError(error, 'store-unavailable')) throw error
     log.warn({ err: error }, 'the object storage does not answer; it is asked again when it is needed')
   })
-  return storeOver(await cached(config, log, shelf), await openSpool(join(config.dataDir, 'spool'), options))
+  return storeOver(
+    await cached(config, { log, clock }, shelf),
+    await openSpool(join(config.dataDir, 'spool'), options),
+  )
 }
 
 /** Opens the artifacts to read them only, as a worker does: what is on its way in is the keeper's. */
-export async function openShelf(config: Config, log: Logger): Promise<ArtifactShelf> {
+export async function openShelf(config: Config, log: Logger, clock: Clock): Promise<ArtifactShelf> {
   const place = config.artifacts ?? { kind: 'folder', path: join(config.dataDir, 'artifacts') }
   return place.kind === 'folder'
     ? openLocalShelf(join(place.path, 'sha256'), undefined)
-    : cached(config, log, await openBucket(config, place))
+    : cached(config, { log, clock }, await openBucket(config, place))
 }
 
 /** Artifacts of an object storage that machines fetch from here are kept on the disk, as far as they may. */
 async function cached<Shelf extends ArtifactShelf>(
   config: Config,
-  log: Logger,
+  { log, clock }: { readonly log: Logger; readonly clock: Clock },
   shelf: Shelf,
 ): Promise<Shelf> {
   if (config.artifactDiskCacheMiB === 0) return shelf
   return diskCached(shelf, join(config.dataDir, 'artifact-cache'), {
     maxBytes: config.artifactDiskCacheMiB * 2 ** 20,
     reserveBytes: config.refusalDiskReserveMiB * 2 ** 20,
+    clock,
     onFault: (error) => log.warn({ err: error }, 'an artifact is not kept on the disk'),
   })
 }

@@ -99,7 +99,7 @@ async function open(setup: WorkerSetup, parts: WorkerParts): Promise<Running> {
   const { config } = setup
   const { log, wire, asker, exit } = parts
   let { sides } = setup
-  const shelf = await openShelf(config, log)
+  const shelf = await openShelf(config, log, parts.clock)
   const serving = openServing(config, log, shelf)
   const counts = openProcessMetrics()
   const stories = openStories(setup, { shelf, sides: () => sides, counts }, parts)

@@ -104,7 +104,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
   const settings = bootSettings(config)
   const clientCas = { operator: clients.certificate, node: nodes.certificate }
   const roots = await openRoots({ ...options, settings, clientCas })
-  const artifacts = await openArtifacts(config, log)
+  const artifacts = await openArtifacts(config, log, clock)
   let crew: Crew | undefined
   const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter })
   const context = { ...own, transfers: cuttingIn(() => crew, own.transfers) }

@@ -20,7 +20,7 @@ function folderOf(t: Test) {
       fileText: fileText.join(''),
       fileName: 'pawl.yaml',
     })
-    return openArtifacts(config, pino({}, into))
+    return openArtifacts(config, pino({}, into), () => new Date())
   }
   const file = (name: string, text: string, mode = 0o600) => {
     writeFileSync(join(folder, name), text, { mode })

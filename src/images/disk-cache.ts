@@ -7,6 +7,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Clock } from '../domain/clock.ts'
 import type { Digest } from '../domain/digest.ts'
 import type { ArtifactShelf, OpenArtifact } from './artifacts.ts'
 import { hasCode, refuseOtherDigest } from './bytes.ts'
@@ -16,6 +17,7 @@ import { openLocalShelf } from './local-store.ts'
 export interface DiskCacheOptions {
   /** For all files together, those being fetched included. */
   readonly maxBytes: number
+  readonly clock: Clock
   /** What stays free on the disk. */
   readonly reserveBytes: number
   /** Takes what went wrong: then the object storage is read. */
@@ -47,7 +49,7 @@ export async function diskCached<Shelf extends Readable>(
     const file = await local.open(digest).catch(() => undefined)
     if (file === undefined) return fetchIt(digest)
     // When it was used last, for `makeRoom`. Nobody waits for it, and a file that went meanwhile is still open.
-    const now = new Date()
+    const now = options.clock()
     utimes(join(folder, digest), now, now).catch(() => undefined)
     return file
   }
@@ -144,7 +146,7 @@ interface Place extends DiskCacheOptions {
 async function runFetch(fetch: Fetch, digest: Digest, place: Place): Promise<void> {
   const { size } = fetch.remote
   if (!(await makeRoom(place, size))) return
-  const path = join(place.folder, `fetch-${process.pid}-${randomBytes(6).toString('hex')}`)
+  const path = join(place.folder, `fetch-${randomBytes(9).toString('hex')}`)
   try {
     fetch.file = await open(path, 'wx+', 0o640)
     const hash = createHash('sha256')
@@ -167,16 +169,17 @@ async function runFetch(fetch: Fetch, digest: Digest, place: Place): Promise<voi
 }
 
 /** Removes what was not used for longest until `size` more bytes fit; answers whether they do. */
-async function makeRoom({ folder, maxBytes, reserveBytes }: Place, size: number): Promise<boolean> {
+async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: number): Promise<boolean> {
   if (size > maxBytes) return false
   const files = (await Promise.all((await readdir(folder)).map((name) => fileOf(folder, name)))).filter(
     (file) => file !== undefined,
   )
+  const now = clock().getTime()
   let bytes = files.reduce((sum, file) => sum + file.size, 0)
   const { bavail, bsize } = await statfs(folder)
   let free = bavail * bsize - reserveBytes
   const idle = files.filter(
-    ({ name, usedAt }) => !name.startsWith('fetch-') || Date.now() - usedAt > leftBehindMilliseconds,
+    ({ name, usedAt }) => !name.startsWith('fetch-') || now - usedAt > leftBehindMilliseconds,
   )
   for (const oldest of idle.sort((a, b) => a.usedAt - b.usedAt)) {
     if (bytes + size <= maxBytes && size <= free) break

@@ -18,7 +18,12 @@ async function open(t: Test, memory: MemoryStore, maxBytes = 10 * MiB, reserveBy
   const folder = join(t.testdir({}), 'cache')
   const faults: unknown[] = []
   const onFault = (error: unknown) => faults.push(error)
-  const shelf = await diskCached(memory.store, folder, { maxBytes, reserveBytes, onFault })
+  const shelf = await diskCached(memory.store, folder, {
+    maxBytes,
+    reserveBytes,
+    clock: () => new Date(),
+    onFault,
+  })
   const names = () => readdirSync(folder).sort()
   return { folder, shelf, faults, names }
 }
@@ -78,6 +83,7 @@ t.test('many readers at once are one fetch; the next read is of the disk, after 
   const again = await diskCached(memory.store, folder, {
     maxBytes: 10 * MiB,
     reserveBytes: 0,
+    clock: () => new Date(),
     onFault: (error) => t.fail(String(error)),
   })
   t.ok((await readAll(again, digest)).equals(content))
