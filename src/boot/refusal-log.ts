@@ -1,6 +1,7 @@
 import { countingUnit } from '../domain/address.ts'
 import type { Clock } from '../domain/clock.ts'
 import { type EventFacts, type EventKind, nodeChain, unknownChain } from '../domain/event.ts'
+import { isPawlError } from '../errors.ts'
 import type { Storage } from '../storage/database.ts'
 import { appendEvent, trimChain } from '../storage/events.ts'
 import type { BootMeter } from './meter.ts'
@@ -117,22 +118,28 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
     for (const [key, window] of windows) {
       if (now - window.since.getTime() >= windowMilliseconds) close(key, window)
     }
-    while (queue.length > 0) await writeBatch(queue.splice(0, batchSize))
+    let goesOn = true
+    while (queue.length > 0 && goesOn) goesOn = await writeBatch(queue.splice(0, batchSize))
   }
 
-  async function writeBatch(batch: readonly EventFacts[]): Promise<void> {
+  /** False where the database is away: what fits into the queue waits until it is back. */
+  async function writeBatch(batch: readonly EventFacts[]): Promise<boolean> {
     try {
       if (!(await options.hasRoom())) {
         dropped += batch.length
-        return
+        return true
       }
       await options.storage.transaction(async (tx) => {
         for (const facts of inLockOrder(batch)) await appendEvent(tx, facts, chainOf(facts))
         if (batch.some((facts) => facts.node === null)) await trimChain(tx, unknownChain, maxUnknownEvents)
       })
+      return true
     } catch (error) {
-      dropped += batch.length
+      const isAway = isPawlError(error, 'storage-unavailable')
+      if (isAway && queue.length + batch.length <= maxQueued) queue.unshift(...batch)
+      else dropped += batch.length
       options.onError(error)
+      return !isAway
     }
   }
 
