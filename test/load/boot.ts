@@ -19,11 +19,17 @@ export type Ask = (request: string) => Promise<Answer>
 
 const form = 'application/x-www-form-urlencoded'
 
-/** Stage 1 and the handover, as iPXE asks for them. */
-export async function beginBoot(ask: Ask, { host, secret }: PlayedNode): Promise<Begun> {
-  const base = `/v1/boot/${host}`
+/** What iPXE asks stage 1. */
+export function stage1Request({ host, secret }: PlayedNode): string {
   const facts = `serial=${host}&platform=efi&uuid=${uuidOf(host)}`
-  const script = await served(ask, requestText('GET', `${base}/stage1.ipxe?secret=${secret}&${facts}`))
+  return requestText('GET', `/v1/boot/${host}/stage1.ipxe?secret=${secret}&${facts}`)
+}
+
+/** Stage 1 and the handover, as iPXE asks for them. */
+export async function beginBoot(ask: Ask, node: PlayedNode): Promise<Begun> {
+  const { host } = node
+  const base = `/v1/boot/${host}`
+  const script = await served(ask, stage1Request(node))
   const k = /handover\?k=([\w-]{44})/.exec(script)?.[1]
   const handover = await served(ask, requestText('GET', `${base}/handover?k=${k}`))
   const { stage2, report } = (JSON.parse(handover) as { tokens: { stage2: string; report: string } }).tokens

@@ -61,10 +61,10 @@ export const listTimes: Comparison = {
         const request = requestText('GET', `/api/v1${lists[row]?.path}`, {
           Authorization: `Bearer ${pawl.token}`,
         })
-        const { milliseconds = [] } = await load.perform({
-          ...{ do: 'requests', wish, connections: 'kept', concurrency: 1 },
-          ...{ requests: [request], count: times(200) },
-        })
+        const job = { do: 'requests', wish, connections: 'kept', concurrency: 1, requests: [request] } as const
+        // Some before: code that runs for the first time is read and compiled.
+        await load.perform({ ...job, count: times(50) })
+        const { milliseconds = [] } = await load.perform({ ...job, count: times(200) })
         return percentile(milliseconds, 99)
       },
       close: async () => {

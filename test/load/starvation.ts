@@ -1,5 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { cpus } from 'node:os'
+import { type PlayedNode, stage1Request } from './boot.ts'
 import { requestText } from './exchange.ts'
 import { clientArguments, type FileRequests, placeOf, requestsOf } from './images.ts'
 import { type Lab, openLab } from './lab.ts'
@@ -14,16 +15,16 @@ const downloaders = 64
  * core, all clients the others, where there are some: else the clients would take from the server what is measured.
  */
 export const starvation: Comparison = {
-  name: `small requests while ${downloaders} clients download`,
+  name: `stage requests while ${downloaders} clients download`,
   unit: 'times the idle 99th percentile',
   better: 'less',
-  sides: ['Pawl', 'nginx'],
-  rows: [{ name: 'new RSA-2048 connections', target: { of: 'value', bound: 5 } }],
+  sides: ['Pawl', 'nginx (static file)'],
+  rows: [{ name: 'stage 1, new RSA-2048 connections', target: { of: 'value', bound: 5 } }],
   absent: () =>
     nginxAbsent() ?? absentProgram('taskset') ?? (cpus().length < 2 ? 'needs two cores' : undefined),
   open: async () => {
     const lab = await openLab()
-    const requests = await requestsOf(lab.pawl, lab.nodes)
+    const requests = await requestsOf(lab.pawl, downloading(lab))
     const last = cpus().length - 1
     for (const pid of [lab.pawl.pid, lab.nginx.pid]) pin(pid, '0')
     pin(lab.load.pid, `1-${last}`)
@@ -44,16 +45,26 @@ export const starvation: Comparison = {
   },
 }
 
+/** Nodes that download, and nodes that boot: a stage 1 of one that downloads would end its session. */
+function downloading({ nodes }: Lab): readonly PlayedNode[] {
+  return nodes.slice(0, Math.ceil(nodes.length / 3))
+}
+
+function booting({ nodes }: Lab): readonly PlayedNode[] {
+  return nodes.slice(Math.ceil(nodes.length / 3))
+}
+
 function pin(pid: number, cores: string): void {
   for (const each of treeOf(pid)) spawnSync('taskset', ['-apc', cores, String(each)], { stdio: 'ignore' })
 }
 
-/** The 99th percentile of new connections with a small answer, one after the other: 2 at a time, as stages of a few machines are. */
+/** The 99th percentile of durable stage 1s on new connections, two at a time: as those of a few machines are. */
 async function waits(lab: Lab, side: string): Promise<number> {
   const wish = { port: placeOf(lab, side).port, ca: lab.pawl.ca, kind: 'rsa' } as const
   const { milliseconds = [] } = await lab.load.perform({
     ...{ do: 'requests', wish, connections: 'new', concurrency: 2 },
-    ...{ requests: [requestText('GET', side === 'Pawl' ? '/_ah/health' : '/ok')], count: times(400) },
+    ...{ requests: side === 'Pawl' ? booting(lab).map(stage1Request) : [requestText('GET', '/stage')] },
+    ...{ count: times(400) },
   })
   return percentile(milliseconds, 99)
 }
