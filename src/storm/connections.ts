@@ -1,8 +1,8 @@
 import {
   type ConnectionOptions,
-  checkServerIdentity,
   connect,
   createSecureContext,
+  type DetailedPeerCertificate,
   type SecureContext,
   type TLSSocket,
 } from 'node:tls'
@@ -124,14 +124,16 @@ export class Connections {
   #connect(options: ConnectionOptions, timeoutMilliseconds: number): Promise<TLSSocket> {
     const { target, address, onHandshake } = this.#route
     const begun = performance.now()
-    const socket = connect({
+    const socket: TLSSocket = connect({
       ...options,
       host: target.host,
       port: target.port,
       ...(address === undefined ? {} : { localAddress: address }),
       ...(isName(target.name) ? { servername: target.name } : {}),
-      checkServerIdentity: (_host, certificate) => checkServerIdentity(target.name, certificate),
+      checkServerIdentity: () => identityFault(socket, target.name),
     })
+    // Node reads the whole chain into objects for each handshake, a quarter of all that this client does: the native check is enough.
+    socket.getPeerCertificate = () => ({}) as DetailedPeerCertificate
     socket.setNoDelay(true)
     this.#open.add(socket)
     socket.once('close', () => this.#open.delete(socket))
@@ -160,6 +162,13 @@ export class Connections {
       socket.once('secureConnect', succeed)
     })
   }
+}
+
+/** Why the server is not the one that was meant; undefined where it is. Its chain has been checked by then. */
+function identityFault(socket: TLSSocket, name: string): Error | undefined {
+  const certificate = socket.getPeerX509Certificate()
+  const fits = isName(name) ? certificate?.checkHost(name) : certificate?.checkIP(name)
+  return fits === undefined ? new WireError('the certificate is for another name') : undefined
 }
 
 function ignore(): void {}

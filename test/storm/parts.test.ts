@@ -1,9 +1,11 @@
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createServer as createTlsServer, rootCertificates } from 'node:tls'
 import t from 'tap'
+import { Connections, openPersonas } from '../../src/storm/connections.ts'
 import { ServerWatch } from '../../src/storm/load.ts'
 import {
   idOf,
@@ -13,10 +15,12 @@ import {
   nodeNameOf,
   parseStormId,
 } from '../../src/storm/marks.ts'
+import type { Behaviour } from '../../src/storm/plan.ts'
 import { readRecords } from '../../src/storm/records.ts'
 import { percentilesOf } from '../../src/storm/totals.ts'
 import { Backoff } from '../../src/storm/waits.ts'
 import { ask, type WireRequest } from '../../src/storm/wire.ts'
+import { prepared } from '../cli/helpers/installation.ts'
 
 /** Speaks with a server that answers these bytes, some at a time. */
 async function answered(
@@ -159,4 +163,36 @@ t.test('the CPU of a process tree is counted over restarts, from the first look 
   put(20, 100, 10)
   watch.look()
   t.match(watch.result(), { cpuSeconds: 3.5, memoryBytes: 300 * 4096, processes: 3, restarts: 1 })
+})
+
+t.test('a server is believed only with a certificate of the root, for its name', async (t) => {
+  const { folder, tls } = await prepared()
+  const server = createTlsServer(tls).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const own = readFileSync(join(folder, 'ca.crt'), 'utf8')
+  const behaviour = { certificate: 'rsa', cipher: undefined } as Behaviour
+  const reached = async (name: string, ca: string): Promise<string> => {
+    const target = { host: '127.0.0.1', port, name, ca }
+    const connections = new Connections({
+      target,
+      personas: openPersonas(target, behaviour),
+      address: '127.64.1.1',
+      resumes: true,
+      onHandshake: () => undefined,
+    })
+    try {
+      return (await connections.agent()).getProtocol() ?? 'none'
+    } catch (error) {
+      return (error as Error).message
+    } finally {
+      connections.cut()
+    }
+  }
+  t.equal(await reached('127.0.0.1', own), 'TLSv1.3')
+  t.equal(await reached('localhost', own), 'TLSv1.3')
+  t.equal(await reached('192.0.2.1', own), 'the certificate is for another name')
+  t.equal(await reached('other.example', own), 'the certificate is for another name')
+  t.match(await reached('127.0.0.1', rootCertificates[0] ?? ''), /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO)/)
 })

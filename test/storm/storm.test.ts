@@ -111,8 +111,8 @@ t.test('a storm on a real server', async (t) => {
 
   await t.test('a token without the rights makes nothing', async (t) => {
     for (const role of ['viewer', 'operator', 'publisher']) {
-      const { secret } = await api.create<{ secret: string }>('/operator-tokens', { name: role, role })
-      const env = { PAWL_URL: site.url, PAWL_TOKEN: secret, PAWL_CA: `${site.dataDir}/ca.crt` }
+      const { token } = await api.create<{ token: string }>('/operator-tokens', { name: role, role })
+      const env = { PAWL_URL: site.url, PAWL_TOKEN: token, PAWL_CA: `${site.dataDir}/ca.crt` }
       const { exit, stderr } = await run(['storm', '--nodes', '1'], { env })
       t.equal(exit, 1)
       t.match(stderr, `error: a storm needs the role admin; ${role} has ${role}`)
