@@ -61,7 +61,13 @@ export const listTimes: Comparison = {
         const request = requestText('GET', `/api/v1${lists[row]?.path}`, {
           Authorization: `Bearer ${pawl.token}`,
         })
-        const job = { do: 'requests', wish, connections: 'kept', concurrency: 1, requests: [request] } as const
+        const job = {
+          do: 'requests',
+          wish,
+          connections: 'kept',
+          concurrency: 1,
+          requests: [request],
+        } as const
         // Some before: code that runs for the first time is read and compiled.
         await load.perform({ ...job, count: times(50) })
         const { milliseconds = [] } = await load.perform({ ...job, count: times(200) })
