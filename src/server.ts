@@ -8,7 +8,9 @@ import { takeHeartbeat } from './fleet/processes.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import { buildOperatorListener } from './http/operator-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
+import { ownFingerprints } from './ipxe/own.ts'
 import type { ServedBinaries } from './ipxe/served.ts'
+import { viewsOf } from './ipxe/view.ts'
 import { type Listener, listen, listenerOf, urlOf } from './listen.ts'
 import { openProcessMetrics, type ProcessMetrics } from './metrics/counts.ts'
 import { openArtifacts } from './open-artifacts.ts'
@@ -145,6 +147,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
     nextRoot: roots.next,
     stopping: replica.stopping,
     certificates,
+    ipxe: async () => viewsOf(await ipxe.listing(), ownFingerprints(config.dataDir)),
     metrics: openMetrics({
       config,
       context,

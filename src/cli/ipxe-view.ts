@@ -1,35 +1,16 @@
-import type { IpxeEntry } from '../ipxe/folder.ts'
+import type { IpxeBinaries, IpxeView } from '../ipxe/view.ts'
 
-/** A binary as `pawl ipxe` shows it. */
-export interface IpxeView extends IpxeEntry {
-  /** Whether it trusts the root of this data folder's server. */
-  readonly trustsUs: boolean
-  /**
-   * Whether a machine boots from this server by it: `yes`; `with-root`, where firmware tells it our root (or the server's
-   * certificate is publicly trusted); `unknown`, since it is packed; `no`.
-   */
-  readonly boots: 'yes' | 'with-root' | 'unknown' | 'no'
-}
-
-/** All binaries of a data folder whose bytes are right. */
-export async function ipxeViews(dataDir: string): Promise<IpxeView[]> {
+/** All binaries of a data folder, as the server of it would tell them. */
+export async function ipxeBinaries(dataDir: string): Promise<IpxeBinaries> {
   const { listIpxe } = await import('../ipxe/folder.ts')
   const { ownFingerprints } = await import('../ipxe/own.ts')
-  const own = ownFingerprints(dataDir)
-  return (await listIpxe(dataDir)).binaries.map(({ path: _path, ...entry }) => viewOf(entry, own))
+  const { viewsOf } = await import('../ipxe/view.ts')
+  return viewsOf(await listIpxe(dataDir), ownFingerprints(dataDir))
 }
 
-/** One binary, by the fingerprints of the server's roots. */
-export function viewOf(entry: IpxeEntry, own: readonly string[]): IpxeView {
-  const trustsUs = entry.trust.kind === 'root' && own.includes(entry.trust.fingerprint)
-  return { ...entry, trustsUs, boots: bootsOf(entry, trustsUs) }
-}
-
-function bootsOf({ trust, platform }: IpxeEntry, trustsUs: boolean): IpxeView['boots'] {
-  if (trustsUs) return 'yes'
-  if (trust.kind === 'nobody' || trust.kind === 'root') return 'no'
-  // A BIOS has nowhere to keep a root certificate.
-  return trust.kind === 'public' && platform === 'efi' ? 'with-root' : 'unknown'
+/** Those whose bytes are right. */
+export async function ipxeViews(dataDir: string): Promise<readonly IpxeView[]> {
+  return (await ipxeBinaries(dataDir)).items
 }
 
 /** Whom it trusts, in words. */

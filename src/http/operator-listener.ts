@@ -20,7 +20,7 @@ import type { ArtifactStore } from '../images/artifacts.ts'
 import { answerConditions, withConditions } from './conditions.ts'
 import type { Connections } from './connections.ts'
 import { openEventStreams, type StreamLimits, streamLimits } from './event-streams.ts'
-import { countConnections, type HttpLimits, limitOptions } from './limits.ts'
+import { countConnections, limitOptions, type OperatorListenerLimits } from './limits.ts'
 import { addOpenApi } from './openapi.ts'
 import { operatorAuth } from './operator-auth.ts'
 import { asPawlError, problemOf } from './problem.ts'
@@ -36,6 +36,7 @@ import { fleetRoutes } from './routes/operator-fleet.ts'
 import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
 import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
 import { imageRoutes } from './routes/operator-images.ts'
+import { ipxeListRoutes } from './routes/operator-ipxe.ts'
 import { mediaRoutes } from './routes/operator-media.ts'
 import { type MetricsAnswers, metricsRoutes, targetRoutes } from './routes/operator-metrics.ts'
 import { nodeCertificateRoutes } from './routes/operator-node-certificates.ts'
@@ -54,18 +55,6 @@ import { webRoutes } from './routes/web.ts'
 import type { SignIn } from './sign-in/options.ts'
 import { sourceOf } from './source.ts'
 
-/** Limits of the operator listener. Seconds and bytes. */
-export interface OperatorListenerLimits extends Partial<HttpLimits> {
-  /** Bodies of all but artifacts. */
-  readonly maxBodyBytes: number
-  /** To send headers, and to be answered; artifacts have their own. */
-  readonly requestTimeoutSeconds: number
-  /** An artifact's upload, whole. */
-  readonly uploadTimeoutSeconds: number
-  readonly idleTimeoutSeconds: number
-  readonly maxConnections: number
-}
-
 /** What the listener is made of. */
 export interface OperatorListenerOptions {
   /** Key and certificate, for node:tls. */
@@ -78,6 +67,8 @@ export interface OperatorListenerOptions {
   readonly artifacts: ArtifactStore
   /** Makes code-signing certificates. */
   readonly issueCodeSigning: CodeSigningIssuer
+  /** The iPXE binaries of the data folder; left out where there is none. */
+  readonly ipxe?: OperatorParts['ipxe']
   /** What `/metrics` answers. */
   readonly metrics: MetricsAnswers
   /** Signs checkpoints of the event log. */
@@ -97,6 +88,8 @@ export interface OperatorListenerOptions {
   /** Sign-in for people; left out where no provider is set up. */
   readonly signIn?: SignIn
 }
+
+const noIpxe: OperatorParts['ipxe'] = async () => ({ items: [], faults: [] })
 
 const noIssuer: ClientCertificateIssuer = async () => {
   throw new PawlError('certificate-invalid', 'this server has no CA for client certificates', {
@@ -133,6 +126,7 @@ export function buildOperatorListener(
     ...issuers,
     checkpoints,
     metrics,
+    ipxe: options.ipxe ?? noIpxe,
     eventStreams,
     certificates,
     nextRoot,
@@ -203,6 +197,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     webhookRoutes(api, parts)
     statusRoutes(api, parts)
     targetRoutes(api, parts)
+    ipxeListRoutes(api, parts)
     rootRoutes(api, parts)
     api.register((uploads, _nested, ready) => {
       artifactRoutes(uploads as unknown as OperatorApp, parts)

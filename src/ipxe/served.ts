@@ -16,6 +16,8 @@ export interface ServedIpxe {
 export interface ServedBinaries {
   /** What there is now, by name. */
   list(): Promise<readonly IpxeBinary[]>
+  /** The same with what is not served, and why. */
+  listing(): Promise<IpxeListing>
   /** The binary of this name; undefined where there is none that may be sent. */
   find(name: string): Promise<ServedIpxe | undefined>
 }
@@ -42,11 +44,11 @@ export function serveBinaries(dataDir: string, options: ServedOptions): ServedBi
   /** By digest; the first is the one that was used longest ago. */
   const kept = new Map<string, { readonly size: number; readonly bytes: Promise<Buffer> }>()
 
-  async function list(): Promise<readonly IpxeBinary[]> {
+  async function listing(): Promise<IpxeListing> {
     const stamp = await stampOf(dataDir)
     // The stamp is of before the reading: a change in the middle has another one, and is read by the next.
     if (loaded?.stamp !== stamp) loaded = { stamp, listing: load() }
-    return (await loaded.listing).binaries
+    return loaded.listing
   }
 
   async function load(): Promise<IpxeListing> {
@@ -82,9 +84,10 @@ export function serveBinaries(dataDir: string, options: ServedOptions): ServedBi
   }
 
   return {
-    list,
+    listing,
+    list: async () => (await listing()).binaries,
     async find(name) {
-      const binary = (await list()).find((each) => each.name === name)
+      const binary = (await listing()).binaries.find((each) => each.name === name)
       if (binary === undefined) return undefined
       try {
         return { binary, bytes: await read(binary) }

@@ -14,6 +14,8 @@ const hex = 'a'.repeat(64)
 /** Every route, the role it needs, and what an entitled, empty-handed caller of an empty fleet is answered. */
 const routes: [string, string, Role | readonly Role[], number][] = [
   ['GET', 'nodes', 'viewer', 200],
+  ['GET', 'overview', 'viewer', 200],
+  ['GET', 'image-uses', 'viewer', 200],
   ['POST', 'nodes', 'operator', 400],
   ['GET', 'nodes/n', 'viewer', 404],
   ['PATCH', 'nodes/n', 'operator', 400],
@@ -99,6 +101,7 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['POST', 'rollouts/x/abort', ['operator', 'publisher'], 404],
   ['GET', 'status', 'viewer', 200],
   ['GET', 'prometheus/sd', 'viewer', 200],
+  ['GET', 'ipxe', 'viewer', 200],
   ['GET', '/metrics', 'viewer', 200],
   ['GET', 'roots', 'viewer', 200],
   ['GET', 'webhooks', 'viewer', 200],

@@ -1,10 +1,11 @@
 import { type Command, Option } from 'commander'
 import { PawlError } from '../../errors.ts'
+import type { IpxeBinaries, IpxeView } from '../../ipxe/view.ts'
 import { dataFolderOf } from '../connection.ts'
-import { answer, type Context } from '../context.ts'
+import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { formatSize } from '../format.ts'
-import { bootsWords, type IpxeView, ipxeViews, trustWords } from '../ipxe-view.ts'
+import { bootsWords, ipxeBinaries, ipxeViews, trustWords } from '../ipxe-view.ts'
 import { type Piece, toned } from '../text.ts'
 
 /** Adds `pawl ipxe …`: the binaries in the server's data folder. They are large and trusted, so they are added there only. */
@@ -71,12 +72,21 @@ function addList(ipxe: Command, context: Context): void {
       'List the binaries: what they are, what they can, whom they trust, and which firmware boots from Pawl by them.',
     )
     .action(async () => {
-      const dataDir = await dataFolder(context)
-      const views = await ipxeViews(dataDir)
-      answer(context, views, () => showList(context, views))
-      await tellFaults(context, dataDir)
+      const { items, faults } = await binariesOf(context)
+      answer(context, items, () => showList(context, items))
+      for (const { name, message } of faults)
+        context.output.warning(
+          `${name} is not served: ${message}; take it away with pawl ipxe remove ${name}`,
+        )
     })
-  withExamples(command, ['pawl ipxe list --data DIR', 'pawl ipxe list --data DIR --json'])
+  withExamples(command, ['pawl ipxe list', 'pawl ipxe list --data DIR --json'])
+}
+
+/** Of the data folder where one is given, whether its server runs or not; else of the server that is asked. */
+async function binariesOf(context: Context): Promise<IpxeBinaries> {
+  if (dataFolderOf(context.io.env, context.flags().data) !== undefined)
+    return ipxeBinaries(await dataFolder(context))
+  return withApi(context, (api) => api.get<IpxeBinaries>('/ipxe'))
 }
 
 interface TrustFlags {
@@ -172,10 +182,4 @@ function showList({ output }: Context, views: readonly IpxeView[]): void {
       toned(view.boots === 'no' ? 'bad' : 'plain', bootsWords(view)),
     ]),
   )
-}
-
-async function tellFaults({ output }: Context, dataDir: string): Promise<void> {
-  const { listIpxe } = await import('../../ipxe/folder.ts')
-  for (const { name, message } of (await listIpxe(dataDir)).faults)
-    output.warning(`${name} is not served: ${message}; take it away with pawl ipxe remove ${name}`)
 }

@@ -11,6 +11,7 @@ import type { ClientCertificateIssuer } from '../../fleet/operator-certificates.
 import type { CodeSigningIssuer } from '../../fleet/publishers.ts'
 import type { NextRoot } from '../../fleet/roots.ts'
 import type { ArtifactStore } from '../../images/artifacts.ts'
+import type { IpxeBinaries } from '../../ipxe/view.ts'
 import type { EventStreams } from '../event-streams.ts'
 import type { OperatorAuth } from '../operator-auth.ts'
 import { noBody, nothing, word } from '../schemas/answers.ts'
@@ -42,6 +43,8 @@ export interface OperatorParts {
   readonly certificates: () => readonly { readonly listener: string; readonly notAfter: Date }[]
   /** The root that was made to take the place of the one there is; undefined where there is none. */
   readonly nextRoot: () => NextRoot | undefined
+  /** The iPXE binaries of the data folder, as they are now. */
+  readonly ipxe: () => Promise<IpxeBinaries>
   /** What `/metrics` answers. */
   readonly metrics: MetricsAnswers
   /** Whether the server was told to stop, and serves on only until balancers have noticed. */
