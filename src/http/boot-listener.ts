@@ -74,6 +74,8 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
     // iPXE keeps connections for 10 s: closing before it does costs it a failed request.
     keepAliveTimeout: limits.idleTimeoutSeconds * 1000,
     forceCloseConnections: 'idle',
+    // A machine whose connection was busy when we were told to stop is answered what it asks next, and told to close it.
+    return503OnClosing: false,
     clientErrorHandler: answerAndCutOff,
     routerOptions: { maxParamLength: 300, querystringParser: parseQuery },
   }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
