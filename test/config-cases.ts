@@ -228,6 +228,7 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
   maxRetryAfterSeconds: ['a whole number from 5 to 900', '4', '901'],
   maxDownloads: ['a whole number from 2 to 100000', '1', '100001'],
   maxDownloadsPerSession: ['a whole number from 2 to 1000', '1', '1001'],
+  drainSeconds: ['a whole number from 0 to 600', '-1', '601'],
   artifactRedirectUrl: [
     'https://HOST[:PORT][/PATH] or http://…, without user or query',
     'cdn.example.net',
@@ -401,6 +402,7 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
   maxRetryAfterSeconds: [['5', 5]],
   maxDownloads: [['2', 2]],
   maxDownloadsPerSession: [['2', 2]],
+  drainSeconds: [['600', 600]],
   artifactRedirectUrl: [
     ['https://cdn.example.net/pawl/', 'https://cdn.example.net/pawl'],
     ['http://[2001:db8::7]:8080', 'http://[2001:db8::7]:8080'],

@@ -13,6 +13,18 @@ export interface HttpLimits {
   readonly maxRequestsPerConnection: number
 }
 
+/** Limits of the operator listener. Seconds and bytes. */
+export interface OperatorListenerLimits extends Partial<HttpLimits> {
+  /** Bodies of all but artifacts. */
+  readonly maxBodyBytes: number
+  /** To send headers, and to be answered; artifacts have their own. */
+  readonly requestTimeoutSeconds: number
+  /** An artifact's upload, whole. */
+  readonly uploadTimeoutSeconds: number
+  readonly idleTimeoutSeconds: number
+  readonly maxConnections: number
+}
+
 /** The defaults of the settings; a test compares. */
 export const httpLimits: HttpLimits = {
   headerTimeoutSeconds: 10,
