@@ -10,9 +10,9 @@ import { isPawlError } from '../errors.ts'
 import { handshakeCauses } from '../handshake/diagnosis.ts'
 import type { Queries, Storage } from '../storage/database.ts'
 import { type Instruments, openInstruments } from './instruments.ts'
+import { processMetrics } from './process-table.ts'
 import type { Snapshot } from './snapshot.ts'
 import { openStageClock } from './stage-clock.ts'
-import { processMetrics } from './table.ts'
 import { openUsageMeter, type Usage } from './usage.ts'
 
 /**
