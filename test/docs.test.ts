@@ -60,7 +60,10 @@ function follow(program: Command, line: string): { command: Command; fault: stri
     if (next === undefined) break
     command = next
   }
-  const known = [...command.options, ...program.options].flatMap(({ long }) => long ?? [])
+  // A group without a word behind it is the command that runs then: commander keeps its name where nothing public tells it.
+  const { _defaultCommandName: usual } = command as unknown as { _defaultCommandName?: string | null }
+  const meant = command.commands.find((child) => child.name() === usual) ?? command
+  const known = [...meant.options, ...program.options].flatMap(({ long }) => long ?? [])
   const flags = words.flatMap((word) => /^\[?(--[a-z-]+)/.exec(word)?.[1] ?? [])
   const unknown = flags.find((flag) => !known.includes(flag))
   if (unknown !== undefined) return { command, fault: `no ${unknown}` }
