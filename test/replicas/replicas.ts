@@ -94,7 +94,6 @@ async function prepare(t: Test, from: string, name: string): Promise<Replica> {
       child = started
       started.stderr.setEncoding('utf8').on('data', (text: string) => {
         log += text
-        if (process.env.PAWL_TEST_LOG !== undefined) process.stderr.write(text.replace(/^/gm, `${name} `))
       })
       const ended = once(started, 'exit').then(() => Promise.reject(new Error(`${name} ended: ${log}`)))
       ended.catch(() => {})
