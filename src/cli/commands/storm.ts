@@ -11,7 +11,6 @@ import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
 import { untilInterrupted } from '../follow.ts'
 import { count } from '../format.ts'
-import { findSigner } from '../signing-key.ts'
 import { showStorm, stormView } from '../storm-view.ts'
 
 interface Flags extends Behaviour {
@@ -79,6 +78,7 @@ const ways = ['pool', 'each']
 const evidences = ['auto', 'address', 'secret']
 
 async function run(context: Context, api: Api, flags: Flags): Promise<void> {
+  const { findSigner } = await import('../signing-key.ts')
   const { newStormId } = await import('../../storm/marks.ts')
   const { runStorm } = await import('../../storm/run.ts')
   await requireAdmin(api)
