@@ -239,7 +239,7 @@ t.test('each risky package stands behind one file', async (t) => {
     'node-forge': /^src\/pki\/code-signing\.ts$/,
     'reflect-metadata': /^src\/pki\/x509\.ts$/,
     liquidjs: /^src\/templates\//,
-    'better-sqlite3': /^src\/storage\/sqlite\.ts$/,
+    'better-sqlite3': /^src\/storage\/(database|sqlite)\.ts$/,
     pg: /^src\/storage\/database\.ts$/,
     commander: /^src\/cli\//,
     '@aws-sdk/client-s3': /^src\/images\/s3-/,
