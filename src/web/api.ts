@@ -93,12 +93,14 @@ async function send(path: string, { method, body, revision }: Asked): Promise<un
 }
 
 async function ask(path: string, init: RequestInit): Promise<Response> {
+  const asked = token
   const answer = await fetch(`/api/v1/${path}`, { ...init, cache: 'no-store' }).catch((cause: unknown) => {
     const late = cause instanceof DOMException && cause.name === 'TimeoutError'
     throw new ApiError(0, 'no-answer', late ? 'the server does not answer' : 'the server cannot be reached')
   })
   if (answer.ok) return answer
-  if (answer.status === 401) onSignedOut()
+  // Of a token that was given back meanwhile nobody wants to know.
+  if (answer.status === 401 && asked === token) onSignedOut()
   throw await problemOf(answer)
 }
 

@@ -41,6 +41,7 @@ export function startLive(): void {
 export function stopLive(): void {
   running?.abort()
   running = undefined
+  say('connecting')
 }
 
 async function keepOpen(stop: AbortSignal): Promise<void> {
@@ -49,9 +50,15 @@ async function keepOpen(stop: AbortSignal): Promise<void> {
   while (!stop.aborted) {
     const began = performance.now()
     try {
-      cursor = await readStream(cursor, stop, (id) => {
+      const next = await readStream(cursor, stop, (id) => {
         cursor = id
       })
+      if (next === 'too many') {
+        // From now on, and with a look at everything: there is no telling here which of them are still to be caught up with.
+        cursor = undefined
+        continue
+      }
+      cursor = next
       if (performance.now() - began > 10_000) pause = pauses.first
     } catch (error) {
       if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return
@@ -69,7 +76,7 @@ async function readStream(
   from: number | undefined,
   stop: AbortSignal,
   onId: (id: number) => void,
-): Promise<number | undefined> {
+): Promise<number | undefined | 'too many'> {
   const silence = new AbortController()
   let timer = setTimeout(() => silence.abort(), silenceMilliseconds)
   const query = from === undefined ? '' : `?after=${from}`
@@ -98,11 +105,13 @@ async function readStream(
         }
         if (event === undefined) continue
         caughtUp += 1
-        if (from === undefined || caughtUp <= maxCatchUp) for (const one of listeners) one.onEvent?.(event)
+        if (from !== undefined && caughtUp > maxCatchUp) return 'too many'
+        for (const one of listeners) one.onEvent?.(event)
       }
     }
   } finally {
     clearTimeout(timer)
+    silence.abort() // the stream may be left before its end
   }
 }
 

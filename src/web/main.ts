@@ -1,5 +1,5 @@
 import { hasToken, useToken, whenSignedOut, whoAmI } from './api.ts'
-import { startFleet } from './fleet-store.ts'
+import { startFleet, stopFleet } from './fleet-store.ts'
 import { apiError, useApi } from './hooks.ts'
 import { html, render, useEffect, useState, type VNode } from './html.ts'
 import { type LiveState, listen, startLive, stopLive } from './live.ts'
@@ -56,7 +56,10 @@ function Shell({ who, place }: { who: Whoami; place: Place }): VNode {
   useEffect(() => {
     startLive()
     startFleet()
-    return stopLive
+    return () => {
+      stopLive()
+      stopFleet()
+    }
   }, [])
   useEffect(() => {
     document.title = `${place.subject ?? pages.find(({ page }) => page === place.page)?.title ?? 'Pawl'} · Pawl`

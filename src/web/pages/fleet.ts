@@ -19,7 +19,8 @@ export function FleetPage({ place, who }: { place: Place; who: Whoami }): VNode 
   const search = place.query.get('q') ?? ''
   const [sort, setSort] = useState<Sort>({ key: 'name', descending: false })
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set())
-  const [asking, setAsking] = useState<NodeAction>()
+  // The nodes as they were chosen: while somebody reads what will be done, others may come to fit the filter.
+  const [asking, setAsking] = useState<{ action: NodeAction; names: readonly string[] }>()
   const columns = useMemo(() => columnsAt(now), [now])
   const all = useMemo(() => [...fleet.nodes.values()], [fleet.nodes])
   const found = useMemo(() => all.filter(matcher(search)), [all, search])
@@ -43,11 +44,11 @@ export function FleetPage({ place, who }: { place: Place; who: Whoami }): VNode 
     ${fleet.error && html`<${Fault} message=${fleet.error} hint="what is shown may be old; it is asked again" />`}
     <${Counts} nodes=${found} state=${state} onState=${(next: string) => show({ state: next })} />
     ${fleet.more && html`<p class="fault">There are more nodes than one page takes: these are the first by name. Use pawl node list.</p>`}
-    <${Actions} who=${who} chosen=${chosen} onAsk=${setAsking} />
+    <${Actions} who=${who} chosen=${chosen} onAsk=${(action: NodeAction) => setAsking({ action, names: chosen.map(({ name }) => name) })} />
     <${Grid} label="Nodes" rows=${rows} columns=${columns} keyOf=${(node: OverviewNode) => node.name}
       onOpen=${(node: OverviewNode) => go(hrefOf('node', node.name))} selected=${selected} onSelect=${setSelected}
       sort=${sort} onSort=${setSort} empty=${emptyText(fleet.loading, all.length)} />
-    ${asking && html`<${NodeDialog} action=${asking} nodes=${chosen.map(({ name }) => name)} onClose=${() => setAsking(undefined)} onDone=${() => setSelected(new Set())} />`}
+    ${asking && html`<${NodeDialog} action=${asking.action} nodes=${asking.names} onClose=${() => setAsking(undefined)} onDone=${() => setSelected(new Set())} />`}
   </section>`
 }
 

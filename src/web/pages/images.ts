@@ -2,6 +2,7 @@ import { age, bytes, count } from '../format.ts'
 import { useApi, useNow } from '../hooks.ts'
 import { html, type VNode } from '../html.ts'
 import { Fault } from '../parts/dialog.ts'
+import { Scroll } from '../parts/scroll.ts'
 import type { ChannelView, EventView, ImageUse, ImageView, Page } from '../shapes.ts'
 
 /** Images and channels: what there is, which version a channel points to, and who runs what. */
@@ -20,19 +21,19 @@ export function ImagesPage(): VNode {
     ${channels.value?.items.length === 0 && html`<p class="empty">No channel yet: pawl channel set NAME/CHANNEL VERSION</p>`}
     ${
       (channels.value?.items.length ?? 0) > 0 &&
-      html`<table><thead><tr><th>Channel</th><th>Version</th><th>Moved</th><th>Rollout</th><th>Rules</th></tr></thead>
+      html`<${Scroll} label="Channels"><table><thead><tr><th>Channel</th><th>Version</th><th>Moved</th><th>Rollout</th><th>Rules</th></tr></thead>
       <tbody>${channels.value?.items.map(
         (channel) => html`<tr key=${channel.channel}>
         <td>${channel.channel}</td><td>${channel.version ?? 'none'}</td><td class="number">${age(channel.updatedAt, now)} ago</td>
         <td>${channel.rollout === null ? '' : html`<a href="#/rollouts">${channel.rollout}</a>`}</td>
         <td>${[channel.twoPerson ? 'two persons' : '', channel.requireTest ? 'tested only' : ''].filter((rule) => rule !== '').join(', ')}</td></tr>`,
-      )}</tbody></table>`
+      )}</tbody></table></${Scroll}>`
     }
     <h2>Images</h2>
     ${images.value?.items.length === 0 && html`<p class="empty">No image yet: pawl image publish NAME@VERSION …</p>`}
     ${
       (images.value?.items.length ?? 0) > 0 &&
-      html`<table><thead><tr><th>Image</th><th>Size</th><th>Published</th><th>By</th><th>Signed by</th><th>Run by</th></tr></thead>
+      html`<${Scroll} label="Images"><table><thead><tr><th>Image</th><th>Size</th><th>Published</th><th>By</th><th>Signed by</th><th>Run by</th></tr></thead>
       <tbody>${images.value?.items.map((image) => {
         const { ref } = image
         const use = usesOf(ref)
@@ -41,7 +42,7 @@ export function ImagesPage(): VNode {
           <td class="number">${age(image.createdAt, now)} ago</td><td>${image.createdBy.replace(/^operator:/, '')}</td>
           <td>${image.signatures.map(({ publisher }) => publisher).join(', ')}</td>
           <td class="number">${use === undefined ? 'nobody' : `${count(use.nodes, 'node')}, ${use.ready} ready`}</td></tr>`
-      })}</tbody></table>`
+      })}</tbody></table></${Scroll}>`
     }
   </section>`
 }

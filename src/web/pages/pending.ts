@@ -4,6 +4,7 @@ import { age, shown } from '../format.ts'
 import { useApi, useNow } from '../hooks.ts'
 import { html, useState, type VNode } from '../html.ts'
 import { Dialog, Fault } from '../parts/dialog.ts'
+import { Scroll } from '../parts/scroll.ts'
 import type { EventView, Page, PendingMachine, ProfileView, Whoami } from '../shapes.ts'
 
 /** Unknown machines that ask, each with the code on its console. */
@@ -21,7 +22,7 @@ export function PendingPage({ who }: { who: Whoami }): VNode {
     ${pending.value !== undefined && items.length === 0 && html`<p class="empty">No unknown machine asks.</p>`}
     ${
       items.length > 0 &&
-      html`<table><thead><tr><th>Code</th><th>It says it is</th><th>From</th><th>First asked</th><th></th></tr></thead>
+      html`<${Scroll} label="Machines that ask"><table><thead><tr><th>Code</th><th>It says it is</th><th>From</th><th>First asked</th><th></th></tr></thead>
       <tbody>${items.map(
         (machine) => html`<tr key=${machine.code}>
         <td><code>${machine.code}</code></td>
@@ -33,7 +34,7 @@ export function PendingPage({ who }: { who: Whoami }): VNode {
           <button type="button" disabled=${notMay !== undefined} title=${notMay ?? ''} onClick=${() => setAsking({ machine, approve: true })}>Approve…</button>
           <button type="button" disabled=${notMay !== undefined} title=${notMay ?? ''} onClick=${() => setAsking({ machine, approve: false })}>Reject…</button>
         </td></tr>`,
-      )}</tbody></table>`
+      )}</tbody></table></${Scroll}>`
     }
     ${notMay && items.length > 0 && html`<p class="why" role="note">${notMay}</p>`}
     ${asking?.approve && html`<${Approve} machine=${asking.machine} onClose=${() => setAsking(undefined)} onDone=${pending.again} />`}

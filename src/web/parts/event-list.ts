@@ -2,6 +2,7 @@ import { shown, time } from '../format.ts'
 import { html, useState, type VNode } from '../html.ts'
 import { hrefOf } from '../router.ts'
 import type { EventView } from '../shapes.ts'
+import { Scroll } from './scroll.ts'
 
 /** Kinds that somebody should look at. */
 const bad =
@@ -16,10 +17,10 @@ export function EventList({
   withNode?: boolean
 }): VNode {
   if (events.length === 0) return html`<p class="empty">Nothing yet.</p>`
-  return html`<table class="events">
+  return html`<${Scroll} label="Events"><table class="events">
     <thead><tr><th>At</th><th>Event</th>${withNode && html`<th>Node</th>`}<th>By</th><th>Detail</th></tr></thead>
     <tbody>${events.map((event) => html`<${Row} key=${event.id} event=${event} withNode=${withNode} />`)}</tbody>
-  </table>`
+  </table></${Scroll}>`
 }
 
 function Row({ event, withNode }: { event: EventView; withNode: boolean }): VNode {

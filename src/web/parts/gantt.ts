@@ -24,7 +24,7 @@ export function Gantt({ stages, startedAt }: { stages: readonly Stage[]; started
   const height = stages.length * rowHeight + 24
   const step = niceStep(whole / 5)
   const marks = Array.from({ length: Math.floor(whole / step) + 1 }, (_, i) => i * step)
-  return html`<figure class="gantt">
+  return html`<figure class="gantt" tabindex="0">
     <svg viewBox=${`0 0 ${labelWidth + chartWidth + 130} ${height}`} role="img" aria-label=${`The boot's stages: ${stages.map(words).join('; ')}`}>
       ${marks.map((mark) => html`<g key=${mark} class="mark"><line x1=${x(mark)} x2=${x(mark)} y1="0" y2=${height - 20} /><text x=${x(mark)} y=${height - 6} text-anchor="middle">${duration(mark)}</text></g>`)}
       ${stages.map((stage, index) => {
