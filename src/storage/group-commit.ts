@@ -48,9 +48,7 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
       const settle = (outcome: Outcome): void =>
         'error' in outcome ? reject(outcome.error) : resolve(outcome.value as T) // it is what `work` gave
       waiting.push({ work, settle })
-      running ??= runAll().finally(() => {
-        running = undefined
-      })
+      running ??= runAll()
     })
   }
 
@@ -59,6 +57,8 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
       await turn()
       await runBatch()
     } while (waiting.length > 0)
+    // At once: who comes between the look and a promise that has settled would wait for the next who comes.
+    running = undefined
   }
 
   /**

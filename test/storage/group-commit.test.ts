@@ -2,10 +2,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
-import { sql } from 'kysely'
+import { Kysely, sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { openStorage, type Storage, type Tx } from '../../src/storage/database.ts'
 import { appendEvent } from '../../src/storage/events.ts'
+import { openGroupCommit } from '../../src/storage/group-commit.ts'
+import { OwnConnection, OwnSqliteDialect, openSqliteFile } from '../../src/storage/sqlite.ts'
+import type { Tables } from '../../src/storage/tables.ts'
 import { watchStatements } from '../crash/statements.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pawl-group-'))
@@ -171,4 +174,26 @@ t.test('closing waits for what was begun', async (t) => {
   const again = await openStorage(file)
   t.same(await names(again), ['a'])
   await again.close()
+})
+
+t.test('who comes as the last batch ends waits for nobody else', async (t) => {
+  const connection = new OwnConnection(openSqliteFile(join(folder, 'ends.db'), false))
+  const db = new Kysely<Tables>({ dialect: new OwnSqliteDialect(connection) })
+  t.teardown(() => db.destroy())
+  const group = openGroupCommit<Tables, Tx>(db, connection, false)
+  for (let microtasks = 0; microtasks < 6; microtasks++) {
+    let done = false
+    const first = group.transaction(async () => {})
+    const second = (async () => {
+      await first
+      for (let n = 0; n < microtasks; n++) await undefined
+      await group.transaction(async () => {})
+      done = true
+    })()
+    for (let turns = 0; turns < 1000 && !done; turns++)
+      await new Promise<void>((resolve) => setImmediate(resolve))
+    t.ok(done, `${microtasks} microtasks behind the answer`)
+    if (!done) await group.transaction(async () => {})
+    await second
+  }
 })
