@@ -39,7 +39,10 @@ const migrations: Readonly<Record<string, Migration>> = {
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */
-export const releases: Readonly<Record<string, string>> = { '0.2.0': '0009-webhooks' }
+export const releases: Readonly<Record<string, string>> = {
+  '0.2.0': '0009-webhooks',
+  '0.3.0': '0012-roots',
+}
 
 /** The names of all schema changes that this version knows, in order. */
 export const knownMigrations: readonly string[] = Object.keys(migrations).sort()
