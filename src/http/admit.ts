@@ -85,7 +85,9 @@ export function beginBytes(request: FastifyRequest, reply: FastifyReply, session
   const source = sourceOf(request)
   try {
     const over = gate.admission.beginDownload({ address: countingUnit(source), session })
-    reply.raw.once('close', over)
+    // Who hung up while it was opened is not told so again: its place would be taken for ever.
+    if (reply.raw.destroyed) over()
+    else reply.raw.once('close', over)
   } catch (error) {
     if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
     throw error
@@ -105,9 +107,10 @@ function hostOf(request: FastifyRequest): string | undefined {
   return (request.params as { host?: string } | undefined)?.host
 }
 
-/** How much a request sends, or, where it does not say, may send. */
+/** How much a request sends, or, where it does not say, may send. Who says more than it may is refused, and sends nothing. */
 function bodyBytes({ raw, routeOptions }: FastifyRequest): number {
   const { 'content-length': length, 'transfer-encoding': encoding } = raw.headers
-  if (encoding !== undefined) return routeOptions.bodyLimit ?? smallBodyBytes
-  return length === undefined ? 0 : Number(length)
+  const most = routeOptions.bodyLimit ?? smallBodyBytes
+  if (encoding !== undefined) return most
+  return length === undefined ? 0 : Math.min(Number(length), most)
 }

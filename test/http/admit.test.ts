@@ -28,6 +28,13 @@ function listen(t: Test, limits: Partial<GateLimits>): Listening {
     redeem: '{}',
     report: undefined,
     handover: '{}',
+    openDownload: {
+      session: 's1',
+      node: 'mlab1',
+      stage: 'stage1',
+      artifact: { role: 'kernel', digest: 'sha256:none', size: 1, mediaType: 'application/octet-stream' },
+    },
+    mayTransfer: true,
   }
   const steps = Object.keys(answers).map((step) => [
     step,
@@ -169,6 +176,35 @@ t.test('the site of who was served is learned from the label of its node', async
   gate.sites.learn({ mlab1: 'lga' })
   t.equal(gate.sites.siteOf('192.0.2.99'), 'site lga')
 })
+
+t.test('who hangs up while a download is opened keeps no place among the downloads', async (t) => {
+  const { app, gate, answer, until } = listen(t, { maxDownloads: 2 })
+  let hangUp = async (): Promise<void> => {}
+  app.addHook('preHandler', async (_request, { raw }) => {
+    hangUp = () => new Promise((resolve) => raw.once('close', resolve).destroy())
+  })
+  const url = '/v1/boot/mlab1/artifacts/kernel?c=x'
+  for (let n = 1; n <= 3; n++) {
+    const asked = app.inject({ url, ...from('192.0.2.1') }).catch(() => {})
+    await until(2 * n - 1)
+    await hangUp()
+    answer()
+    await until(2 * n)
+    answer()
+    await asked
+    t.match(gate.load(), { downloads: 0, working: 0, toldToWait: 0 })
+  }
+})
+
+t.test(
+  'a body that is too large is refused for that, and takes no part of what others may send',
+  async (t) => {
+    const { app } = listen(t, {})
+    const large = { 'content-length': String(2 ** 30), 'content-type': 'text/plain' }
+    const answered = await app.inject({ method: 'POST', url: stage1, headers: large, payload: 'x' })
+    t.equal(answered.statusCode, 413)
+  },
+)
 
 t.test('large bodies share a bound; small ones always come in', async (t) => {
   const { app, asked, answer, until } = listen(t, { maxBootWork: 10_000, maxBootQueue: 10_000 })
