@@ -20,20 +20,27 @@ export function AuditPage({ place }: { place: Place }): VNode {
     (node === '' || event.node === node) && (kind === '' || event.kind.includes(kind))
   useEffect(() => {
     setEvents([])
+    let over = false
     const load = (): void => {
       newest(node).then(
         (found) => {
-          setEvents(found.filter(wanted))
+          if (over) return
+          // Those that were told while it was asked stay.
+          setEvents((before) => merged(found.filter(wanted), before))
           setFault(undefined)
         },
         (error: unknown) => setFault(apiError(error)),
       )
     }
     load()
-    return listen({
+    const end = listen({
       onEvent: (event) => wanted(event) && setEvents((before) => merged([event], before)),
       onGap: load,
     })
+    return () => {
+      over = true
+      end()
+    }
   }, [node, kind])
   const verify = async (): Promise<void> => {
     setChecked('checking')
