@@ -8,7 +8,7 @@ import { openSchedule } from './retry-schedule.ts'
  * How many boot requests are worked on at a time. A data centre that gets its power back asks at once; whoever comes beyond the
  * bound waits in a queue, and beyond that one is told when to come again (503, `Retry-After`, which iPXE and our agents honour).
  *
- *   report   always gets in: it waits for its turn, first of all, and is never sent away
+ *   report   waits for its turn, first of all, and is sent away only where more wait than there are machines
  *   running  handover, stage 2, stage 3, join: finishing a boot is better than beginning one
  *   new      stage 1 and enrolment
  *   download opening one; apart, so that neither keeps the other waiting
@@ -82,8 +82,9 @@ interface Waiter {
   readonly sendAway: () => void
 }
 
-/** Bodies of all that wait. Stage 1 sends half a kilobyte. */
+/** Bodies that wait: of reports, which anyone can make up, and apart from them of all others. Stage 1 sends half a kilobyte. */
 const maxWaitingBytes = 32 * 1024 * 1024
+const maxWaitingReports = 20_000
 /** A kind that was passed over so often in a row has the next turn. */
 const maxPassedOver = 8
 const sweepMilliseconds = 250
@@ -106,7 +107,9 @@ export function openAdmission(options: AdmissionOptions): Admission {
   const schedule = openSchedule({ now, random, maxSeconds: limits.maxRetryAfterSeconds })
   /** Downloads by address, and by session. */
   const sending = openCount()
-  let [working, opening, downloads, waitingBytes] = [0, 0, 0, 0]
+  const held = { report: 0, other: 0 }
+  const heldAs = (kind: WorkKind): keyof typeof held => (kind === 'report' ? kind : 'other')
+  let [working, opening, downloads] = [0, 0, 0]
   let [admitted, waited, waitedSeconds, toldToWait] = [0, 0, 0, 0]
   let timer: NodeJS.Timeout | undefined
 
@@ -117,10 +120,8 @@ export function openAdmission(options: AdmissionOptions): Admission {
   function maxWork(): number {
     const lag = lagSeconds()
     if (lag < lateSeconds) return limits.maxBootWork
-    return Math.max(
-      Math.min(8, limits.maxBootWork),
-      Math.floor(limits.maxBootWork / (lag < 4 * lateSeconds ? 2 : 4)),
-    )
+    const part = limits.maxBootWork / (lag < 4 * lateSeconds ? 2 : 4)
+    return Math.max(Math.min(8, limits.maxBootWork), Math.floor(part))
   }
 
   function hasRoom(kind: WorkKind): boolean {
@@ -167,12 +168,13 @@ export function openAdmission(options: AdmissionOptions): Admission {
 
   /** Makes a place for who comes: at the cost of a site that has more in the queue, and of new boots before running ones. */
   function makePlace(request: AdmissionRequest): boolean {
-    if (request.kind === 'report') return true
-    const bytes = request.bytes ?? 0
-    if (waitingBytes + bytes > maxWaitingBytes) return false
-    if (queued() < limits.maxBootQueue) return true
-    const lane = lanes[request.kind]
-    if (request.kind === 'running' && sendAwayNewest(lanes.new, 0)) return true
+    const { kind, bytes = 0 } = request
+    const lane = lanes[kind]
+    const fits = held[heldAs(kind)] + bytes <= maxWaitingBytes
+    const hasPlace = kind === 'report' ? lane.length() < maxWaitingReports : queued() < limits.maxBootQueue
+    if (fits && hasPlace) return true
+    if (!fits && kind !== 'report') return false
+    if (kind === 'running' && sendAwayNewest(lanes.new, 0)) return true
     return sendAwayNewest(lane, lane.lengthOf(request.site) + 1)
   }
 
@@ -200,9 +202,9 @@ export function openAdmission(options: AdmissionOptions): Admission {
     if (wouldWaitTooLong(request) || !makePlace(request)) return Promise.reject(overloaded(request))
     return new Promise((resolve, reject) => {
       const since = now()
-      waitingBytes += request.bytes ?? 0
+      held[heldAs(kind)] += request.bytes ?? 0
       const left = (): void => {
-        waitingBytes -= request.bytes ?? 0
+        held[heldAs(kind)] -= request.bytes ?? 0
         stopWatching?.()
       }
       const waiter: Waiter = {
@@ -235,10 +237,8 @@ export function openAdmission(options: AdmissionOptions): Admission {
     const latest = now() - limits.maxBootWaitSeconds
     for (const kind of ['running', 'new', 'download'] as const) {
       for (const first of lanes[kind].oldest()) {
-        for (
-          let place: Place<Waiter> | undefined = first;
-          place !== undefined && place.item.since <= latest;
-        ) {
+        let place: Place<Waiter> | undefined = first
+        while (place !== undefined && place.item.since <= latest) {
           const behind: Place<Waiter> | undefined = place.behind
           lanes[kind].leave(place)
           place.item.sendAway()

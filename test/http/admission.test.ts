@@ -170,7 +170,35 @@ t.test('a full queue sends away the newest of the site of which most wait', asyn
   })
 })
 
-t.test('reports are never sent away, however many wait', async (t) => {
+t.test(
+  'a flood of made-up reports has a bound, and takes no room from boots or from reports of others',
+  async (t) => {
+    const w = world({ maxBootQueue: 10 })
+    w.ask('new', 'site', 'first')
+    for (let n = 1; n <= 512; n += 1) w.ask('report', 'flood', `bytes ${n}`, 65_536)
+    await settled()
+    t.same(w.away, [])
+    w.ask('report', 'flood', 'one more', 65_536)
+    w.ask('report', 'site', 'report', 500)
+    w.ask('running', 'site', 'stage 2', 500)
+    await settled()
+    t.same(
+      w.away.map(([name]) => name),
+      ['one more', 'bytes 512'],
+      'of the site that has most',
+    )
+    for (let n = 1; n <= 512; n += 1) w.hangUp(`bytes ${n}`)
+    for (let n = 1; n <= 20_000; n += 1) w.ask('report', 'flood', `small ${n}`)
+    await settled()
+    t.equal(w.admission.stats().toldToWaitBy.report, 3)
+    w.ask('report', 'site', 'another')
+    await settled()
+    t.equal(w.away.at(-1)?.[0], 'small 19999')
+    t.equal(w.admission.stats().waiting, 20_001)
+  },
+)
+
+t.test('reports of all machines are never sent away, however long they wait', async (t) => {
   const w = world({ maxBootQueue: 0 })
   w.ask('new', 'x', 'first')
   for (let n = 1; n <= 500; n += 1) w.ask('report', 'x', `report ${n}`)
