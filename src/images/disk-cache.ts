@@ -30,8 +30,8 @@ const stepBytes = 2 ** 20
 /** Who reads further ahead of what has arrived asks the object storage itself. */
 const aheadBytes = 16 * 2 ** 20
 const fetchesAtOnce = 8
-/** A fetch of a process that has ended. */
-const leftBehindMilliseconds = 6 * 3600_000
+/** A fetch of a process that has ended: others write each few seconds. */
+const leftBehindMilliseconds = 3600_000
 
 /** Puts a folder before a shelf. What is asked of the cache alone is `open`: all else goes to the shelf. */
 export async function diskCached<Shelf extends Readable>(
@@ -42,6 +42,7 @@ export async function diskCached<Shelf extends Readable>(
   await mkdir(folder, { recursive: true, mode: 0o750 })
   const local = await openLocalShelf(folder, undefined)
   const fetches = new Map<Digest, Fetch>()
+  const place: Place = { ...options, folder, entering: Promise.resolve() }
 
   async function openCached(digest: Digest): Promise<OpenArtifact> {
     const known = fetches.get(digest)
@@ -64,7 +65,7 @@ export async function diskCached<Shelf extends Readable>(
     if (fetches.size >= fetchesAtOnce) return remote
     const fetch = beginFetch(remote)
     fetches.set(digest, fetch)
-    runFetch(fetch, digest, { folder, ...options })
+    runFetch(fetch, digest, place)
       .catch((error: unknown) => options.onFault(error))
       .finally(() => {
         fetches.delete(digest)
@@ -141,21 +142,25 @@ async function readFetch(fetch: Fetch, into: Uint8Array, position: number): Prom
 
 interface Place extends DiskCacheOptions {
   readonly folder: string
+  /** Fetches get their room one behind the other: who looks sees what the one before will take. */
+  entering: Promise<unknown>
 }
 
 async function runFetch(fetch: Fetch, digest: Digest, place: Place): Promise<void> {
   const { size } = fetch.remote
-  if (!(await makeRoom(place, size))) return
   const path = join(place.folder, `fetch-${randomBytes(9).toString('hex')}`)
   try {
-    fetch.file = await open(path, 'wx+', 0o640)
+    const entered = place.entering.then(() => enter(place, path, size))
+    place.entering = entered.catch(() => undefined)
+    fetch.file = await entered
+    if (fetch.file === undefined) return
     const hash = createHash('sha256')
     const buffer = Buffer.allocUnsafe(Math.min(stepBytes, size))
     while (fetch.arrived < size) {
       const bytes = buffer.subarray(0, Math.min(stepBytes, size - fetch.arrived))
       await fetch.remote.read(bytes, fetch.arrived)
       hash.update(bytes)
-      await fetch.file.writev([bytes], fetch.arrived)
+      await writeAll(fetch.file, bytes, fetch.arrived)
       fetch.arrived += bytes.length
       fetch.wake()
     }
@@ -168,6 +173,27 @@ async function runFetch(fetch: Fetch, digest: Digest, place: Place): Promise<voi
   }
 }
 
+/** Opens the file of a fetch, as large as it will be; undefined where there is no room for it. */
+async function enter(place: Place, path: string, size: number): Promise<FileHandle | undefined> {
+  if (!(await makeRoom(place, size))) return undefined
+  const file = await open(path, 'wx+', 0o640)
+  try {
+    await file.truncate(size)
+    return file
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+/** A disk that is nearly full takes a part of a write, and says so by a number only. */
+async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)
+    done += bytesWritten
+  }
+}
+
 /** Removes what was not used for longest until `size` more bytes fit; answers whether they do. */
 async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: number): Promise<boolean> {
   if (size > maxBytes) return false
@@ -177,7 +203,7 @@ async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: 
   const now = clock().getTime()
   let bytes = files.reduce((sum, file) => sum + file.size, 0)
   const { bavail, bsize } = await statfs(folder)
-  let free = bavail * bsize - reserveBytes
+  let free = bavail * bsize - reserveBytes - files.reduce((sum, file) => sum + file.toCome, 0)
   const idle = files.filter(
     ({ name, usedAt }) => !name.startsWith('fetch-') || now - usedAt > leftBehindMilliseconds,
   )
@@ -185,7 +211,7 @@ async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: 
     if (bytes + size <= maxBytes && size <= free) break
     await rm(join(folder, oldest.name), { force: true })
     bytes -= oldest.size
-    free += oldest.size
+    free += oldest.size // of one left behind: what it has, and what was kept for it
   }
   return bytes + size <= maxBytes && size <= free
 }
@@ -193,10 +219,11 @@ async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: 
 async function fileOf(
   folder: string,
   name: string,
-): Promise<{ name: string; size: number; usedAt: number } | undefined> {
+): Promise<{ name: string; size: number; toCome: number; usedAt: number } | undefined> {
   try {
-    const { size, mtimeMs } = await stat(join(folder, name))
-    return { name, size, usedAt: mtimeMs }
+    const { size, blocks, mtimeMs } = await stat(join(folder, name))
+    const toCome = name.startsWith('fetch-') ? Math.max(0, size - blocks * 512) : 0
+    return { name, size, toCome, usedAt: mtimeMs }
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined // it went meanwhile
     throw error

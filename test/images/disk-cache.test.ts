@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -134,3 +135,39 @@ t.test(
     t.strictSame(full.names(), [])
   },
 )
+
+t.test('fetches at once stay within its size together, too', async (t) => {
+  const memory = memoryStore()
+  const { shelf, names } = await open(t, memory, 10 * MiB)
+  const contents = [4, 4, 4].map((size) => randomBytes(size * MiB))
+  const read = await Promise.all(contents.map((content) => readAll(shelf, memory.add(content))))
+  t.ok(read.every((bytes, n) => bytes.equals(contents[n] ?? Buffer.alloc(0))))
+  await until(() => memory.openFiles() === 0)
+  t.equal(names().length, 2, 'the third is not kept')
+})
+
+t.test('a disk that takes a part of a write leaves no hole in a file', async (t) => {
+  const memory = memoryStore()
+  const { shelf, folder, names } = await open(t, memory)
+  const content = randomBytes(2 * MiB + 7)
+  const digest = memory.add(content)
+  const file = await openFile(join(folder, 'probe'), 'w')
+  const handles = Object.getPrototypeOf(file)
+  await file.close()
+  rmSync(join(folder, 'probe'))
+  const { write } = handles
+  const half = (length: number): number => Math.max(1, Math.floor(length / 2))
+  t.intercept(handles, 'write', {
+    value(this: unknown, bytes: Buffer, from: number, length: number, at: number) {
+      return write.call(this, bytes, from, half(length), at)
+    },
+  })
+  t.intercept(handles, 'writev', {
+    value(this: unknown, [bytes]: [Buffer], at: number) {
+      return write.call(this, bytes, 0, half(bytes.length), at)
+    },
+  })
+  t.ok((await readAll(shelf, digest)).equals(content))
+  await until(() => names().includes(digest))
+  t.ok(readFileSync(join(folder, digest)).equals(content))
+})
