@@ -48,16 +48,28 @@ async function parseMultipart(contentType: string, body: Buffer): Promise<Fields
 function parseJson(body: Buffer): Fields {
   try {
     const value: unknown = JSON.parse(body.toString('utf8'))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields // any JSON object is
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return flat(value)
   } catch {
     // falls through to the one error for both
   }
   throw new PawlError('invalid', 'the body is not a JSON object')
 }
 
+/** No field of ours is a list or an object. What is in one is dropped: nested deep enough, it could not go to another process. */
+function flat(value: object): Fields {
+  const fields: Record<string, unknown> = Object.create(null)
+  for (const [name, one] of Object.entries(value)) fields[name] = typeof one === 'object' && one ? [] : one
+  return fields
+}
+
 function collect(pairs: Iterable<[string, string]>): Fields {
   // No prototype: a field named "__proto__" is a field like any other.
-  const fields: Record<string, unknown> = Object.create(null)
-  for (const [name, value] of pairs) fields[name] = name in fields ? [fields[name], value].flat() : value
+  const fields: Record<string, string | string[]> = Object.create(null)
+  for (const [name, value] of pairs) {
+    const before = fields[name]
+    if (before === undefined) fields[name] = value
+    else if (typeof before === 'string') fields[name] = [before, value]
+    else before.push(value) // in place: thousands of one name must not cost the square of that
+  }
   return fields
 }

@@ -34,13 +34,24 @@ export function openWire<Out, In>(pipe: Pipe, onItem: (item: In) => void): Wire<
     const items = batch
     if (items.length === 0) return
     batch = []
-    pipe.send({ pawl: items }, () => {
+    post(items)
+  }
+
+  function post(items: readonly Out[]): void {
+    const taken = (): void => {
       waiting -= items.length
       if (waiting > 0) return
-      const taken = whenTaken
+      const resolves = whenTaken
       whenTaken = []
-      for (const resolve of taken) resolve()
-    })
+      for (const resolve of resolves) resolve()
+    }
+    try {
+      pipe.send({ pawl: items }, taken)
+    } catch {
+      // One of them cannot be carried: it is lost, and neither the others nor this process with it.
+      if (items.length === 1) taken()
+      else for (const item of items) post([item])
+    }
   }
 
   return {

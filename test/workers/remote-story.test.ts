@@ -152,3 +152,17 @@ t.test('tales of failed handshakes are left out while the keeper does not keep u
   await story.mayTransfer(download) // asked behind them
   t.equal(told, 5)
 })
+
+t.test('what no channel can carry is lost alone, and ends no process', async (t) => {
+  let clock = 0
+  const { story, waiting } = remote(
+    t,
+    { mayTransfer: async () => true },
+    { now: () => clock, limits: { ...askLimits, waitMilliseconds: 100 } },
+  )
+  const lost = story.mayTransfer({ session: () => 's' } as never) // a function is nothing that goes to another process
+  t.equal(await story.mayTransfer({ session: 's' } as never), true)
+  clock = 1000
+  await t.rejects(lost, { code: 'overloaded' })
+  t.equal(waiting(), 0)
+})
