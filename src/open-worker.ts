@@ -20,7 +20,7 @@ import { openServing } from './open-serving.ts'
 import { isPostgresUrl, openAsItIs, type Storage } from './storage/database.ts'
 import type { FromKeeper, FromWorker, SideName, Sides } from './workers/messages.ts'
 import { packError } from './workers/packed-error.ts'
-import { openAsker } from './workers/remote-story.ts'
+import { openAsker, remoteRefusals } from './workers/remote-story.ts'
 import { openWire, type Pipe, type Wire } from './workers/wire.ts'
 
 /** What a worker takes from its process. */
@@ -220,15 +220,7 @@ function ownContext(
     artifacts: shelf,
     meter: counts.meter,
   })
-  return {
-    ...context,
-    // One process counts them, so that a flood is bounded once.
-    refusals: {
-      record: (facts) => wire.send({ kind: 'refusal', facts }),
-      flush: async () => {},
-      dropped: () => 0,
-    },
-  }
+  return { ...context, refusals: remoteRefusals(wire) }
 }
 
 /** An entry as the keeper told it last; the main one where that one is gone. */

@@ -1,3 +1,4 @@
+import type { RefusalLog } from '../boot/refusal-log.ts'
 import type { BootStory, StorySteps } from '../boot/story.ts'
 import type { Transfers } from '../boot/transfers.ts'
 import type { Clock } from '../domain/clock.ts'
@@ -93,6 +94,25 @@ export function openAsker(wire: Wire<FromWorker>, now: () => number, limits: Ask
     },
     waiting: () => waiting.size,
     close: () => clearInterval(timer),
+  }
+}
+
+/**
+ * The refusals of a worker that has a story of its own: the keeper counts them, so that a flood is bounded once. What it does not
+ * get round to take is left out, as it would be where its own queue is full.
+ */
+export function remoteRefusals(
+  wire: Wire<FromWorker>,
+  { maxTold }: Pick<AskLimits, 'maxTold'> = askLimits,
+): RefusalLog {
+  let dropped = 0
+  return {
+    record(facts) {
+      if (wire.waiting() < maxTold) wire.send({ kind: 'refusal', facts })
+      else dropped += 1
+    },
+    flush: async () => {},
+    dropped: () => dropped,
   }
 }
 

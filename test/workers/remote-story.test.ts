@@ -7,7 +7,13 @@ import { PawlError } from '../../src/errors.ts'
 import { answerAsk } from '../../src/workers/answer.ts'
 import type { FromKeeper, FromWorker } from '../../src/workers/messages.ts'
 import { packError, unpackError } from '../../src/workers/packed-error.ts'
-import { type AskLimits, askedSteps, askLimits, openAsker } from '../../src/workers/remote-story.ts'
+import {
+  type AskLimits,
+  askedSteps,
+  askLimits,
+  openAsker,
+  remoteRefusals,
+} from '../../src/workers/remote-story.ts'
 import { openWire, type Pipe } from '../../src/workers/wire.ts'
 
 /** Two ends of a channel that keeps what it carries as the real one does: as a structured clone. */
@@ -151,6 +157,30 @@ t.test('tales of failed handshakes are left out while the keeper does not keep u
   const download = { session: 's' } as unknown as Parameters<BootStory['mayTransfer']>[0]
   await story.mayTransfer(download) // asked behind them
   t.equal(told, 5)
+})
+
+t.test('refusals are left out, and counted, while the keeper does not keep up', async (t) => {
+  const { here, there } = channel()
+  let taken = 0
+  openWire<never, FromWorker>(there, () => {
+    taken += 1
+  })
+  const wire = openWire<FromWorker, never>(here, () => {})
+  const refusals = remoteRefusals(wire, { maxTold: 5 })
+  const facts = {
+    kind: 'refused',
+    cause: 'no-token',
+    node: null,
+    session: null,
+    source: null,
+    detail: {},
+  } as const
+  for (let i = 0; i < 50; i += 1) refusals.record(facts)
+  await wire.flushed()
+  t.same([taken, refusals.dropped()], [5, 45])
+  refusals.record(facts)
+  await wire.flushed()
+  t.same([taken, refusals.dropped()], [6, 45])
 })
 
 t.test('what no channel can carry is lost alone, and ends no process', async (t) => {
