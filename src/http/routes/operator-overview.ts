@@ -3,6 +3,7 @@ import { gzip } from 'node:zlib'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { imageUses, overviewOf } from '../../fleet/node-overview.ts'
 import { imageUsesAnswer, overviewAnswer, overviewQuery } from '../schemas/overview.ts'
+import { sharedLook } from '../shared-look.ts'
 import { bare, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const compress = promisify(gzip)
@@ -13,6 +14,8 @@ const minCompressedBytes = 16 * 1024
 /** The whole fleet at once, for whoever shows it. */
 export function overviewRoutes(app: OperatorApp, { context }: OperatorParts): void {
   const { db } = context.storage
+  // Every dashboard asks when much has changed: for 20,000 nodes the event loop stands still for a fifth of a second.
+  const wholeFleet = sharedLook(async () => packed(JSON.stringify(await overviewOf(db))))
   app.get(
     '/overview',
     {
@@ -22,9 +25,15 @@ export function overviewRoutes(app: OperatorApp, { context }: OperatorParts): vo
         querystring: overviewQuery,
         response: { 200: overviewAnswer },
       },
-      onSend: compressed,
     },
-    ({ query: { name } }) => overviewOf(db, name === undefined ? undefined : [name].flat()),
+    async ({ query: { name }, headers }, reply) => {
+      if (name !== undefined) return overviewOf(db, [name].flat())
+      const { text, zipped } = await wholeFleet()
+      reply.type('application/json; charset=utf-8')
+      if (text.length < minCompressedBytes || !takesGzip(headers)) return sendAsIs(reply, text)
+      reply.headers({ 'content-encoding': 'gzip', vary: 'accept-encoding' })
+      return sendAsIs(reply, await zipped())
+    },
   )
   app.get(
     '/image-uses',
@@ -41,9 +50,28 @@ export function overviewRoutes(app: OperatorApp, { context }: OperatorParts): vo
 }
 
 /** Ten thousand nodes are 3 MB. There is no secret among them that a length could tell of. */
-async function compressed(request: FastifyRequest, reply: FastifyReply, payload: unknown): Promise<unknown> {
-  const accepts = /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\b)/.test(String(request.headers['accept-encoding'] ?? ''))
-  if (!accepts || typeof payload !== 'string' || payload.length < minCompressedBytes) return payload
-  reply.headers({ 'content-encoding': 'gzip', vary: 'accept-encoding' }).removeHeader('content-length')
-  return compress(payload, { level: 4 })
+interface Packed {
+  readonly text: string
+  /** Made when it is first asked for. */
+  readonly zipped: () => Promise<Buffer>
+}
+
+function packed(text: string): Packed {
+  let zipped: Promise<Buffer> | undefined
+  return {
+    text,
+    zipped() {
+      zipped ??= compress(text, { level: 4 })
+      return zipped
+    },
+  }
+}
+
+function takesGzip(headers: FastifyRequest['headers']): boolean {
+  return /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\b)/.test(String(headers['accept-encoding'] ?? ''))
+}
+
+/** What is written as JSON already; the type is that of the answer before. */
+function sendAsIs(reply: Pick<FastifyReply, 'send'>, body: string | Buffer): never {
+  return reply.send(body) as never
 }
