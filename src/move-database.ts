@@ -92,7 +92,7 @@ export async function moveDatabase(options: MoveOptions): Promise<Moved> {
 }
 
 function refuseKinds({ database }: Config, to: string): void {
-  if (!isPostgresUrl(to)) {
+  if (!isPostgresUrl(to) || !URL.canParse(to)) {
     throw new PawlError('usage', 'a database is moved to PostgreSQL: --to is a postgres:// URL', {
       hint: 'like --to postgres://pawl@db.example.com/pawl; the password may be in PGPASSWORD or ~/.pgpass',
     })

@@ -251,7 +251,10 @@ function corrupt(file: string, cause: unknown): PawlError {
 }
 
 function withoutPassword(url: string): string {
+  // Its words are not known: any of them may be the password.
+  if (!URL.canParse(url)) return 'postgres://…'
   const shown = new URL(url)
   shown.password = ''
+  for (const name of ['password', 'sslpassword']) shown.searchParams.delete(name)
   return shown.toString()
 }

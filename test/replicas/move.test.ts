@@ -79,6 +79,11 @@ t.test('refuses what is no such move, and changes nothing', { skip }, async (t) 
   const installed = await withEvents(t)
   const to = await cluster.create('refused')
   await t.rejects(move(installed, '/other.db'), { code: 'usage', message: /to PostgreSQL/ })
+  await t.rejects(
+    move(installed, 'postgres://pawl:se/cret@db/pawl'),
+    { code: 'usage' },
+    'no URL: / is not encoded',
+  )
   await t.rejects(moveDatabase({ config: configOf(installed.dataDir, { database: to }), to, now }), {
     code: 'usage',
     message: /on PostgreSQL already/,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
-import { openStorage, type Tx } from '../../src/storage/database.ts'
+import { nameOf, openStorage, type Tx } from '../../src/storage/database.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pawl-db-'))
@@ -27,6 +27,11 @@ t.test('says which database cannot be used, and what to do', async (t) => {
     code: 'storage-unavailable',
     message: 'database postgres://nobody@127.0.0.1:1/x does not answer (ECONNREFUSED)',
   })
+  t.equal(
+    nameOf('postgres://nobody@db/x?password=hunter2&sslmode=require'),
+    'postgres://nobody@db/x?sslmode=require',
+  )
+  t.equal(nameOf('postgres://nobody:hunter/2@db/x'), 'postgres://…', 'what is no URL is not shown')
 })
 
 t.test('a damaged page is found at start', async (t) => {
