@@ -22,6 +22,8 @@ const learnAgainSeconds = 300
 /** Knows no site yet. `now` is in seconds. */
 export function openSites(now: () => number = () => performance.now() / 1000): Sites {
   const learned = new Map<string, { site: string | undefined; node: string; at: number }>()
+  /** Prefixes by node: those of which it is not asked yet, and those of which it is. */
+  const wanted = new Map<string, string[]>()
   const asked = new Map<string, string[]>()
   return {
     siteOf(source) {
@@ -37,9 +39,13 @@ export function openSites(now: () => number = () => performance.now() / 1000): S
       if (known === undefined && learned.size >= maxPrefixes && oldest !== undefined) learned.delete(oldest)
       learned.delete(prefix)
       learned.set(prefix, { site: known?.site, node, at: now() })
-      asked.set(node, [...(asked.get(node) ?? []), prefix])
+      wanted.set(node, [...(wanted.get(node) ?? []), prefix])
     },
-    takeNodes: () => [...asked.keys()],
+    takeNodes() {
+      for (const [node, prefixes] of wanted) asked.set(node, [...(asked.get(node) ?? []), ...prefixes])
+      wanted.clear()
+      return [...asked.keys()]
+    },
     learn(siteByNode) {
       for (const [node, prefixes] of asked) {
         for (const prefix of prefixes) {

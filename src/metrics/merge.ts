@@ -9,7 +9,7 @@ export interface Merge {
   /** Takes the latest of a process. */
   add(process: string, snapshot: Snapshot): void
   /** A process ended: its counters stay, its gauges go. */
-  ended(process: string): Promise<void>
+  ended(process: string): void
   /** The sums, and how many processes are in them. */
   total(own: Snapshot): Promise<Snapshot & { readonly processes: number }>
 }
@@ -17,21 +17,22 @@ export interface Merge {
 /** Opens an empty one. */
 export function openMerge(): Merge {
   const latest = new Map<string, Snapshot>()
-  let past: Snapshot = { metrics: [], machines: [] }
+  /** A promise, so that two that end at once are both in it, and none is missing from a sum meanwhile. */
+  let past: Promise<Snapshot> = Promise.resolve({ metrics: [], machines: [] })
 
   return {
     add: (process, snapshot) => void latest.set(process, snapshot),
-    async ended(process) {
+    ended(process) {
       const last = latest.get(process)
       latest.delete(process)
       if (last === undefined) return
       const counted = last.metrics.filter(({ type }) => String(type) !== 'gauge')
-      past = await sum([past, { ...last, metrics: counted }])
+      past = past.then((before) => sum([before, { ...last, metrics: counted }]))
     },
-    total: async (own) => ({
-      ...(await sum([own, past, ...latest.values()])),
-      processes: latest.size + 1,
-    }),
+    async total(own) {
+      const now = [...latest.values()]
+      return { ...(await sum([own, await past, ...now])), processes: now.length + 1 }
+    },
   }
 }
 

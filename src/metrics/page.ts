@@ -47,7 +47,7 @@ interface FleetRead {
 /** Opens the page. */
 export function openMetricsPage({ db, clock, own, facts, maxNodes, others }: PageOptions): MetricsPage {
   const merge = openMerge()
-  others?.onEnd((process) => void merge.ended(process))
+  others?.onEnd(merge.ended)
   let reading: Promise<FleetRead> | undefined
   let latest: FleetRead | undefined
 

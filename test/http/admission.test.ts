@@ -367,6 +367,22 @@ t.test('a site is the prefix of the source, or the label of a node that was serv
   t.equal(sites.siteOf('198.51.100.9'), 'site lga', 'a site may have several prefixes, and one turn')
   t.equal(sites.siteOf('203.0.113.9'), '203.0.113.0/24', 'a node without the label')
   t.same(sites.takeNodes(), [])
+  sites.noteServed('192.0.2.129', 'mlab1')
+  t.same(sites.takeNodes(), [], 'known for a while')
+})
+
+t.test('who is served while labels are asked for is asked for next', (t) => {
+  const sites = openSites(() => 0)
+  sites.noteServed('192.0.2.7', 'mlab1')
+  t.same(sites.takeNodes(), ['mlab1'])
+  sites.noteServed('203.0.113.9', 'mlab2')
+  sites.learn({ mlab1: 'lga' })
+  t.same(sites.takeNodes(), ['mlab2'])
+  t.same(sites.takeNodes(), ['mlab2'], 'until there is an answer')
+  sites.learn({ mlab2: 'ams' })
+  t.equal(sites.siteOf('203.0.113.1'), 'site ams')
+  t.equal(sites.siteOf('192.0.2.1'), 'site lga')
+  t.end()
 })
 
 t.test('an overload is told twice: when it begins, and when it is over', async (t) => {

@@ -308,18 +308,29 @@ t.test('several processes are one server', async (t) => {
   await t.test('a worker that ended takes nothing back, also when it begins again', async (t) => {
     const merge = openMerge()
     merge.add('worker-1', await counted(3))
-    await merge.ended('worker-1')
-    await merge.ended('worker-1')
+    merge.ended('worker-1')
+    merge.ended('worker-1')
     const without = await merge.total(await counted(1))
     t.equal(countIn(without, 'pawl_image_bytes_total', { way: 'session' }), 4)
     t.equal(countIn(without, 'pawl_transfers'), 1, 'what it had open is gone')
     merge.add('worker-1b', await counted(2))
-    await merge.ended('worker-1b')
+    merge.ended('worker-1b')
     merge.add('worker-1c', await counted(5))
     const again = await merge.total(await counted(1))
     t.equal(countIn(again, 'pawl_image_bytes_total', { way: 'session' }), 11)
     t.same(again.machines, [['n', 11]])
     t.equal(again.processes, 2)
+  })
+
+  await t.test('two that end at one time are both in the sums, at once', async (t) => {
+    const merge = openMerge()
+    merge.add('worker-1', await counted(3))
+    merge.add('worker-2', await counted(4))
+    const own = await counted(0)
+    merge.ended('worker-1')
+    merge.ended('worker-2')
+    for (const when of ['at once', 'later'])
+      t.equal(countIn(await merge.total(own), 'pawl_image_bytes_total', { way: 'session' }), 7, when)
   })
 
   await t.test('the page asks them, and notes who ended', async (t) => {
