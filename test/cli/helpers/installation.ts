@@ -95,6 +95,8 @@ export async function openInstallation(
   const dataDir = join(temporaryFolder(t), 'data')
   cpSync(folder, dataDir, { recursive: true, mode: 0 })
   chmodSync(dataDir, 0o700)
+  // One CA for all is quick; the key of checkpoints tells installations apart.
+  rmSync(join(dataDir, 'pki', 'checkpoint.key'))
   await storeTestPublisher(world, 'local')
   const token = await createOperator(world.context, { name: 'admin', role: 'admin', expiresAt: null })
   writeFileSync(join(dataDir, 'admin.token'), `${token}\n`, { mode: 0o600 })
