@@ -9,7 +9,10 @@ import { sourceOf } from './source.ts'
 const smallBodyBytes = 4096
 const maxLargeBodyBytes = 64 * 1024 * 1024
 
-/** Requests that were let in. Their work is over when the answer is ready, before it is sent. */
+/**
+ * Requests that were let in. Their work is over when the answer is ready, before it is sent; and not before, where the client has
+ * gone: who hangs up at once would have more worked on than there are places.
+ */
 const admitted = new WeakMap<FastifyRequest, { readonly gate: Gate; readonly over: () => void }>()
 
 /**
@@ -18,8 +21,16 @@ const admitted = new WeakMap<FastifyRequest, { readonly gate: Gate; readonly ove
  */
 export function admitRequests(app: FastifyInstance, gate: Gate): void {
   let largeBodies = 0
-  app.addHook('onRoute', ({ url }) => {
+  app.addHook('onRoute', (route) => {
+    const { url, handler } = route
     if (!(url in workOfRoutes)) throw new Error(`route ${url} is not in the table of admission`)
+    route.handler = async function (request, reply) {
+      try {
+        return await handler.call(this, request, reply)
+      } finally {
+        workIsDone(request)
+      }
+    }
   })
   app.addHook('onRequest', (request, reply, done) => {
     // What a connection that was cut off had sent ahead.
@@ -56,7 +67,6 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
         },
       })
       admitted.set(request, { gate, over })
-      reply.raw.once('close', over)
     } catch (error) {
       if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
       throw error

@@ -196,6 +196,27 @@ t.test('who hangs up while a download is opened keeps no place among the downloa
   }
 })
 
+t.test('who hangs up keeps the place until the work is done', async (t) => {
+  const { app, gate, asked, answer, until } = listen(t, { maxBootWork: 1 })
+  let hangUp = async (): Promise<void> => {}
+  app.addHook('preHandler', async (_request, { raw }) => {
+    hangUp = () => new Promise((resolve) => raw.once('close', resolve).destroy())
+  })
+  const first = app.inject({ url: stage1, ...from('192.0.2.1') }).catch(() => {})
+  await until(1)
+  await hangUp()
+  t.match(gate.load(), { working: 1 })
+  const second = app.inject({ url: '/v1/boot/mlab2/stage1.ipxe', ...from('192.0.2.2') })
+  while (gate.load().waiting < 1) await new Promise((resolve) => setImmediate(resolve))
+  t.same(asked, ['stage1'])
+  answer()
+  await first
+  await until(2)
+  answer()
+  t.equal((await second).statusCode, 200)
+  t.match(gate.load(), { working: 0, waiting: 0 })
+})
+
 t.test(
   'a body that is too large is refused for that, and takes no part of what others may send',
   async (t) => {
