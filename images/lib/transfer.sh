@@ -10,12 +10,16 @@ request() {
   run_curl "$RUN/curl.conf" -H "@$headers" -o "$out" "$@" "$url"
 }
 
+# Half kibibytes that curl may write at most; empty: as many as come. Its own limit does not hold for an answer that does not say
+# how long it is (before curl 8.4).
+MOST_BLOCKS=
+
 # run_curl CONFIG [curl options]: sets HTTP_STATUS (000: no whole answer), REQUEST_ERROR, a line in words, RETRY_AFTER in
 # seconds, 0 when the server did not ask for a pause, and REDIRECT_URL, which nothing may show.
 run_curl() {
   local config=$1 answer
   shift
-  if answer=$(curl -q -K "$config" -w '%{http_code} %header{retry-after} %{redirect_url}' "$@" 2>"$RUN/curl.error"); then
+  if answer=$([ -z "$MOST_BLOCKS" ] || ulimit -f "$MOST_BLOCKS"; curl -q -K "$config" -w '%{http_code} %header{retry-after} %{redirect_url}' "$@" 2>"$RUN/curl.error"); then
     HTTP_STATUS=${answer%% *}
     REQUEST_ERROR="HTTP $HTTP_STATUS"
   else
@@ -114,6 +118,9 @@ DOWNLOAD_CA=${DOWNLOAD_CA-}
 STORE_FAILED=
 MIRROR_CA=${MIRROR_CA-}
 MIRROR_FAILED=
+# A cache has so long, and a second more for so many bytes: slower than that is no cache near here, and the session would run out.
+MIRROR_SECONDS=60
+MIRROR_RATE=262144
 
 # download WHAT URL SHA256 SIZE HEADERS OUT [MIRROR]: from the mirror where there is one, else from the server: goes on where it was
 # cut, and returns only when the bytes are the announced ones.
@@ -145,7 +152,7 @@ download() {
 # no token, and what it sends counts only with the right digest. Where it brings nothing or something else, the server is asked for
 # the rest of this boot; what did come is gone on from there.
 fetch_from_mirror() {
-  local what=$1 url=$2 sha256=$3 size=$4 out=$5 have before origin actual
+  local what=$1 url=$2 sha256=$3 size=$4 out=$5 have before origin actual left since
   case $url in
     *[!]A-Za-z0-9:/._~[-]*) return 1 ;;
     http://?* | https://?*) ;;
@@ -155,9 +162,18 @@ fetch_from_mirror() {
   origin=${url%/v1/artifacts/*}
   write_mirror_config "$url"
   have=$(size_of "$out")
+  since=$(uptime_seconds)
   while [ "$have" -lt "$size" ]; do
     before=$have
-    run_curl "$RUN/mirror.conf" -o "$out" --fail -C - --speed-limit 1000 --speed-time 30 --max-filesize "$size"
+    left=$((since + MIRROR_SECONDS + size / MIRROR_RATE - $(uptime_seconds)))
+    if [ "$left" -le 0 ]; then
+      say "$what: the cache $origin is too slow: the server is asked from now on"
+      MIRROR_FAILED=yes
+      return 1
+    fi
+    MOST_BLOCKS=$((size / 512 + 1))
+    run_curl "$RUN/mirror.conf" -o "$out" --fail -C - --speed-limit 1000 --speed-time 30 --max-filesize "$size" --max-time "$left"
+    MOST_BLOCKS=
     # For curl a redirect is no failure, and its words are in the file now. It is not followed.
     case $HTTP_STATUS in 3??) rm -f "$out" ;; esac
     have=$(size_of "$out")

@@ -80,10 +80,12 @@ interface Wish {
   readonly location?: (n: number) => string
   /** Where the answer says that a cache has it. */
   readonly mirror?: string
+  /** Said in the agent's shell before it downloads. */
+  readonly prelude?: string
 }
 
 /** Downloads one file as the agents do. */
-async function download(t: Test, { downloads, location, mirror = '' }: Wish) {
+async function download(t: Test, { downloads, location, mirror = '', prelude = '' }: Wish) {
   const folder = mkdtempSync(join(shared, 'run-'))
   let sent = 0
   const pawl = await serve(t, site?.tls, (request, response) => {
@@ -122,6 +124,7 @@ fail() { echo "error: $1"; exit 3; }
 report_error() { echo "reported: $1"; }
 pause() { NEXT_WAIT=1; }
 show_progress() { :; }
+${prelude}
 read_handover
 write_headers "$RUN/download.headers" capability-token
 download filesystem "$BASE/artifacts/filesystem" ${digestOf(bytes)} ${bytes.length} "$RUN/download.headers" "$RUN/out" '${mirror}'`
@@ -316,5 +319,41 @@ t.test(
       [...cache.seen, ...pawl].map(({ range }) => range),
       [undefined, 'bytes=1000000-', 'bytes=2000000-', 'bytes=2000000-'],
     )
+  },
+)
+
+t.test(
+  'a cache that sends without end, or hardly anything, keeps no machine from booting',
+  needs,
+  async (t) => {
+    const noise = randomBytes(65_536)
+    const endless = await serve(t, undefined, (_request, response) => {
+      const more = (): void => {
+        while (!response.destroyed && response.write(noise));
+      }
+      response.on('drain', more)
+      more()
+    })
+    const flooded = await download(t, { mirror: `${endless.origin}/x` })
+    t.match(
+      [flooded.exit, flooded.said],
+      [0, /ALTERED: what the cache .*filesystem verified \(3 MiB in \d+ s\)/s],
+    )
+    t.ok(readFileSync(join(flooded.folder, 'out')).equals(bytes))
+
+    const dripping = await serve(t, undefined, (_request, response) => {
+      response.writeHead(200, { 'content-length': bytes.length })
+      let at = 0
+      const timer = setInterval(() => {
+        response.write(bytes.subarray(at, at + 1000))
+        at += 1000
+      }, 100)
+      response.once('close', () => clearInterval(timer))
+    })
+    const prelude = 'MIRROR_SECONDS=0 MIRROR_RATE=1500000'
+    const slow = await download(t, { mirror: `${dripping.origin}/x`, prelude })
+    t.match([slow.exit, slow.said], [0, /the cache http:[^ ]* is too slow: the server is asked from now on/])
+    t.match(slow.pawl, [{ range: /^bytes=\d+-$/ }], 'what did come is gone on from')
+    t.ok(readFileSync(join(slow.folder, 'out')).equals(bytes))
   },
 )
