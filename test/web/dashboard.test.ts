@@ -160,6 +160,21 @@ async function actions(t: Test, desk: Desk): Promise<void> {
     .first()
     .waitFor()
 
+  await page.getByRole('checkbox', { name: 'node1' }).check()
+  await page.getByRole('checkbox', { name: 'node3' }).check()
+  await page.getByLabel('Search nodes').fill('node3')
+  await page.getByText('1 node chosen').waitFor()
+  await page.getByRole('button', { name: 'Disable', exact: true }).click()
+  await page.evaluate("location.hash = '#/fleet'")
+  await page.locator('a', { hasText: 'node1' }).waitFor()
+  t.equal(
+    await dialog.getByRole('heading').innerText(),
+    'Disable: 1 node',
+    'what comes into sight behind it is not added',
+  )
+  await page.keyboard.press('Escape')
+  await dialog.waitFor({ state: 'detached' })
+
   await page.goto(`${desk.site.url}/#/node/node2`)
   await page.getByRole('button', { name: 'Enable' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Enable' }).click()
