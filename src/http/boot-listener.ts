@@ -103,8 +103,9 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
   })
   app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
+  const malformed = aFewAtATime(story, options.log)
   app.setErrorHandler((error, request, reply) =>
-    answerError(story, options.log, error as Error, request, reply),
+    answerError(malformed, options.log, error as Error, request, reply),
   )
   app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
   bootRoutes(app, story)
@@ -133,9 +134,25 @@ function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply): 
   )
 }
 
+const maxRecording = 8
+
+/** What is refused before the gate is put on record a few at a time: of a flood the first few say all, and no boot waits for it. */
+function aFewAtATime({ malformed }: BootStory, log: Logger): BootStory['malformed'] {
+  let recording = 0
+  return async (asking, reason) => {
+    if (recording >= maxRecording) return
+    recording += 1
+    await malformed(asking, reason)
+      .catch((error: unknown) => log.warn({ err: error }, 'a malformed request is not on record'))
+      .finally(() => {
+        recording -= 1
+      })
+  }
+}
+
 /** Every refusal has one answer. What is malformed is said, and put on the record where a node is known. */
 async function answerError(
-  story: BootStory,
+  malformed: BootStory['malformed'],
   log: Logger,
   error: Error,
   request: FastifyRequest,
@@ -143,7 +160,7 @@ async function answerError(
 ): Promise<FastifyReply> {
   reply.type('text/plain')
   if (isPawlError(error, 'refused')) return reply.code(403).send('refused\n')
-  const known = isPawlError(error) ? error : await fromFastify(story, error as FastifyError, request)
+  const known = isPawlError(error) ? error : await fromFastify(malformed, error as FastifyError, request)
   if (known === undefined) {
     log.error({ err: error, route: request.routeOptions.url }, 'failed')
     return reply.code(500).send(`internal error, request ${request.id}\n`)
@@ -159,7 +176,7 @@ async function answerError(
 
 /** What Fastify itself found wrong with a request, before any handler ran. */
 async function fromFastify(
-  story: BootStory,
+  malformed: BootStory['malformed'],
   error: FastifyError,
   request: FastifyRequest,
 ): Promise<PawlError | undefined> {
@@ -168,7 +185,7 @@ async function fromFastify(
   const { host } = (request.params ?? {}) as { host?: string }
   if (host !== undefined) {
     const asking = { host, source: sourceOf(request), request: request.routeOptions.url ?? '' }
-    await story.malformed(asking, error.message)
+    await malformed(asking, error.message)
   }
   return status === 413
     ? new PawlError('too-large', 'the body is larger than this server takes')

@@ -46,9 +46,11 @@ function listen(t: Test, limits: Partial<GateLimits>): Listening {
   ])
   const story = {
     ...Object.fromEntries(steps),
-    malformed: async () => {
+    malformed: (_asking: unknown, reason: string) => {
       asked.push('malformed')
       wake()
+      if (!reason.includes('too large')) return Promise.resolve()
+      return new Promise((_resolve, reject) => held.push(() => reject(new Error('no'))))
     },
     transfers: openTransfers(),
     clock: () => new Date(),
@@ -220,10 +222,15 @@ t.test('who hangs up keeps the place until the work is done', async (t) => {
 t.test(
   'a body that is too large is refused for that, and takes no part of what others may send',
   async (t) => {
-    const { app } = listen(t, {})
+    const { app, asked, answer, until } = listen(t, {})
     const large = { 'content-length': String(2 ** 30), 'content-type': 'text/plain' }
-    const answered = await app.inject({ method: 'POST', url: stage1, headers: large, payload: 'x' })
-    t.equal(answered.statusCode, 413)
+    const send = () => app.inject({ method: 'POST', url: stage1, headers: large, payload: 'x' })
+    const many = Array.from({ length: 8 }, send)
+    await until(8)
+    t.equal((await send()).statusCode, 413, 'of many at once a few are put on record')
+    t.equal(asked.length, 8)
+    answer()
+    for (const one of many) t.equal((await one).statusCode, 413, 'on record or not')
   },
 )
 
