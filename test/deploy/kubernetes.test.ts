@@ -42,7 +42,10 @@ interface Manifest {
         readonly securityContext: Readonly<Record<string, unknown>>
         readonly initContainers: readonly Container[]
         readonly containers: readonly Container[]
-        readonly volumes: readonly { readonly name: string }[]
+        readonly volumes: readonly {
+          readonly name: string
+          readonly emptyDir?: { readonly sizeLimit?: string }
+        }[]
       }
     }
   }
@@ -102,6 +105,11 @@ t.test('the manifests fit together', async (t) => {
   takesSettings(t, env)
   const stopping = Number(env.PAWL_DRAIN_SECONDS) + Number(env.PAWL_SHUTDOWN_GRACE_SECONDS)
   t.ok(pod.terminationGracePeriodSeconds >= stopping + 5, 'it is not killed before it has ended')
+  const gibibytes = (pod.volumes.find(({ name }) => name === 'data')?.emptyDir?.sizeLimit ?? '').match(
+    /^(\d+)Gi$/,
+  )?.[1]
+  const fills = Number(env.PAWL_ARTIFACT_DISK_CACHE_MIB) + Number(env.PAWL_MAX_UPLOADS_MIB)
+  t.ok(fills < Number(gibibytes) * 1024, 'it does not fill its volume, for which it would be evicted')
   t.match(pod.securityContext, { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } })
   const volumes = pod.volumes.map(({ name }) => name)
   for (const { securityContext, volumeMounts } of [...pod.initContainers, ...pod.containers]) {
