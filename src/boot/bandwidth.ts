@@ -16,7 +16,7 @@ export interface Lane {
   readonly most: () => number
   /** Resolves when so many may be sent; undefined: now. */
   take(bytes: number): Promise<void> | undefined
-  /** Call it when the download is over. */
+  /** Call it when the download is over; what it still waited for is others' then. */
   close(): void
 }
 
@@ -75,11 +75,14 @@ export function openBandwidth(rates: Rates, time: Time = realTime): Bandwidth {
       lanes += 1
       const node = rates.node === undefined ? undefined : nodeOf(of, rates.node)
       const paces = [node?.pace, total].filter((pace) => pace !== undefined)
+      const turn: Turn = { waitsFor: undefined, bytes: 0, over: false }
       return {
         most,
-        take: (bytes) => (paces.length === 0 ? undefined : takeTurns(paces, bytes, time)),
+        take: (bytes) => (paces.length === 0 ? undefined : takeTurns(paces, bytes, turn, time)),
         close() {
           lanes -= 1
+          turn.over = true
+          turn.waitsFor?.giveBack(turn.bytes)
           if (node === undefined) return
           node.lanes -= 1
           // Not before its last bytes would have been sent: else who comes again at once has no limit.
@@ -94,17 +97,31 @@ export function openBandwidth(rates: Rates, time: Time = realTime): Bandwidth {
   }
 }
 
+/** What a lane waits for now. */
+interface Turn {
+  waitsFor: Pace | undefined
+  bytes: number
+  over: boolean
+}
+
 /** First its own, then everyone's: what waits for its own limit keeps nobody else waiting. */
-async function takeTurns(paces: readonly Pace[], bytes: number, time: Time): Promise<void> {
+async function takeTurns(paces: readonly Pace[], bytes: number, turn: Turn, time: Time): Promise<void> {
   for (const pace of paces) {
+    if (turn.over) return
     const wait = pace.reserve(bytes, time.now())
-    if (wait > 0) await time.wait(wait)
+    if (wait <= 0) continue
+    turn.waitsFor = pace
+    turn.bytes = bytes
+    await time.wait(wait)
+    turn.waitsFor = undefined
   }
 }
 
 interface Pace {
   /** Takes the next free time; answers how long it is until then. */
   reserve(bytes: number, now: number): number
+  /** Who went away does not take it: those who come and go must not keep others waiting. */
+  giveBack(bytes: number): void
   readonly busyFor: (now: number) => number
 }
 
@@ -115,6 +132,9 @@ function openPace(bytesPerSecond: number): Pace {
       const at = Math.max(freeAt, now - burstMilliseconds)
       freeAt = at + (bytes * 1000) / bytesPerSecond
       return Math.max(0, at - now)
+    },
+    giveBack(bytes) {
+      freeAt -= (bytes * 1000) / bytesPerSecond
     },
     busyFor: (now) => Math.max(0, freeAt - now),
   }

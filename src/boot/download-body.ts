@@ -126,7 +126,8 @@ async function sendAnswer(
       if (lane !== undefined) writeBytes = Math.min(writeBytes, lane.most())
       const bytes =
         bytesSent === 0 && first ? first : await lease.slice(position, Math.min(end, position + writeBytes))
-      await lane?.take(bytes.length)
+      const turn = lane?.take(bytes.length)
+      if (turn !== undefined && !(await writer.wait(turn))) break
       const before = now()
       const free = takeLarge(budget, bytes.length, lease)
       const written = writer.write(bytes)
@@ -151,6 +152,8 @@ async function sendAnswer(
 }
 
 interface Writer {
+  /** Waits for a turn; false when the connection is gone before. */
+  wait(turn: Promise<void>): Promise<boolean>
   /** Resolves when the socket took the bytes; false when the connection is gone. */
   write(bytes: Buffer): Promise<boolean>
   end(): Promise<boolean>
@@ -169,6 +172,7 @@ function openWriter(response: ServerResponse): Writer {
     })
   }
   return {
+    wait: (turn) => settled((done) => void turn.then(() => done())),
     write: (bytes) => settled((done) => response.write(bytes, done)),
     end: () => settled((done) => response.end(done)),
   }

@@ -118,6 +118,18 @@ t.test('a client that has gone before the first byte gets nothing', async (t) =>
   await leavesNothing(t, world)
 })
 
+t.test('a client that goes away while it waits for its turn is over at once', async (t) => {
+  const never = new Promise<void>(() => undefined)
+  const world = await openWorld(t, { lane: { most: () => sliceBytes, take: () => never } })
+  const sending = once(world.server, 'sending')
+  const socket = connect(world.port, '127.0.0.1')
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+  await sending
+  socket.destroy()
+  t.match(await world.outcomes[0], { bytesSent: 0, completed: false, error: undefined })
+  await leavesNothing(t, world)
+})
+
 t.test('the server can cut a transfer', async (t) => {
   let cut: (() => void) | undefined
   const onResponse = (response: ServerResponse) => {

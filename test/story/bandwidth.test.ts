@@ -69,6 +69,27 @@ t.test('the downloads of one node share its limit, and keep nobody else waiting'
   t.ok(about(10_000_000, c ?? 0) && about(10_000_000, d ?? 0), `${c}, ${d}`)
 })
 
+t.test('who goes away while it waits keeps no place, and nobody else waiting', async (t) => {
+  for (const rates of [{ node: 65_536 }, { total: 10_000_000, node: 65_536 }]) {
+    const { time, runTo } = openTime()
+    const bandwidth = openBandwidth(rates, time)
+    for (let n = 0; n < 1000; n += 1) {
+      const lane = bandwidth.begin('behind one address')
+      void lane.take(65_536)
+      lane.close()
+    }
+    t.equal(bandwidth.count(), 0)
+    const lane = bandwidth.begin('behind one address')
+    let at: number | undefined
+    void lane.take(65_536)?.then(() => {
+      at = time.now()
+    })
+    await runTo(3000)
+    t.ok(at !== undefined && at <= 2000, `its turn came after ${at} ms`)
+    lane.close()
+  }
+})
+
 t.test('who ends a download and begins the next gets no more for it', async (t) => {
   const { time, runTo } = openTime()
   const bandwidth = openBandwidth({ node: 1_000_000 }, time)
