@@ -123,6 +123,7 @@ export const otherEvents: readonly EventKind[] = [
   ] as const),
   ...(['address-changed', 'facts-changed', 'too-many-boots', 'refused', 'refusals-counted'] as const),
   ...(['handshake-failed', 'checkpoint-refused', 'events-trimmed'] as const),
+  ...(['overload-began', 'overload-ended'] as const),
 ]
 
 /** What an operator's event does not say that it must. */
