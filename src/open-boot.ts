@@ -94,6 +94,9 @@ export function openBootHere(
   }
 }
 
+/** How long a TLS session may be gone on with. */
+const sessionSeconds = 300
+
 /** What `https.createServer` and `setSecureContext` take for a boot listener. */
 export function tlsOf({ tls, entry }: Pick<BootSide, 'tls' | 'entry'>, tickets: Tickets) {
   return {
@@ -102,6 +105,8 @@ export function tlsOf({ tls, entry }: Pick<BootSide, 'tls' | 'entry'>, tickets: 
     // Node's own is made from the process's arguments, and no session goes on under another: it must be the same everywhere. Under
     // another root it must not: who has proved itself by one root is not known by the other.
     sessionIdContext: `pawl ${entry.root.slice(0, 24)}`,
+    // What Node's documentation says is its own; left out, it is OpenSSL's two hours.
+    sessionTimeout: sessionSeconds,
   }
 }
 

@@ -8,7 +8,7 @@ import type { BootContext } from './context.ts'
  * what was sent under its tickets, so each lives for one period and is removed from the database when the next one is used.
  *
  * Node takes one key at a time. At the turn of a period the tickets of the one before are worth nothing: their clients do a whole
- * handshake, once. Node lets a session be resumed for 300 s only, so that meets one period's last 300 s of clients.
+ * handshake, once. A session may be resumed for 300 s only (open-boot.ts), so that meets one period's last 300 s of clients.
  */
 export interface TicketKey {
   readonly period: number
