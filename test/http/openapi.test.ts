@@ -66,7 +66,7 @@ t.test(
     }
     const described = operations.map(([path, method]) => `${method.toUpperCase()} ${path}`)
     t.ok(registered.length > 50, `${registered.length} routes`)
-    const page = / \/(auth\/.*)?$/
+    const page = / \/(auth\/.*|\*)?$/
     t.strictSame(described.sort(), registered.filter((route) => !page.test(route)).sort())
   },
 )

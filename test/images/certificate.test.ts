@@ -79,7 +79,7 @@ async function ask(t: Test, { required = true, given, medium }: Wish) {
 ${agent}
 fail() { echo "error: $1"; echo "hint: $2"; exit 3; }
 load_drivers() { :; }
-sleep() { :; }
+sleep() { command sleep 0.05; }
 sync() { :; }
 findfs() { [ -d ${folder}/volume ] && echo ${folder}/volume; }
 mount() { echo "$@" >${folder}/mounted; rmdir "$RUN/medium" && ln -s ${folder}/volume "$RUN/medium"; }
