@@ -356,9 +356,9 @@ t.test('on PostgreSQL, ids that commit out of order', { skip: postgresAbsent() ?
     await one.transaction((tx) => appendEvent(tx, facts(4)))
     await first
     const again = woken()
-    await sql`select pg_terminate_backend(pid) from pg_stat_activity where query = 'listen pawl_events'`.execute(
-      one.db,
-    )
+    const cut = await sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where query like 'listen pawl_events%' and datname = current_database()`.execute(one.db)
+    t.equal(cut.rows.length, 1, 'the one connection that listens was cut')
     await again
     const last = woken()
     await one.transaction((tx) => appendEvent(tx, facts(5)))
