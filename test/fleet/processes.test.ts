@@ -31,7 +31,7 @@ const waits = (node: string, at: string, more: Partial<WaitingNode> = {}): Waiti
   ...more,
 })
 
-forEachDatabase(t, async (t, openWorld) => {
+await forEachDatabase(t, async (t, openWorld) => {
   await t.test('a process is there as it said last, until it says nothing any more or ends', async (t) => {
     const { context, clock } = await openWorld()
     const { db } = context.storage

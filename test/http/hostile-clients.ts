@@ -37,11 +37,11 @@ async function run({
 }: Hostile): Promise<void> {
   const sockets: Socket[] = []
   let closed = 0
-  let news: NodeJS.Timeout | undefined
+  let _news: NodeJS.Timeout | undefined
   let got = ''
   const tell = (): void => {
-    news ??= setTimeout(() => {
-      news = undefined
+    _news ??= setTimeout(() => {
+      _news = undefined
       process.send?.({ closed, got } satisfies HostileNews)
     }, 50)
   }
