@@ -6,7 +6,13 @@ import type { Clock } from './domain/clock.ts'
 import { addSeconds } from './domain/clock.ts'
 import { differingMarks, graveMarks, type Marks, readMarks } from './replica-marks.ts'
 import type { Storage } from './storage/database.ts'
-import { listReplicas, removeReplica, removeReplicasBefore, writeReplica } from './storage/replicas.ts'
+import {
+  forgetOtherLeaders,
+  listReplicas,
+  removeReplica,
+  removeReplicasBefore,
+  writeReplica,
+} from './storage/replicas.ts'
 
 /** This server among those on its database. With SQLite it is the only one. */
 export interface Replica {
@@ -70,6 +76,7 @@ export function openReplica(options: ReplicaOptions): Replica {
     if (!several) return
     const now = clock()
     const marks = await readMarks(config)
+    if (leadership.leads()) await forgetOtherLeaders(storage.db, id) // one that was killed could not say so
     const about = { id, host: hostName.slice(0, 253), pid: processId, version: manifest.version }
     await writeReplica(storage.db, {
       ...about,

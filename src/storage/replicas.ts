@@ -11,6 +11,11 @@ export async function writeReplica(db: Queries, row: ReplicaRow): Promise<void> 
     .execute()
 }
 
+/** The lock is this server's: whatever another said last, it leads no more. */
+export async function forgetOtherLeaders(db: Queries, id: string): Promise<void> {
+  await db.updateTable('replicas').set({ leads: 0 }).where('leads', '=', 1).where('id', '!=', id).execute()
+}
+
 /** Takes out a server that ends. */
 export async function removeReplica(db: Queries, id: string): Promise<void> {
   await db.deleteFrom('replicas').where('id', '=', id).execute()

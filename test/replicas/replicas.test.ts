@@ -22,14 +22,11 @@ t.test(
     const machines = startMachines({ ...site, ca: installed.ca, secret: installed.secret })
     const leader = async (): Promise<Replica> => {
       for (;;) {
-        const rows = await cluster.query(
-          'select pid from replicas where leads = 1 order by seen_at desc',
-          'pawl',
-        )
+        const rows = await cluster.query('select pid from replicas where leads = 1', 'pawl')
         const found = replicas.find(
-          ({ child }) => child()?.pid === rows[0]?.pid && child()?.exitCode === null,
+          ({ child }) => child().pid === rows[0]?.pid && child().exitCode === null && !child().killed,
         )
-        if (found !== undefined) return found
+        if (found !== undefined && rows.length === 1) return found
         await new Promise((resolve) => setTimeout(resolve, 50))
       }
     }
