@@ -1,4 +1,4 @@
-import type { ClientRequest, IncomingMessage } from 'node:http'
+import type { ClientRequest } from 'node:http'
 import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
@@ -6,7 +6,8 @@ import { performance } from 'node:perf_hooks'
 import type { AddressRange } from '../domain/address.ts'
 import { parseRetryAfter, webhookSignature } from '../domain/webhook.ts'
 import { addressUse } from '../domain/webhook-address.ts'
-import { type Resolve, resolveHost } from './resolve.ts'
+import { answerTo, beginningOf, noAddress, reasonOf } from '../outgoing/answer.ts'
+import { type Resolve, resolveHost } from '../outgoing/resolve.ts'
 
 /** Where a webhook is sent, and what proves both ends to each other. */
 export interface WebhookTarget {
@@ -44,7 +45,6 @@ export interface SendOptions {
 }
 
 const defaultTimeoutMilliseconds = 10_000
-const maxAnswerBytes = 16 * 1024
 
 /** A receiver that may not be sent to; the message says which address is meant. */
 class NotAllowed extends Error {}
@@ -71,7 +71,7 @@ export async function sendWebhook(
       milliseconds: Math.round(performance.now() - begun),
     }
   } catch (error) {
-    const reason = cut.signal.aborted ? 'no answer in time' : reasonOf(error)
+    const reason = cut.signal.aborted ? 'no answer in time' : whyOf(error)
     return { kind: 'failed', reason, milliseconds: Math.round(performance.now() - begun) }
   } finally {
     clearTimeout(timer)
@@ -98,7 +98,7 @@ async function exchange(
   }))
     request.setHeader(name, value)
   const response = await answerTo(request, body)
-  const text = await beginningOf(response).finally(() => request.destroy())
+  const text = (await beginningOf(response).finally(() => request.destroy())).toString('utf8')
   return { status: response.statusCode ?? 0, body: text, retryAfter: response.headers['retry-after'] }
 }
 
@@ -113,7 +113,7 @@ async function openAddresses(
 ): Promise<readonly string[]> {
   const host = url.hostname.replace(/^\[|\]$/g, '')
   const found = isIP(host) === 0 ? await resolve(host) : [host]
-  if (found.length === 0) throw new NotAllowed(reasons.ENOTFOUND)
+  if (found.length === 0) throw new NotAllowed(noAddress)
   const judged = found.slice(0, 16).map((address) => ({ address, use: addressUse(address, allowed) }))
   const open = judged.filter(({ use }) => use === 'listed' || (use === 'public' && url.protocol === 'https:'))
   if (open.length > 0) return open.map(({ address }) => address)
@@ -157,28 +157,6 @@ function requestTo(
   })
 }
 
-function answerTo(request: ClientRequest, body: Buffer): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    request.on('error', reject) // for good: a socket may fail after the answer, too
-    request.once('response', resolve)
-    request.end(body)
-  })
-}
-
-/** At most so many bytes of the body; what follows is not read. The status has decided already: a body that breaks off is no fault. */
-async function beginningOf(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  try {
-    for await (const chunk of response as AsyncIterable<Buffer>) {
-      chunks.push(chunk)
-      bytes += chunk.length
-      if (bytes >= maxAnswerBytes) break
-    }
-  } catch {}
-  return Buffer.concat(chunks).subarray(0, maxAnswerBytes).toString('utf8')
-}
-
 /** Waits for `work` no longer than the signal allows. */
 function unless<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -187,29 +165,6 @@ function unless<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   })
 }
 
-const reasons: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'nothing listens there',
-  ECONNRESET: 'the connection was reset',
-  EHOSTUNREACH: 'its host cannot be reached',
-  ENETUNREACH: 'its network cannot be reached',
-  ENOTFOUND: 'its name has no address',
-  EAI_AGAIN: 'DNS does not answer',
-  ETIMEOUT: 'DNS does not answer',
-  ETIMEDOUT: 'no answer in time',
-  EPROTO: 'TLS failed: is it HTTPS?',
-  CERT_HAS_EXPIRED: 'its certificate has expired',
-  DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate is not of a CA that is trusted (--ca)',
-  SELF_SIGNED_CERT_IN_CHAIN: 'its certificate is not of a CA that is trusted (--ca)',
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its certificate is not of a CA that is trusted (--ca)',
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'its certificate is not of a CA that is trusted (--ca)',
-  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another name',
-}
-
-/** A few words of our own: an error's message may hold the URL. */
-function reasonOf(error: unknown): string {
-  if (error instanceof NotAllowed) return error.message
-  const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [error]
-  const code = (first as { code?: unknown } | null)?.code
-  if (typeof code !== 'string') return 'the exchange failed'
-  return reasons[code] ?? `the exchange failed (${code.slice(0, 64)})`
+function whyOf(error: unknown): string {
+  return error instanceof NotAllowed ? error.message : reasonOf(error, '--ca')
 }

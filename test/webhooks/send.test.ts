@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import t from 'tap'
 import type { AddressRange } from '../../src/domain/address.ts'
-import { resolveHost } from '../../src/webhooks/resolve.ts'
+import { resolveHost } from '../../src/outgoing/resolve.ts'
 import { type SendOptions, type SendOutcome, sendWebhook } from '../../src/webhooks/send.ts'
 import { type Receiver, startReceiver } from '../helpers/receiver.ts'
 
