@@ -151,6 +151,22 @@ t.test('refuses at start what would fail in the middle of a boot', async (t) => 
   t.throws(() => loadTemplates([t.testdir({})]), { message: /stage1\.ipxe is in none of/ })
 })
 
+t.test('each of our own templates renders with every combination of values', async (t) => {
+  for (const name of templateNames) {
+    const examples = exampleVariables(name)
+    t.doesNotThrow(() => {
+      for (const values of examples) render(name, values)
+    }, `${name}: ${examples.length}`)
+  }
+  t.equal(exampleVariables('autoexec.ipxe').length, 2048)
+})
+
+t.test('a template that replaces one of ours is tried with every combination at start', async (t) => {
+  const deep = '{% if uefi %}{% unless verifyDigests %}{{ kernelArguments }}{% endunless %}{% endif %}'
+  const own = t.testdir({ 'stage1.ipxe': `#!ipxe\n${deep}\n` })
+  t.throws(() => loadTemplates([own, folder]), { message: /may not use a list/ })
+})
+
 t.test('checks what an own template prints, whatever value it prints where', async (t) => {
   const own = t.testdir({
     'stage1.ipxe': "#!ipxe\necho {{ kernelArguments | join: ' || shell ' }}\n",
