@@ -44,7 +44,7 @@ export interface Moved {
 }
 
 /** What processes tell of themselves while they run: of those that are stopped it says nothing. */
-const notMoved: ReadonlySet<string> = new Set(['processes', 'replicas'])
+const notMoved: ReadonlySet<string> = new Set(['processes'])
 
 /** Counts, and sums that say whether the same rows are there, in whatever order. */
 type Sums = ReadonlyMap<string, { rows: number; sum: bigint }>

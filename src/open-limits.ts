@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
-import type { Heartbeat, ProcessIdentity } from './domain/load.ts'
+import type { Heartbeat, ProcessIdentity, ServerClaim } from './domain/load.ts'
 import { type Connections, openConnections } from './http/connections.ts'
 import { type Gate, openGate } from './http/gate.ts'
 import { type Heart, heartbeatMilliseconds, openHeart } from './http/heartbeat.ts'
@@ -53,14 +53,25 @@ export interface RunningHeart extends Heart {
   stop(): Promise<void>
 }
 
+/** Whose heart it is. */
+export interface HeartOptions {
+  readonly role: ProcessIdentity['role']
+  readonly clock: Clock
+  readonly log: Pick<Logger, 'warn'>
+  readonly hostName?: string
+  /** What a server says beside. */
+  readonly claim?: () => Promise<ServerClaim>
+}
+
 /** Begins to say it. What cannot be written is told once, and said again in the next beat. */
 export function startHeart(
   gate: Gate,
-  { role, clock, log }: { role: ProcessIdentity['role']; clock: Clock; log: Logger },
+  { role, clock, log, hostName = hostname(), claim }: HeartOptions,
   take: (beat: Heartbeat) => Promise<Readonly<Record<string, string>>>,
 ): RunningHeart {
   const { pid } = process
-  const heart = openHeart(gate, { host: hostname(), pid, role, startedAt: clock().toISOString() }, take)
+  const identity = { host: hostName, pid, role, startedAt: clock().toISOString() }
+  const heart = openHeart(gate, identity, take, claim)
   let failed = false
   const beat = (): void => {
     heart.beat().then(

@@ -4,30 +4,32 @@ import manifest from '../package.json' with { type: 'json' }
 import type { BootContext, BootSettings } from './boot/context.ts'
 import { chores, startTimers } from './chores.ts'
 import type { Config } from './config.ts'
+import type { Heartbeat } from './domain/load.ts'
 import { takeHeartbeat } from './fleet/processes.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
-import { buildOperatorListener } from './http/operator-listener.ts'
+import type { BootListenerOptions } from './http/boot-listener.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
-import { ownFingerprints } from './ipxe/own.ts'
 import type { ServedBinaries } from './ipxe/served.ts'
-import { viewsOf } from './ipxe/view.ts'
 import { type Listener, listen, listenerOf, urlOf } from './listen.ts'
 import { openProcessMetrics, type ProcessMetrics } from './metrics/counts.ts'
 import { openArtifacts } from './open-artifacts.ts'
-import { type BootListeners, openBootHere, openTickets, type Tickets } from './open-boot.ts'
+import {
+  type BootListeners,
+  type BootListenersOptions,
+  openBootHere,
+  openTickets,
+  type Tickets,
+} from './open-boot.ts'
 import { bootSettings, type ContextOptions, openContext, type Writable } from './open-context.ts'
-import { countedBy, cuttingIn, openBootCrew } from './open-crew.ts'
-import { httpLimitsOf, operatorConnections, type RunningHeart, startHeart } from './open-limits.ts'
-import { openMetrics } from './open-metrics.ts'
-import { beatMilliseconds, openReplica, type Replica } from './open-replica.ts'
+import { cuttingIn, openBootCrew } from './open-crew.ts'
+import { openClientAuthorities, openOperator } from './open-operator.ts'
+import { compareMilliseconds, openReplica, type Replica } from './open-replica.ts'
 import { openRoots } from './open-roots.ts'
 import { openServing } from './open-serving.ts'
 import { openSignIn } from './open-sign-in.ts'
 import { type OpenTftp, openTftp } from './open-tftp.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
-import { createClientAuthorities, openClientAuthority } from './pki/client-authority.ts'
 import { writeFileDurably } from './pki/key-file.ts'
-import { keyOfRequest } from './pki/x509.ts'
 import { openStorage, type Storage } from './storage/database.ts'
 import { openWebhookSender, type WebhookSender } from './webhooks/sender.ts'
 import type { Crew } from './workers/crew.ts'
@@ -59,9 +61,6 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** A filesystem of 8 GiB over a link of 20 Mbit/s. */
-const uploadTimeoutSeconds = 3600
-
 /** Puts the parts together, by hand, and listens. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const opened = await openStorage(options.config.database, {
@@ -79,7 +78,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
 /** The parts that run. */
 interface Parts {
-  readonly heart: RunningHeart
   readonly context: BootContext
   readonly counts: ProcessMetrics
   readonly signIn: SignInSettings | undefined
@@ -99,97 +97,53 @@ interface Parts {
 
 async function assemble(options: ServerOptions, storage: Storage, counts: ProcessMetrics): Promise<Parts> {
   const { config, clock, log } = options
-  // An older data folder has no CA for clients yet.
-  await createClientAuthorities(config.dataDir, clock())
-  const clients = openClientAuthority(config.dataDir, 'operator')
-  const nodes = openClientAuthority(config.dataDir, 'node')
+  const authorities = await openClientAuthorities(config.dataDir, clock())
   const settings = bootSettings(config)
-  const clientCas = { operator: clients.certificate, node: nodes.certificate }
-  const roots = await openRoots({ ...options, settings, clientCas })
+  const roots = await openRoots({ ...options, settings, clientCas: authorities.certificates })
   const artifacts = await openArtifacts(config, log, clock)
-  let crew: Crew | undefined
-  const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter })
-  const context = { ...own, transfers: cuttingIn(() => crew, own.transfers) }
   await artifacts
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
-  const signIn = openSignIn(config, clock)
-  const { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections, trustedProxies } = config
-  const limits = { requestTimeoutSeconds, idleTimeoutSeconds, maxConnections }
-  const { cache, cacheLimitBytes, ipxe, gate, options: serving } = openServing(config, log, artifacts)
+  let crew: Crew | undefined
+  const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter })
+  const context = { ...own, transfers: cuttingIn(() => crew, own.transfers) }
+  const opened = openServing(config, log, artifacts)
+  const { cache, cacheLimitBytes, ipxe, gate } = opened
   const tickets = await openTickets(context)
-  const bootOptions = { config, context, roots, tickets }
-  let boot: BootListeners
-  if (config.workers > 1) {
-    const now = (): number => performance.now()
-    const fork = forking(join(import.meta.dirname, 'main.ts'))
-    const crewed = openBootCrew({ ...bootOptions, ...options, fork, now })
-    boot = crewed
-    crew = crewed.crew
-  } else boot = openBootHere(bootOptions, serving)
+  const { boot, crew: workers } = openBoot(options, { config, context, roots, tickets }, opened.options)
+  crew = workers
   const checkpoints = openCheckpointSigner(config.dataDir)
-  const replica = openReplica({ ...options, storage })
-  const certificates = (): { listener: string; notAfter: Date }[] => [
-    { listener: 'boot', notAfter: roots.main.tls.notAfter },
-    { listener: 'operator', notAfter: roots.operatorTls.notAfter },
-  ]
-  const operator = buildOperatorListener(context, {
-    tls: roots.operatorTls.options(),
-    log,
-    trustedProxies,
-    artifacts,
-    issueCodeSigning: async ({ publisher, request, now }) =>
-      roots.signing().issueCodeSigning({ publisher, key: await keyOfRequest(request), now }),
-    issueClientCertificate: clients.issue,
-    issueNodeCertificate: nodes.issue,
-    ...(signIn === undefined ? {} : { signIn }),
-    checkpoints,
-    nextRoot: roots.next,
-    stopping: replica.stopping,
-    certificates,
-    ipxe: async () => viewsOf(await ipxe.listing(), ownFingerprints(config.dataDir)),
-    metrics: openMetrics({
-      config,
-      context,
-      own: counts,
-      ...(crew === undefined ? {} : { others: countedBy(crew) }),
-      leads: replica.leads,
-      certificates,
-    }),
-    connections: operatorConnections(config),
-    limits: {
-      ...limits,
-      ...httpLimitsOf(config),
-      maxBodyBytes: config.maxOperatorBodyBytes,
-      uploadTimeoutSeconds,
-    },
+  const signIn = openSignIn(config, clock)
+  const take = (beat: Heartbeat) => takeHeartbeat(context, beat)
+  const replica = openReplica({ ...options, storage, gate, take })
+  const operator = openOperator(options, {
+    ...{ context, counts, roots, authorities, artifacts, ipxe, signIn, checkpoints, replica, crew },
   })
-  const listeners = [...boot.listeners, listenerOf(operator, () => roots.operatorTls)]
   counts.keep({ transfers: context.transfers.count, dropped: context.refusals.dropped, load: gate.load })
   counts.keep({ cacheBytes: cache.bytes, cacheLimitBytes })
   for (const { name, app } of boot.apps) counts.watch(name, app)
   counts.watch('operator', operator)
-  const webhooks = openWebhookSender(context, { log })
-  const role = config.workers > 1 ? 'keeper' : 'server'
-  const heart = startHeart(gate, { role, clock, log }, (beat) => takeHeartbeat(context, beat))
   return {
-    heart,
-    context,
-    counts,
+    ...{ context, counts, checkpoints, settings, artifacts, ipxe, boot, tickets, operator, replica },
     signIn: signIn?.settings,
-    checkpoints,
     audit: config,
-    settings,
-    artifacts,
-    webhooks,
-    listeners,
-    ipxe,
+    webhooks: openWebhookSender(context, { log }),
+    listeners: [...boot.listeners, listenerOf(operator, () => roots.operatorTls)],
     followCutOver: roots.follow,
-    boot,
-    tickets,
-    operator,
-    replica,
   }
+}
+
+/** The boot listeners: in this process, or in workers. */
+function openBoot(
+  options: ServerOptions,
+  parts: BootListenersOptions,
+  serving: Omit<BootListenerOptions, 'tls'>,
+): { readonly boot: BootListeners; readonly crew: Crew | undefined } {
+  if (options.config.workers <= 1) return { boot: openBootHere(parts, serving), crew: undefined }
+  const now = (): number => performance.now()
+  const fork = forking(join(import.meta.dirname, 'main.ts'))
+  const boot = openBootCrew({ ...parts, ...options, fork, now })
+  return { boot, crew: boot.crew }
 }
 
 async function serve(options: ServerOptions, parts: Parts): Promise<RunningServer> {
@@ -199,7 +153,11 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
   const byItself = [
     ...chores(parts, log),
     { what: 'reading iPXE for TFTP', everyMilliseconds: 10_000, work: async () => tftp?.refresh() },
-    { what: 'telling the other servers', everyMilliseconds: beatMilliseconds, work: replica.beat },
+    {
+      what: 'comparing with the other servers',
+      everyMilliseconds: compareMilliseconds,
+      work: replica.compare,
+    },
   ]
   const stopTimers = startTimers(byItself, log, replica.leads)
   const close = (): Promise<void> => closeAll(parts, stopTimers, config.shutdownGraceSeconds, tftp)
@@ -209,7 +167,7 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
     })
     await listen(operator, config.operatorListen)
     tftp = await openTftp({ ...options, ...parts })
-    await replica.beat()
+    await replica.heart.beat()
   } catch (error) {
     await close()
     throw error
@@ -244,7 +202,7 @@ function announce(
 }
 
 async function closeAll(
-  { listeners, context, counts, heart, replica, webhooks }: Parts,
+  { listeners, context, counts, replica, webhooks }: Parts,
   stopTimers: () => void,
   graceSeconds: number,
   tftp: OpenTftp | undefined,
@@ -252,7 +210,7 @@ async function closeAll(
   stopTimers()
   const closing = listeners.map((listener) => listener.close(graceSeconds))
   await Promise.all([...closing, webhooks.close(), tftp?.close()])
-  await heart.stop()
+  await replica.heart.stop()
   await context.refusals.flush()
   await counts.close()
   await replica.close()

@@ -1,11 +1,10 @@
 import { addSeconds } from '../domain/clock.ts'
+import { goneSeconds } from '../fleet/processes.ts'
 import { differingMarks, graveMarks, type Marks, readMarks } from '../replica-marks.ts'
 import { appliedMigrations, knownMigrations } from '../storage/migrate.ts'
-import { listReplicas } from '../storage/replicas.ts'
+import { listServers } from '../storage/processes.ts'
 import { type Finding, fail, ok, type Subject, warn } from './finding.ts'
 
-/** A server that was not heard of for so long is gone. */
-const goneSeconds = 60
 const check = 'replicas'
 const advice = 'copy the data folder from one server to the others: docs/replicas.md says which files'
 
@@ -15,7 +14,7 @@ export async function replicas(subject: Subject): Promise<Finding[]> {
   if (storage?.dialect !== 'postgres') return []
   const applied = await appliedMigrations(storage.db as never)
   if (applied.join() !== knownMigrations.join()) return [] // told already
-  const rows = await listReplicas(storage.db, addSeconds(now, -goneSeconds))
+  const rows = await listServers(storage.db, addSeconds(now, -goneSeconds))
   const own = await readMarks(config)
   const findings: Finding[] = []
   for (const { host, pid, marks, version: other } of rows) {
@@ -29,7 +28,7 @@ export async function replicas(subject: Subject): Promise<Finding[]> {
   if (rows.length > 0 && leaders.length === 0) {
     const found = `none of ${rows.length} servers leads: sessions do not run out, rollouts do not go on`
     findings.push(
-      warn(check, found, 'look again in 10 s; behind a pooler the database must be reached directly'),
+      warn(check, found, 'look again in 5 s; behind a pooler the database must be reached directly'),
     )
   }
   const hosts = new Set(rows.map(({ host }) => host))

@@ -87,10 +87,20 @@ export interface ProcessIdentity {
   readonly startedAt: string
 }
 
+/** What a server says beside: its workers do not. */
+export interface ServerClaim {
+  readonly version: string
+  /** Whether it does now what must be done once. */
+  readonly leads: boolean
+  /** What must be the same on all servers, by name; null where it is the only one. */
+  readonly marks: Readonly<Record<string, string>> | null
+}
+
 /** What a process says of itself every few seconds: plain data, since it may go to another process. */
 export interface Heartbeat {
   readonly process: ProcessIdentity
   readonly load: ProcessLoad
+  readonly server?: ServerClaim
   /** What began or ended since the one before. */
   readonly spells: readonly Spell[]
   /** Nodes whose site it would know. */

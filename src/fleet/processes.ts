@@ -1,8 +1,9 @@
 import type { BootContext } from '../boot/context.ts'
 import { addSeconds } from '../domain/clock.ts'
-import type { Heartbeat, ProcessLoad, WaitingNode } from '../domain/load.ts'
+import type { Heartbeat, ProcessLoad, ServerClaim, WaitingNode } from '../domain/load.ts'
 import type { Queries } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
+import type { ProcessRow } from '../storage/process-tables.ts'
 import {
   findLabels,
   forgetProcess,
@@ -12,7 +13,7 @@ import {
 } from '../storage/processes.ts'
 
 /** Who has said nothing for so long is gone: a process says something every three seconds. */
-const staleSeconds = 20
+export const goneSeconds = 20
 const maxStatsBytes = 60_000
 const maxNamesAtOnce = 500
 const siteLabel = 'site'
@@ -34,17 +35,17 @@ export interface ProcessView {
  */
 export async function takeHeartbeat(
   context: BootContext,
-  { process: teller, load, spells, nodes, ends }: Heartbeat,
+  { process: teller, load, server, spells, nodes, ends }: Heartbeat,
 ): Promise<Record<string, string>> {
   const now = context.clock()
   await context.storage.transaction(async (tx) => {
     if (ends === true) await forgetProcess(tx, teller.id)
     else {
       const { id, host, pid, role, startedAt: started_at } = teller
-      const stats = statsOf(load)
-      await saveProcess(tx, { id, host, pid, role, started_at, seen_at: now.toISOString(), stats })
+      const about = { id, host: host.slice(0, 253), pid, role, started_at, seen_at: now.toISOString() }
+      await saveProcess(tx, { ...about, stats: statsOf(load), ...claimOf(server) })
     }
-    await forgetProcesses(tx, addSeconds(now, -staleSeconds))
+    await forgetProcesses(tx, addSeconds(now, -goneSeconds))
     for (const { since, until, times } of spells) {
       const { host, pid } = teller
       await appendEvent(tx, {
@@ -59,6 +60,12 @@ export async function takeHeartbeat(
     }
   })
   return sitesOf(context.storage.db, nodes)
+}
+
+function claimOf(server: ServerClaim | undefined): Pick<ProcessRow, 'version' | 'leads' | 'marks'> {
+  if (server === undefined) return { version: null, leads: null, marks: null }
+  const { version, leads, marks } = server
+  return { version, leads: leads ? 1 : 0, marks: marks === null ? null : JSON.stringify(marks) }
 }
 
 async function sitesOf(db: Queries, nodes: readonly string[]): Promise<Record<string, string>> {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { Heartbeat, ProcessIdentity } from '../domain/load.ts'
+import type { Heartbeat, ProcessIdentity, ServerClaim } from '../domain/load.ts'
 import type { Gate } from './gate.ts'
 
 /** What a process says of itself. */
@@ -14,11 +14,15 @@ export interface Heart {
 /** How often. */
 export const heartbeatMilliseconds = 3000
 
-/** A heart that says what the gate of this process does. `take` writes it, and answers the sites of nodes. */
+/**
+ * A heart that says what the gate of this process does, and of a server what it `claims`. `take` writes it, and answers the
+ * sites of nodes.
+ */
 export function openHeart(
   gate: Gate,
   process: Omit<ProcessIdentity, 'id'>,
   take: (beat: Heartbeat) => Promise<Readonly<Record<string, string>>>,
+  claim?: () => Promise<ServerClaim>,
 ): Heart {
   const identity = { id: randomBytes(9).toString('base64url'), ...process }
   let untold: Heartbeat['spells'] = []
@@ -28,7 +32,8 @@ export function openHeart(
   async function say(): Promise<void> {
     untold = [...untold, ...gate.told.takeSpells()].slice(-20)
     const spells = untold
-    const beat = { process: identity, load: gate.load(), spells, nodes: gate.sites.takeNodes() }
+    const claimed = claim === undefined ? {} : { server: await claim() }
+    const beat = { process: identity, load: gate.load(), ...claimed, spells, nodes: gate.sites.takeNodes() }
     gate.sites.learn(await take(ended ? { ...beat, ends: true } : beat))
     untold = untold.slice(spells.length)
   }

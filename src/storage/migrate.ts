@@ -16,7 +16,6 @@ import * as roots from './migrations/0012-roots.ts'
 import * as ticketKeys from './migrations/0013-ticket-keys.ts'
 import * as processes from './migrations/0014-processes.ts'
 import * as indexes from './migrations/0015-indexes.ts'
-import * as replicas from './migrations/0016-replicas.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -35,7 +34,6 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0013-ticket-keys': ticketKeys,
   '0014-processes': processes,
   '0015-indexes': indexes,
-  '0016-replicas': replicas,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

@@ -10,4 +10,10 @@ export interface ProcessRow {
   seen_at: string
   /** A ProcessLoad, at most 64 KB. */
   stats: string
+  /** Null for workers, as what follows. */
+  version: string | null
+  /** Whether it did then what must be done once. */
+  leads: number | null
+  /** JSON: what must be the same on all servers, by name; fingerprints of keys, never keys. Null where it is the only one. */
+  marks: string | null
 }

@@ -36,7 +36,6 @@ import type {
 } from './machine-tables.ts'
 import type { ProcessRow } from './process-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
-import type { ReplicaRow } from './replica-tables.ts'
 import type { NodeRootRow } from './root-tables.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
 import type { TicketKeyRow } from './ticket-tables.ts'
@@ -58,7 +57,6 @@ export interface Tables {
   node_roots: NodeRootRow
   processes: ProcessRow
   ticket_keys: TicketKeyRow
-  replicas: ReplicaRow
   node_secrets: NodeSecretRow
   pending_machines: PendingMachineRow
   node_claims: NodeClaimRow

@@ -5,7 +5,7 @@ import manifest from '../../package.json' with { type: 'json' }
 import { replicas } from '../../src/doctor/replicas.ts'
 import { type Marks, readMarks } from '../../src/replica-marks.ts'
 import { openAsItIs } from '../../src/storage/database.ts'
-import { writeReplica } from '../../src/storage/replicas.ts'
+import { saveProcess } from '../../src/storage/processes.ts'
 import { configOf, install, postgres, temporaryFolder, withStorage } from '../backup/helpers.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
 
@@ -24,23 +24,40 @@ t.test('servers that do not fit together are found', { skip }, async (t) => {
       ...{ templatesFolder: '', full: false, isAlive: () => false, announced: undefined },
     })
   const tell = (host: string, other: Marks, wish: { version?: string; leads?: number; at?: string } = {}) =>
-    withStorage(database, ({ db }) =>
-      writeReplica(db, {
-        ...{ id: host, host, pid: 7, version: wish.version ?? manifest.version, leads: wish.leads ?? 0 },
-        ...{
-          started_at: now.toISOString(),
-          seen_at: wish.at ?? now.toISOString(),
-          marks: JSON.stringify(other),
-        },
-      }),
+    withStorage(database, (storage) =>
+      storage.transaction((tx) =>
+        saveProcess(tx, {
+          ...{ id: host, host, pid: 7, role: 'server', stats: '{}', marks: JSON.stringify(other) },
+          ...{ version: wish.version ?? manifest.version, leads: wish.leads ?? 0 },
+          ...{ started_at: now.toISOString(), seen_at: wish.at ?? now.toISOString() },
+        }),
+      ),
     )
   t.match(await look(), [{ level: 'ok', found: 'no server runs on this database' }])
   await tell('a', marks)
   t.match(await look(), [{ level: 'warn', found: /^none of 1 servers leads/ }])
   await tell('a', marks, { leads: 1 })
   t.match(await look(), [{ level: 'ok', found: /^1 of one version, .* a \(process 7\) leads$/ }])
-  await tell('gone', { ...marks, 'settings key': 'x' }, { at: '2026-11-21T11:00:00.000Z' })
-  t.match(await look(), [{ level: 'ok' }], 'who was not heard of for an hour does not count')
+  await tell('gone', { ...marks, 'settings key': 'x' }, { at: '2026-11-21T11:59:39.000Z' })
+  t.match(await look(), [{ level: 'ok' }], 'who was not heard of for 21 s does not count')
+  await withStorage(database, (storage) =>
+    storage.transaction((tx) =>
+      saveProcess(tx, {
+        ...{
+          id: 'w',
+          host: 'a',
+          pid: 8,
+          role: 'worker',
+          stats: '{}',
+          version: null,
+          leads: null,
+          marks: null,
+        },
+        ...{ started_at: now.toISOString(), seen_at: now.toISOString() },
+      }),
+    ),
+  )
+  t.match(await look(), [{ level: 'ok', found: /^1 of one version/ }], 'a worker is no server of its own')
   await tell('b', { ...marks, 'settings key': 'x', tokenLifetimeSeconds: '60' }, { version: '0.1.0' })
   t.match(await look(), [
     { level: 'fail', found: 'the server on b (process 7) has another settings key than this data folder' },

@@ -3,6 +3,7 @@ import type { Heartbeat, ProcessLoad, WaitingNode } from '../../src/domain/load.
 import { showProcesses, takeHeartbeat, waitingNodes } from '../../src/fleet/processes.ts'
 import { openGate } from '../../src/http/gate.ts'
 import { openHeart } from '../../src/http/heartbeat.ts'
+import { forgetOtherLeaders, listServers } from '../../src/storage/processes.ts'
 import { storeNode } from '../helpers/fleet.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
@@ -53,6 +54,36 @@ await forEachDatabase(t, async (t, openWorld) => {
     await takeHeartbeat(context, beat('a', { ends: true }))
     t.same(await showProcesses(db), [])
   })
+
+  await t.test(
+    'a server says its version, whether it leads and its marks; a worker none of it',
+    async (t) => {
+      const { context } = await openWorld()
+      const { db } = context.storage
+      const server = (leads: boolean) => ({ version: '1.2.3', leads, marks: { publicUrl: '"x"' } })
+      const rows = () => db.selectFrom('processes').select(['id', 'leads', 'version']).orderBy('id').execute()
+      await takeHeartbeat(context, beat('a', { server: server(true) }))
+      await takeHeartbeat(context, beat('w', { process: { ...beat('w').process, role: 'worker' } }))
+      await takeHeartbeat(context, beat('x', { server: { ...server(true), marks: null } }))
+      t.same(await listServers(db, context.clock()), [
+        { id: 'a', host: 'boot-1', pid: 7, version: '1.2.3', leads: 1, marks: '{"publicUrl":"\\"x\\""}' },
+      ])
+      await forgetOtherLeaders(db, 'x')
+      t.same(
+        await rows(),
+        [
+          { id: 'a', leads: 0, version: '1.2.3' },
+          { id: 'w', leads: null, version: null },
+          { id: 'x', leads: 1, version: '1.2.3' },
+        ],
+        'who was killed leads no more, at once',
+      )
+      await takeHeartbeat(context, beat('x', { server: server(false) }))
+      t.match((await rows())[2], { leads: 0 })
+      const later = new Date(context.clock().getTime() + 1)
+      t.same(await listServers(db, later), [], 'who has said nothing since is no server')
+    },
+  )
 
   await t.test('an overload is one event when it begins and one when it is over', async (t) => {
     const { context, events } = await openWorld()

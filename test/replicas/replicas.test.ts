@@ -22,7 +22,7 @@ t.test(
     const machines = startMachines({ ...site, ca: installed.ca, secret: installed.secret })
     const leader = async (): Promise<Replica> => {
       for (;;) {
-        const rows = await cluster.query('select pid from replicas where leads = 1', 'pawl')
+        const rows = await cluster.query('select pid from processes where leads = 1', 'pawl')
         const found = replicas.find(
           ({ child }) => child().pid === rows[0]?.pid && child().exitCode === null && !child().killed,
         )

@@ -1,6 +1,9 @@
 import type { Kysely } from 'kysely'
 
-/** The processes that serve, as each says every few seconds: what it has to do, and whom it told to come again. */
+/**
+ * The processes that serve, as each says every few seconds: what it has to do, and whom it told to come again. Servers say by
+ * what they would be told from one that does not fit to them, and whether they lead; their workers do not.
+ */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('processes')
@@ -11,6 +14,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .addColumn('started_at', 'text', (c) => c.notNull())
     .addColumn('seen_at', 'text', (c) => c.notNull())
     .addColumn('stats', 'text', (c) => c.notNull())
+    .addColumn('version', 'text')
+    .addColumn('leads', 'integer')
+    .addColumn('marks', 'text')
     .execute()
 }
 
