@@ -51,6 +51,11 @@ export function whyNotMay({ role }: Whoami): string | undefined {
   return role === 'operator' || role === 'admin' ? undefined : `your role is ${role}: this needs operator`
 }
 
+/** Why this person may not change what channels give out; undefined where it may. */
+export function whyNotMove({ role }: Whoami): string | undefined {
+  return role === 'viewer' ? 'your role is viewer: this needs operator or publisher' : undefined
+}
+
 /** What marking these nodes, or taking their marks back, would do. */
 export function previewReinstall(nodes: readonly string[], cancel: boolean): Promise<ReinstallPlan> {
   return change<ReinstallPlan>('reinstall', { body: { nodes, cancel, dryRun: true } })

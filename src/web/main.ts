@@ -83,7 +83,7 @@ function Page({ place, who }: { place: Place; who: Whoami }): VNode {
     case 'node':
       return html`<${NodePage} key=${place.subject} place=${place} who=${who} />`
     case 'images':
-      return html`<${ImagesPage} />`
+      return html`<${ImagesPage} who=${who} />`
     case 'rollouts':
       return html`<${RolloutsPage} who=${who} />`
     case 'pending':

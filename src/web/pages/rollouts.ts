@@ -1,3 +1,4 @@
+import { whyNotMove } from '../actions.ts'
 import { change } from '../api.ts'
 import { age, count } from '../format.ts'
 import { useApi, useNow } from '../hooks.ts'
@@ -56,10 +57,7 @@ interface RolloutProps {
 }
 
 function Rollout({ rollout, now, who, onAsk }: RolloutProps): VNode {
-  const notMay =
-    who.role === 'publisher' || who.role === 'admin'
-      ? undefined
-      : `your role is ${who.role}: this needs publisher`
+  const notMay = whyNotMove(who)
   return html`<article class="rollout">
     <h2>${rollout.channel}: ${rollout.before} → ${rollout.version} <${Badge} state=${rollout.state} /></h2>
     <p>Started ${age(rollout.startedAt, now)} ago by ${rollout.by.replace(/^operator:/, '')}${rollout.why === null ? '' : `: ${rollout.why}`}. ${rollout.cause === null ? '' : html`<strong class="cause">${rollout.cause}</strong>`}</p>
