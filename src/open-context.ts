@@ -1,13 +1,14 @@
-import { randomBytes } from 'node:crypto'
 import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { BootContext, BootSettings } from './boot/context.ts'
 import type { BootEntry } from './boot/entry.ts'
 import type { BootMeter } from './boot/meter.ts'
+import { openRandomPool } from './boot/random-pool.ts'
 import { openRefusalLog } from './boot/refusal-log.ts'
 import { settingsSealer } from './boot/settings-sealer.ts'
 import { shareTransfers } from './boot/share-transfers.ts'
+import { openSpanLog } from './boot/span-log.ts'
 import { openTransfers } from './boot/transfers.ts'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
@@ -60,10 +61,15 @@ export function openContext(
     onError: (error) => log.error({ err: error }, 'refusals could not be written'),
     ...(meter === undefined ? {} : { onRecord: meter.refused }),
   })
+  const spans = openSpanLog({
+    storage,
+    hasRoom: () => hasRoom(storage, folder, config.refusalDiskReserveMiB),
+    onError: (error) => log.warn({ err: error }, 'spans of timelines could not be written'),
+  })
   return {
     storage,
     clock,
-    randomBytes,
+    randomBytes: openRandomPool(),
     templates: loadTemplates([join(folder, 'ipxe-templates'), templatesFolder]),
     settings,
     sealer: settingsSealer(settingsKey(folder)),
@@ -74,7 +80,9 @@ export function openContext(
     transfers: shareTransfers(openTransfers(), storage, (error) =>
       log.warn({ err: error }, 'downloads that ended elsewhere are cut when they are renewed'),
     ),
+    onEffectError: (error) => log.error({ err: error }, 'an effect of a committed step failed'),
     ...(meter === undefined ? {} : { meter }),
+    spans,
     ...openDelivery(config, redirects),
   }
 }
@@ -102,6 +110,11 @@ export function bootSettings(config: Config): Writable<BootSettings> {
     sessionIdleSeconds: config.sessionIdleSeconds,
     sessionMaxSeconds: config.sessionMaxSeconds,
     maxStage1PerHour: config.maxStage1PerHour,
+    loopStage1s: config.loopStage1s,
+    loopWindowSeconds: config.loopWindowSeconds,
+    slowPercent: config.slowPercent,
+    stuckPercent: config.stuckPercent,
+    stuckSilenceSeconds: config.stuckSilenceSeconds,
     maxReinstallAttempts: config.maxReinstallAttempts,
     maxReinstallFailures: config.maxReinstallFailures,
     reinstallMarkSeconds: config.reinstallMarkSeconds,
@@ -110,6 +123,7 @@ export function bootSettings(config: Config): Writable<BootSettings> {
     enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
     maxPendingMachines: config.maxPendingMachines,
     webhookAllowedNetworks: config.webhookAllowedNetworks,
+    traces: config.otlpEndpoint !== undefined,
   }
 }
 

@@ -99,9 +99,9 @@ async function open(setup: WorkerSetup, parts: WorkerParts): Promise<Running> {
   const { config } = setup
   const { log, wire, asker, exit } = parts
   let { sides } = setup
-  const shelf = await openShelf(config, log, parts.clock)
-  const serving = openServing(config, log, shelf)
   const counts = openProcessMetrics()
+  const shelf = await openShelf(config, log, parts.clock, counts.cache)
+  const serving = openServing(config, log, shelf, counts.cache)
   const stories = openStories(setup, { shelf, sides: () => sides, counts }, parts)
   const heart = startHeart(serving.gate, { role: 'worker', clock: parts.clock, log }, (beat) =>
     stories.of('main').heartbeat(beat),
@@ -196,7 +196,10 @@ function openStories(setup: WorkerSetup, own: StoryParts, parts: WorkerParts): S
   return {
     of: (side) => openStory({ ...context, entry: liveEntry(own.sides, side) }),
     transfers: context.transfers,
-    close: () => storage.close(),
+    close: async () => {
+      await context.spans?.flush()
+      await storage.close()
+    },
   }
 }
 

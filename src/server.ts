@@ -28,9 +28,11 @@ import { openRoots } from './open-roots.ts'
 import { openServing } from './open-serving.ts'
 import { openSignIn } from './open-sign-in.ts'
 import { type OpenTftp, openTftp } from './open-tftp.ts'
+import { openTraces } from './open-traces.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
 import { writeFileDurably } from './pki/key-file.ts'
 import { openStorage, type Storage } from './storage/database.ts'
+import type { TraceExporter } from './traces/exporter.ts'
 import { openWebhookSender, type WebhookSender } from './webhooks/sender.ts'
 import type { Crew } from './workers/crew.ts'
 import { forking } from './workers/fork.ts'
@@ -86,6 +88,7 @@ interface Parts {
   readonly settings: Writable<BootSettings>
   readonly artifacts: ArtifactStore
   readonly webhooks: WebhookSender
+  readonly traces: TraceExporter | undefined
   readonly listeners: readonly Listener[]
   readonly ipxe: ServedBinaries
   readonly followCutOver: () => Promise<boolean>
@@ -100,14 +103,14 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
   const authorities = await openClientAuthorities(config.dataDir, clock())
   const settings = bootSettings(config)
   const roots = await openRoots({ ...options, settings, clientCas: authorities.certificates })
-  const artifacts = await openArtifacts(config, log, clock)
+  const artifacts = await openArtifacts(config, log, clock, counts.cache)
   await artifacts
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   let crew: Crew | undefined
   const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter })
   const context = { ...own, transfers: cuttingIn(() => crew, own.transfers) }
-  const opened = openServing(config, log, artifacts)
+  const opened = openServing(config, log, artifacts, counts.cache)
   const { cache, cacheLimitBytes, ipxe, gate } = opened
   const tickets = await openTickets(context)
   const { boot, crew: workers } = openBoot(options, { config, context, roots, tickets }, opened.options)
@@ -121,6 +124,8 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
   })
   counts.keep({ transfers: context.transfers.count, dropped: context.refusals.dropped, load: gate.load })
   counts.keep({ cacheBytes: cache.bytes, cacheLimitBytes })
+  const traces = await openTraces(context, options)
+  if (traces !== undefined) counts.keep({ traces: traces.counts })
   for (const { name, app } of boot.apps) counts.watch(name, app)
   counts.watch('operator', operator)
   return {
@@ -128,6 +133,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
     signIn: signIn?.settings,
     audit: config,
     webhooks: openWebhookSender(context, { log }),
+    traces,
     listeners: [...boot.listeners, listenerOf(operator, () => roots.operatorTls)],
     followCutOver: roots.follow,
   }
@@ -202,16 +208,17 @@ function announce(
 }
 
 async function closeAll(
-  { listeners, context, counts, replica, webhooks }: Parts,
+  { listeners, context, counts, replica, traces, webhooks }: Parts,
   stopTimers: () => void,
   graceSeconds: number,
   tftp: OpenTftp | undefined,
 ): Promise<void> {
   stopTimers()
   const closing = listeners.map((listener) => listener.close(graceSeconds))
-  await Promise.all([...closing, webhooks.close(), tftp?.close()])
+  await Promise.all([...closing, webhooks.close(), traces?.close(), tftp?.close()])
   await replica.heart.stop()
   await context.refusals.flush()
+  await context.spans?.flush()
   await counts.close()
   await replica.close()
   await context.storage.close()

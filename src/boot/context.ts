@@ -7,6 +7,7 @@ import type { BootEntry } from './entry.ts'
 import type { BootMeter } from './meter.ts'
 import type { RefusalLog } from './refusal-log.ts'
 import type { SettingsSealer } from './settings-sealer.ts'
+import type { SpanLog } from './span-log.ts'
 import type { Transfers } from './transfers.ts'
 
 /** Lifetimes and limits of the boot story, from the settings; seconds. */
@@ -18,6 +19,12 @@ export interface BootSettings {
   readonly sessionIdleSeconds: number
   readonly sessionMaxSeconds: number
   readonly maxStage1PerHour: number
+  /** So many stage 1s without a report within the window are a loop; 0: none are. */
+  readonly loopStage1s: number
+  readonly loopWindowSeconds: number
+  readonly slowPercent: number
+  readonly stuckPercent: number
+  readonly stuckSilenceSeconds: number
   readonly maxReinstallAttempts: number
   /** A node whose last so many reinstalls failed is not marked again unless forced; 0: always. */
   readonly maxReinstallFailures: number
@@ -30,6 +37,8 @@ export interface BootSettings {
   readonly maxPendingMachines: number
   /** Networks beside the public Internet that webhooks may go to. */
   readonly webhookAllowedNetworks: readonly AddressRange[]
+  /** Whether boots are exported as traces. */
+  readonly traces: boolean
 }
 
 /** What the steps of a boot use. Wired by hand in server.ts. */
@@ -48,8 +57,12 @@ export interface BootContext {
   readonly entries: () => readonly BootEntry[]
   readonly refusals: RefusalLog
   readonly transfers: Transfers
+  /** Told of what goes wrong behind a commit: the answer that was committed is given all the same. */
+  readonly onEffectError?: (error: unknown) => void
   /** Counts what happens; left out where nobody asks. */
   readonly meter?: BootMeter
+  /** What happened within sessions; left out where nobody keeps it. */
+  readonly spans?: SpanLog
   /** Where agents can be sent for artifacts; left out where they are kept in a folder. */
   readonly redirects?: ArtifactRedirects
   /** The CA of caches and mirrors of artifacts, PEM, where it is not ours. */

@@ -7,7 +7,7 @@ import type { TokenKind } from '../domain/token.ts'
  */
 export interface BootMeter {
   /** An event was committed. */
-  committed(event: Pick<EventFacts, 'kind' | 'node' | 'session' | 'at'>): void
+  committed(event: Pick<EventFacts, 'kind' | 'node' | 'session' | 'at' | 'detail'>): void
   /** Something was not served; `cause` is one of the kind's own list. */
   refused(kind: EventKind, cause: string): void
   /** A token was minted and committed. */

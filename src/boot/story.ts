@@ -1,6 +1,7 @@
 import type { Clock } from '../domain/clock.ts'
 import type { Artifact } from '../domain/image.ts'
 import type { Heartbeat } from '../domain/load.ts'
+import type { Arrival } from '../domain/span.ts'
 import type { Download, DownloadRequest } from './download.ts'
 import type { EnrolRequest } from './enrol.ts'
 import type { EpoxyRedemption } from './epoxy.ts'
@@ -10,6 +11,7 @@ import type { SecretWritten } from './rotate-secret.ts'
 import type { Stage1Request } from './serve-stage1.ts'
 import type { SiteScriptOf } from './site-script.ts'
 import type { Stage1Answer } from './stage1-answer.ts'
+import type { Sent } from './transfer.ts'
 import type { Transfers } from './transfers.ts'
 import type { Asking } from './work.ts'
 
@@ -48,7 +50,7 @@ export interface StorySteps {
   /** Where the client of a download is sent for its bytes; undefined where we send them. */
   redirectDownload(
     download: Download,
-    asked: { readonly bytes: number; readonly source: string },
+    asked: { readonly bytes: number; readonly source: string; readonly arrival?: Arrival },
   ): Promise<string | undefined>
   /** An artifact that anyone may fetch by its digest. */
   findOpenArtifact(digest: string): Promise<Artifact | undefined>
@@ -59,7 +61,7 @@ export interface StorySteps {
   /** Takes down what a process that serves machines says of itself; answers the sites of the nodes it asks about. */
   heartbeat(beat: Heartbeat): Promise<Readonly<Record<string, string>>>
   /** Counts what a transfer sent. */
-  countTransfer(download: Download, bytes: number): Promise<void>
+  countTransfer(download: Download, sent: Sent): Promise<void>
 }
 
 /** Asks for the handover. */

@@ -1,10 +1,21 @@
+import type { Arrival } from '../domain/span.ts'
 import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
 import type { BootContext } from './context.ts'
 import type { Download } from './download.ts'
 import type { BootStory } from './story.ts'
 
+/** What was sent of a download. */
+export interface Sent {
+  readonly bytes: number
+  /** How long it took, where we saw it. */
+  readonly seconds?: number
+  /** The part that was asked for. */
+  readonly part?: { readonly start: number; readonly end: number }
+  readonly arrival?: Arrival | undefined
+}
+
 /** The sending of a download's bytes, as HTTP does it. */
-export interface Transfer {
+export interface Transfer extends Pick<Sent, 'part' | 'arrival'> {
   /** Sends them, calling `onProgress` behind each write; resolves to how many the client's socket took. */
   readonly send: (onProgress: () => void) => Promise<number>
   /** Ends the sending at once: the client sees its connection break. */
@@ -34,8 +45,12 @@ export async function runTransfer(
   try {
     // The session may have ended between the check of the capability and the line above, which alone would miss it.
     if (!(await story.mayTransfer(download))) transfer.cut()
+    const began = story.clock().getTime()
     const bytes = await transfer.send(renewing(story, download, transfer))
-    if (bytes > 0) await story.countTransfer(download, bytes).catch(transfer.onError)
+    const seconds = (story.clock().getTime() - began) / 1000
+    const { part, arrival } = transfer
+    const sent = { bytes, seconds, arrival, ...(part === undefined ? {} : { part }) }
+    if (bytes > 0) await story.countTransfer(download, sent).catch(transfer.onError)
   } finally {
     over()
   }
@@ -70,9 +85,46 @@ export async function renewTransfer(context: BootContext, download: Download): P
 }
 
 /** Counts what a transfer sent. Not worth a boot when it fails: the bytes are already at the node. */
-export async function countTransfer(context: BootContext, download: Download, bytes: number): Promise<void> {
+export async function countTransfer(context: BootContext, download: Download, sent: Sent): Promise<void> {
+  const { bytes } = sent
   await context.storage.transaction((tx) =>
     addBytes(tx, download.session, download.stage, bytes, context.clock()),
   )
   context.meter?.sent('session', bytes)
+  noteDownload(context, download, sent)
+}
+
+/** `kernel, cut at 1048576 of 14680064`, `filesystem, from 52428800 on`. */
+function noteDownload(context: BootContext, { session, stage, artifact }: Download, sent: Sent): void {
+  const { bytes, seconds, arrival } = sent
+  const { start, end } = sent.part ?? { start: 0, end: bytes }
+  const words = [
+    artifact.role,
+    ...(start > 0 ? [`from ${start} on`] : []),
+    ...(start + bytes < end ? [`cut at ${start + bytes} of ${end}`] : []),
+    ...(seconds === undefined ? ['sent by the proxy'] : []),
+  ]
+  const at = new Date(context.clock().getTime() - (seconds ?? 0) * 1000)
+  const detail = words.join(', ')
+  context.spans?.note({
+    session,
+    stage,
+    kind: 'downloaded',
+    at,
+    seconds: seconds ?? 0,
+    bytes,
+    detail,
+    arrival,
+  })
+}
+
+/** Notes that the client of a download was sent elsewhere for its bytes: how long that took, nobody tells us. */
+export function noteRedirected(
+  context: BootContext,
+  { session, stage, artifact }: Download,
+  { bytes, arrival }: { readonly bytes: number; readonly arrival?: Arrival | undefined },
+): void {
+  const detail = `${artifact.role}, sent to ${context.redirects?.origin}`
+  const at = context.clock()
+  context.spans?.note({ session, stage, kind: 'downloaded', at, seconds: 0, bytes, detail, arrival })
 }

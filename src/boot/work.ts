@@ -1,9 +1,11 @@
 import type { EventFacts } from '../domain/event.ts'
 import { Refusal } from '../domain/refusal.ts'
+import type { Arrival, ToldSpan } from '../domain/span.ts'
 import { isPawlError } from '../errors.ts'
 import type { Tx } from '../storage/database.ts'
 import { appendEvent } from '../storage/events.ts'
 import { findNode } from '../storage/nodes.ts'
+import { insertTokens, type NewToken } from '../storage/tokens.ts'
 import type { PresentedCertificate } from './certificate.ts'
 import type { BootContext } from './context.ts'
 
@@ -12,9 +14,14 @@ export interface Work {
   readonly context: BootContext
   readonly tx: Tx
   readonly now: Date
+  /** Tokens that are not stored yet: whatever writes next takes them along, the end of the transaction at the latest. */
+  readonly minted: NewToken[]
   /** Appends an event now, in this transaction. */
   event(facts: Omit<EventFacts, 'at'>): Promise<void>
-  /** Runs when the transaction has been committed, not when it was rolled back. */
+  /**
+   * Runs when the transaction has been committed, not when it was rolled back. What has happened has happened: an effect that
+   * throws is told to the context and takes nothing back, no other effect and no answer.
+   */
   afterCommit(effect: () => void): void
 }
 
@@ -23,21 +30,33 @@ export async function inTransaction<T>(context: BootContext, work: (work: Work) 
   const now = context.clock()
   const { meter } = context
   let effects: (() => void)[] = []
-  const result = await context.storage.transaction((tx) => {
+  const result = await context.storage.transaction(async (tx) => {
     effects = [] // a run before this one was rolled back
-    return work({
+    const minted: NewToken[] = []
+    const done = await work({
       context,
       tx,
       now,
+      minted,
       event: async (facts) => {
         await appendEvent(tx, { ...facts, at: now })
         if (meter !== undefined) effects.push(() => meter.committed({ ...facts, at: now }))
       },
       afterCommit: (effect) => effects.push(effect),
     })
+    await insertTokens(tx, minted)
+    return done
   })
-  for (const effect of effects) effect()
+  for (const effect of effects) attempt(context, effect)
   return result
+}
+
+function attempt(context: BootContext, effect: () => void): void {
+  try {
+    effect()
+  } catch (error) {
+    context.onEffectError?.(error)
+  }
 }
 
 /** Who asks for what, as far as a request tells. */
@@ -50,6 +69,10 @@ export interface Asking {
   readonly request: string
   /** The client certificate of the connection; undefined where none was presented. */
   readonly certificate?: PresentedCertificate | undefined
+  /** For the timeline. */
+  readonly arrival?: Arrival | undefined
+  /** What the node's agent says it did since it asked last. */
+  readonly told?: readonly ToldSpan[] | undefined
 }
 
 /** Runs `work`; a refusal that it throws is put on the record, in a transaction of its own, and thrown on. */

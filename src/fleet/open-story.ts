@@ -1,6 +1,7 @@
 import type { BootContext } from '../boot/context.ts'
 import { findOpenArtifact, openDownload, redirectDownload } from '../boot/download.ts'
 import { redeemEpoxy } from '../boot/epoxy.ts'
+import { recorded } from '../boot/recorded.ts'
 import { redeem } from '../boot/redeem.ts'
 import { takeReport } from '../boot/report.ts'
 import { confirmSecret } from '../boot/rotate-secret.ts'
@@ -9,7 +10,7 @@ import { serveStage1 } from '../boot/serve-stage1.ts'
 import { openSignature } from '../boot/signed-manifest.ts'
 import { siteScript } from '../boot/site-script.ts'
 import type { BootStory } from '../boot/story.ts'
-import { countTransfer, mayTransfer, renewTransfer } from '../boot/transfer.ts'
+import { countTransfer, mayTransfer, noteRedirected, renewTransfer } from '../boot/transfer.ts'
 import { recordRefusal } from '../boot/work.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { enrolArrival, serveArrival } from './arrivals.ts'
@@ -21,25 +22,29 @@ export function openStory(context: BootContext): BootStory {
     transfers: context.transfers,
     clock: context.clock,
     siteScript: async (of) => siteScript(context, of),
-    stage1: (request) => serveStage1(context, request),
-    arrive: (request) => serveArrival(context, request),
+    stage1: (request) => recorded(context, request, (seen) => serveStage1(seen, request)),
+    arrive: (request) => recorded(context, request, (seen) => serveArrival(seen, request)),
     enrol: (request) => enrolArrival(context, request),
-    handover: (request) => serveHandover(context, request),
-    redeem: (request) => redeem(context, request),
-    redeemEpoxy: (request) => redeemEpoxy(context, request),
-    report: (request) => takeReport(context, request),
-    confirmSecret: (request) => confirmSecret(context, request),
+    handover: (request) => recorded(context, request, (seen) => serveHandover(seen, request)),
+    redeem: (request) => recorded(context, request, (seen) => redeem(seen, request)),
+    redeemEpoxy: (request) => recorded(context, request, (seen) => redeemEpoxy(seen, request)),
+    report: (request) => recorded(context, request, (seen) => takeReport(seen, request)),
+    confirmSecret: (request) => recorded(context, request, (seen) => confirmSecret(seen, request)),
     malformed: (asking, reason) =>
       recordRefusal(context, asking, new Refusal('malformed', { detail: { reason } })),
     handshakeFailed: (fault) =>
       context.refusals.record({ kind: 'handshake-failed', node: null, session: null, ...fault }),
-    openDownload: (request) => openDownload(context, request),
-    openSignature: (request) => openSignature(context, request),
-    redirectDownload: (download, asked) => redirectDownload(context, download, asked),
+    openDownload: (request) => recorded(context, request, (seen) => openDownload(seen, request)),
+    openSignature: (request) => recorded(context, request, (seen) => openSignature(seen, request)),
+    redirectDownload: async (download, asked) => {
+      const url = await redirectDownload(context, download, asked)
+      if (url !== undefined) noteRedirected(context, download, asked)
+      return url
+    },
     findOpenArtifact: (digest) => findOpenArtifact(context.storage.db, digest),
     mayTransfer: (download) => mayTransfer(context, download),
     renewTransfer: (download) => renewTransfer(context, download),
     heartbeat: (beat) => takeHeartbeat(context, beat),
-    countTransfer: (download, bytes) => countTransfer(context, download, bytes),
+    countTransfer: (download, sent) => countTransfer(context, download, sent),
   }
 }

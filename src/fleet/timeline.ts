@@ -3,17 +3,24 @@ import { readFacts, readPinned } from '../boot/pin.ts'
 import type { Via } from '../boot/resolve-image.ts'
 import type { Facts } from '../domain/facts.ts'
 import { quote } from '../domain/node.ts'
+import { traceIdOf } from '../domain/trace.ts'
 import { PawlError } from '../errors.ts'
 import { listEvents } from '../storage/events.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
 import { findSession, listStages } from '../storage/sessions.ts'
+import { listSpans } from '../storage/spans.ts'
 import type { SessionRow, SessionStageRow, StageName } from '../storage/tables.ts'
 import { noSuchNode } from './change.ts'
 import { type EventView, eventView } from './event-view.ts'
+import type { PaceView } from './paces.ts'
+import { type StagePace, timelinePaces } from './timeline-pace.ts'
+import { type StageSpans, spansByStage, type TimelineClient } from './timeline-spans.ts'
 
 /** A boot session, told from its start. */
 export interface TimelineSession {
   readonly id: string
+  /** The trace that is exported once it has ended; null where traces are off. */
+  readonly traceId: string | null
   readonly sequence: SessionRow['sequence']
   readonly state: SessionRow['state']
   readonly stage: StageName
@@ -34,10 +41,14 @@ export interface TimelineSession {
     readonly via: Via | null
   }[]
   readonly facts: Facts
+  /** Who asked for stage 1; null where it was not taken down. */
+  readonly client: TimelineClient | null
+  /** How it comes along, and why no better; null where it has ended. */
+  readonly pace: PaceView | null
 }
 
 /** One stage that was opened. */
-export interface TimelineStage {
+export interface TimelineStage extends StageSpans, StagePace {
   readonly stage: StageName
   readonly at: string
   /** Until the next stage was opened, the session ended, or now. */
@@ -73,13 +84,30 @@ export async function timelineOf(context: BootContext, name: string, wanted?: st
   }
   const session = await sessionOf(context, node, id)
   const filter = id === node.session ? { node: name, since: new Date(session.started_at) } : { session: id }
-  const events = await listEvents(db, { ...filter, limit: maxEvents, newest: true })
+  await context.spans?.flush() // those of this process; what others have not written yet is a second old at most
+  const found = await listEvents(db, { ...filter, limit: maxEvents, newest: true })
+  const events = found.map(eventView)
   const opened = await listStages(db, id)
+  const stages = stagesOf(session, opened, context.clock())
+  const paces = await timelinePaces(context, name, session, opened)
+  const during = events.filter(({ at }) => session.ended_at === null || at <= session.ended_at)
+  const spans = spansByStage(stages, await listSpans(db, id), during)
+  const none: StageSpans = { client: null, spans: [] }
+  const traceId = context.settings.traces ? traceIdOf(id) : null
   return {
     node: name,
-    session: sessionView(session),
-    stages: stagesOf(session, opened, context.clock()),
-    events: events.map(eventView),
+    session: {
+      ...sessionView(session),
+      traceId,
+      client: spans.get('stage1')?.client ?? null,
+      pace: paces.pace,
+    },
+    stages: stages.map((stage) => ({
+      ...stage,
+      ...paces.of(stage.stage),
+      ...(spans.get(stage.stage) ?? none),
+    })),
+    events,
   }
 }
 
@@ -89,7 +117,7 @@ async function sessionOf(context: BootContext, node: NodeRecord, id: string): Pr
   throw new PawlError('not-found', `node "${node.name}" has no session ${quote(id)}`)
 }
 
-function sessionView(session: SessionRow): TimelineSession {
+function sessionView(session: SessionRow): Omit<TimelineSession, 'client' | 'traceId' | 'pace'> {
   const { profile, images } = readPinned(session.pinned)
   return {
     id: session.id,
@@ -119,7 +147,11 @@ function sessionView(session: SessionRow): TimelineSession {
 
 const order: readonly StageName[] = ['stage1', 'stage2', 'stage3', 'join', 'report']
 
-function stagesOf(session: SessionRow, opened: readonly SessionStageRow[], now: Date): TimelineStage[] {
+function stagesOf(
+  session: SessionRow,
+  opened: readonly SessionStageRow[],
+  now: Date,
+): Omit<TimelineStage, keyof (StageSpans & StagePace)>[] {
   const stages = [...opened].sort((a, b) => order.indexOf(a.stage) - order.indexOf(b.stage))
   const end = session.ended_at === null ? now : new Date(session.ended_at)
   return stages.map((stage, index) => {

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { countingUnit } from '../domain/address.ts'
+import type { WorkKind } from '../domain/load.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Gate } from './gate.ts'
 import { workOfRoutes } from './gate.ts'
@@ -13,7 +14,10 @@ const maxLargeBodyBytes = 64 * 1024 * 1024
  * Requests that were let in. Their work is over when the answer is ready, before it is sent; and not before, where the client has
  * gone: who hangs up at once would have more worked on than there are places.
  */
-const admitted = new WeakMap<FastifyRequest, { readonly gate: Gate; readonly over: () => void }>()
+const admitted = new WeakMap<
+  FastifyRequest,
+  { readonly gate: Gate; readonly over: () => void; readonly waitedMilliseconds: number }
+>()
 
 /**
  * Puts the gate before the routes of a boot listener: behind the reading of a request, so that a slow sender holds no place, and
@@ -24,6 +28,7 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
   app.addHook('onRoute', (route) => {
     const { url, handler } = route
     if (!(url in workOfRoutes)) throw new Error(`route ${url} is not in the table of admission`)
+    if (workOfRoutes[url] === undefined) return
     route.handler = async function (request, reply) {
       try {
         return await handler.call(this, request, reply)
@@ -51,11 +56,15 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
     }
     done()
   })
-  app.addHook('preHandler', async (request, reply) => {
+  app.addHook('preHandler', (request, reply, done) => {
     const kind = workOfRoutes[request.routeOptions.url ?? '']
-    if (kind === undefined) return
+    if (kind === undefined) done()
+    else letIn(kind, request, reply).then(() => done(), done)
+  })
+  async function letIn(kind: WorkKind, request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const source = sourceOf(request)
     const site = gate.sites.siteOf(source)
+    const came = performance.now()
     try {
       const over = await gate.admission.enter({
         kind,
@@ -66,21 +75,22 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
           return () => reply.raw.off('close', leave)
         },
       })
-      admitted.set(request, { gate, over })
+      admitted.set(request, { gate, over, waitedMilliseconds: performance.now() - came })
     } catch (error) {
       if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
       throw error
     }
     const node = hostOf(request)
     if (node !== undefined) gate.told.came(node)
-  })
-  app.addHook('onSend', async (request, reply) => {
+  }
+  app.addHook('onSend', (request, reply, _payload, done) => {
     workIsDone(request)
     const node = hostOf(request)
     const kind = workOfRoutes[request.routeOptions.url ?? '']
-    if (node === undefined || reply.statusCode !== 200) return
     // Opened by a token or by evidence: the node's own site may be learned from it.
-    if (kind === 'running' || kind === 'new') gate.sites.noteServed(sourceOf(request), node)
+    if (node !== undefined && reply.statusCode === 200 && (kind === 'running' || kind === 'new'))
+      gate.sites.noteServed(sourceOf(request), node)
+    done()
   })
 }
 
@@ -102,6 +112,11 @@ export function beginBytes(request: FastifyRequest, reply: FastifyReply, session
     if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
     throw error
   }
+}
+
+/** How long a request waited for its turn. */
+export function waitedSeconds(request: FastifyRequest): number {
+  return (admitted.get(request)?.waitedMilliseconds ?? 0) / 1000
 }
 
 function workIsDone(request: FastifyRequest): void {

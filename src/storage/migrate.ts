@@ -16,6 +16,9 @@ import * as roots from './migrations/0012-roots.ts'
 import * as ticketKeys from './migrations/0013-ticket-keys.ts'
 import * as processes from './migrations/0014-processes.ts'
 import * as indexes from './migrations/0015-indexes.ts'
+import * as usualTimes from './migrations/0017-usual-times.ts'
+import * as sessionSpans from './migrations/0018-session-spans.ts'
+import * as traceCursor from './migrations/0019-trace-cursor.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -34,6 +37,9 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0013-ticket-keys': ticketKeys,
   '0014-processes': processes,
   '0015-indexes': indexes,
+  '0017-usual-times': usualTimes,
+  '0018-session-spans': sessionSpans,
+  '0019-trace-cursor': traceCursor,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

@@ -34,11 +34,14 @@ import type {
   ReinstallMarkRow,
   RuleApprovedNodeRow,
 } from './machine-tables.ts'
+import type { BootTimesReadRow, BootTimesRow, SessionPaceRow, UsualTimeRow } from './pace-tables.ts'
 import type { ProcessRow } from './process-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 import type { NodeRootRow } from './root-tables.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
+import type { SessionLogRow, SessionSpanRow } from './span-tables.ts'
 import type { TicketKeyRow } from './ticket-tables.ts'
+import type { TraceCursorRow } from './trace-tables.ts'
 import type { WebhookDeliveryRow, WebhookRow } from './webhook-tables.ts'
 
 /**
@@ -53,10 +56,17 @@ export interface Tables {
   images: ImageRow
   sessions: SessionRow
   session_stages: SessionStageRow
+  session_spans: SessionSpanRow
+  session_logs: SessionLogRow
+  session_paces: SessionPaceRow
+  boot_times: BootTimesRow
+  boot_times_read: BootTimesReadRow
+  usual_times: UsualTimeRow
   tokens: TokenRow
   node_roots: NodeRootRow
   processes: ProcessRow
   ticket_keys: TicketKeyRow
+  trace_cursor: TraceCursorRow
   node_secrets: NodeSecretRow
   pending_machines: PendingMachineRow
   node_claims: NodeClaimRow
@@ -111,6 +121,12 @@ export interface NodeRow {
   /** The session that serves the reinstall sequence, exactly while `reinstall` is `serving`. */
   reinstall_session: string | null
   armed: number
+  /** Since when it boots again and again without a report (`boot/stage1-limit.ts`); null where it does not. */
+  looping_since: string | null
+  /** Its next stage 1 is not served before; null where it did not ask, or need not wait. */
+  held_back_until: string | null
+  /** Boots before an operator's act do not count for a loop. */
+  boots_counted_from: string | null
   /** Its current enrolment secret (`node_secrets`). */
   secret_id: string | null
   secret_hash: string | null

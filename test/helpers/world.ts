@@ -7,6 +7,7 @@ import type { BootContext, BootSettings } from '../../src/boot/context.ts'
 import type { BootEntry } from '../../src/boot/entry.ts'
 import { openRefusalLog } from '../../src/boot/refusal-log.ts'
 import { settingsSealer } from '../../src/boot/settings-sealer.ts'
+import { openSpanLog } from '../../src/boot/span-log.ts'
 import { openTransfers } from '../../src/boot/transfers.ts'
 import { addSeconds } from '../../src/domain/clock.ts'
 import { openStorage } from '../../src/storage/database.ts'
@@ -55,6 +56,11 @@ export const testSettings: BootSettings = {
   sessionIdleSeconds: 7200,
   sessionMaxSeconds: 86_400,
   maxStage1PerHour: 20,
+  loopStage1s: 3,
+  loopWindowSeconds: 3600,
+  slowPercent: 150,
+  stuckPercent: 300,
+  stuckSilenceSeconds: 600,
   maxReinstallAttempts: 3,
   maxReinstallFailures: 6,
   reinstallMarkSeconds: 0,
@@ -63,6 +69,7 @@ export const testSettings: BootSettings = {
   enrolmentLifetimeSeconds: 3600,
   maxPendingMachines: 100,
   webhookAllowedNetworks: [],
+  traces: false,
 }
 
 /** Where its machines boot, and by which root. */
@@ -148,6 +155,13 @@ export async function openAt(t: Test, location: string, options: WorldOptions): 
     hasRoom: options.hasRoom ?? (async () => true),
     onError: (error) => errors.push(error),
   })
+  // Written when a timeline is asked for, and not by a clock.
+  const spans = openSpanLog({
+    storage,
+    hasRoom: options.hasRoom ?? (async () => true),
+    onError: (error) => errors.push(error),
+    later: () => {},
+  })
   const entry = { ...testEntry, publicUrl: options.settings?.publicUrl ?? testEntry.publicUrl }
   const context: BootContext = {
     storage,
@@ -160,6 +174,7 @@ export async function openAt(t: Test, location: string, options: WorldOptions): 
     entry,
     entries: () => [entry],
     refusals,
+    spans,
     transfers: openTransfers(),
   }
   const events: World['events'] = async (filter = {}) => {

@@ -12,6 +12,7 @@ import { type AnswerPlan, planAnswer } from '../../images/conditional.ts'
 import type { ByteRange } from '../../images/range.ts'
 import type { Accel } from '../accel.ts'
 import { beginBytes } from '../admit.ts'
+import { arrivalOf } from '../arrival.ts'
 import { clientCertificateOf } from '../client-certificate.ts'
 import type { Fields } from '../form.ts'
 import { sourceOf } from '../source.ts'
@@ -47,11 +48,18 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, options: 
     const internal = accelerated(request, download.artifact)
     if (internal !== undefined) {
       const { start, end } = internal.body
-      await story.countTransfer(download, end - start)
+      await story.countTransfer(download, {
+        bytes: end - start,
+        part: { start, end },
+        arrival: arrivalOf(request),
+      })
       return sendAccel(reply, internal, 'session')
     }
     beginBytes(request, reply, download.session)
+    const part = planAnswer(request, download.artifact).body
     await runTransfer(story, download, {
+      arrival: arrivalOf(request),
+      ...(part === undefined ? {} : { part }),
       send: (onProgress) =>
         sendBytes(
           request,
@@ -92,7 +100,8 @@ export function downloadRoutes(app: FastifyInstance, story: BootStory, options: 
     const { body } = planAnswer(request, download.artifact)
     if (request.headers[followsRedirects] !== '1' || body === undefined) return undefined
     // Who goes on with a rest had the beginning from there, and that was counted whole.
-    const asked = { bytes: body.start === 0 ? body.end : 0, source: sourceOf(request) }
+    const bytes = body.start === 0 ? body.end : 0
+    const asked = { bytes, source: sourceOf(request), arrival: arrivalOf(request) }
     return story.redirectDownload(download, asked).catch((error: unknown) => {
       request.log.warn({ err: error, session: download.session }, 'download not redirected: sent from here')
       return undefined
@@ -182,7 +191,8 @@ function asked(request: FastifyRequest<HostRole>): DownloadRequest {
   const { c } = request.query as Fields
   const capability = bearer(request) ?? (typeof c === 'string' ? c : undefined)
   const certificate = clientCertificateOf(request)
-  return { host, source: sourceOf(request), request: 'artifacts', role, capability, certificate }
+  const arrival = arrivalOf(request)
+  return { host, source: sourceOf(request), request: 'artifacts', role, capability, certificate, arrival }
 }
 
 function isSignature(request: FastifyRequest<HostRole>): boolean {

@@ -8,6 +8,7 @@ import type { BootStory } from '../../boot/story.ts'
 import type { Asking } from '../../boot/work.ts'
 import { parseSshHostKeys } from '../../domain/ssh-host-key.ts'
 import { isPawlError, PawlError } from '../../errors.ts'
+import { arrivalOf } from '../arrival.ts'
 import { clientCertificateOf } from '../client-certificate.ts'
 import { type Fields, parseBody } from '../form.ts'
 import { sourceOf } from '../source.ts'
@@ -30,7 +31,8 @@ export function bootRoutes(app: FastifyInstance, story: BootStory): void {
       url,
       handler: async (request, reply) => {
         const certificate = clientCertificateOf(request)
-        const who = { host: undefined, source: sourceOf(request), request: url, certificate }
+        const arrival = arrivalOf(request)
+        const who = { host: undefined, source: sourceOf(request), request: url, certificate, arrival }
         const fields = await recordingMalformed(who, () => fieldsOf(request))
         return reply.type(ipxe).send(await answer({ ...who, fields }))
       },
@@ -100,7 +102,8 @@ export function bootRoutes(app: FastifyInstance, story: BootStory): void {
 
 function asking(request: FastifyRequest<Host>, name: string): Asking & { readonly host: string } {
   const certificate = clientCertificateOf(request)
-  return { host: request.params.host, source: sourceOf(request), request: name, certificate }
+  const [host, source, arrival] = [request.params.host, sourceOf(request), arrivalOf(request)]
+  return { host, source, request: name, certificate, arrival }
 }
 
 function reportOf(fields: Fields): Pick<Report, 'message' | 'final' | 'sshHostKeys'> {

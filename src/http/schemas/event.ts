@@ -1,9 +1,12 @@
 import Type from 'typebox'
 import { chainFaults, type EventKind, eventKinds } from '../../domain/event.ts'
+import { spanKinds } from '../../domain/span.ts'
 import type { EventView, VerificationView } from '../../fleet/event-view.ts'
 import type { Timeline, TimelineSession, TimelineStage } from '../../fleet/timeline.ts'
+import type { TimelineClient, TimelineSpan } from '../../fleet/timeline-spans.ts'
 import { answers, anyObject, limit, oneOf, type Page, textOrNull, word } from './answers.ts'
 import { sequenceName, sessionState, stageName } from './node.ts'
+import { paceView, stagePace } from './pace.ts'
 
 /** Which events to list. */
 export const eventQuery = Type.Object(
@@ -82,9 +85,42 @@ const via = Type.Object({
   gets: Type.Optional(oneOf(['new', 'before'])),
 })
 
+const client = answers<TimelineClient>('TimelineClient')(
+  Type.Object(
+    {
+      agent: textOrNull,
+      tls: Type.Union([
+        Type.Object({ version: Type.String(), cipher: Type.String(), resumed: Type.Boolean() }),
+        Type.Null(),
+      ]),
+    },
+    { description: 'What asked: its User-Agent, and the TLS of its connection to us; null behind a proxy.' },
+  ),
+)
+const clientOrNull = Type.Union([client, Type.Null()])
+
+const span = answers<TimelineSpan>('TimelineSpan')(
+  Type.Object(
+    {
+      kind: oneOf(spanKinds),
+      at: Type.String(),
+      seconds: Type.Number(),
+      bytes: Type.Optional(Type.Integer()),
+      bytesPerSecond: Type.Optional(Type.Integer()),
+      detail: Type.Optional(Type.String()),
+      by: oneOf(['server', 'node']),
+      times: Type.Optional(Type.Integer()),
+    },
+    {
+      description: 'Something that happened within the stage; 0 seconds: at once, or nobody knows how long.',
+    },
+  ),
+)
+
 const timelineSession = answers<TimelineSession>('TimelineSession')(
   Type.Object({
     id: Type.String(),
+    traceId: textOrNull,
     sequence: sequenceName,
     state: sessionState,
     stage: stageName,
@@ -105,6 +141,8 @@ const timelineSession = answers<TimelineSession>('TimelineSession')(
       }),
     ),
     facts: Type.Unsafe<TimelineSession['facts']>(Type.Record(Type.String(), Type.String())),
+    pace: Type.Union([paceView, Type.Null()]),
+    client: clientOrNull,
   }),
 )
 
@@ -115,6 +153,9 @@ const timelineStage = answers<TimelineStage>('TimelineStage')(
     seconds: Type.Number(),
     bytes: Type.Integer(),
     outcome: oneOf(['done', 'open', 'ready', 'failed', 'expired', 'superseded']),
+    ...stagePace,
+    client: clientOrNull,
+    spans: Type.Array(span),
   }),
 )
 
