@@ -5,13 +5,16 @@ import { expireSessions } from './boot/expire-sessions.ts'
 import { tendReinstalls } from './fleet/campaigns.ts'
 import type { CheckpointSigner } from './fleet/checkpoints.ts'
 import { forgetAnswers } from './fleet/idempotency.ts'
+import { tendPaces } from './fleet/paces.ts'
 import { finishRemovals } from './fleet/prune.ts'
 import { tendRollouts } from './fleet/rollouts.ts'
 import { warnOfExpiry } from './fleet/secrets.ts'
 import { tidySignIns } from './fleet/sign-in.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
+import { learnUsualTimes } from './fleet/usual-times.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import type { Listener } from './listen.ts'
+import type { TraceExporter } from './traces/exporter.ts'
 import { trimEnded } from './webhooks/deliver.ts'
 import type { WebhookSender } from './webhooks/sender.ts'
 
@@ -29,6 +32,7 @@ export interface ChoreParts {
   readonly context: BootContext
   readonly artifacts: ArtifactStore
   readonly webhooks: WebhookSender
+  readonly traces: TraceExporter | undefined
   readonly signIn: SignInSettings | undefined
   readonly checkpoints: CheckpointSigner
   readonly audit: AuditSettings
@@ -41,11 +45,23 @@ export interface ChoreParts {
 
 /** What happens by itself, each thing with how often. */
 export function chores(
-  { context, artifacts, webhooks, signIn, checkpoints, audit, listeners, tickets, followCutOver }: ChoreParts,
+  {
+    context,
+    artifacts,
+    webhooks,
+    traces,
+    signIn,
+    checkpoints,
+    audit,
+    listeners,
+    tickets,
+    followCutOver,
+  }: ChoreParts,
   log: Logger,
 ): readonly Chore[] {
   return [
     { what: 'expiring sessions', everyMilliseconds: 30_000, once: true, work: () => expireSessions(context) },
+    ...paceChores(context),
     {
       what: 'finishing removals of artifacts',
       everyMilliseconds: 300_000,
@@ -59,6 +75,12 @@ export function chores(
       work: () => tendRollouts(context),
     },
     { what: 'sending webhooks', everyMilliseconds: 1000, once: true, work: () => webhooks.work() },
+    {
+      what: 'exporting traces',
+      everyMilliseconds: 2000,
+      once: true,
+      work: async () => traces?.work(),
+    },
     {
       what: 'trimming webhook deliveries',
       everyMilliseconds: 600_000,
@@ -139,6 +161,24 @@ export function chores(
       work: async () => {
         if (await tickets.turn()) await secureAll(listeners)
       },
+    },
+  ]
+}
+
+/** What boots that are under way are told to be, and what is usual of those that are over. */
+function paceChores(context: BootContext): readonly Chore[] {
+  return [
+    {
+      what: 'looking at the pace of boots',
+      everyMilliseconds: 15_000,
+      once: true,
+      work: () => tendPaces(context),
+    },
+    {
+      what: 'learning usual times',
+      everyMilliseconds: 60_000,
+      once: true,
+      work: () => learnUsualTimes(context),
     },
   ]
 }

@@ -32,7 +32,7 @@ export const bootSettings = {
   },
   maxStage1PerHour: {
     ...named('max-stage1-per-hour', 'count', '20'),
-    meaning: 'A node that asks for stage 1 more often is told to wait.',
+    meaning: 'A node that was served stage 1 more often loops, too, whatever came of its boots.',
     parse: wholeNumber(1, 3600),
   },
   repeatStage1Seconds: {

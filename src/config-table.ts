@@ -5,10 +5,12 @@ import { evidenceSettings } from './config-evidence.ts'
 import { frontSettings } from './config-front.ts'
 import { limitSettings } from './config-limits.ts'
 import { metricsSettings } from './config-metrics.ts'
+import { paceSettings } from './config-pace.ts'
 import { replicaSettings } from './config-replicas.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
 import { tftpSettings } from './config-tftp.ts'
+import { traceSettings } from './config-traces.ts'
 import {
   oneOf,
   parseArtifacts,
@@ -136,6 +138,7 @@ export const settings = {
   ...workerSettings,
   ...replicaSettings,
   ...bootSettings,
+  ...paceSettings,
   ...metricsSettings,
   refusalDiskReserveMiB: {
     ...named('refusal-disk-reserve-mib', 'MiB', '256'),
@@ -188,6 +191,7 @@ export const settings = {
     parse: parseNetwork,
     many: true,
   },
+  ...traceSettings,
   ...limitSettings,
   artifactCacheMiB: {
     ...named('artifact-cache-mib', 'MiB', '512'),

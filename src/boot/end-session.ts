@@ -27,6 +27,9 @@ export interface Ending {
   readonly repeat?: boolean
 }
 
+/** The cause of a session that the same machine's stage 1 retired at once. */
+export const repeatedCause = 'stage 1 was asked again at once'
+
 const kinds = { fail: 'session-failed', expire: 'session-expired', supersede: 'session-superseded' } as const
 const failureCauses = { fail: 'reported', expire: 'expired' } as const
 

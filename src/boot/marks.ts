@@ -5,6 +5,7 @@ import { putMarks } from '../storage/campaigns.ts'
 import { appendEvents } from '../storage/event-batch.ts'
 import { updateNodesAlike } from '../storage/node-batch.ts'
 import type { NodeRow } from '../storage/tables.ts'
+import { countAnew } from './stage1-limit.ts'
 import type { Work } from './work.ts'
 
 /** Reinstall marks, of one node or of thousands: a few statements whatever their number, since SQLite has one writer. */
@@ -84,7 +85,7 @@ async function moveMarks(
       reinstall_attempts: 0,
       reinstall_session: null,
       updated_at: work.now.toISOString(),
-      ...(event === 'mark' ? { armed: 1 } : {}),
+      ...(event === 'mark' ? { armed: 1, ...countAnew(work.now) } : {}),
       ...(first.released === undefined ? {} : { state: first.released }),
     }
     await updateNodesAlike(

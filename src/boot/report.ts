@@ -4,14 +4,15 @@ import { advance, next, nodeTransitions, type SessionEvent, sessionTransitions }
 import { parseIdempotencyKey } from '../domain/token.ts'
 import { putMarks } from '../storage/campaigns.ts'
 import { updateNode } from '../storage/nodes.ts'
-import { advanceSession, touchSession } from '../storage/sessions.ts'
-import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
+import { writeRedemption } from '../storage/redemption.ts'
+import { touchSession } from '../storage/sessions.ts'
 import { leaveCampaign } from './campaign.ts'
 import type { BootContext } from './context.ts'
 import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { noteRolloutEnd } from './rollout-outcome.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
+import { notLooping } from './stage1-limit.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
 /** A report as it arrives. */
@@ -62,11 +63,15 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
   const subject = { node: node.name, session: session.id }
   if (state === undefined)
     throw new Refusal('early-success', { ...subject, detail: { state: session.state } })
-  if (!(await consumeToken(tx, presented.id, opened.hash, now))) throw new Refusal('spent-token', subject)
   const key = report.key === undefined ? undefined : parseIdempotencyKey(report.key)
-  await advanceSession(tx, session.id, { state, stage: 'report', endedAt: now }, now)
-  await retireTokens(tx, session.id, { except: ['report'] }, now)
-  if (key !== undefined) await keepAnswer(tx, opened.token.id, sealAnswer('', presented.secret, key))
+  const first = await writeRedemption(tx, {
+    ...{ token: presented.id, hash: opened.hash, session: session.id, now },
+    answer: key === undefined ? null : sealAnswer('', presented.secret, key, work.context.randomBytes),
+    to: { state, stage: 'report', endedAt: now },
+    retires: { except: ['report'] },
+    minted: work.minted.splice(0),
+  })
+  if (!first) throw new Refusal('spent-token', subject)
   // Only the session that served the reinstall clears its mark: a mark set since then is for the next boot.
   const cleared =
     node.reinstall_session === session.id ? { ...withMark(node, 'success'), reinstall_attempts: 0 } : node
@@ -75,6 +80,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     reinstall: cleared.reinstall,
     reinstall_session: cleared.reinstall_session,
     reinstall_attempts: cleared.reinstall_attempts,
+    ...notLooping,
     updated_at: now.toISOString(),
   })
   if (cleared !== node) {

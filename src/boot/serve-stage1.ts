@@ -34,7 +34,7 @@ import {
   type Stage1Answer,
   type Stage1Format,
 } from './stage1-answer.ts'
-import { limitStage1s } from './stage1-limit.ts'
+import { holdBack } from './stage1-limit.ts'
 import { noteAlternation, retireLiveSession } from './two-machines.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
@@ -58,13 +58,20 @@ export function serveStage1(context: BootContext, request: Stage1Request): Promi
     const answer = await inTransaction(context, (work) => serve(work, request, name, facts)).catch((error) =>
       keepRefusedFacts(context, request, facts, error),
     )
+    if (answer instanceof PawlError) throw answer
     // A client that takes JSON has no console to tell. Refused only now: that the node became held stays.
     if (answer.held === true && request.format === 'json') throw new Refusal('held', { node: name })
     return answer
   })
 }
 
-async function serve(work: Work, request: Stage1Request, name: string, facts: Facts): Promise<Stage1Answer> {
+/** An error is thrown once the transaction is committed. */
+async function serve(
+  work: Work,
+  request: Stage1Request,
+  name: string,
+  facts: Facts,
+): Promise<Stage1Answer | PawlError> {
   const known = await lockNode(work.tx, work.context.storage.dialect, name)
   if (known === undefined) throw new Refusal('unknown-node')
   if (known.state === 'disabled') throw new Refusal('node-disabled', { node: name })
@@ -76,8 +83,9 @@ async function serve(work: Work, request: Stage1Request, name: string, facts: Fa
   await authenticate(work.tx, node, required, presented)
   if (!profile.evidence[sequenceName].includes('certificate')) await checkConfirmed(work, node, profile)
   await checkFacts(work, node, facts, profile.whenFactsChange, request.source)
-  await limitStage1s(work, node, request.source)
   node = await retireLiveSession(work, node, facts, request.source)
+  const later = node.state === 'held' ? undefined : await holdBack(work, node, request.source)
+  if (later !== undefined) return later
   const secret = await useSecret(work, node, { profile, required }, presented)
   node = secret.node
   await noteNodeRoot(
@@ -199,6 +207,8 @@ function nodeAfter(node: NodeRecord, session: SessionRow, plan: Plan): Partial<N
     reinstall: marked.reinstall,
     reinstall_session: marked.reinstall_session,
     armed: 0,
+    held_back_until: null,
+    ...(session.local === 1 ? { looping_since: null } : {}),
     session: session.id,
     last_facts: JSON.stringify(factsToKeep(node, plan.facts)),
     updated_at: session.started_at,

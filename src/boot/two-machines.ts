@@ -5,7 +5,7 @@ import { findRefusedFacts } from '../storage/facts.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { findLiveSession, listSessionsSince, type SessionOpened } from '../storage/sessions.ts'
 import type { SessionRow } from '../storage/tables.ts'
-import { endSession, expire, isOverdue } from './end-session.ts'
+import { endSession, expire, isOverdue, repeatedCause } from './end-session.ts'
 import { readFacts } from './pin.ts'
 import type { Work } from './work.ts'
 
@@ -45,7 +45,7 @@ export async function retireLiveSession(
     work.now.getTime() - Date.parse(live.started_at) <= settings.repeatStage1Seconds * 1000
   return endSession(work, node, live, {
     how: 'supersede',
-    cause: repeat ? 'stage 1 was asked again at once' : 'a later stage 1',
+    cause: repeat ? repeatedCause : 'a later stage 1',
     actor: 'node',
     source,
     repeat,

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { canonicalJson } from './canonical-json.ts'
 
 /**
@@ -113,7 +113,10 @@ export const eventKinds = {
   'address-changed': 'a session went on from another address',
   'facts-changed': "the machine's facts differ from the boot before",
   'facts-accepted': 'an operator accepted the facts that a node was refused for',
-  'too-many-boots': 'stage 1 was asked more often than the limit allows',
+  'too-many-boots': 'a node that loops asked for stage 1, and was told to come later',
+  'node-looping': 'a node boots again and again without a report: it is held back with growing pauses',
+  'boot-slow': 'a boot is in a stage for longer than usual',
+  'boot-stuck': 'a boot is in a stage for far longer than usual, or nothing is heard of it',
   'overload-began': 'more machines asked than the server had room for: some were told when to come again',
   'overload-ended': 'an overload was over: how long it was, and how often machines were told to come again',
   'backup-made': 'a backup was made',
@@ -214,7 +217,7 @@ export function hashEvent(event: Omit<ChainedEvent, 'hash'>): string {
     event.detail,
     event.prevHash,
   ]
-  return createHash('sha256').update(JSON.stringify(fields)).digest('hex')
+  return hash('sha256', JSON.stringify(fields), 'hex')
 }
 
 /** What can be wrong with a chain; the last five are found against a checkpoint only. */

@@ -148,6 +148,7 @@ const words: Readonly<Record<keyof (typeof profileSchema)['properties'], string>
   acceptUnsigned: 'Boots images that no publisher signed.',
   publishers: "Whose signatures count; left out, every publisher's.",
   imgverify: 'iPXE checks signatures itself, where its build can.',
+  expect: 'Seconds that stages may take before a boot is slow, for both sequences or for each; else learned.',
   boot: 'What a boot serves.',
   reinstall: 'What a reinstall serves.',
 }

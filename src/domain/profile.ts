@@ -9,8 +9,10 @@ import type { EvidenceKind } from './evidence.ts'
 import { handsOutCredential, type Join, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
+
 import { publisherNamePattern } from './publisher.ts'
 import type { SecretKind } from './secret.ts'
+import type { Expected, ExpectedOf, TimedStage } from './usual-times.ts'
 
 /** A profile's name. */
 export type ProfileName = Branded<string, 'ProfileName'>
@@ -39,6 +41,15 @@ const sequence = Type.Union([Type.Literal('local'), imageSequence, chainSequence
 const evidenceList = Type.Array(
   Type.Union([Type.Literal('address'), Type.Literal('secret'), Type.Literal('certificate')]),
   { minItems: 1, uniqueItems: true },
+)
+
+const stageSeconds = Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 }))
+const expectation = Type.Object(
+  { stage1: stageSeconds, stage2: stageSeconds, stage3: stageSeconds, join: stageSeconds } satisfies Record<
+    TimedStage,
+    unknown
+  >,
+  { additionalProperties: false },
 )
 
 /** A profile as it is written in a file or sent to the API. */
@@ -71,6 +82,15 @@ export const profileSchema = Type.Object(
       }),
     ),
     imgverify: Type.Optional(Type.Boolean()),
+    expect: Type.Optional(
+      Type.Union([
+        expectation,
+        Type.Object(
+          { boot: Type.Optional(expectation), reinstall: Type.Optional(expectation) },
+          { additionalProperties: false, minProperties: 1 },
+        ),
+      ]),
+    ),
     boot: sequence,
     reinstall: Type.Optional(sequence),
   },
@@ -110,6 +130,8 @@ export interface Profile {
   readonly publishers: readonly string[] | undefined
   /** Whether iPXE is to check the signatures of kernel and initramfs, for builds of it that can. */
   readonly imgverify: boolean
+  /** How many seconds each stage may take before it is slow; what is left out is learned from the fleet. */
+  readonly expect: ExpectedOf | undefined
   readonly boot: Sequence
   readonly reinstall: Sequence | undefined
 }
@@ -137,11 +159,12 @@ export function parseProfile(value: unknown): Profile {
 
 /** The profile as it is written, for storing and showing: `parseProfile` reads it back to the same. */
 export function writeProfile(profile: Profile): Record<string, unknown> {
-  const { reinstall, publishers, artifactBase, ...rest } = profile
+  const { reinstall, publishers, artifactBase, expect, ...rest } = profile
   return {
     ...rest,
     ...(artifactBase === undefined ? {} : { artifactBase }),
     ...(publishers === undefined ? {} : { publishers }),
+    ...(expect === undefined ? {} : { expect }),
     ...(reinstall === undefined ? {} : { reinstall }),
   }
 }
@@ -165,6 +188,7 @@ function withDefaults(written: Written): Profile {
     acceptUnsigned: written.acceptUnsigned ?? false,
     publishers: written.publishers,
     imgverify: written.imgverify ?? false,
+    expect: expectedOf(written.expect),
     boot: sequenceWithDefaults(written.boot),
     reinstall: written.reinstall === undefined ? undefined : sequenceWithDefaults(written.reinstall),
   }
@@ -174,6 +198,16 @@ function sequenceWithDefaults(sequence: Written['boot']): Sequence {
   return typeof sequence === 'object' && 'stage2' in sequence
     ? { ...sequence, join: sequence.join ?? { kind: 'none' } }
     : sequence
+}
+
+function expectedOf(written: Written['expect']): ExpectedOf | undefined {
+  if (written === undefined) return undefined
+  // Stages have no such names.
+  if ('boot' in written || 'reinstall' in written) {
+    const { boot = {}, reinstall = {} } = written as Partial<ExpectedOf>
+    return { boot, reinstall }
+  }
+  return { boot: written as Expected, reinstall: written as Expected }
 }
 
 /** Only stage 3 of ours can write a new secret, and only a boot that came with one is given another. */

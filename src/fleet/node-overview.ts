@@ -1,4 +1,5 @@
 import type { Labels } from '../domain/node.ts'
+import type { Pace } from '../domain/pace.ts'
 import type { Queries } from '../storage/database.ts'
 import { countImageUses, type ImageUseRow, listOverview, type OverviewRow } from '../storage/node-overview.ts'
 import { readLabels } from './node-view.ts'
@@ -18,6 +19,10 @@ export interface OverviewNode {
   readonly startedAt: string | null
   readonly lastSeenAt: string | null
   readonly endedAt: string | null
+  /** How the boot that is under way comes along; null where none is. */
+  readonly pace: Pace | null
+  /** Since when it boots again and again without a report; null where it does not. */
+  readonly loopingSince: string | null
 }
 
 /** The whole fleet at once, to be searched and sorted by whoever shows it. */
@@ -50,6 +55,8 @@ function lineOf(row: OverviewRow): OverviewNode {
     startedAt: row.started_at,
     lastSeenAt: row.last_seen_at,
     endedAt: row.ended_at,
+    pace: row.started_at === null || row.ended_at !== null ? null : (row.pace ?? 'usual'),
+    loopingSince: row.looping_since,
   }
 }
 

@@ -1,12 +1,14 @@
 import { type AddressRange, isSingle } from '../domain/address.ts'
 import type { WaitingNode } from '../domain/load.ts'
 import type { Labels } from '../domain/node.ts'
+import type { Pace } from '../domain/pace.ts'
 import { findLivePlaces, type LivePlace } from '../storage/campaigns.ts'
 import type { Queries } from '../storage/database.ts'
 import { findSessions, listNodes, type NodeFilter } from '../storage/fleet.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
 import type { NodeSecretRow } from '../storage/secret-tables.ts'
 import { findShownSecrets } from '../storage/secrets.ts'
+import { findCurrentPaces } from '../storage/session-paces.ts'
 import { findSession } from '../storage/sessions.ts'
 import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { noSuchNode } from './change.ts'
@@ -46,10 +48,20 @@ export interface NodeView {
   readonly session: SessionSummary | null
   /** Asked, and was told to come again, since there was no room; null where it does not wait. */
   readonly waiting: WaitingView | null
+  /** How the boot that is under way comes along; null where none is. `timeline` says why. */
+  readonly pace: Pace | null
+  /** Boots again and again without a report, and waits before each boot; null where it does not. */
+  readonly looping: LoopingView | null
   /** Counted up with each change by an operator; what boots change does not count. */
   readonly revision: number
   readonly createdAt: string
   readonly updatedAt: string
+}
+
+/** Since when a node loops, and until when its next stage 1 has to wait; null until it asks. */
+export interface LoopingView {
+  readonly since: string
+  readonly heldBackUntil: string | null
 }
 
 /** How a node waits: for what, and until when. */
@@ -63,7 +75,8 @@ export async function showNode(db: Queries, name: string): Promise<NodeView> {
   const places = await findLivePlaces(db, [node.id])
   const secrets = await findShownSecrets(db, [node.id])
   const waiting = (await waitingNodes(db)).get(name)
-  return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting)
+  const pace = session === undefined ? undefined : (await findCurrentPaces(db, [session.id])).get(session.id)
+  return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting, pace?.pace)
 }
 
 /** Lists nodes by name. `next` is the cursor of the next page, null on the last. */
@@ -81,10 +94,16 @@ export async function pageOfNodes(
   const places = await findLivePlaces(db, ids)
   const secrets = await findShownSecrets(db, ids)
   const waiting = await waitingNodes(db)
+  const live = [...sessions.values()].filter((session) => session.ended_at === null)
+  const paces = await findCurrentPaces(
+    db,
+    live.map(({ id }) => id),
+  )
   return {
     items: page.map((node) => {
       const session = node.session === null ? undefined : sessions.get(node.session)
-      return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting.get(node.name))
+      const pace = session === undefined ? undefined : paces.get(session.id)?.pace
+      return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting.get(node.name), pace)
     }),
     next: rows.length > filter.limit ? (page.at(-1)?.name ?? null) : null,
   }
@@ -106,6 +125,7 @@ function viewOf(
   place: LivePlace | undefined,
   secrets: readonly NodeSecretRow[] = [],
   waiting?: WaitingNode,
+  pace?: Pace,
 ): NodeView {
   return {
     name: node.name,
@@ -124,6 +144,9 @@ function viewOf(
     secret: secretOf(node, secrets),
     session: session === undefined ? null : summaryOf(session),
     waiting: waiting === undefined ? null : waitingOf(waiting),
+    pace: session === undefined || session.ended_at !== null ? null : (pace ?? 'usual'),
+    looping:
+      node.looping_since === null ? null : { since: node.looping_since, heldBackUntil: node.held_back_until },
     revision: node.revision,
     createdAt: node.created_at,
     updatedAt: node.updated_at,

@@ -1,6 +1,7 @@
 import { leaveCampaigns } from '../boot/campaign.ts'
 import type { BootContext } from '../boot/context.ts'
 import { endSession } from '../boot/end-session.ts'
+import { countAnew, notLooping } from '../boot/stage1-limit.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { parseNodeName } from '../domain/node.ts'
 import { advance, type NodeState, nodeTransitions } from '../domain/state.ts'
@@ -87,6 +88,7 @@ export function freshNode(
     reinstall_attempts: 0,
     reinstall_session: null,
     armed: 0,
+    ...notLooping,
     secret_id: null,
     secret_hash: null,
     last_facts: null,
@@ -172,10 +174,19 @@ export function disableNode(context: BootContext, by: By, name: string): Promise
   })
 }
 
-/** Enables a disabled node: it is `registered` again, its reinstall mark as it was. */
+/**
+ * Enables a disabled node: it is `registered` again, its reinstall mark as it was. Of a node that loops it says that somebody
+ * has looked at it: it is held back no more, and its boots count anew.
+ */
 export function enableNode(context: BootContext, by: By, name: string): Promise<NodeView> {
   return change(context, by, async (change) => {
     const node = await lock(change, name)
+    if (node.state !== 'disabled' && node.looping_since !== null) {
+      const { state, looping_since: loopingSince } = node
+      return move(change, node, state, () =>
+        change.note('node-enabled', name, { before: state, loopingSince }),
+      )
+    }
     if (node.state !== 'disabled') {
       throw new PawlError('conflict', `node "${name}" is ${node.state}, not disabled`, {
         hint: 'there is nothing to enable',
@@ -195,8 +206,12 @@ export function armNode(context: BootContext, by: By, name: string): Promise<Nod
     if (hint !== undefined) {
       throw new PawlError('conflict', `node "${name}" is ${node.state}`, { hint: `${hint} ${name}` })
     }
-    if (node.armed === 0) {
-      await updateNode(change.tx, node.id, { armed: 1, updated_at: change.now.toISOString() })
+    if (node.armed === 0 || node.looping_since !== null) {
+      await updateNode(change.tx, node.id, {
+        armed: 1,
+        ...countAnew(change.now),
+        updated_at: change.now.toISOString(),
+      })
       await change.note('node-armed', name, { state: node.state })
     }
     return showNode(change.tx, name)
@@ -239,7 +254,8 @@ async function move(
 ): Promise<NodeView> {
   await updateNode(change.tx, node.id, {
     state,
-    failure_cause: null,
+    ...(state === node.state ? {} : { failure_cause: null }),
+    ...countAnew(change.now),
     updated_at: change.now.toISOString(),
   })
   await note()

@@ -3,6 +3,7 @@ import { addSeconds } from '../domain/clock.ts'
 import type { NodeState } from '../domain/state.ts'
 import { listPending } from '../storage/pending.ts'
 import { listLiveRollouts } from '../storage/rollouts.ts'
+import { countLooping, countPaces } from '../storage/session-paces.ts'
 import { countNodes, countRefusals } from '../storage/status.ts'
 import { type ProcessView, showProcesses } from './processes.ts'
 import { sharedAddresses } from './shared-addresses.ts'
@@ -11,6 +12,8 @@ import { showWebhooks } from './webhook-view.ts'
 /** A fleet at a glance. */
 export interface StatusView {
   readonly nodes: { readonly total: number; readonly states: Readonly<Partial<Record<NodeState, number>>> }
+  /** Boots under way that are slow, those that are stuck, and nodes that boot again and again without a report. */
+  readonly boots: { readonly slow: number; readonly stuck: number; readonly looping: number }
   readonly reinstalls: { readonly marked: number; readonly serving: number }
   /** Unknown machines that wait for someone. */
   readonly pending: number
@@ -55,6 +58,7 @@ export async function showStatus(context: BootContext): Promise<StatusView> {
     .executeTakeFirstOrThrow()
   return {
     nodes: { total: counts.reduce((sum, { count }) => sum + count, 0), states },
+    boots: { ...(await countPaces(db)), looping: await countLooping(db) },
     reinstalls: { marked: marked('marked'), serving: marked('serving') },
     pending: (await listPending(db, now, false)).length,
     rollouts: (await listLiveRollouts(db)).map(({ id, name, channel, version, state, wave }) => ({

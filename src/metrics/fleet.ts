@@ -1,6 +1,7 @@
 import { type NodeState, nodeTransitions, type SessionState, sessionTransitions } from '../domain/state.ts'
 import type { Queries } from '../storage/database.ts'
 import { countLiveSessions, countWaiting, measureDeliveries, measureEvents } from '../storage/metrics.ts'
+import { countLooping, countPaces } from '../storage/session-paces.ts'
 import { countNodes } from '../storage/status.ts'
 import { listWebhooks } from '../storage/webhooks.ts'
 import { type Instruments, openInstruments } from './instruments.ts'
@@ -39,6 +40,10 @@ export function databaseDown(): Promise<readonly CountedMetric[]> {
 async function readAll(metrics: Metrics, db: Queries, now: Date): Promise<void> {
   await setNodes(metrics, db)
   await setSessions(metrics, db)
+  const { slow, stuck } = await countPaces(db)
+  metrics.gauge('pawl_sessions_slow').set(slow)
+  metrics.gauge('pawl_sessions_stuck').set(stuck)
+  metrics.gauge('pawl_nodes_looping').set(await countLooping(db))
   const waiting = await countWaiting(db, now)
   metrics.gauge('pawl_pending_machines').set(waiting.pending)
   metrics.gauge('pawl_proposals').set(waiting.proposals)

@@ -47,6 +47,18 @@ export const fleetMetrics = {
     help: 'When the quietest session that has not ended was last heard of; left out where there is none.',
     labels: { state: 'of a session' },
   },
+  pawl_sessions_slow: {
+    type: 'gauge',
+    help: 'Boots under way that take longer than usual, those that are stuck left out.',
+  },
+  pawl_sessions_stuck: {
+    type: 'gauge',
+    help: 'Boots under way that take far longer than usual, or of which nothing is heard.',
+  },
+  pawl_nodes_looping: {
+    type: 'gauge',
+    help: 'Nodes that boot again and again without a report, and are held back.',
+  },
   pawl_pending_machines: { type: 'gauge', help: 'Unknown machines that wait for an operator.' },
   pawl_rollouts: {
     type: 'gauge',

@@ -51,7 +51,7 @@ export async function insertNodes(tx: Tx, rows: readonly NodeRow[]): Promise<voi
     ...row,
     revision: row.revision + (ends.get(nodeChain(row.name)) ?? 0),
   }))
-  for (const some of inChunks(numbered, 19)) await tx.insertInto('nodes').values(some).execute()
+  for (const some of inChunks(numbered, 22)) await tx.insertInto('nodes').values(some).execute()
 }
 
 /** Removes nodes, with their lists, sessions and tokens; the files that made them hold them no more. Their events stay. */

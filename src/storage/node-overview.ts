@@ -1,11 +1,12 @@
 import { sql } from 'kysely'
+import type { Pace } from '../domain/pace.ts'
 import type { Queries } from './database.ts'
 import type { NodeRow, SessionRow } from './tables.ts'
 
 /** What a fleet's overview has of one node. */
 export type OverviewRow = Pick<
   NodeRow,
-  'name' | 'state' | 'failure_cause' | 'profile' | 'labels' | 'reinstall' | 'updated_at'
+  'name' | 'state' | 'failure_cause' | 'profile' | 'labels' | 'reinstall' | 'updated_at' | 'looping_since'
 > & {
   readonly stage: SessionRow['stage'] | null
   readonly sequence: SessionRow['sequence'] | null
@@ -13,6 +14,7 @@ export type OverviewRow = Pick<
   readonly started_at: string | null
   readonly last_seen_at: string | null
   readonly ended_at: string | null
+  readonly pace: Pace | null
 }
 
 /** Every node with its latest session, by name, in one query; with `names` those of them that are there. */
@@ -23,6 +25,12 @@ export function listOverview(
   const query = db
     .selectFrom('nodes')
     .leftJoin('sessions', 'sessions.id', 'nodes.session')
+    .leftJoin('session_paces', (join) =>
+      join
+        .onRef('session_paces.session', '=', 'sessions.id')
+        .onRef('session_paces.stage', '=', 'sessions.stage'),
+    )
+    .select(['session_paces.pace', 'nodes.looping_since'])
     .select(['nodes.name', 'nodes.state', 'nodes.failure_cause', 'nodes.profile', 'nodes.labels'])
     .select(['nodes.reinstall', 'nodes.updated_at', 'sessions.stage', 'sessions.sequence'])
     .select([

@@ -3,10 +3,12 @@ import type { Queries, Tx } from './database.ts'
 import { statement } from './statement.ts'
 import type { SessionRow, SessionStageRow, StageName } from './tables.ts'
 
-const sessionColumns = [
-  ...(['id', 'node', 'sequence', 'tokens', 'local', 'state', 'stage', 'cause', 'pinned'] as const),
-  ...(['facts', 'source', 'started_at', 'last_seen_at', 'expires_at', 'ended_at'] as const),
-] satisfies (keyof SessionRow)[]
+/** Its columns. One that is not here does not compile. */
+export const sessionColumns = Object.keys({
+  ...{ id: true, node: true, sequence: true, tokens: true, local: true, state: true, stage: true },
+  ...{ cause: true, pinned: true, facts: true, source: true },
+  ...{ started_at: true, last_seen_at: true, expires_at: true, ended_at: true },
+} satisfies Record<keyof SessionRow, true>) as (keyof SessionRow)[] // its own keys
 
 const insert = statement<SessionRow>()((db, value) =>
   db
@@ -44,17 +46,25 @@ export function findLiveSession(db: Queries, node: string): Promise<SessionRow |
   return live.first(db, { node })
 }
 
-const countSince = statement<{ node: string; since: string }>()((db, value) =>
+/** How a session went, in short. */
+export type PastSession = Pick<SessionRow, 'started_at' | 'state' | 'cause' | 'ended_at'>
+
+/** So many boots of a day say all there is to say. */
+const maxPastSessions = 50
+
+const pastSince = statement<{ node: string; since: string }>()((db, value) =>
   db
     .selectFrom('sessions')
-    .select((e) => e.fn.countAll<number | string>().as('count'))
+    .select(['started_at', 'state', 'cause', 'ended_at'])
     .where('node', '=', value('node'))
-    .where('started_at', '>', value('since')),
+    .where('started_at', '>', value('since'))
+    .orderBy('started_at', 'desc')
+    .limit(maxPastSessions),
 )
 
-/** How many sessions the node has opened since `since`. */
-export async function countSessionsSince(db: Queries, node: string, since: Date): Promise<number> {
-  return Number((await countSince.first(db, { node, since: since.toISOString() }))?.count)
+/** The node's sessions since a time, the latest first; the last ones, where they are many. */
+export function listBootsSince(db: Queries, node: string, since: string): Promise<PastSession[]> {
+  return pastSince.all(db, { node, since })
 }
 
 /** Who opened a session, from where and when. */

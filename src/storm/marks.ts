@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
+import { stormLabel } from '../domain/storm-label.ts'
 import { PawlError } from '../errors.ts'
 
 /** The label of a storm's nodes, and the annotation of its images. Nothing without it is ever touched. */
-export const mark = 'pawl-storm'
+export const mark = stormLabel
 
 const idPattern = /^[a-z0-9]{6}$/
 

@@ -157,6 +157,7 @@ export function newNode(name: string, secret: MintedToken, at: string): NodeRow 
     reinstall_attempts: 0,
     reinstall_session: null,
     armed: 0,
+    ...{ looping_since: null, held_back_until: null, boots_counted_from: null },
     secret_id: secret.id,
     secret_hash: secret.hash,
     last_facts: null,

@@ -252,23 +252,6 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.ok(await askStage(world, machine, 'stage3', learnt.stage3), 'the first goes on')
   })
 
-  await t.test('asks a node that loops to wait, longer each time', async (t) => {
-    const { world, secret } = await open()
-    const machine = machineOf(secret)
-    for (let i = 0; i < 20; i++) {
-      await boot(world, machine, 'stage1')
-      world.clock.advance(60)
-    }
-    await t.rejects(askStage1(world, machine), { code: 'too-many-boots', retryAfterSeconds: 30 })
-    t.same(await world.kinds({ kind: 'too-many-boots' }), ['too-many-boots'])
-    for (let i = 0; i < 20; i++) {
-      world.clock.advance(3600)
-      await boot(world, machine, 'stage1')
-    }
-    for (let i = 0; i < 19; i++) await boot(world, machine, 'stage1')
-    await t.rejects(askStage1(world, machine), { code: 'too-many-boots', retryAfterSeconds: 60 })
-  })
-
   await t.test('a session that moves to another address goes on, and it is noted', async (t) => {
     const { world, secret } = await open()
     const machine = machineOf(secret)

@@ -35,6 +35,7 @@ function rowOf(n: number, at: string): NodeRow {
     reinstall_attempts: 0,
     reinstall_session: null,
     armed: 0,
+    ...{ looping_since: null, held_back_until: null, boots_counted_from: null },
     secret_id: null,
     secret_hash: null,
     last_facts: null,

@@ -6,6 +6,7 @@ import type { SecretView } from '../../fleet/secret-view.ts'
 import type { IssuedSecret } from '../../fleet/secrets.ts'
 import type { StageName } from '../../storage/tables.ts'
 import { answers, oneOf, type Page, pageFields, textOrNull } from './answers.ts'
+import { looping, paceOrNull } from './pace.ts'
 
 /** The names of a state table; Object.keys has lost their type. */
 function namesOf<Name extends string>(table: Readonly<Record<Name, unknown>>): Name[] {
@@ -146,6 +147,8 @@ const nodeFields = {
     ),
     Type.Null(),
   ]),
+  pace: paceOrNull,
+  looping,
   revision: Type.Integer(),
   createdAt: Type.String(),
   updatedAt: Type.String(),

@@ -2,6 +2,7 @@ import Type from 'typebox'
 import type { ImageUse, Overview, OverviewNode } from '../../fleet/node-overview.ts'
 import { answers, textOrNull, word } from './answers.ts'
 import { nodeState, reinstallState, sequenceName, sessionState, stageName } from './node.ts'
+import { paceOrNull } from './pace.ts'
 
 /** Which nodes: all, or these. */
 export const overviewQuery = Type.Object(
@@ -32,6 +33,8 @@ const node = answers<OverviewNode>('OverviewNode')(
     startedAt: textOrNull,
     lastSeenAt: textOrNull,
     endedAt: textOrNull,
+    pace: paceOrNull,
+    loopingSince: textOrNull,
   }),
 )
 

@@ -71,6 +71,7 @@ export const statusAnswer = answers<StatusAnswer>()(
       total: Type.Integer(),
       states: Type.Unsafe<StatusView['nodes']['states']>(states),
     }),
+    boots: Type.Object({ slow: Type.Integer(), stuck: Type.Integer(), looping: Type.Integer() }),
     reinstalls: Type.Object({ marked: Type.Integer(), serving: Type.Integer() }),
     pending: Type.Integer(),
     rollouts: Type.Array(
