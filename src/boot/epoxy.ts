@@ -16,16 +16,12 @@ import { type Asking, inTransaction, recordingRefusals, type Work } from './work
  * ePoxy's wire for profiles with `tokens: epoxy`: every token is handed out at stage 1, in URLs, and a stage's URL may be
  * asked again until the next stage's is (`epoxy_client` repeats it for up to six hours): consume on advance.
  */
-export async function epoxyStage1(
-  work: Work,
-  opened: Opened,
-  sequence: ChainSequence,
-): Promise<Stage1Answer> {
+export function epoxyStage1(work: Work, opened: Opened, sequence: ChainSequence): Stage1Answer {
   const { node, session, format } = opened
   const base = bootBase(work.context.entry, node.name)
-  const urlOf = async (kind: 'stage2' | 'stage3' | 'report'): Promise<string> =>
-    `${base}/${await mint(work, session, kind)}/${kind}`
-  const urls = { stage2: await urlOf('stage2'), stage3: await urlOf('stage3'), report: await urlOf('report') }
+  const urlOf = (kind: 'stage2' | 'stage3' | 'report'): string =>
+    `${base}/${mint(work, session, kind)}/${kind}`
+  const urls = { stage2: urlOf('stage2'), stage3: urlOf('stage3'), report: urlOf('report') }
   const chain = versioned(sequence.chain[format === 'ipxe' ? 'stage1.ipxe' : 'stage1.json'], sequence)
   if (format === 'json') {
     const kargs = {

@@ -15,16 +15,16 @@ export interface HandoverSubject {
 }
 
 /** The handover that opens the minimal system: which NIC, what time, whom to trust, and the tokens of what comes next. */
-export async function firstHandover(
+export function firstHandover(
   work: Work,
   subject: HandoverSubject,
   image: PinnedImage,
-): Promise<Record<string, unknown>> {
+): Record<string, unknown> {
   return {
     ...basics(work, subject),
     tokens: {
-      stage2: await mint(work, subject.session, 'stage2'),
-      report: await mint(work, subject.session, 'report'),
+      stage2: mint(work, subject.session, 'stage2'),
+      report: mint(work, subject.session, 'report'),
     },
     digests: { kernel: image.artifacts.kernel?.digest, initramfs: image.artifacts.initramfs?.digest },
   }
@@ -34,15 +34,15 @@ export async function firstHandover(
  * The handover that the minimal system packs for the full one, adding the report token it has: only its hash is here.
  * `capability` opens the filesystem's download.
  */
-export async function nextHandover(
+export function nextHandover(
   work: Work,
   subject: HandoverSubject,
   pinned: Pinned,
   image: PinnedImage,
   capability: string,
-): Promise<Record<string, unknown>> {
+): Record<string, unknown> {
   const { node, session } = subject
-  const stage3 = await mint(work, session, 'stage3')
+  const stage3 = mint(work, session, 'stage3')
   const filesystem = image.artifacts.filesystem
   return {
     ...basics(work, subject),

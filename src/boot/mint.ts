@@ -1,20 +1,19 @@
 import { addSeconds } from '../domain/clock.ts'
 import { type TokenKind, tokenFromRandom } from '../domain/token.ts'
 import type { SessionRow } from '../storage/tables.ts'
-import { insertToken } from '../storage/tokens.ts'
 import type { Work } from './work.ts'
 
-/** Mints a token of a session and stores its hash; returns its text, which only the node will have. */
-export async function mint(
+/** Mints a token of a session; returns its text, which only the node will have. Its hash is stored with what is written next. */
+export function mint(
   work: Work,
   session: Pick<SessionRow, 'id' | 'tokens' | 'expires_at'>,
   kind: TokenKind,
-): Promise<string> {
-  const { context, tx, now } = work
-  const token = tokenFromRandom(context.randomBytes(33))
-  await insertToken(tx, token, { session: session.id, kind, now, expiresAt: expiry(work, session, kind) })
+): string {
+  const { context, now } = work
+  const { id, hash, text } = tokenFromRandom(context.randomBytes(33))
+  work.minted.push({ id, hash, session: session.id, kind, now, expiresAt: expiry(work, session, kind) })
   work.afterCommit(() => context.meter?.issued(kind))
-  return token.text
+  return text
 }
 
 function expiry(work: Work, session: Pick<SessionRow, 'tokens' | 'expires_at'>, kind: TokenKind): Date {

@@ -9,7 +9,7 @@ import {
 } from '../domain/token.ts'
 import { moveSession } from '../storage/sessions.ts'
 import type { NodeRow, SessionRow, TokenRow } from '../storage/tables.ts'
-import { findTokenAndSession, lockNodeOfToken } from '../storage/tokens.ts'
+import { lockToken } from '../storage/tokens.ts'
 import { authenticateAgain } from './authenticate.ts'
 import { isOverdue } from './end-session.ts'
 import { type Pinned, readPinned } from './pin.ts'
@@ -45,13 +45,10 @@ export async function openToken(
 ): Promise<OpenedToken> {
   const presented = readToken(text)
   const hash = hashSecret(presented.secret)
-  const node = await lockNodeOfToken(work.tx, presented.id)
-  if (node === undefined) throw new Refusal('unknown-token')
-  if (node.name !== asking.host) throw new Refusal('foreign-token', { detail: { givenTo: node.name } })
-  // Read under the lock, and not before: on PostgreSQL another request may just have used or retired it.
-  const found = await findTokenAndSession(work.tx, presented.id)
+  const found = await lockToken(work.tx, presented.id)
   if (found === undefined) throw new Refusal('unknown-token')
-  const { token, session } = found
+  const { token, session, node } = found
+  if (node.name !== asking.host) throw new Refusal('foreign-token', { detail: { givenTo: node.name } })
   const subject = { node: node.name, session: session.id }
   if (!hashesEqual(hash, token.secret_hash as SecretHash)) throw new Refusal('wrong-token-secret', subject)
   if (token.kind !== wanted.kind)

@@ -4,9 +4,8 @@ import { next, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { type IdempotencyKey, parseIdempotencyKey, type TokenKind } from '../domain/token.ts'
 import { updateNode } from '../storage/nodes.ts'
 import { removeClaim } from '../storage/pending.ts'
-import { advanceSession, touchSession } from '../storage/sessions.ts'
-import type { StageName } from '../storage/tables.ts'
-import { consumeToken, keepAnswer, retireTokens } from '../storage/tokens.ts'
+import { writeRedemption } from '../storage/redemption.ts'
+import { touchSession } from '../storage/sessions.ts'
 import type { BootContext } from './context.ts'
 import { atEntryOf } from './entry.ts'
 import { nextHandover } from './handover.ts'
@@ -77,16 +76,18 @@ async function redeemIn(work: Work, request: Redemption): Promise<string> {
       session: session.id,
       detail: { state: session.state },
     })
-  // The one statement that makes a token single-use; everything before it only says why not.
-  if (!(await consumeToken(work.tx, opened.presented.id, opened.hash, work.now))) {
-    throw new Refusal('spent-token', { node: node.name, session: session.id })
-  }
-  await advanceSession(work.tx, session.id, { state, stage: request.stage as StageName }, work.now)
-  await retireTokens(work.tx, session.id, { kinds: step.retires }, work.now)
   if (request.stage === 'stage2') await noteStarted(work, opened)
   const answer = JSON.stringify(await step.answer(atEntryOf(work, session), opened, request.source))
-  if (key !== undefined)
-    await keepAnswer(work.tx, opened.token.id, sealAnswer(answer, opened.presented.secret, key))
+  const { id, secret } = opened.presented
+  // What makes a token single-use; everything before it only says why not, and is undone where somebody else was first.
+  const first = await writeRedemption(work.tx, {
+    ...{ token: id, hash: opened.hash, session: session.id, now: work.now },
+    answer: key === undefined ? null : sealAnswer(answer, secret, key, work.context.randomBytes),
+    to: { state, stage: request.stage },
+    retires: { kinds: step.retires },
+    minted: work.minted.splice(0),
+  })
+  if (!first) throw new Refusal('spent-token', { node: node.name, session: session.id })
   await work.event({
     kind: step.kind,
     node: node.name,
@@ -136,7 +137,7 @@ async function answerStage2(
 ): Promise<Record<string, unknown>> {
   const image = pinned.images?.stage3
   if (image === undefined) throw new Refusal('no-sequence', { node: node.name, session: session.id })
-  const capability = await mint(work, session, 'download-stage3')
+  const capability = mint(work, session, 'download-stage3')
   const subject = { node, session, facts: readFacts(session.facts) }
   return {
     stage: 'stage2',
@@ -144,7 +145,7 @@ async function answerStage2(
     ...described(work, node.name, pinned, image),
     ...(await signedManifest(work.tx, node.name, image)),
     capability,
-    handover: await nextHandover(work, subject, pinned, image, capability),
+    handover: nextHandover(work, subject, pinned, image, capability),
   }
 }
 
@@ -166,7 +167,7 @@ async function answerStage3(
       image: pinned.images?.stage3.ref,
       labels: JSON.parse(node.labels) as unknown,
     },
-    tokens: { join: await mint(work, session, 'join') },
+    tokens: { join: mint(work, session, 'join') },
     ...(newSecret === undefined ? {} : { newSecret }),
     // While a root is rotated there are two, and the node keeps its users from both.
     ...(listeners.length < 2 ? {} : { bootListeners: listeners.map(({ publicUrl }) => publicUrl) }),

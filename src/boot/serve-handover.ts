@@ -1,6 +1,5 @@
 import { Refusal } from '../domain/refusal.ts'
-import { touchSession } from '../storage/sessions.ts'
-import { consumeToken } from '../storage/tokens.ts'
+import { writeRedemption } from '../storage/redemption.ts'
 import type { BootContext } from './context.ts'
 import { atEntryOf } from './entry.ts'
 import { firstHandover } from './handover.ts'
@@ -20,14 +19,16 @@ export function serveHandover(
       const image = pinned.images?.stage2
       const subject = { node: node.name, session: session.id }
       if (image === undefined) throw new Refusal('no-sequence', subject)
-      if (!(await consumeToken(work.tx, opened.presented.id, opened.hash, work.now)))
-        throw new Refusal('spent-token', subject)
-      const handover = await firstHandover(
+      const handover = firstHandover(
         atEntryOf(work, session),
         { node, session, facts: readFacts(session.facts) },
         image,
       )
-      await touchSession(work.tx, session.id, work.now)
+      const first = await writeRedemption(work.tx, {
+        ...{ token: opened.presented.id, hash: opened.hash, session: session.id, now: work.now },
+        ...{ answer: null, minted: work.minted.splice(0) },
+      })
+      if (!first) throw new Refusal('spent-token', subject)
       await work.event({
         kind: 'handover-opened',
         node: node.name,

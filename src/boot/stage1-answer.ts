@@ -34,16 +34,16 @@ export interface Opened {
 }
 
 /** Mints what stage 1 hands out, and renders it. A script that cannot be rendered refuses, and nothing was opened. */
-export async function answerStage1(work: Work, opened: Opened): Promise<Stage1Answer> {
+export function answerStage1(work: Work, opened: Opened): Promise<Stage1Answer> {
   const { node, pinned, format } = opened
-  return orDoesNotFit(node.name, async () => {
-    if (pinned.chain !== undefined) return await epoxyStage1(work, opened, pinned.chain)
-    return format === 'ipxe' ? await script(work, opened) : await document(work, opened)
+  return orDoesNotFit(node.name, () => {
+    if (pinned.chain !== undefined) return epoxyStage1(work, opened, pinned.chain)
+    return format === 'ipxe' ? script(work, opened) : document(work, opened)
   })
 }
 
 /** Runs a step over stored settings: what cannot be read or rendered is an operator's matter, and refuses the node. */
-export async function orDoesNotFit<T>(node: string, step: () => Promise<T>): Promise<T> {
+export async function orDoesNotFit<T>(node: string, step: () => T | Promise<T>): Promise<T> {
   try {
     return await step()
   } catch (error) {
@@ -52,13 +52,13 @@ export async function orDoesNotFit<T>(node: string, step: () => Promise<T>): Pro
   }
 }
 
-async function script(work: Work, { node, session, pinned, facts }: Opened): Promise<Stage1Answer> {
+function script(work: Work, { node, session, pinned, facts }: Opened): Stage1Answer {
   const image = pinned.images?.stage2
   if (image === undefined) throw new Refusal('no-sequence', { node: node.name })
   const kernel = artifactOf(image, 'kernel', node.name)
   const initramfs = artifactOf(image, 'initramfs', node.name)
   const digestsChecked = canVerifyDigests(facts)
-  const capability = await mint(work, session, 'download-stage2')
+  const capability = mint(work, session, 'download-stage2')
   const body = work.context.templates.render('stage1.ipxe', {
     host: node.name,
     session: session.id,
@@ -66,7 +66,7 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
     initramfsUrl: artifactUrl(work, node.name, pinned, initramfs),
     handoverUrl: `${bootBase(work.context.entry, node.name)}/handover`,
     capability: pinned.downloads === 'session' ? capability : '',
-    handoverToken: await mint(work, session, 'handover'),
+    handoverToken: mint(work, session, 'handover'),
     kernelArguments: image.arguments.split(' ').filter((word) => word !== ''),
     kernelSha256: kernel.digest,
     initramfsSha256: initramfs.digest,
@@ -84,15 +84,15 @@ async function script(work: Work, { node, session, pinned, facts }: Opened): Pro
 }
 
 /** The same for a client that boots by kexec: what the script says, and the handover at once. */
-async function document(work: Work, { node, session, pinned, facts }: Opened): Promise<Stage1Answer> {
+function document(work: Work, { node, session, pinned, facts }: Opened): Stage1Answer {
   const image = pinned.images?.stage2
   if (image === undefined) throw new Refusal('no-sequence', { node: node.name })
   const body = {
     stage: 'stage1',
     session: session.id,
     ...described(work, node.name, pinned, image),
-    capability: await mint(work, session, 'download-stage2'),
-    handover: await firstHandover(work, { node, facts, session }, image),
+    capability: mint(work, session, 'download-stage2'),
+    handover: firstHandover(work, { node, facts, session }, image),
   }
   return { body: JSON.stringify(body), format: 'json', digestsChecked: true }
 }

@@ -3,6 +3,7 @@
  * address, as the same DHCP client. Read from facts, which anyone can tell: what is not of its form is left out, so that an
  * agent's shell never sees it.
  */
+import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 import { type Facts, macOf, uuidOf } from './facts.ts'
 import type { MacAddress } from './node.ts'
@@ -119,8 +120,9 @@ function ipv6(told: string | undefined, takes: (range: string) => boolean): stri
 
 /** The family of an address in its full form, without a zone; undefined for anything else. */
 function kindOf(text: string): 4 | 6 | undefined {
-  if (ipaddr.IPv4.isValidFourPartDecimal(text) && !/(^|\.)0\d/.test(text)) return 4
-  return ipaddr.IPv6.isValid(text) && !text.includes('%') ? 6 : undefined
+  if (isIPv4(text)) return 4
+  // The second is who parses it then.
+  return isIPv6(text) && ipaddr.IPv6.isValid(text) && !text.includes('%') ? 6 : undefined
 }
 
 /** Whether such an address leads to one machine from beyond its own link. */

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { hash, timingSafeEqual } from 'node:crypto'
 import type { Branded } from './brand.ts'
 
 /** The name of a token: 12 base64url characters, not secret. */
@@ -53,7 +53,7 @@ export function parseToken(text: string): PresentedToken | undefined {
 
 /** SHA-256 of a secret. No stretching: our secrets have 192 random bits. */
 export function hashSecret(secret: string): SecretHash {
-  return createHash('sha256').update(secret).digest('hex') as SecretHash
+  return hash('sha256', secret, 'hex') as SecretHash
 }
 
 /** Compares in constant time. */

@@ -18,6 +18,11 @@ const lockBase = lockClass << 48n
 
 const appending = new WeakSet<Tx>()
 
+/** Keeps in mind that this transaction has its place. */
+export function tookPlace(tx: Tx): void {
+  appending.add(tx)
+}
+
 /** Says that this transaction appends events; before its first one. Costs nothing the second time. */
 export async function holdPlace(tx: Tx): Promise<void> {
   if (appending.has(tx)) return
@@ -26,10 +31,12 @@ export async function holdPlace(tx: Tx): Promise<void> {
   await place.all(tx, {})
 }
 
-const place = statement<object>()(
-  () =>
-    sql`select pg_advisory_xact_lock_shared(${sql.lit(Number(lockBase >> 32n))}::bigint << 32 | ${lastId()})`,
-)
+const place = statement<object>()(() => sql`select ${lockOfPlace()}`)
+
+/** Takes the place where a statement selects it: for one that has another errand there, before the first insert. */
+export function lockOfPlace(): RawBuilder<unknown> {
+  return sql`pg_advisory_xact_lock_shared(${sql.lit(Number(lockBase >> 32n))}::bigint << 32 | ${lastId()})`
+}
 
 /** Whether events were appended in this transaction. */
 export function hasAppended(tx: Tx): boolean {

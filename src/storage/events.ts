@@ -9,7 +9,7 @@ import {
   genesisHash,
 } from '../domain/event.ts'
 import { chained, endsOf, listChains } from './chains.ts'
-import { holdPlace, isPostgres, settledId } from './commit-order.ts'
+import { hasAppended, isPostgres, lockOfPlace, settledId, tookPlace } from './commit-order.ts'
 import type { Queries, Tx } from './database.ts'
 import { statement } from './statement.ts'
 import type { EventRow } from './tables.ts'
@@ -19,6 +19,15 @@ const lockHead = statement<{ chain: string }>()((db, value, postgres) => {
   // The chain's row lock: two processes cannot take one number. SQLite has one writer at a time.
   return postgres ? query.forUpdate() : query
 })
+/** The same, taking the transaction's place on the way. */
+const lockHeadInPlace = statement<{ chain: string }>()((db, value) =>
+  db
+    .selectFrom('chains')
+    .select(['head_seq', 'head_hash'])
+    .select(lockOfPlace().as('place'))
+    .where('name', '=', value('chain'))
+    .forUpdate(),
+)
 const begin = statement<{ chain: string }>()((db, value) =>
   db
     .insertInto('chains')
@@ -55,13 +64,14 @@ function allOf(value: <Name extends keyof NewEvent>(name: Name) => NewEvent[Name
 
 /** Appends an event to its chain: the node's, or `chain` where another is named. */
 export async function appendEvent(tx: Tx, facts: EventFacts, chain = chainOf(facts)): Promise<void> {
-  await holdPlace(tx)
-  let head = await lockHead.first(tx, { chain })
+  const lock = isPostgres(tx) && !hasAppended(tx) ? lockHeadInPlace : lockHead
+  let head = await lock.first(tx, { chain })
   if (head === undefined) {
     await begin.change(tx, { chain })
-    head = await lockHead.first(tx, { chain })
+    head = await lock.first(tx, { chain })
   }
   if (head === undefined) throw new Error(`chain ${chain} is not there`)
+  tookPlace(tx)
   const event = chainEvent(facts, chain, { seq: head.head_seq, hash: head.head_hash })
   const row = eventRow(event)
   if (isPostgres(tx)) {

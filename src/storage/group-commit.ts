@@ -99,7 +99,7 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
         performance.now() + Math.min(most.evenOnSlowDisks, Math.max(most.milliseconds, 4 * lastCommit))
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const { work, settle } = next
-        const outcome = await outcomeOf(one.transaction().execute((tx) => work(tx as unknown as Db)))
+        const outcome = await outcomeOf(one.transaction().execute((tx) => inTurn(tx as unknown as Db, work)))
         ran.push({ settle, outcome })
         if (!sqlite.inTransaction)
           throw 'error' in outcome ? outcome.error : new Error('the transaction is over')
@@ -113,6 +113,15 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
       throw error
     } finally {
       connection.batch = false
+    }
+  }
+
+  async function inTurn<T>(tx: Db, work: (tx: Db) => Promise<T>): Promise<T> {
+    connection.turn = tx
+    try {
+      return await work(tx)
+    } finally {
+      connection.turn = undefined
     }
   }
 

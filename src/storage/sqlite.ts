@@ -26,7 +26,7 @@ export class OwnSqliteDialect extends SqliteDialect {
   }
 
   override createAdapter(): DialectAdapter {
-    return new OwnSqliteAdapter()
+    return new OwnSqliteAdapter(this.#connection)
   }
 
   override createDriver(): Driver {
@@ -40,11 +40,18 @@ const maxPrepared = 1000
 /** Statements that neither change the schema nor end a transaction: what is prepared before them stays good. */
 const keepable = /^\s*(select|insert|update|delete|with)\b/i
 
+/** What a statement gave: rows, or what it changed. */
+type Answered =
+  | { readonly rows: unknown[]; readonly changes?: undefined; readonly lastInsertRowid?: undefined }
+  | { readonly rows: unknown[]; readonly changes: number; readonly lastInsertRowid: number | bigint }
+
 /** The one connection to a database file. */
 export class OwnConnection implements DatabaseConnection {
   readonly sqlite: Sqlite.Database
   /** Set while a batch is open: transactions are savepoints then. */
   batch = false
+  /** The transaction of a batch that runs now: it alone may use the connection without waiting for its turn. */
+  turn: unknown
   readonly #prepared = new Map<string, Sqlite.Statement>()
   #inside = false
   #endedBy: unknown
@@ -85,15 +92,21 @@ export class OwnConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql: text, parameters }: CompiledQuery): Promise<QueryResult<R>> {
+    const { rows, changes, lastInsertRowid } = this.query(text, parameters, keepable.test(text))
+    if (changes === undefined) return { rows: rows as R[] }
+    return { insertId: BigInt(lastInsertRowid), numAffectedRows: BigInt(changes), rows: [] }
+  }
+
+  /** Runs a statement at once; `keep` says that it neither changes the schema nor ends a transaction. */
+  query(text: string, parameters: readonly unknown[], keep = true): Answered {
     this.#refuseEnded()
     if (this.#watch !== undefined && --this.#watch.left <= 0) this.#watch.call()
     try {
-      const keep = keepable.test(text)
       const statement = this.#prepare(text, keep)
-      if (statement.reader) return { rows: statement.all(parameters) as R[] }
+      if (statement.reader) return { rows: statement.all(parameters) }
       const { changes, lastInsertRowid } = statement.run(parameters)
       if (!keep) this.#prepared.clear()
-      return { insertId: BigInt(lastInsertRowid), numAffectedRows: BigInt(changes), rows: [] }
+      return { rows: [], changes, lastInsertRowid }
     } catch (error) {
       if (this.#inside && !this.sqlite.inTransaction) this.#endedBy = error
       throw error
@@ -154,7 +167,14 @@ class OwnDriver extends SqliteDriver {
 }
 
 /** SQLite's schema changes are part of its transactions; Kysely does not make use of it by itself. */
-class OwnSqliteAdapter extends SqliteAdapter {
+export class OwnSqliteAdapter extends SqliteAdapter {
+  readonly connection: OwnConnection
+
+  constructor(connection: OwnConnection) {
+    super()
+    this.connection = connection
+  }
+
   override get supportsTransactionalDdl(): boolean {
     return true
   }

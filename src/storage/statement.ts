@@ -1,5 +1,6 @@
-import type { Compilable, CompiledQuery, QueryResult, RawBuilder } from 'kysely'
+import type { Compilable, CompiledQuery, RawBuilder } from 'kysely'
 import type { Queries } from './database.ts'
+import { OwnSqliteAdapter } from './sqlite.ts'
 
 /** A value of a statement that is told when it is run. */
 class Value {
@@ -45,25 +46,60 @@ export function statement<Values extends object>() {
     function compile(db: Queries, postgres: boolean): Compiled {
       // A placeholder is never looked into: Kysely takes an object as a parameter and hands it on.
       const built = build(db, (name) => new Value(name) as never, postgres)
-      const query = 'isRawBuilder' in built ? built.compile(db) : built.compile()
+      const compiled = 'isRawBuilder' in built ? built.compile(db) : built.compile()
+      const query = postgres ? compiled : { ...compiled, sql: plannedOnce(compiled.sql) }
       return { query, names: query.parameters.map((one) => (one instanceof Value ? one.name : undefined)) }
     }
 
-    function run(db: Queries, values: Values): Promise<QueryResult<Row>> {
-      const postgres = db.getExecutor().adapter.supportsMultipleConnections === true
+    async function run(db: Queries, values: Values): Promise<Ran> {
+      const { adapter } = db.getExecutor()
+      const postgres = adapter.supportsMultipleConnections === true
       const of = postgres ? 'postgres' : 'sqlite'
       known[of] ??= compile(db, postgres)
       const { query, names } = known[of]
       const given = values as Readonly<Record<string, unknown>>
       const parameters = names.map((name, at) => (name === undefined ? query.parameters[at] : given[name]))
-      return db.executeQuery<Row>({ ...query, parameters } as CompiledQuery<Row>)
+      // Whoever has the connection needs none of Kysely's layers: they cost as much as what they wrap.
+      if (adapter instanceof OwnSqliteAdapter && adapter.connection.turn === db)
+        return adapter.connection.query(query.sql, parameters)
+      const { rows, numAffectedRows } = await db.executeQuery({ ...query, parameters } as CompiledQuery)
+      return { rows, changes: Number(numAffectedRows ?? 0) }
     }
 
     return {
-      all: async (db, values) => (await run(db, values)).rows,
-      first: async (db, values) => (await run(db, values)).rows[0],
-      change: async (db, values) => Number((await run(db, values)).numAffectedRows ?? 0),
+      all: async (db, values) => (await run(db, values)).rows as Row[],
+      first: async (db, values) => (await run(db, values)).rows[0] as Row | undefined,
+      change: async (db, values) => (await run(db, values)).changes ?? 0,
     }
+  }
+}
+
+/** What it gave: rows, or how many it changed. */
+interface Ran {
+  readonly rows: unknown[]
+  readonly changes?: number | undefined
+}
+
+/**
+ * SQLite plans many a look-up anew for each value that it is given, which costs ten times the look-up: it might know the values of
+ * an index by `ANALYZE`. Of a subquery it does not. What is inserted or set is no matter of planning. Our statements hold no
+ * question mark but for values.
+ */
+function plannedOnce(text: string): string {
+  const from = /^select\b/.test(text) ? 0 : / where /.exec(text)?.index
+  return from === undefined ? text : text.slice(0, from) + text.slice(from).replaceAll('?', '(select ?)')
+}
+
+/** Statements that differ by more than values, `of` being plain data: one each, made when first wanted. Their number is that of the callers. */
+export function perKey<Of, Values, Row>(
+  make: (of: Of) => Statement<Values, Row>,
+): (of: Of) => Statement<Values, Row> {
+  const made = new Map<unknown, Statement<Values, Row>>()
+  return (of) => {
+    const key = typeof of === 'object' ? JSON.stringify(of) : of
+    const known = made.get(key) ?? make(of)
+    made.set(key, known)
+    return known
   }
 }
 

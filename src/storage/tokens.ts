@@ -1,37 +1,58 @@
-import type { MintedToken, SecretHash, TokenId, TokenKind } from '../domain/token.ts'
+import { type RawBuilder, sql } from 'kysely'
+import type { MintedToken, TokenId, TokenKind } from '../domain/token.ts'
 import type { Queries, Tx } from './database.ts'
-import { findSession } from './sessions.ts'
-import { statement } from './statement.ts'
+import { sessionColumns } from './sessions.ts'
+import { perKey, statement } from './statement.ts'
 import type { NodeRow, SessionRow, TokenRow } from './tables.ts'
 
-type Minted = Omit<TokenRow, 'consumed_at' | 'retired_at' | 'answer'>
+/** A token just minted, to be stored: its hash, never its secret. */
+export interface NewToken extends Pick<MintedToken, 'id' | 'hash'> {
+  readonly session: string
+  readonly kind: TokenKind
+  readonly now: Date
+  readonly expiresAt: Date
+}
 
-const insert = statement<Minted>()((db, value) =>
-  db.insertInto('tokens').values({
-    id: value('id'),
-    session: value('session'),
-    kind: value('kind'),
-    secret_hash: value('secret_hash'),
-    issued_at: value('issued_at'),
-    expires_at: value('expires_at'),
-    ...{ consumed_at: null, retired_at: null, answer: null },
-  }),
+/** Stores tokens just minted, in one statement. */
+export async function insertTokens(tx: Tx, tokens: readonly NewToken[]): Promise<void> {
+  if (tokens.length === 0) return
+  await inserting(tokens.length).change(tx, rowsOf(tokens))
+}
+
+const inserting = perKey((count: number) =>
+  statement<TokenValues>()((_db, value) => insertedTokens(count, value)),
 )
 
-/** Stores the hash of a token just minted. */
-export async function insertToken(
-  tx: Tx,
-  token: MintedToken,
-  of: { session: string; kind: TokenKind; now: Date; expiresAt: Date },
-): Promise<void> {
-  await insert.change(tx, {
-    id: token.id,
-    session: of.session,
-    kind: of.kind,
-    secret_hash: token.hash,
-    issued_at: of.now.toISOString(),
-    expires_at: of.expiresAt.toISOString(),
-  })
+/** The values of so many tokens, each under its number. */
+export type TokenValues = Readonly<Record<`${keyof Minted & string}${number}`, string>>
+
+const mintedColumns = ['id', 'session', 'kind', 'secret_hash', 'issued_at', 'expires_at'] as const
+type Minted = Pick<TokenRow, (typeof mintedColumns)[number]>
+
+/** The text of the statement that stores so many tokens. */
+export function insertedTokens(
+  count: number,
+  value: (name: keyof TokenValues) => string,
+): RawBuilder<unknown> {
+  const rows = Array.from(
+    { length: count },
+    (_, at) => sql`(${sql.join(mintedColumns.map((name) => value(`${name}${at}`)))})`,
+  )
+  return sql`insert into tokens (${sql.raw(mintedColumns.join())}) values ${sql.join(rows)}`
+}
+
+/** Tokens as the values of that statement. */
+export function rowsOf(tokens: readonly NewToken[]): TokenValues {
+  const values: Record<string, string> = {}
+  for (const [at, { id, session, kind, hash, now, expiresAt }] of tokens.entries()) {
+    values[`id${at}`] = id
+    values[`session${at}`] = session
+    values[`kind${at}`] = kind
+    values[`secret_hash${at}`] = hash
+    values[`issued_at${at}`] = now.toISOString()
+    values[`expires_at${at}`] = expiresAt.toISOString()
+  }
+  return values
 }
 
 /** A token with the session and the node it was given to. */
@@ -47,10 +68,7 @@ const withNode = statement<{ id: string }>()((db, value) =>
     .innerJoin('nodes', 'nodes.id', 'sessions.node')
     .selectAll('tokens')
     .select(['nodes.id as node_id', 'nodes.name as node_name'])
-    // SQLite plans a join anew for each value that it is given, which costs ten times the look-up; not with a subquery.
-    .where('tokens.id', '=', (e) =>
-      e.selectFrom('tokens as t').select('t.id').where('t.id', '=', value('id')),
-    ),
+    .where('tokens.id', '=', value('id')),
 )
 
 /** Finds a token by its name. */
@@ -58,96 +76,78 @@ export function findToken(db: Queries, id: TokenId): Promise<TokenRecord | undef
   return withNode.first(db, { id })
 }
 
-const lockOwner = statement<{ id: string }>()((db, value, postgres) => {
+/** A token with the session and the node that it was given to. */
+export interface TokenFound {
+  readonly token: TokenRow
+  readonly session: SessionRow
+  readonly node: NodeRow
+}
+
+/** A column that is not here does not compile. */
+const tokenColumns = Object.keys({
+  ...{ id: true, session: true, kind: true, secret_hash: true, issued_at: true, expires_at: true },
+  ...{ consumed_at: true, retired_at: true, answer: true },
+} satisfies Record<keyof TokenRow, true>)
+
+const locking = statement<{ id: string }>()((db, value, postgres) => {
   const query = db
     .selectFrom('nodes')
-    .selectAll()
-    .where('nodes.id', '=', (e) =>
-      e
-        .selectFrom('sessions')
-        .select('sessions.node')
-        .where('sessions.id', '=', (of) =>
-          of.selectFrom('tokens').select('tokens.session').where('tokens.id', '=', value('id')),
-        ),
-    )
-  return postgres ? query.forUpdate() : query
+    .innerJoin('sessions', 'sessions.node', 'nodes.id')
+    .innerJoin('tokens', 'tokens.session', 'sessions.id')
+    .selectAll('nodes')
+    .select(sessionColumns.map((name) => sql.ref(`sessions.${name}`).as(`session ${name}`)))
+    .select(tokenColumns.map((name) => sql.ref(`tokens.${name}`).as(`token ${name}`)))
+    .where('tokens.id', '=', value('id'))
+  return postgres ? query.forUpdate('nodes').forNoKeyUpdate(['sessions', 'tokens']) : query
 })
 
-/** Finds the node that a token was given to, and keeps other transactions from changing it until this one ends. */
-export function lockNodeOfToken(tx: Tx, id: TokenId): Promise<NodeRow | undefined> {
-  return lockOwner.first(tx, { id })
-}
-
-const byId = statement<{ id: string }>()((db, value) =>
-  db.selectFrom('tokens').selectAll().where('id', '=', value('id')),
-)
-
-/** A token and its session, as they are now. */
-export async function findTokenAndSession(
-  db: Queries,
-  id: TokenId,
-): Promise<{ readonly token: TokenRow; readonly session: SessionRow } | undefined> {
-  const token = await byId.first(db, { id })
-  const session = token === undefined ? undefined : await findSession(db, token.session)
-  return token === undefined || session === undefined ? undefined : { token, session }
-}
-
-const consume = statement<{ id: string; hash: string; now: string }>()((db, value) =>
-  db
-    .updateTable('tokens')
-    .set({ consumed_at: value('now') })
-    .where('id', '=', value('id'))
-    .where('secret_hash', '=', value('hash'))
-    .where('consumed_at', 'is', null)
-    .where('retired_at', 'is', null)
-    .where('expires_at', '>', value('now')),
-)
-
 /**
- * Uses a token up: one conditional update, so that of many who try at once exactly one gets true.
- * This statement is the single use itself; every other check is for saying why not.
+ * Finds a token, its session and its node as they are now, and keeps other transactions from changing them until this one ends.
+ * PostgreSQL waits for the node first, as everything that changes a boot does; of what it locked it then shows the rows as they
+ * have become meanwhile, so that a token used a moment ago is seen as used.
  */
-export async function consumeToken(tx: Tx, id: TokenId, hash: SecretHash, now: Date): Promise<boolean> {
-  return (await consume.change(tx, { id, hash, now: now.toISOString() })) === 1
+export async function lockToken(tx: Tx, id: TokenId): Promise<TokenFound | undefined> {
+  const row = (await locking.first(tx, { id })) as Record<string, unknown> | undefined
+  if (row === undefined) return undefined
+  const token = take(row, 'token', tokenColumns)
+  const session = take(row, 'session', sessionColumns)
+  const node = Object.fromEntries(Object.entries(row).filter(([name]) => !name.includes(' ')))
+  return { token, session, node } as unknown as TokenFound // all columns of the three
 }
 
-const keep = statement<{ id: string; sealed: string }>()((db, value) =>
-  db
-    .updateTable('tokens')
-    .set({ answer: value('sealed') })
-    .where('id', '=', value('id')),
-)
-
-/** Keeps a redemption's sealed answer with its token. */
-export async function keepAnswer(tx: Tx, id: string, sealed: string): Promise<void> {
-  await keep.change(tx, { id, sealed })
+/** Takes a table's columns out of a joined row. */
+function take(
+  row: Record<string, unknown>,
+  table: string,
+  columns: readonly string[],
+): Record<string, unknown> {
+  const own: Record<string, unknown> = {}
+  for (const name of columns) own[name] = row[`${table} ${name}`]
+  return own
 }
 
-/** Retires tokens of a session: of the kinds given, or all but those excepted. Their sealed answers are deleted. */
-export async function retireTokens(
-  tx: Tx,
-  session: string,
-  which: { kinds: readonly TokenKind[] } | { except: readonly TokenKind[] },
-  now: Date,
-): Promise<void> {
-  const [how, kinds] = 'kinds' in which ? (['in', which.kinds] as const) : (['not in', which.except] as const)
-  const key = `${how} ${kinds.join()}`
-  const known = retiring.get(key) ?? retire(how, kinds)
-  retiring.set(key, known)
-  await known.change(tx, { session, now: now.toISOString() })
+/** Which tokens of a session: those of the kinds given, or all but those excepted. */
+export type WhichTokens = { readonly kinds: readonly TokenKind[] } | { readonly except: readonly TokenKind[] }
+
+/** Retires tokens of a session. Their sealed answers are deleted. */
+export async function retireTokens(tx: Tx, session: string, which: WhichTokens, now: Date): Promise<void> {
+  await retiring(which).change(tx, { session, now: now.toISOString() })
 }
 
 /** One for each list of kinds that callers name. */
-const retiring = new Map<string, ReturnType<typeof retire>>()
+const retiring = perKey((which: WhichTokens) =>
+  statement<{ session: string; now: string }>()((_db, value) => retiredTokens(which, value)),
+)
 
-function retire(how: 'in' | 'not in', kinds: readonly TokenKind[]) {
-  return statement<{ session: string; now: string }>()((db, value) => {
-    const query = db
-      .updateTable('tokens')
-      .set((e) => ({ retired_at: e.fn.coalesce('retired_at', e.val(value('now'))), answer: null }))
-      .where('session', '=', value('session'))
-    return kinds.length === 0 ? query : query.where('kind', how, kinds)
-  })
+/** The text of the statement that retires them. */
+export function retiredTokens(
+  which: WhichTokens,
+  value: (name: 'session' | 'now') => string,
+): RawBuilder<unknown> {
+  const [how, kinds] = 'kinds' in which ? ['in', which.kinds] : ['not in', which.except]
+  const among = kinds.length === 0 ? sql`` : sql` and kind ${sql.raw(how)} (${sql.join(kinds.map(sql.lit))})`
+  return sql`update tokens set retired_at = coalesce(retired_at, ${value('now')}), answer = null
+    where session = ${value('session')}${among}`
 }
 
 /** Marks a token as used where it is not yet: for `tokens: epoxy`, when the next stage begins. */

@@ -176,6 +176,7 @@ export async function openAt(t: Test, location: string, options: WorldOptions): 
     refusals,
     spans,
     transfers: openTransfers(),
+    onEffectError: (error) => errors.push(error),
   }
   const events: World['events'] = async (filter = {}) => {
     await refusals.flush()

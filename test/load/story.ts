@@ -7,12 +7,13 @@ import Sqlite from 'better-sqlite3'
 import pg from 'pg'
 import type { Test } from 'tap'
 import type { BootContext } from '../../src/boot/context.ts'
+import { openRandomPool } from '../../src/boot/random-pool.ts'
 import { redeem } from '../../src/boot/redeem.ts'
 import { takeReport } from '../../src/boot/report.ts'
 import { serveHandover } from '../../src/boot/serve-handover.ts'
 import { serveStage1 } from '../../src/boot/serve-stage1.ts'
 import { hashSecret, parseToken } from '../../src/domain/token.ts'
-import { consumeToken } from '../../src/storage/tokens.ts'
+import { consumeToken } from '../../src/storage/redemption.ts'
 import { demoProfile, publishImage, storeNode, storeProfile } from '../helpers/fleet.ts'
 import { startPostgres } from '../helpers/postgres.ts'
 import { openAt, servedTemplates, type World } from '../helpers/world.ts'
@@ -72,7 +73,7 @@ export async function openStory(
     database === 'sqlite' ? join(folder, 'pawl.db') : (await startPostgres()).createDatabase()
   const location = place ?? (await own())
   const opened = await openAt(t, location, { templates: servedTemplates() })
-  const context: BootContext = { ...opened.context, clock: () => new Date(), randomBytes }
+  const context: BootContext = { ...opened.context, clock: () => new Date(), randomBytes: openRandomPool() }
   const world: World = { ...opened, context }
   await publishImage(world, 'small@1', 'a', false)
   await publishImage(world, 'full@1', 'b')
@@ -207,7 +208,7 @@ export async function runRedemptions(
       if (token === undefined) throw new Error('stage 1 handed out no token')
       const began = performance.now()
       const won = await storage.transaction((tx) =>
-        consumeToken(tx, token.id, hashSecret(token.secret), clock()),
+        consumeToken(tx, { token: token.id, hash: hashSecret(token.secret), answer: null, now: clock() }),
       )
       if (!won) throw new Error('a token was used before')
       return performance.now() - began
