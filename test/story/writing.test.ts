@@ -37,13 +37,20 @@ await t.test(
     const pool = filled[0] ?? new Uint8Array(1)
     t.equal(pool.length, 4096)
     random(pool.length / 8)
-    const left = pool.subarray(0, pool.length)
     t.ok(
-      left.subarray(0, 512).every((byte) => byte === 0),
+      pool.subarray(0, 512).every((byte) => byte === 0),
       'what was given is overwritten',
     )
     t.not(random(32).buffer, pool.buffer, 'what was given is no part of the pool')
-})
+  },
+)
+
+await t.test('gives more than a pool has straight from the generator', async (t) => {
+  const sizes: number[] = []
+  const random = openRandomPool((bytes) => {
+    sizes.push(bytes.length)
+    bytes.fill(1)
+  })
   t.same([random(513).length, random(10_000).length], [513, 10_000])
   t.same(sizes, [513, 10_000])
   random(512)
