@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import { beginBoot, type PlayedNode, redemption, served } from './boot.ts'
 import { openConnection, requestText } from './exchange.ts'
 import { type Lab, openLab } from './lab.ts'
@@ -18,6 +19,9 @@ interface Work {
   readonly file: 'large' | 'larger'
   readonly bound: number
 }
+
+/** The floor of Node on this machine: its second ratio says what of the target is ours to reach (`images-bare.ts`). */
+const bare = 'bare node:https'
 
 /** A boot session may have a few downloads at a time only. */
 const machines = 16
@@ -40,16 +44,19 @@ export const imageBytes: Comparison = {
   name: 'image bytes over HTTPS',
   unit: 'GB per server CPU-second',
   better: 'more',
-  sides: ['Pawl', 'nginx'],
+  sides: ['Pawl', 'nginx', bare],
   rows: work.map(({ name, bound }) => ({ name, target: { of: 'ratio', bound } })),
   absent: () => nginxAbsent() ?? absentProgram('openssl', 'version'),
   open: async () => {
     const lab = await openLab()
     const requests = await requestsOf(lab.pawl, lab.nodes)
-    await checkRecords(lab, requests)
+    const script = await startBare(lab.pawl.dataDir)
+    const placeOn = (side: string): Place => (side === bare ? script : placeOf(lab, side))
+    await checkRecords(placeOn, requests)
     return {
-      run: (side, row) => measureBytes(lab, side, work[row] ?? work[0], requests),
-      close: async () => undefined,
+      run: (side, row) =>
+        measureBytes(placeOn(side), work[row] ?? work[0], (client, file) => requests(side, file, client)),
+      close: async () => void script.child.kill(),
     }
   },
 }
@@ -101,14 +108,24 @@ export async function fetchOnce(port: number, request: string, maxFragment?: num
   await once(child, 'close')
 }
 
-async function measureBytes(lab: Lab, side: string, row = work[0], requests: FileRequests): Promise<number> {
+async function startBare(dataDir: string): Promise<Place & { child: ChildProcess }> {
+  const script = join(import.meta.dirname, 'images-bare.ts')
+  const child = spawn(process.execPath, [script, dataDir], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [line] = await once(child.stdout, 'data')
+  return { child, pid: child.pid ?? 0, ...(JSON.parse(String(line)) as { port: number }) }
+}
+
+async function measureBytes(
+  { pid, port }: Place,
+  row = work[0],
+  requestOf: (client: number, file: Work['file']) => string,
+): Promise<number> {
   if (row === undefined) throw new Error('there are rows')
-  const { pid, port } = placeOf(lab, side)
   const before = cpuSeconds(pid)
   const each = times(row.times)
   const clients = times(row.clients)
   const client = async (_: unknown, index: number): Promise<void> => {
-    const request = requests(side, row.file, index)
+    const request = requestOf(index, row.file)
     for (let time = 0; time < each; time += 1) await fetchOnce(port, request, row.maxFragment)
   }
   await Promise.all(Array.from({ length: clients }, client))
@@ -116,18 +133,24 @@ async function measureBytes(lab: Lab, side: string, row = work[0], requests: Fil
   return bytes / 1e9 / (cpuSeconds(pid) - before)
 }
 
-export function placeOf({ pawl, nginx }: Lab, side: string): { pid: number; port: number } {
+interface Place {
+  readonly pid: number
+  readonly port: number
+}
+
+/** Where a side runs. */
+export function placeOf({ pawl, nginx }: Lab, side: string): Place {
   return side === 'Pawl' ? { pid: pawl.pid, port: pawl.bootPort } : { pid: nginx.pid, port: nginx.port }
 }
 
 /** Once for each side and size of records, through a relay that counts: the whole file came, in records of that size. */
-async function checkRecords(lab: Lab, requests: FileRequests): Promise<void> {
-  for (const side of ['Pawl', 'nginx']) {
+async function checkRecords(placeOn: (side: string) => Place, requests: FileRequests): Promise<void> {
+  for (const side of imageBytes.sides) {
     for (const [maxFragment, most] of [
       [4096, 4096 + 64],
       [undefined, 16_384 + 64],
     ] as const) {
-      const relay = await openRecordRelay(placeOf(lab, side).port)
+      const relay = await openRecordRelay(placeOn(side).port)
       await fetchOnce(relay.port, requests(side, 'large'), maxFragment)
       relay.close()
       const { largest, count } = relay.counter
