@@ -40,6 +40,7 @@ const settings = [
   'oidcIssuer',
   'oidcClientId',
   'webhookAllowedNetworks',
+  'otlpEndpoint',
 ] as const satisfies readonly (keyof Config)[]
 
 /** Reads them from a data folder and its settings. Throws `key-unreadable` where the settings key cannot be read. */

@@ -156,7 +156,7 @@ export function retiredContext(
     clock: () => now,
     randomBytes,
     templates: { render: nothing },
-    settings: { ...config, publicUrl: config.publicUrl ?? '' },
+    settings: { ...config, publicUrl: config.publicUrl ?? '', traces: false },
     sealer: { seal: nothing, open: nothing },
     rootCertificate: nothing,
     entry: { publicUrl: '', root: '', ca: '' },

@@ -14,6 +14,7 @@ import { clock, disk, names, runtime } from './machine.ts'
 import { replicas } from './replicas.ts'
 import { rotation } from './roots.ts'
 import { tftp } from './tftp.ts'
+import { traces } from './traces.ts'
 
 /** What `pawl doctor` is told. */
 export interface ExamineOptions extends Omit<Subject, 'config' | 'storage' | 'announced'> {
@@ -44,6 +45,7 @@ const checks: readonly Check[] = [
   { name: 'backup', run: lastBackup },
   { name: 'listeners', run: listeners },
   { name: 'TFTP', run: tftp },
+  { name: 'traces', run: traces },
   { name: 'names', run: names },
   { name: 'templates', run: templates },
   { name: 'images', run: images },
