@@ -17,8 +17,10 @@ export interface Installation {
   readonly ca: string
   /** The enrolment secret of `node1`. */
   readonly secret: string
-  /** Starts a server; with a point it ends there without a warning. */
-  startChild(port: number, point?: CrashPoint): Promise<ChildProcess>
+  /** Starts a server. It ends with the tests, without a warning. */
+  startChild(port: number): Promise<ChildProcess>
+  /** From now on it counts, and ends at this point without a warning. */
+  arm(child: ChildProcess, point: CrashPoint): Promise<void>
   withStorage(work: (storage: Storage) => Promise<unknown>): Promise<void>
   /** The limit of stage 1s an hour is not what such a test is about. */
   forgetSessions(): Promise<void>
@@ -64,7 +66,8 @@ export async function install(
   return {
     ca: readFileSync(join(dataDir, 'ca.crt'), 'utf8'),
     secret: secret.text,
-    startChild: (port, point) => startChild(dataDir, port, point),
+    startChild: (port) => startChild(t, dataDir, port),
+    arm,
     withStorage,
     forgetSessions: () =>
       withStorage(({ db }) =>
@@ -77,18 +80,31 @@ export async function install(
   }
 }
 
-async function startChild(dataDir: string, port: number, point?: CrashPoint): Promise<ChildProcess> {
+async function startChild(t: Test, dataDir: string, port: number): Promise<ChildProcess> {
   const child = fork(join(import.meta.dirname, 'server-child.ts'), [dataDir, String(port)], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
+  t.teardown(() => end(child))
+  await answerOf(child)
+  return child
+}
+
+async function arm(child: ChildProcess, point: CrashPoint): Promise<void> {
+  child.send(point)
+  await answerOf(child)
+}
+
+async function answerOf(child: ChildProcess): Promise<void> {
   const ended = once(child, 'exit').then(([code]) =>
     Promise.reject(new Error(`the server ended with ${code}`)),
   )
   ended.catch(() => undefined)
   await Promise.race([once(child, 'message'), ended])
-  if (point !== undefined) {
-    child.send(point)
-    await Promise.race([once(child, 'message'), ended])
-  }
-  return child
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = once(child, 'exit')
+  child.kill('SIGKILL')
+  await ended
 }

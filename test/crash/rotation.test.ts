@@ -18,16 +18,18 @@ const points: CrashPoint[] = [
 ]
 
 t.test('a secret rotates at each boot, however the server is killed', async (t) => {
-  const { ca, secret, startChild, withStorage, forgetSessions, bytes } = await install(t, (tx, node, at) =>
-    insertSecret(tx, {
-      ...freshSecret,
-      id: node.secret_id ?? '',
-      node: node.id,
-      secret_hash: node.secret_hash ?? '',
-      kind: 'rotating',
-      issued_at: at,
-      issued_by: 'operator:test',
-    }),
+  const { ca, secret, startChild, arm, withStorage, forgetSessions, bytes } = await install(
+    t,
+    (tx, node, at) =>
+      insertSecret(tx, {
+        ...freshSecret,
+        id: node.secret_id ?? '',
+        node: node.id,
+        secret_hash: node.secret_hash ?? '',
+        kind: 'rotating',
+        issued_at: at,
+        issued_by: 'operator:test',
+      }),
   )
   /** How many events of this kind there are. */
   const countOf = async (kind: EventKind): Promise<number> => {
@@ -41,10 +43,12 @@ t.test('a secret rotates at each boot, however the server is killed', async (t) 
   const medium = { secret }
   const used = [secret]
   let refused = 0
+  // The server that was started after one crash is the one that the next point kills.
+  let child = await startChild(port)
   for (const point of points) {
     const name = `${point.at} ${point.n}`
     await forgetSessions()
-    let child = await startChild(port, point)
+    await arm(child, point)
     let crashes = 0
     const boot = (): Promise<unknown> =>
       bootRobot({
@@ -74,9 +78,6 @@ t.test('a secret rotates at each boot, however the server is killed', async (t) 
     refused += 1
     // It is written behind the answer.
     await until(t, () => countOf('secret-reused-after-rotation'), refused)
-    const ended = once(child, 'exit')
-    child.kill('SIGKILL')
-    await ended
     await withStorage(async (storage) => {
       const node = await storage.db.selectFrom('nodes').selectAll().executeTakeFirstOrThrow()
       t.equal(node.state, 'ready', `${name}: the node is ready`)

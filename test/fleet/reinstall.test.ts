@@ -40,9 +40,9 @@ await t.test('patterns of names: the whole name, * and ? and nothing else', asyn
   for (const bad of ['', 'A', 'a b', '[ab]', '{a,b}', 'a'.repeat(254)]) {
     t.throws(() => parseGlob(bad), { code: 'invalid' }, bad)
   }
-  const start = Date.now()
+  const before = process.cpuUsage()
   parseGlob('*a'.repeat(100))('a'.repeat(253).replace(/.$/, 'b'))
-  t.ok(Date.now() - start < 1000, 'many * take no longer than few')
+  t.ok(process.cpuUsage(before).user < 1e6, 'many * take no longer than few')
 })
 
 await forEachDatabase(t, async (t, openWorld) => {
