@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
+import type { CacheMeter } from './domain/meters.ts'
 import { isPawlError, PawlError } from './errors.ts'
 import { type ArtifactShelf, type ArtifactStore, openArtifactStore, storeOver } from './images/artifacts.ts'
 import { diskCached } from './images/disk-cache.ts'
@@ -16,7 +17,12 @@ import { readSecretFile } from './pki/key-file.ts'
  * Opens the artifacts where the settings say. A wrong bucket or credentials stop the start; object storage that does not
  * answer just now does not: all but downloads and publishing works without it.
  */
-export async function openArtifacts(config: Config, log: Logger, clock: Clock): Promise<ArtifactStore> {
+export async function openArtifacts(
+  config: Config,
+  log: Logger,
+  clock: Clock,
+  meter?: CacheMeter,
+): Promise<ArtifactStore> {
   const place = config.artifacts ?? { kind: 'folder', path: join(config.dataDir, 'artifacts') }
   const options: SpoolOptions = {
     limits: {
@@ -32,23 +38,32 @@ export async function openArtifacts(config: Config, log: Logger, clock: Clock): 
     log.warn({ err: error }, 'the object storage does not answer; it is asked again when it is needed')
   })
   return storeOver(
-    await cached(config, { log, clock }, shelf),
+    await cached(config, { log, clock, meter }, shelf),
     await openSpool(join(config.dataDir, 'spool'), options),
   )
 }
 
 /** Opens the artifacts to read them only, as a worker does: what is on its way in is the keeper's. */
-export async function openShelf(config: Config, log: Logger, clock: Clock): Promise<ArtifactShelf> {
+export async function openShelf(
+  config: Config,
+  log: Logger,
+  clock: Clock,
+  meter?: CacheMeter,
+): Promise<ArtifactShelf> {
   const place = config.artifacts ?? { kind: 'folder', path: join(config.dataDir, 'artifacts') }
   return place.kind === 'folder'
     ? openLocalShelf(join(place.path, 'sha256'), undefined)
-    : cached(config, { log, clock }, await openBucket(config, place))
+    : cached(config, { log, clock, meter }, await openBucket(config, place))
 }
 
 /** Artifacts of an object storage that machines fetch from here are kept on the disk, as far as they may. */
 async function cached<Shelf extends ArtifactShelf>(
   config: Config,
-  { log, clock }: { readonly log: Logger; readonly clock: Clock },
+  {
+    log,
+    clock,
+    meter,
+  }: { readonly log: Logger; readonly clock: Clock; readonly meter: CacheMeter | undefined },
   shelf: Shelf,
 ): Promise<Shelf> {
   if (config.artifactDiskCacheMiB === 0) return shelf
@@ -56,6 +71,7 @@ async function cached<Shelf extends ArtifactShelf>(
     maxBytes: config.artifactDiskCacheMiB * 2 ** 20,
     reserveBytes: config.refusalDiskReserveMiB * 2 ** 20,
     clock,
+    ...(meter === undefined ? {} : { asked: (answer) => meter('disk', answer) }),
     onFault: (error) => log.warn({ err: error }, 'an artifact is not kept on the disk'),
   })
 }

@@ -82,14 +82,17 @@ export function openBootCrew(options: OpenCrewOptions): CrewListeners {
 
 /** What the workers have counted, for metrics. */
 export function countedBy(crew: Crew): OtherProcesses {
-  const nameOf = (worker: number): string => `worker ${worker}`
+  const nameOf = (worker: number, restarts: number): string => `worker ${worker}, restart ${restarts}`
   return {
     async snapshots() {
       const all = await crew.measure()
       // A worker says what its own `ProcessMetrics` says.
-      return all.map(({ worker, counts }) => ({ process: nameOf(worker), snapshot: counts as Snapshot }))
+      return all.map(({ worker, restarts, order, counts }) => ({
+        process: nameOf(worker, restarts),
+        ...{ order, snapshot: counts as Snapshot },
+      }))
     },
-    onEnd: (ended) => crew.onEnd((worker) => ended(nameOf(worker))),
+    onEnd: (ended) => crew.onEnd((worker, restarts) => ended(nameOf(worker, restarts))),
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { openBandwidth } from './boot/bandwidth.ts'
 import type { Config } from './config.ts'
+import type { CacheMeter } from './domain/meters.ts'
 import { PawlError } from './errors.ts'
 import type { BootListenerOptions } from './http/boot-listener.ts'
 import type { Gate } from './http/gate.ts'
@@ -21,14 +22,22 @@ export interface Serving {
 }
 
 /** Opens it: once in a process, whether that is the only one or a worker. */
-export function openServing(config: Config, log: Logger, artifacts: Pick<ArtifactShelf, 'open'>): Serving {
+export function openServing(
+  config: Config,
+  log: Logger,
+  artifacts: Pick<ArtifactShelf, 'open'>,
+  meter: CacheMeter,
+): Serving {
   const ipxe = serveBinaries(config.dataDir, {
     onFault: (fault) => log.error(fault, 'an iPXE binary is not served'),
   })
   if (config.accelRedirectPath !== undefined && config.artifacts?.kind === 's3')
     throw new PawlError('usage', 'accelRedirectPath needs artifacts in a folder, which the nginx can read')
   const cacheLimitBytes = config.artifactCacheMiB * 2 ** 20
-  const cache = openArtifactCache(artifacts, { maxBytes: cacheLimitBytes })
+  const cache = openArtifactCache(artifacts, {
+    maxBytes: cacheLimitBytes,
+    asked: (answer) => meter('memory', answer),
+  })
   const { limits: http, gate } = openLimits(config, log)
   const options = {
     log,

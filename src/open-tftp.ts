@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { BootContext } from './boot/context.ts'
 import { siteScript } from './boot/site-script.ts'
 import { type Config, formatListen } from './config.ts'
+import type { TftpMeter } from './domain/meters.ts'
 import type { ServedBinaries } from './ipxe/served.ts'
 import { findAddressHolders, findNodeNames } from './storage/nodes.ts'
 import { fixedFiles, type NodeScripts, siteScriptName, type TftpFile, type TftpFiles } from './tftp/files.ts'
@@ -14,6 +15,7 @@ export interface TftpOptions {
   readonly log: Logger
   readonly context: Pick<BootContext, 'storage' | 'templates' | 'entry'>
   readonly ipxe: ServedBinaries
+  readonly counts: { readonly tftp: TftpMeter; keep(gauges: { readonly tftpTransfers: () => number }): void }
 }
 
 /** TFTP that is served. */
@@ -45,7 +47,9 @@ export async function openTftp(options: TftpOptions): Promise<OpenTftp | undefin
     },
     now,
     log,
+    meter: options.counts.tftp,
   })
+  options.counts.keep({ tftpTransfers: server.open })
   tell(files)
 
   function tell({ names }: TftpFiles): void {

@@ -7,6 +7,7 @@
  * it, the next artifact is read from its file.
  */
 import type { Digest } from '../domain/digest.ts'
+import type { CacheAnswer } from '../domain/meters.ts'
 import type { ArtifactStore, OpenArtifact } from './artifacts.ts'
 
 /** An artifact in use by one reader, until `release`. */
@@ -44,6 +45,8 @@ export interface CacheOptions {
   readonly sliceBytes?: number
   /** Memory for large writes, in bytes. */
   readonly writeBytes?: number
+  /** Told of each lease what the cache had. */
+  readonly asked?: (answer: CacheAnswer) => void
 }
 
 /** Artifacts for many readers at once. */
@@ -114,17 +117,20 @@ export function openArtifactCache(
 
   /** The entry of a digest, opened once for all who ask for it at the same time, and counted as used before anything else runs. */
   async function useEntry(digest: Digest): Promise<Entry> {
+    let answer: CacheAnswer = 'hit'
     for (;;) {
       const entry = entries.get(digest)
       // One read from its file for want of room gets its buffer as soon as there is some; its readers keep the file.
       if (entry !== undefined && (entry.buffer !== undefined || !makeRoom(entry.file.size))) {
         entry.users += 1
+        options.asked?.(entry.buffer === undefined ? 'passed' : answer)
         entries.delete(digest)
         entries.set(digest, entry)
         return entry
       }
       if (entry?.users === 0) void forget(entry)
       entries.delete(digest)
+      if (!opening.has(digest)) answer = 'miss'
       const pending = opening.get(digest) ?? openEntry(digest).finally(() => opening.delete(digest))
       opening.set(digest, pending)
       await pending // asked for again above: others may have used it and dropped it meanwhile

@@ -9,6 +9,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs, utimes
 import { join } from 'node:path'
 import type { Clock } from '../domain/clock.ts'
 import type { Digest } from '../domain/digest.ts'
+import type { CacheAnswer } from '../domain/meters.ts'
 import type { ArtifactShelf, OpenArtifact } from './artifacts.ts'
 import { hasCode, refuseOtherDigest } from './bytes.ts'
 import { openLocalShelf } from './local-store.ts'
@@ -22,6 +23,8 @@ export interface DiskCacheOptions {
   readonly reserveBytes: number
   /** Takes what went wrong: then the object storage is read. */
   readonly onFault: (error: unknown) => void
+  /** Told of each artifact what the disk had. */
+  readonly asked?: (answer: CacheAnswer) => void
 }
 
 type Readable = Pick<ArtifactShelf, 'open'>
@@ -46,12 +49,19 @@ export async function diskCached<Shelf extends Readable>(
 
   async function openCached(digest: Digest): Promise<OpenArtifact> {
     const known = fetches.get(digest)
-    if (known !== undefined) return openFetch(known)
+    if (known !== undefined) return found(openFetch(known))
     const file = await local.open(digest).catch(() => undefined)
     if (file === undefined) return fetchIt(digest)
+    found(file)
     // When it was used last, for `makeRoom`. Nobody waits for it, and a file that went meanwhile is still open.
     const now = options.clock()
     utimes(join(folder, digest), now, now).catch(() => undefined)
+    return file
+  }
+
+  /** One that is on its way already is fetched once for all. */
+  function found(file: OpenArtifact): OpenArtifact {
+    options.asked?.('hit')
     return file
   }
 
@@ -60,8 +70,9 @@ export async function diskCached<Shelf extends Readable>(
     const known = fetches.get(digest) // begun while the storage was asked
     if (known !== undefined) {
       await remote.close()
-      return openFetch(known)
+      return found(openFetch(known))
     }
+    options.asked?.(fetches.size >= fetchesAtOnce ? 'passed' : 'miss')
     if (fetches.size >= fetchesAtOnce) return remote
     const fetch = beginFetch(remote)
     fetches.set(digest, fetch)

@@ -4,15 +4,19 @@ import type { FastifyInstance } from 'fastify'
 import type { BootMeter } from '../boot/meter.ts'
 import { eventKinds } from '../domain/event.ts'
 import type { ProcessLoad } from '../domain/load.ts'
+import type { CacheMeter, TftpMeter } from '../domain/meters.ts'
 import { refusalCauses } from '../domain/refusal.ts'
 import { tokenKinds } from '../domain/token.ts'
+import type { TraceCounts } from '../domain/trace.ts'
 import { isPawlError } from '../errors.ts'
 import { handshakeCauses } from '../handshake/diagnosis.ts'
 import type { Queries, Storage } from '../storage/database.ts'
 import { type Instruments, openInstruments } from './instruments.ts'
+import { beginPartsAtZero, cacheInto, tftpInto } from './part-counts.ts'
 import { processMetrics } from './process-table.ts'
 import type { Snapshot } from './snapshot.ts'
 import { openStageClock } from './stage-clock.ts'
+import { openTally } from './tally.ts'
 import { openUsageMeter, type Usage } from './usage.ts'
 
 /**
@@ -22,6 +26,8 @@ import { openUsageMeter, type Usage } from './usage.ts'
 export interface ProcessMetrics {
   /** What the boot story tells. */
   readonly meter: BootMeter
+  readonly tftp: TftpMeter
+  readonly cache: CacheMeter
   /** The same database, its transactions timed. */
   timed(storage: Storage): Storage
   /** Counts a listener's requests, handshakes and connections; call it before the listener is ready. */
@@ -36,12 +42,15 @@ export interface ProcessMetrics {
 /** What other parts of a process know of themselves. */
 export interface KeptGauges {
   readonly transfers?: () => number
+  readonly tftpTransfers?: () => number
   /** What the gate of the boot listeners has to do. */
   readonly load?: () => ProcessLoad
   readonly cacheBytes?: () => number
   readonly cacheLimitBytes?: number
   /** Refusals that were not written. */
   readonly dropped?: () => number
+  /** What became of the traces of boots; left out where they are off. */
+  readonly traces?: () => TraceCounts
 }
 
 type Metrics = Instruments<typeof processMetrics>
@@ -71,6 +80,7 @@ export function openProcessMetrics(): ProcessMetrics {
   beginAtZero(metrics)
   const machines = new Map<string, number>()
   const listeners = new Map<string, Server>()
+  const tallies: (() => void)[] = []
   const usage = openUsageMeter()
   let kept: KeptGauges = {}
   let db: Queries | undefined
@@ -85,19 +95,22 @@ export function openProcessMetrics(): ProcessMetrics {
       if (machines.size < maxMachines || machines.has(machine))
         machines.set(machine, (machines.get(machine) ?? 0) + 1)
     }),
+    tftp: tftpInto(metrics),
+    cache: cacheInto(metrics),
     timed: (storage) => {
       db = storage.db
       return timedInto(metrics, storage)
     },
     watch: (listener, app) => {
       listeners.set(listener, app.server)
-      watchInto(metrics, listener, app)
+      tallies.push(watchInto(metrics, listener, app))
     },
     keep: (gauges) => {
       kept = { ...kept, ...gauges }
     },
     snapshot: async () => {
       await stages.settled()
+      for (const take of tallies) take()
       for (const [listener, server] of listeners)
         metrics.gauge('pawl_connections').set({ listener }, await connectionsOf(server))
       setKept(metrics, kept)
@@ -124,6 +137,7 @@ function beginAtZero(metrics: Metrics): void {
   for (const code of ['storage-unavailable', 'disk-full', 'other'])
     metrics.counter('pawl_database_errors_total').inc({ code }, 0)
   for (const way of ['session', 'redirected']) metrics.counter('pawl_image_bytes_total').inc({ way }, 0)
+  beginPartsAtZero(metrics)
 }
 
 function meterInto(
@@ -188,19 +202,26 @@ function errorCode(error: unknown): string | undefined {
   return isPawlError(error) ? undefined : 'other'
 }
 
-function watchInto(metrics: Metrics, listener: string, app: FastifyInstance): void {
-  const requests = metrics.counter('pawl_http_requests_total')
+/** Counts a listener; the answer takes what was counted into the instruments, which cost ten times as much. */
+function watchInto(metrics: Metrics, listener: string, app: FastifyInstance): () => void {
   const durations = metrics.histogram('epoxy_request_duration_seconds')
-  const handshakes = metrics.counter('pawl_tls_handshakes_total')
+  const requests = openTally(metrics.counter('pawl_http_requests_total'))
+  const handshakes = openTally(metrics.counter('pawl_tls_handshakes_total'))
   app.addHook('onResponse', (request, reply, done) => {
     const code = String(reply.statusCode)
-    requests.inc({ listener, route: request.routeOptions.url ?? 'none', code })
+    const route = request.routeOptions.url ?? 'none'
+    requests.count(`${code} ${route}`, () => ({ listener, route, code }))
     if (listener !== 'operator') durations.observe({ code }, reply.elapsedTime / 1000)
     done()
   })
-  app.server.on('secureConnection', (socket: TLSSocket) =>
-    handshakes.inc({ listener, session: socket.isSessionReused() ? 'resumed' : 'new' }),
-  )
+  app.server.on('secureConnection', (socket: TLSSocket) => {
+    const session = socket.isSessionReused() ? 'resumed' : 'new'
+    handshakes.count(session, () => ({ listener, session }))
+  })
+  return () => {
+    requests.take()
+    handshakes.take()
+  }
 }
 
 function connectionsOf(server: Server): Promise<number> {
@@ -211,13 +232,21 @@ function connectionsOf(server: Server): Promise<number> {
 
 function setKept(
   metrics: Metrics,
-  { load, transfers, cacheBytes, cacheLimitBytes, dropped }: KeptGauges,
+  { load, transfers, tftpTransfers, cacheBytes, cacheLimitBytes, dropped, traces }: KeptGauges,
 ): void {
   if (load !== undefined) setLoad(metrics, load())
   if (transfers !== undefined) metrics.gauge('pawl_transfers').set(transfers())
+  if (tftpTransfers !== undefined) metrics.gauge('pawl_tftp_transfers').set(tftpTransfers())
   if (cacheBytes !== undefined) metrics.gauge('pawl_artifact_cache_bytes').set(cacheBytes())
   if (cacheLimitBytes !== undefined) metrics.gauge('pawl_artifact_cache_limit_bytes').set(cacheLimitBytes)
   if (dropped !== undefined) replace(metrics, 'pawl_notes_dropped_total', dropped())
+  if (traces !== undefined) setTraces(metrics, traces())
+}
+
+function setTraces(metrics: Metrics, { exported, dropped, waiting }: TraceCounts): void {
+  replace(metrics, 'pawl_traces_exported_total', exported)
+  replace(metrics, 'pawl_traces_dropped_total', dropped)
+  metrics.gauge('pawl_traces_waiting').set(waiting)
 }
 
 function setUsage(metrics: Metrics, { cpuSeconds, residentBytes, heapUsedBytes, delays }: Usage): void {

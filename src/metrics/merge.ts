@@ -6,34 +6,60 @@ import type { Snapshot } from './snapshot.ts'
  * stays in the sums, or every restart of a worker would look like a fall to zero, and the next scrape like a rise.
  */
 export interface Merge {
-  /** Takes the latest of a process. */
-  add(process: string, snapshot: Snapshot): void
+  /** Takes what a process had counted. What comes late, behind something newer or behind its end, counts once. */
+  add(process: string, said: Said): void
   /** A process ended: its counters stay, its gauges go. */
   ended(process: string): void
   /** The sums, and how many processes are in them. */
   total(own: Snapshot): Promise<Snapshot & { readonly processes: number }>
 }
 
+/** What a process said of itself, and when in the order of all that was said. */
+export interface Said {
+  readonly order: number
+  readonly snapshot: Snapshot
+}
+
 /** Opens an empty one. */
 export function openMerge(): Merge {
-  const latest = new Map<string, Snapshot>()
+  const running = new Map<string, Said>()
+  /** Their last words may still come: what two scrapes asked at once is taken one behind the other. */
+  const over = new Map<string, Said | undefined>()
   /** A promise, so that two that end at once are both in it, and none is missing from a sum meanwhile. */
   let past: Promise<Snapshot> = Promise.resolve({ metrics: [], machines: [] })
 
+  /** Takes those of whom nothing comes any more into one sum. */
+  function settle(): void {
+    for (const [process, said] of over) {
+      if (over.size <= maxOver) return
+      over.delete(process)
+      if (said !== undefined) past = past.then((before) => sum([before, countersOf(said)]))
+    }
+  }
+
   return {
-    add: (process, snapshot) => void latest.set(process, snapshot),
+    add(process, said) {
+      const among = over.has(process) ? over : running
+      if ((among.get(process)?.order ?? 0) < said.order) among.set(process, said)
+    },
     ended(process) {
-      const last = latest.get(process)
-      latest.delete(process)
-      if (last === undefined) return
-      const counted = last.metrics.filter(({ type }) => String(type) !== 'gauge')
-      past = past.then((before) => sum([before, { ...last, metrics: counted }]))
+      over.set(process, over.get(process) ?? running.get(process))
+      running.delete(process)
+      settle()
     },
     async total(own) {
-      const now = [...latest.values()]
-      return { ...(await sum([own, await past, ...now])), processes: now.length + 1 }
+      const now = [...running.values()].map(({ snapshot }) => snapshot)
+      const ended = [...over.values()].flatMap((said) => (said === undefined ? [] : [countersOf(said)]))
+      return { ...(await sum([own, ...ended, ...now, await past])), processes: now.length + 1 }
     },
   }
+}
+
+/** More than can end between the question of a scrape and its answer: a place that fails again and again pauses. */
+const maxOver = 100
+
+function countersOf({ snapshot }: Said): Snapshot {
+  return { ...snapshot, metrics: snapshot.metrics.filter(({ type }) => String(type) !== 'gauge') }
 }
 
 async function sum(snapshots: readonly Snapshot[]): Promise<Snapshot> {

@@ -4,7 +4,7 @@ import type { Queries } from '../storage/database.ts'
 import type { ProcessMetrics } from './counts.ts'
 import { contentTypes, endOf, type Format, formatFor, write, writeNodes } from './exposition.ts'
 import { databaseDown, readFleet } from './fleet.ts'
-import { openMerge } from './merge.ts'
+import { openMerge, type Said } from './merge.ts'
 import { readNodes } from './nodes.ts'
 import { readServer, type ServerFacts } from './server.ts'
 import type { CountedMetric, Snapshot } from './snapshot.ts'
@@ -16,8 +16,11 @@ export interface MetricsPage {
 
 /** The other processes of this server, where there are any. */
 export interface OtherProcesses {
-  /** Asks each for its snapshot; one that does not answer in time is left out, and its last one stands. */
-  snapshots(): Promise<readonly { readonly process: string; readonly snapshot: Snapshot }[]>
+  /**
+   * Asks each for its snapshot; one that does not answer in time is left out, and its last one stands. A process that is
+   * started in the place of another has a name of its own.
+   */
+  snapshots(): Promise<readonly (Said & { readonly process: string })[]>
   /** Calls back when one has ended. */
   onEnd(ended: (process: string) => void): void
 }
@@ -75,7 +78,7 @@ export function openMetricsPage({ db, clock, own, facts, maxNodes, others }: Pag
   }
 
   async function counted(): Promise<Snapshot & { readonly processes: number }> {
-    for (const { process, snapshot } of (await others?.snapshots()) ?? []) merge.add(process, snapshot)
+    for (const { process, ...said } of (await others?.snapshots()) ?? []) merge.add(process, said)
     return merge.total(await own.snapshot())
   }
 

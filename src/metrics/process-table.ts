@@ -82,6 +82,19 @@ export const processMetrics = {
     type: 'counter',
     help: 'Refusals that are in no event, because the queue or the disk was full.',
   },
+  pawl_traces_exported_total: {
+    type: 'counter',
+    help: 'Boots whose traces the collector took.',
+  },
+  pawl_traces_dropped_total: {
+    type: 'counter',
+    help: 'Boots whose traces were given up: refused by the collector, or too many, or too old when it answered.',
+  },
+  pawl_traces_waiting: {
+    type: 'gauge',
+    help: 'Boots that ended and whose traces the collector has not taken; told by the server that leads.',
+    across: 'sum',
+  },
   pawl_events_total: {
     type: 'counter',
     help: 'Events of boots and of changes written; refusals are counted apart.',
@@ -135,6 +148,35 @@ export const processMetrics = {
     type: 'gauge',
     help: 'Memory that cached artifacts may have.',
     across: 'sum',
+  },
+  pawl_artifact_cache_requests_total: {
+    type: 'counter',
+    help: 'Artifacts that downloads began to read, by what a cache had.',
+    labels: {
+      cache: '`memory`, or `disk`: before an object storage, asked where the memory has it not',
+      answer: '`hit`; `miss`: fetched into it; `passed`: too large for it, or no room',
+    },
+  },
+  pawl_tftp_transfers: { type: 'gauge', help: 'TFTP transfers under way.', across: 'sum' },
+  pawl_tftp_transfers_begun_total: { type: 'counter', help: 'TFTP requests that began a transfer.' },
+  pawl_tftp_transfers_ended_total: {
+    type: 'counter',
+    help: 'TFTP transfers that ended.',
+    labels: {
+      outcome:
+        '`done`; `aborted` by the client, which is how firmware asks for a size; given up: `unanswered` (nobody there, or a firewall), `silent`, `unconfirmed` (only the last acknowledgement is missing), `astray` (an answer to another port), `evicted` (for want of room), `stopped`',
+    },
+  },
+  pawl_tftp_refusals_total: {
+    type: 'counter',
+    help: 'TFTP requests that began none.',
+    labels: {
+      cause: '`too-many-requests`, `too-many-transfers`, `malformed`, `read-only`, `not-found` or `options`',
+    },
+  },
+  pawl_tftp_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of files that TFTP clients acknowledged, counted when a transfer ends.',
   },
   pawl_database_transaction_duration_seconds: {
     type: 'histogram',

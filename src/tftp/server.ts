@@ -3,6 +3,7 @@ import type { RemoteInfo, Socket } from 'node:dgram'
 import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
 import { canonicalAddress, countingUnit } from '../domain/address.ts'
+import type { TftpMeter, TftpRefusal } from '../domain/meters.ts'
 import { openPacketCache } from './blocks.ts'
 import { openDeadlines } from './deadlines.ts'
 import type { TftpFile, TftpFiles } from './files.ts'
@@ -32,6 +33,7 @@ export interface TftpServerOptions {
   /** Milliseconds of a clock that is never set. */
   readonly now: () => number
   readonly log: Logger
+  readonly meter?: TftpMeter
 }
 
 /** A server that serves. */
@@ -58,6 +60,7 @@ const packetCacheBytes = 64 * 2 ** 20
  * power on together: 256 machines at once, then 64 a second.
  */
 const unproved = { perSecond: 64, burst: 256, allPerSecond: 5000, allBurst: 10_000, maxUnits: 10_000 }
+const causes: Readonly<Record<number, TftpRefusal>> = { 1: 'not-found', 2: 'read-only', 8: 'options' }
 const errors = { other: 0, notFound: 1, accessViolation: 2, illegal: 4, unknownTransfer: 5, options: 8 }
 
 /** Opens the ports and serves. Throws `usage` where it cannot listen; whatever comes later ends neither it nor the process. */
@@ -69,7 +72,7 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
   const table = openTable(limits)
   const cache = openPacketCache(packetCacheBytes)
   const budget = openBudget(unproved)
-  const lines = openTransferLog(log)
+  const lines = openTransferLog(log, options.meter)
   const deadlines = openDeadlines(now, (active, at) => perform(active, onTime(active.transfer, at), at))
   const lookups = new Set<string>()
   let whenEmpty: (() => void) | undefined
@@ -116,7 +119,7 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
     const at = now()
     const unit = countingUnit(from.address)
     if (from.port === 0 || !budget.take(unit, at))
-      return lines.refused(at, { client: unit, why: 'too many requests' })
+      return lines.refused(at, 'too-many-requests', { client: unit, why: 'too many requests' })
     const peer = { address: from.address, port: from.port, unit }
     const packet = parsePacket(bytes)
     if (packet.kind !== 'read' && packet.kind !== 'write') {
@@ -146,11 +149,8 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
     return found.finally(() => lookups.delete(key))
   }
 
-  function begin(
-    file: TftpFile,
-    { options: asked, name }: Request,
-    of: { peer: Peer; request: string },
-  ): void {
+  function begin(file: TftpFile, asking: Request, of: { peer: Peer; request: string }): void {
+    const { options: asked, name } = asking
     const { peer } = of
     const terms = negotiate(asked, file.bytes.length, limits)
     if ('refused' in terms) {
@@ -174,18 +174,11 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
       at,
     )
     const oack = hasOack ? encodePacket({ kind: 'oack', options: granted }) : Buffer.alloc(0)
-    const rest = {
-      oack,
-      blockSize,
-      windowSize,
-      port,
-      openedAt: at,
-      packets: undefined,
-      isAnswered: false,
-      tick: -1,
-    }
+    const fresh = { openedAt: at, packets: undefined, isAnswered: false, tick: -1 }
+    const rest = { ...fresh, oack, blockSize, windowSize, port }
     const active: Active = { transfer, file, ...of, ...rest }
     table.add(active)
+    lines.began()
     addPeer(port, active)
     perform(active, step, at)
   }
@@ -197,7 +190,8 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
   function makeRoom(peer: Peer, file: string, at: number): TransferPort | undefined {
     const inTheWay = table.roomFor(peer.unit, at)
     const port = inTheWay === 'full' ? undefined : freePort(peer)
-    if (port === undefined) lines.refused(at, { client: peer.unit, why: 'too many transfers', file })
+    const why = 'too many transfers'
+    if (port === undefined) lines.refused(at, 'too-many-transfers', { client: peer.unit, why, file })
     else if (inTheWay !== undefined && inTheWay !== 'full') end(inTheWay, 'evicted', at)
     return port
   }
@@ -248,8 +242,9 @@ export async function openTftpServer(options: TftpServerOptions): Promise<TftpSe
 
   function deny(peer: Peer, code: number, message: string, file?: string): void {
     refuse(listener, peer, code, message)
-    lines.refused(now(), {
-      client: canonicalAddress(peer.address),
+    const client = canonicalAddress(peer.address)
+    lines.refused(now(), causes[code] ?? 'malformed', {
+      client,
       why: message,
       ...(file === undefined ? {} : { file }),
     })

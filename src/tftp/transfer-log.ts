@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { canonicalAddress } from '../domain/address.ts'
+import type { TftpMeter, TftpRefusal } from '../domain/meters.ts'
 import { openLineLimit } from './limits.ts'
 import type { Active } from './table.ts'
 import type { GivenUp } from './transfer.ts'
@@ -21,10 +22,11 @@ export interface RefusedRequest {
   readonly file?: string
 }
 
-/** One line for each transfer and each refusal, so many a minute: whoever can send a packet can cause one. */
+/** One line for each transfer and each refusal, so many a minute: whoever can send a packet can cause one. All are counted. */
 export interface TransferLog {
+  began(): void
   ended(now: number, active: Active, outcome: Outcome, bytes: number): void
-  refused(now: number, request: RefusedRequest): void
+  refused(now: number, cause: TftpRefusal, request: RefusedRequest): void
   /** Something that should not happen, and ends nothing. */
   failed(error: unknown): void
 }
@@ -34,11 +36,13 @@ const transfersPerMinute = 6000
 const refusalsPerMinute = 60
 
 /** Opens the log. */
-export function openTransferLog(log: Logger): TransferLog {
+export function openTransferLog(log: Logger, meter?: TftpMeter): TransferLog {
   const transfers = openLineLimit(transfersPerMinute)
   const refusals = openLineLimit(refusalsPerMinute)
   return {
+    began: () => meter?.began(),
     ended: (now, active, outcome, bytes) => {
+      meter?.ended(outcome, bytes)
       // Who never answered may never have asked.
       const line = (outcome === 'unanswered' || !active.transfer.answered ? refusals : transfers).admit(now)
       if (line === undefined) return
@@ -48,7 +52,8 @@ export function openTransferLog(log: Logger): TransferLog {
       const how = { blockSize, windowSize, resent: transfer.resent }
       log.info({ ...facts, ...how, ...missedOf(line) }, 'TFTP transfer')
     },
-    refused: (now, request) => {
+    refused: (now, cause, request) => {
+      meter?.refused(cause)
       const line = refusals.admit(now)
       if (line !== undefined) log.warn({ ...request, ...missedOf(line) }, 'TFTP request refused')
     },

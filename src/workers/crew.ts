@@ -31,8 +31,8 @@ export interface Crew {
   readonly members: () => readonly Member[]
   /** What each has counted; one that does not say it in time is left out. */
   measure(): Promise<readonly Measured[]>
-  /** Calls back when one has ended. */
-  onEnd(listener: (worker: number) => void): void
+  /** Calls back when one has ended, with how often it had been started again before. */
+  onEnd(listener: (worker: number, restarts: number) => void): void
 }
 
 /** A worker, as it is now. */
@@ -118,7 +118,7 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
   const timings = { ...usualTimings, ...options.timings }
   const places = Array.from({ length: count }, (_, index) => newPlace(index + 1))
   const measuring = openMeasuring(timings.patience)
-  const whenEnded: ((worker: number) => void)[] = []
+  const whenEnded: ((worker: number, restarts: number) => void)[] = []
   let starting: { resolve(): void; reject(error: Error): void } | undefined
   let closing: (() => void) | undefined
   let timer: NodeJS.Timeout | undefined
@@ -162,7 +162,7 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
     const lived = now() - place.startedAt
     Object.assign(place, { process: undefined, wire: undefined, listens: false })
     measuring.ended(place.worker)
-    for (const listener of whenEnded) listener(place.worker)
+    for (const listener of whenEnded) listener(place.worker, place.restarts)
     if (closing !== undefined) {
       if (places.every((one) => one.process === undefined)) closing()
       return
@@ -252,8 +252,8 @@ export function openCrew<Setup>(options: CrewOptions<Setup>): Crew {
     },
     measure: () =>
       measuring.ask(
-        places.flatMap(({ worker, wire, listens }) =>
-          wire !== undefined && listens ? [{ worker, wire }] : [],
+        places.flatMap(({ worker, restarts, wire, listens }) =>
+          wire !== undefined && listens ? [{ worker, restarts, wire }] : [],
         ),
       ),
     onEnd: (listener) => void whenEnded.push(listener),

@@ -35,6 +35,19 @@ t.test('refuses what is not stored, and asks again next time', async (t) => {
   t.equal((await use(cache, digest)).toString(), 'here now')
 })
 
+t.test('each lease is told as found, fetched, or passed for want of room', async (t) => {
+  const memory = memoryStore()
+  const answers: string[] = []
+  const cache = openArtifactCache(memory.store, { maxBytes: 30, asked: (answer) => answers.push(answer) })
+  const [small, large] = [memory.add(randomBytes(10)), memory.add(randomBytes(20))]
+  await Promise.all([use(cache, small), use(cache, small)])
+  await use(cache, small)
+  await use(cache, large)
+  await use(cache, large)
+  await t.rejects(cache.acquire('ab'.repeat(32) as Digest), { code: 'not-found' })
+  t.strictSame(answers, ['miss', 'hit', 'hit', 'passed', 'passed'])
+})
+
 t.test('a read error fails those who wait for that slice; the next who asks reads again', async (t) => {
   const memory = memoryStore()
   const content = randomBytes(25)

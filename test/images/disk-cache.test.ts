@@ -17,6 +17,7 @@ async function until(happened: () => boolean): Promise<void> {
 
 async function open(t: Test, memory: MemoryStore, maxBytes = 10 * MiB, reserveBytes = 0) {
   const folder = join(t.testdir({}), 'cache')
+  const answers: string[] = []
   const faults: unknown[] = []
   const onFault = (error: unknown) => faults.push(error)
   const shelf = await diskCached(memory.store, folder, {
@@ -24,9 +25,10 @@ async function open(t: Test, memory: MemoryStore, maxBytes = 10 * MiB, reserveBy
     reserveBytes,
     clock: () => new Date(),
     onFault,
+    asked: (answer) => answers.push(answer),
   })
   const names = () => readdirSync(folder).sort()
-  return { folder, shelf, faults, names }
+  return { folder, shelf, faults, names, answers }
 }
 
 async function readAll(shelf: MemoryStore['store'], digest: Digest): Promise<Buffer> {
@@ -72,10 +74,11 @@ t.test('a storage that fails in the middle leaves nothing, and the next who asks
 
 t.test('many readers at once are one fetch; the next read is of the disk, after a start too', async (t) => {
   const memory = memoryStore()
-  const { shelf, folder, names } = await open(t, memory)
+  const { shelf, folder, names, answers } = await open(t, memory)
   const content = randomBytes(4 * MiB + 5)
   const digest = memory.add(content)
   const read = await Promise.all([1, 2, 3, 4].map(() => readAll(shelf, digest)))
+  t.strictSame(answers, ['miss', 'hit', 'hit', 'hit'], 'and counted so')
   t.ok(read.every((bytes) => bytes.equals(content)))
   t.strictSame(memory.reads, [0, MiB, 2 * MiB, 3 * MiB, 4 * MiB], 'each part once')
   await until(() => names()[0] === digest)

@@ -7,7 +7,7 @@ import { nodeTransitions } from '../../src/domain/state.ts'
 import { PawlError } from '../../src/errors.ts'
 import { openProcessMetrics, type ProcessMetrics } from '../../src/metrics/counts.ts'
 import { formatFor, writeNodes } from '../../src/metrics/exposition.ts'
-import { openMerge } from '../../src/metrics/merge.ts'
+import { openMerge, type Said } from '../../src/metrics/merge.ts'
 import { openMetricsPage, type PageOptions } from '../../src/metrics/page.ts'
 import type { Snapshot } from '../../src/metrics/snapshot.ts'
 import { type Metric, metricTables } from '../../src/metrics/table.ts'
@@ -280,7 +280,7 @@ t.test('several processes are one server', async (t) => {
     own.meter.sent('session', value)
     own.keep({ transfers: () => value })
     for (let n = 0; n < value; n++)
-      own.meter.committed({ kind: 'booted-local', node: 'n', session: null, at: new Date(0) })
+      own.meter.committed({ kind: 'booted-local', detail: {}, node: 'n', session: null, at: new Date(0) })
     const snapshot = await own.snapshot()
     await own.close()
     return JSON.parse(JSON.stringify(snapshot)) // as it comes over a channel
@@ -294,10 +294,13 @@ t.test('several processes are one server', async (t) => {
       .find((metric) => metric.name === name)
       ?.values.find((one) => Object.entries(labels).every(([key, value]) => one.labels[key] === value))?.value
 
+  let order = 0
+  const said = async (value: number): Promise<Said> => ({ order: ++order, snapshot: await counted(value) })
+
   await t.test('counters add up, gauges are of those that run', async (t) => {
     const merge = openMerge()
-    merge.add('worker-1', await counted(3))
-    merge.add('worker-2', await counted(4))
+    merge.add('worker-1', await said(3))
+    merge.add('worker-2', await said(4))
     const total = await merge.total(await counted(0))
     t.equal(total.processes, 3)
     t.equal(countIn(total, 'pawl_image_bytes_total', { way: 'session' }), 7)
@@ -307,25 +310,53 @@ t.test('several processes are one server', async (t) => {
 
   await t.test('a worker that ended takes nothing back, also when it begins again', async (t) => {
     const merge = openMerge()
-    merge.add('worker-1', await counted(3))
+    merge.add('worker-1', await said(3))
     merge.ended('worker-1')
     merge.ended('worker-1')
     const without = await merge.total(await counted(1))
     t.equal(countIn(without, 'pawl_image_bytes_total', { way: 'session' }), 4)
     t.equal(countIn(without, 'pawl_transfers'), 1, 'what it had open is gone')
-    merge.add('worker-1b', await counted(2))
+    merge.add('worker-1b', await said(2))
     merge.ended('worker-1b')
-    merge.add('worker-1c', await counted(5))
+    merge.add('worker-1c', await said(5))
     const again = await merge.total(await counted(1))
     t.equal(countIn(again, 'pawl_image_bytes_total', { way: 'session' }), 11)
     t.same(again.machines, [['n', 11]])
     t.equal(again.processes, 2)
   })
 
+  await t.test(
+    'a word that two scrapes bring in another order, or behind its end, counts once',
+    async (t) => {
+      const merge = openMerge()
+      const sent = async (): Promise<unknown> =>
+        countIn(await merge.total(await counted(0)), 'pawl_image_bytes_total', { way: 'session' })
+      const [first, second, third] = [await said(3), await said(4), await said(5)]
+      merge.add('worker 1, restart 0', second)
+      merge.add('worker 1, restart 0', first)
+      t.equal(await sent(), 4, 'a counter never falls')
+      merge.ended('worker 1, restart 0')
+      merge.add('worker 1, restart 0', third)
+      t.equal(await sent(), 5, 'what it said last is neither dropped nor added to what it had said')
+      merge.add('worker 1, restart 1', await said(1))
+      t.equal(await sent(), 6)
+      merge.add('worker 1, restart 0', first)
+      t.equal(await sent(), 6)
+      for (let n = 1; n < 300; n++) {
+        merge.ended(`worker 1, restart ${n}`)
+        merge.add(`worker 1, restart ${n + 1}`, await said(1))
+      }
+      t.equal(await sent(), 305, 'and however often it ends, nothing is lost')
+      merge.ended('worker 2, restart 0')
+      merge.add('worker 2, restart 0', await said(2))
+      t.equal(await sent(), 307, 'one that was never asked before it ended')
+    },
+  )
+
   await t.test('two that end at one time are both in the sums, at once', async (t) => {
     const merge = openMerge()
-    merge.add('worker-1', await counted(3))
-    merge.add('worker-2', await counted(4))
+    merge.add('worker-1', await said(3))
+    merge.add('worker-2', await said(4))
     const own = await counted(0)
     merge.ended('worker-1')
     merge.ended('worker-2')
@@ -338,7 +369,7 @@ t.test('several processes are one server', async (t) => {
       const { world, own } = await counting(t, openWorld)
       await storeNode(world, { name: 'n', profile: null })
       let end: (process: string) => void = () => {}
-      let running = [{ process: 'w1', snapshot: await counted(3) }]
+      let running = [{ process: 'w1', ...(await said(3)) }]
       const others = {
         snapshots: async () => running,
         onEnd: (ended: (process: string) => void) => {

@@ -202,16 +202,16 @@ t.test('what is told goes to all of them, and their refusals to the one writer',
 t.test('says what the workers have counted, without one that does not say it in time', async (t) => {
   const { crew, processes } = world(t, 3)
   await crew.start()
-  const ended: number[] = []
-  crew.onEnd((worker) => ended.push(worker))
+  const ended: [number, number][] = []
+  crew.onEnd((worker, restarts) => ended.push([worker, restarts]))
   const asked = crew.measure()
   await new Promise((resolve) => setImmediate(resolve))
   const [first, , third] = processes
   const question = first?.told.findLast((message) => message.kind === 'measure')
   first?.say({ kind: 'measured', id: question?.kind === 'measure' ? question.id : 0, counts: 'one' })
   third?.end()
-  t.same(await asked, [{ worker: 1, counts: 'one' }])
-  t.same(ended, [3])
+  t.same(await asked, [{ worker: 1, restarts: 0, order: 1, counts: 'one' }])
+  t.same(ended, [[3, 0]])
 })
 
 t.test('stops when all have ended, and kills who does not', async (t) => {
