@@ -7,7 +7,14 @@ export interface NodeAction {
   readonly name: 'reinstall' | 'cancel' | 'disable' | 'enable' | 'arm'
   readonly words: string
   /** Undefined where it can be done. */
-  readonly whyNot: (node: Pick<OverviewNode, 'state' | 'reinstall'>) => string | undefined
+  readonly whyNot: (node: Actionable) => string | undefined
+}
+
+/** What of a node decides what may be done with it. */
+export interface Actionable extends Pick<OverviewNode, 'state' | 'reinstall'> {
+  /** It is held back since it boots again and again: in its line since when, on its page with until when. */
+  readonly loopingSince?: string | null
+  readonly looping?: unknown
 }
 
 /** The actions on nodes, in their order. */
@@ -38,11 +45,11 @@ export const nodeActions: readonly NodeAction[] = [
   {
     name: 'enable',
     words: 'Enable',
-    whyNot: ({ state }) =>
-      next(nodeTransitions, state, 'enable') === undefined &&
-      next(nodeTransitions, state, 'release') === undefined
-        ? 'it is enabled'
-        : undefined,
+    whyNot: ({ state, loopingSince = null, looping = null }) => {
+      if (loopingSince !== null || looping !== null) return undefined
+      const isOpen = next(nodeTransitions, state, 'enable') ?? next(nodeTransitions, state, 'release')
+      return isOpen === undefined ? 'it is enabled' : undefined
+    },
   },
 ]
 

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AxeBuilder } from '@axe-core/playwright'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
+import { insertSpans } from '../../src/storage/spans.ts'
 import { demoProfile, publishImage, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
 import { boot, machineOf } from '../helpers/machine.ts'
 import { openAt, type World } from '../helpers/world.ts'
@@ -40,6 +41,7 @@ async function main(): Promise<void> {
     fleet(t, desk),
   )
   await t.test('an action shows what it will do, does it, and says why it cannot', (t) => actions(t, desk))
+  await t.test('a boot that is stuck says why, step by step', (t) => stuck(t, desk))
   await t.test('a channel is rolled out, moved and rolled back, each with what it means', (t) =>
     channels(t, desk),
   )
@@ -197,6 +199,80 @@ async function actions(t: Test, desk: Desk): Promise<void> {
   const button = eve.getByRole('button', { name: 'Disable' })
   t.equal(await button.isDisabled(), true)
   t.equal(await button.getAttribute('title'), 'your role is viewer: this needs operator')
+}
+
+async function stuck(t: Test, desk: Desk): Promise<void> {
+  const { db } = desk.world.context.storage
+  await storeProfile(desk.world, {
+    ...demoProfile,
+    ...{ name: 'timed', expect: { stage1: 60, stage2: 300, stage3: 300 } },
+  })
+  const secret = await storeNode(desk.world, { name: 'node6', profile: 'timed' })
+  await boot(desk.world, machineOf(secret, { host: 'node6' }), 'stage2')
+  const { id } = await db
+    .selectFrom('nodes')
+    .select('id')
+    .where('name', '=', 'node6')
+    .executeTakeFirstOrThrow()
+  const { session } = await desk.site.api.get<{ session: { id: string } }>('/nodes/node6', {})
+  const ago = (minutes: number): string => new Date(Date.now() - minutes * 60_000).toISOString()
+  await db
+    .updateTable('sessions')
+    .set({ started_at: ago(110), last_seen_at: ago(100) })
+    .where('id', '=', session.id)
+    .execute()
+  await db
+    .updateTable('session_stages')
+    .set({ opened_at: ago(110) })
+    .where('session', '=', session.id)
+    .execute()
+  await db
+    .updateTable('nodes')
+    .set({ looping_since: ago(109) })
+    .where('id', '=', id)
+    .execute()
+  const tls = JSON.stringify({ version: 'TLSv1.2', cipher: 'ECDHE-RSA-AES128-GCM-SHA256', resumed: true })
+  const none = {
+    session: session.id,
+    stage: 'stage1',
+    bytes: null,
+    agent: null,
+    tls: null,
+    told: 0,
+    times: 1,
+  } as const
+  await insertSpans(db as never, [
+    {
+      ...none,
+      kind: 'asked',
+      at: ago(110),
+      seconds: 0,
+      detail: hostile,
+      agent: `iPXE/2.0.0 ${hostile}`,
+      tls,
+    },
+    { ...none, kind: 'downloaded', at: ago(109), seconds: 120, bytes: 64_000_000, detail: 'initramfs' },
+    { ...none, kind: 'refused', at: ago(105), seconds: 0, detail: 'stage2: spent-token', times: 7 },
+  ])
+  const page = await signIn(t, desk, 'admin')
+  await page.reload()
+  await page
+    .getByRole('button', { name: /looping/ })
+    .first()
+    .click()
+  await page.getByRole('link', { name: 'node6' }).waitFor()
+  t.equal(await page.getByRole('link', { name: /^node/ }).count(), 1, 'loops can be filtered')
+  await page.getByRole('link', { name: 'node6' }).click()
+  await page.locator('.pace .badge', { hasText: 'stuck' }).waitFor()
+  await page.getByText('it boots again and again').waitFor()
+  t.equal(await page.getByRole('button', { name: 'Enable' }).isDisabled(), false, 'enabling ends the wait')
+  await page.getByText('Step by step').click()
+  const steps = page.getByRole('region', { name: 'Steps of the boot' })
+  t.match(await steps.innerText(), /TLSv1\.2 .*resumed.*downloaded\s+2 min\s+61\.0 MiB.*refused × 7/s)
+  t.notMatch(await steps.innerText(), /[\p{Cf}]/u)
+  t.equal(await page.locator('#app img').count(), 0)
+  t.ok((await page.locator('.gantt .usual').count()) > 0, 'the usual time is drawn')
+  await shot(page, 'stuck')
 }
 
 async function channels(t: Test, desk: Desk): Promise<void> {

@@ -27,7 +27,7 @@ export function FleetPage({ place, who }: { place: Place; who: Whoami }): VNode 
   const rows = useMemo(
     () =>
       sorted(
-        found.filter((node) => state === '' || node.state === state || node.reinstall === state),
+        found.filter((node) => state === '' || marksOf(node).includes(state)),
         columns,
         sort,
       ),
@@ -50,6 +50,16 @@ export function FleetPage({ place, who }: { place: Place; who: Whoami }): VNode 
       sort=${sort} onSort=${setSort} empty=${emptyText(fleet.loading, all.length)} />
     ${asking && html`<${NodeDialog} action=${asking.action} nodes=${asking.names} onClose=${() => setAsking(undefined)} onDone=${() => setSelected(new Set())} />`}
   </section>`
+}
+
+/** Everything by which a node is counted and found: its state, and what else is to be seen beside it. */
+function marksOf({ state, reinstall, pace, loopingSince }: OverviewNode): string[] {
+  return [
+    state,
+    ...(reinstall === 'none' ? [] : [reinstall]),
+    ...(pace === null || pace === 'usual' ? [] : [pace]),
+    ...(loopingSince === null ? [] : ['looping']),
+  ]
 }
 
 function emptyText(loading: boolean, all: number): string {
@@ -99,11 +109,7 @@ function Counts({
   onState: (state: string) => void
 }): VNode {
   const counts = new Map<string, number>()
-  const add = (key: string): void => void counts.set(key, (counts.get(key) ?? 0) + 1)
-  for (const node of nodes) {
-    add(node.state)
-    if (node.reinstall !== 'none') add(node.reinstall)
-  }
+  for (const node of nodes) for (const mark of marksOf(node)) counts.set(mark, (counts.get(mark) ?? 0) + 1)
   const chip = (key: string, words: string, number: number): VNode =>
     html`<button type="button" key=${key} class="chip" aria-pressed=${state === key} onClick=${() => onState(state === key ? '' : key)}>
       <b>${number.toLocaleString('en')}</b> ${key === '' ? words : html`<${Badge} state=${words} />`}
@@ -111,7 +117,7 @@ function Counts({
   return html`<p class="chips" aria-label="Nodes by state">
     ${chip('', 'all', nodes.length)}
     ${stateOrder.map((one) => chip(one, one, counts.get(one) ?? 0))}
-    ${(['marked', 'serving'] as const).filter((one) => counts.has(one)).map((one) => chip(one, one, counts.get(one) ?? 0))}
+    ${['slow', 'stuck', 'looping', 'marked', 'serving'].filter((one) => counts.has(one) || one === state).map((one) => chip(one, one, counts.get(one) ?? 0))}
   </p>`
 }
 
@@ -152,8 +158,7 @@ function columnsAt(now: number): Column<OverviewNode>[] {
     {
       key: 'state',
       title: 'State',
-      cell: ({ state, reinstall }) =>
-        html`<${Badge} state=${state} />${reinstall !== 'none' && html` <${Badge} state=${reinstall} />`}`,
+      cell: (node) => marksOf(node).map((mark) => html`<${Badge} key=${mark} state=${mark} /> `),
       sortBy: ({ state }) => (stateOrder as readonly string[]).indexOf(state),
     },
     {

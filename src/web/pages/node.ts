@@ -7,6 +7,7 @@ import { Fault } from '../parts/dialog.ts'
 import { EventList } from '../parts/event-list.ts'
 import { Gantt } from '../parts/gantt.ts'
 import { NodeDialog } from '../parts/node-dialog.ts'
+import { SpanList } from '../parts/span-list.ts'
 import { hrefOf, type Place } from '../router.ts'
 import type { EventView, NodeView, Timeline, Whoami } from '../shapes.ts'
 
@@ -28,6 +29,7 @@ export function NodePage({ place, who }: { place: Place; who: Whoami }): VNode {
     <header><h1><a href=${hrefOf('fleet')}>Fleet</a> / ${name}</h1>${node.value && html`<${Badge} state=${node.value.state} />`}</header>
     ${node.error && html`<${Fault} message=${node.error.message} hint=${node.error.hint} />`}
     ${node.value && html`<${Actions} node=${node.value} who=${who} onAsk=${setAsking} />`}
+    ${node.value?.looping && html`<${Loop} looping=${node.value.looping} />`}
     ${timeline.value && html`<${Boot} timeline=${timeline.value} />`}
     ${node.value && html`<${About} node=${node.value} timeline=${timeline.value} />`}
     ${timeline.value && html`<h2>What happened</h2><${EventList} events=${newestFirst(timeline.value.events)} withNode=${false} />`}
@@ -74,7 +76,21 @@ function Boot({ timeline }: { timeline: Timeline }): VNode {
     : stages
   return html`<h2>${live ? 'Booting now' : 'Last boot'}: ${session.sequence}, <${Badge} state=${session.state} /></h2>
     <p>${time(session.startedAt)}, ${duration((end - Date.parse(session.startedAt)) / 1000)}${live ? ` so far; last heard of ${age(session.lastSeenAt, now)} ago` : ''}${session.cause === null ? '' : html`. <strong class="cause">${shown(session.cause)}</strong>`}</p>
-    <${Gantt} stages=${moving} startedAt=${session.startedAt} />`
+    <${Pace} session=${session} />
+    <${Gantt} stages=${moving} startedAt=${session.startedAt} />
+    <${SpanList} stages=${stages} startedAt=${session.startedAt} />`
+}
+
+function Loop({ looping }: { looping: NonNullable<NodeView['looping']> }): VNode {
+  const held = looping.heldBackUntil === null ? '' : ` It may try again at ${time(looping.heldBackUntil)}.`
+  return html`<p class="pace stuck" role="status"><${Badge} state="looping" /> since ${time(looping.since)}: it boots again and again and reports nothing, so it waits longer before each boot.${held} Enable lets it try at once.</p>`
+}
+
+/** Why a boot does not come along, where it does not. */
+function Pace({ session }: { session: NonNullable<Timeline['session']> }): VNode | null {
+  const { pace } = session
+  if (pace === null || pace.state === 'usual') return null
+  return html`<p class=${`pace ${pace.state}`} role="status"><${Badge} state=${pace.state} /> since ${time(pace.since)}: <strong>${shown(pace.reason ?? '', 400)}</strong>. ${shown(pace.hint ?? '', 400)}</p>`
 }
 
 function About({ node, timeline }: { node: NodeView; timeline: Timeline | undefined }): VNode {
