@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
@@ -136,11 +136,19 @@ async function runSuite(
   }
 }
 
+/** A database with the newest schema: the migrations run once for the process, and are proved by tests of their own. */
 async function sqliteFile(t: Test): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'pawl-test-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  return join(folder, 'pawl.db')
+  const file = join(folder, 'pawl.db')
+  if (migrated === undefined) {
+    await (await openStorage(file)).close()
+    migrated = readFileSync(file)
+  } else writeFileSync(file, migrated)
+  return file
 }
+
+let migrated: Buffer | undefined
 
 /** Opens a world on a database that is there: two of them are two replicas. */
 export async function openAt(t: Test, location: string, options: WorldOptions): Promise<World> {
