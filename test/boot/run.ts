@@ -15,7 +15,10 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`)
 
 function allFiles(): string[] {
   const names = readdirSync(import.meta.dirname).filter((name) => name.endsWith('.test.ts'))
-  const long = ['debian', 'ways-in', 'arm64', 'generic', 'media', 'rotation', 'images']
+  const long = [
+    ...['ways-in', 'image-test', 'debian', 'arm64', 'other-ways', 'generic', 'images', 'ipv6', 'media'],
+    ...['reinstall', 'rotation', 'rotation-of-roots', 'certificate', 'again'],
+  ]
   return longestFirst(
     names.map((name) => join('test/boot', name)),
     long,
