@@ -128,13 +128,15 @@ check_boot_listener() {
 
 # Its output goes to the console as it comes; the last line is what a report can say.
 run_join_script() {
-  local code values KIND SCRIPT
+  local code values began KIND SCRIPT
   values=$(jq -er "$JQ_WORD"'"KIND=\(.kind | word) SCRIPT=\(.script | word)"' "$RUN/join.json" 2>/dev/null) ||
     fail 'the answer to join is not one this image can read' 'use images as new as the server'
   eval "$values"
   say "redeemed: $KIND"
   printf '%s\n' "$SCRIPT" >"$RUN/join.sh"
   chmod 700 "$RUN/join.sh"
+  read_centiseconds
+  began=$CENTISECONDS
   {
     umask 022
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
@@ -142,14 +144,18 @@ run_join_script() {
     echo $? >"$RUN/join.code"
   } | tee "$RUN/join.log"
   code=$(cat "$RUN/join.code")
+  read_centiseconds
+  note_span joined $((CENTISECONDS - began)) - "the join script, exit $code"
+  tail -n 200 "$RUN/join.log" >>"$CONSOLE"
   [ "$code" = 0 ] || fail "join script exited $code: $(tail -n 1 "$RUN/join.log")" 'its output is above'
   say 'script done'
 }
 
 send_success() {
   [ -n "$SSH_HOST_KEYS" ] || { send_report "$RUN/message" false "$RUN/success.headers"; return; }
+  touch "$SPANS"
   request "$RUN/success.headers" /dev/null "$BASE/report" --max-time 20 --data-urlencode "message@$RUN/message" \
-    --data-urlencode "ssh_host_keys@$SSH_HOST_KEYS"
+    --data-urlencode "ssh_host_keys@$SSH_HOST_KEYS" --data-urlencode "spans@$SPANS"
   [ "$HTTP_STATUS" = 204 ] || [ "$HTTP_STATUS" = 200 ]
 }
 
@@ -173,5 +179,5 @@ report_success() {
 # They are spent by now. They go all the same: what is not there cannot be misread as a way in.
 forget_secrets() {
   unset TOKEN_STAGE2 TOKEN_STAGE3 TOKEN_JOIN TOKEN_REPORT TOKEN_FILESYSTEM
-  rm -f "$HANDOVER" "$CERTIFICATE" "$RUN"/*.json "$RUN"/*.headers "$RUN/join.sh" "$RUN/message"
+  rm -f "$HANDOVER" "$CERTIFICATE" "$RUN"/*.json "$RUN"/*.headers "$RUN/join.sh" "$RUN/message" "$SPANS" "$CONSOLE"
 }

@@ -12,6 +12,8 @@
 RUN=/run/pawl
 HANDOVER=$RUN/handover.json
 CERTIFICATE=$RUN/client.pem
+CONSOLE=$RUN/console.log
+SPANS=$RUN/spans
 STAGE=${STAGE:-boot}
 
 # A machine may wait this long for a server that is away, well within the session's idle lifetime of 2 h.
@@ -30,13 +32,18 @@ umask 077
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
-say() { echo "pawl: $STAGE: $*"; }
+# What is said is kept for the server too, where it goes when something fails (send_console).
+say() {
+  echo "pawl: $STAGE: $*"
+  [ ! -d "$RUN" ] || echo "pawl: $STAGE: $*" >>"$CONSOLE"
+}
 
 # fail MESSAGE [HINT]: final. Tells console and server, waits, reboots. Never returns.
 fail() {
   say "error: $1"
   [ -z "${2-}" ] || say "hint: $2"
   report_error "$1" final
+  send_console
   reboot_later
 }
 
@@ -68,6 +75,21 @@ boot_arg() {
 }
 
 uptime_seconds() { cut -d. -f1 /proc/uptime; }
+
+# Sets CENTISECONDS since the kernel began. No program is started.
+read_centiseconds() {
+  local up rest
+  read -r up rest </proc/uptime
+  rest=${up#*.}
+  CENTISECONDS=$((${up%.*} * 100 + 1$rest - 100))
+}
+
+# note_span KIND CENTISECONDS BYTES|- WHAT: what took so long until now, for the timeline. It goes along with what is sent anyway, and
+# nothing waits for it.
+note_span() {
+  local took=$2
+  echo "$1 $(($(date +%s) - took / 100)) $((took / 100)).$((took % 100 / 10))$((took % 10)) $3 $4" >>"$SPANS"
+}
 mebibytes() { echo $((($1 + 1048575) / 1048576)); }
 
 # --- start ---------------------------------------------------------------------------------------------------------
@@ -100,6 +122,12 @@ receive_handover() {
     'the boot script must load it as one more initrd: initrd BASE/handover?k=KEY /pawl.json mode=0600'
   mv "$1" "$HANDOVER"
   chmod 600 "$HANDOVER"
+  # What the stage before did, and how long the kernel took from the jump to here.
+  if [ -s /pawl-spans ]; then
+    mv /pawl-spans "$SPANS"
+    read_centiseconds
+    note_span kexec "$CENTISECONDS" - 'the kernel, to the start of the initramfs'
+  fi
   # Where the profile requires one: iPXE read it from the boot medium, or the stage before packed it.
   [ ! -s /pawl-client.pem ] || mv /pawl-client.pem "$CERTIFICATE"
   read_handover

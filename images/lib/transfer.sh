@@ -62,11 +62,15 @@ redeem() {
   echo "Idempotency-Key: $(new_idempotency_key)" >>"$headers"
   start=$(uptime_seconds)
   while :; do
-    # An empty body: no form, hence no Content-Type.
-    request "$headers" "$out" "$BASE/$name" --max-time 60 --data-binary '' -H 'Content-Type:'
+    # What was done since the last time goes along; else an empty body: no form, hence no Content-Type.
+    if [ -s "$SPANS" ]; then
+      request "$headers" "$out" "$BASE/$name" --max-time 60 --data-urlencode "spans@$SPANS"
+    else
+      request "$headers" "$out" "$BASE/$name" --max-time 60 --data-binary '' -H 'Content-Type:'
+    fi
     case $HTTP_STATUS in
       200)
-        rm -f "$headers"
+        rm -f "$headers" "$SPANS"
         return 0
         ;;
       403) fail "the server refused to open $name (403)" \
@@ -83,8 +87,10 @@ redeem() {
 
 # send_report MESSAGE_FILE FINAL HEADERS: one try; 0 when the server took it.
 send_report() {
-  request "$3" /dev/null "$BASE/report" --max-time 20 --data-urlencode "message@$1" --data-urlencode "final=$2"
-  [ "$HTTP_STATUS" = 204 ] || [ "$HTTP_STATUS" = 200 ]
+  touch "$SPANS"
+  request "$3" /dev/null "$BASE/report" --max-time 20 --data-urlencode "message@$1" --data-urlencode "final=$2" --data-urlencode "spans@$SPANS"
+  [ "$HTTP_STATUS" = 204 ] || [ "$HTTP_STATUS" = 200 ] || return 1
+  rm -f "$SPANS"
 }
 
 # report_error MESSAGE [final]: tries a few times, and never stops the caller.
@@ -110,6 +116,24 @@ report_error() {
   say 'reported to the server'
 }
 
+# send_console: the last lines of the console, behind the report of a failure: one try, for which nobody waits long. The tokens of this boot
+# are taken out of them; the server takes out what looks like one.
+send_console() {
+  local token
+  [ -n "$NETWORK_IS_UP" ] && [ -s "$RUN/report.headers" ] && [ -s "$CONSOLE" ] || return 0
+  tail -c 65536 "$CONSOLE" >"$RUN/console.tail"
+  for token in "${TOKEN_STAGE2-}" "${TOKEN_STAGE3-}" "${TOKEN_JOIN-}" "${TOKEN_REPORT-}" "${TOKEN_FILESYSTEM-}" "${CAPABILITY-}"; do
+    # Base64url has nothing that sed would read otherwise. Its program is in a file: a token is never in argv.
+    case $token in *[!A-Za-z0-9_-]* | '') continue ;; esac
+    printf 's/%s/***/g\n' "$token"
+  done >"$RUN/console.sed"
+  sed -f "$RUN/console.sed" "$RUN/console.tail" >"$RUN/console.sent"
+  rm -f "$RUN/console.sed" "$RUN/console.tail"
+  request "$RUN/report.headers" /dev/null "$BASE/log?stage=$STAGE" --max-time 20 --data-binary "@$RUN/console.sent" -H 'Content-Type: text/plain'
+  rm -f "$RUN/console.sent"
+  case $HTTP_STATUS in 200 | 204) say 'the last lines of this console are on the server: pawl node logs' ;; esac
+}
+
 # --- downloads -----------------------------------------------------------------------------------------------------
 
 # Where the server may send us for artifacts (read_handover), and whether it was in vain.
@@ -127,15 +151,23 @@ MIRROR_RATE=262144
 download() {
   local what=$1 url=$2 sha256=$3 size=$4 headers=$5 out=$6 actual damaged=0 since
   since=$(uptime_seconds)
+  read_centiseconds
+  local began=$CENTISECONDS
   say "$what: downloading $(mebibytes "$size") MiB"
   if [ -n "${7-}" ] && fetch_from_mirror "$what" "$7" "$sha256" "$size" "$out"; then
+    read_centiseconds
+    note_span downloaded $((CENTISECONDS - began)) "$size" "$what, from a cache, and verified"
     say "$what verified ($(mebibytes "$size") MiB in $(($(uptime_seconds) - since)) s, from a cache)"
     return 0
   fi
   while :; do
     fetch_bytes "$what" "$url" "$size" "$headers" "$out"
+    read_centiseconds
+    began=$CENTISECONDS
     actual=$(sha256sum "$out" | cut -d' ' -f1)
     if [ "$actual" = "$sha256" ]; then
+      read_centiseconds
+      note_span verified $((CENTISECONDS - began)) "$size" "$what"
       say "$what verified ($(mebibytes "$size") MiB in $(($(uptime_seconds) - since)) s)"
       return 0
     fi

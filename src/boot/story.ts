@@ -2,6 +2,7 @@ import type { Clock } from '../domain/clock.ts'
 import type { Artifact } from '../domain/image.ts'
 import type { Heartbeat } from '../domain/load.ts'
 import type { Arrival } from '../domain/span.ts'
+import type { ConsoleLog } from './console-log.ts'
 import type { Download, DownloadRequest } from './download.ts'
 import type { EnrolRequest } from './enrol.ts'
 import type { EpoxyRedemption } from './epoxy.ts'
@@ -40,6 +41,8 @@ export interface StorySteps {
   redeemEpoxy(request: EpoxyRedemption): Promise<string>
   report(request: Report): Promise<void>
   confirmSecret(request: SecretWritten): Promise<void>
+  /** Keeps the last lines of a console that failed. */
+  consoleLog(request: ConsoleLog): Promise<void>
   /** Puts a request that could not be read on record. */
   malformed(asking: Asking, reason: string): Promise<void>
   /** Puts a handshake that came to nothing on record; never throws and never waits. */

@@ -1,4 +1,5 @@
 import type { BootContext } from '../boot/context.ts'
+import { keepConsoleLog } from '../boot/console-log.ts'
 import { findOpenArtifact, openDownload, redirectDownload } from '../boot/download.ts'
 import { redeemEpoxy } from '../boot/epoxy.ts'
 import { recorded } from '../boot/recorded.ts'
@@ -30,6 +31,7 @@ export function openStory(context: BootContext): BootStory {
     redeemEpoxy: (request) => recorded(context, request, (seen) => redeemEpoxy(seen, request)),
     report: (request) => recorded(context, request, (seen) => takeReport(seen, request)),
     confirmSecret: (request) => recorded(context, request, (seen) => confirmSecret(seen, request)),
+    consoleLog: (request) => recorded(context, request, (seen) => keepConsoleLog(seen, request)),
     malformed: (asking, reason) =>
       recordRefusal(context, asking, new Refusal('malformed', { detail: { reason } })),
     handshakeFailed: (fault) =>

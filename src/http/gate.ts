@@ -129,6 +129,7 @@ export const workOfRoutes: Readonly<Record<string, WorkKind | undefined>> = {
   '/v1/boot/:host/:token/stage3': 'running',
   '/v1/boot/:host/report': 'report',
   '/v1/boot/:host/secret': 'report',
+  '/v1/boot/:host/log': 'report',
   '/v1/boot/:host/:token/report': 'report',
   '/v1/boot/:host/artifacts/:role': 'download',
   '/v1/artifacts/sha256/:digest': 'download',

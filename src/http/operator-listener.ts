@@ -40,6 +40,7 @@ import { ipxeListRoutes } from './routes/operator-ipxe.ts'
 import { mediaRoutes } from './routes/operator-media.ts'
 import { type MetricsAnswers, metricsRoutes, targetRoutes } from './routes/operator-metrics.ts'
 import { nodeCertificateRoutes } from './routes/operator-node-certificates.ts'
+import { nodeLogRoutes } from './routes/operator-node-logs.ts'
 import { nodeRoutes } from './routes/operator-nodes.ts'
 import { openApiRoutes } from './routes/operator-openapi.ts'
 import { overviewRoutes } from './routes/operator-overview.ts'
@@ -172,6 +173,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     openApiRoutes(api)
     overviewRoutes(api, parts)
     nodeRoutes(api, parts)
+    nodeLogRoutes(api, parts)
     nodeCertificateRoutes(api, parts)
     mediaRoutes(api, parts)
     pendingRoutes(api, parts)

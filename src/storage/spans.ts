@@ -1,3 +1,4 @@
+import type { SessionState } from '../domain/state.ts'
 import type { Queries, Tx } from './database.ts'
 import type { SessionLogRow, SessionSpanRow } from './span-tables.ts'
 import { type Statement, statement } from './statement.ts'
@@ -153,7 +154,7 @@ export interface ListedSession {
   readonly id: string
   readonly sequence: 'boot' | 'reinstall'
   readonly local: number
-  readonly state: string
+  readonly state: SessionState
   readonly stage: StageName
   readonly cause: string | null
   readonly source: string

@@ -127,6 +127,7 @@ const askable: Readonly<Record<AskedStep, true>> = {
   redeemEpoxy: true,
   report: true,
   confirmSecret: true,
+  consoleLog: true,
   malformed: true,
   openDownload: true,
   openSignature: true,

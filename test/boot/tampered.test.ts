@@ -31,6 +31,17 @@ t.test('a tampered filesystem is not mounted: the node says so, and its timeline
   t.match(await site.pawl('node', 'show', 'fs'), { state: 'failed', failureCause: 'reported' })
   const timeline = await site.pawl('node', 'timeline', 'fs')
   t.match(JSON.stringify(timeline), /checksum mismatch/, 'the timeline has the words')
+  const spans = timeline.stages.flatMap((stage: { spans: object[] }) => stage.spans)
+  t.comment(spans)
+  for (const kind of ['asked', 'downloaded', 'verified', 'kexec', 'reported'])
+    t.ok(
+      spans.some((span: { kind: string }) => span.kind === kind),
+      `${kind} is a span`,
+    )
+  t.match(timeline.session.client, { agent: /^iPXE/, tls: { version: 'TLSv1.2' } })
+  const { logs } = await site.pawl('node', 'logs', 'fs')
+  t.match(logs, [{ stage: 'stage3', text: /pawl: stage3: error: filesystem: checksum mismatch/ }])
+  t.comment(logs)
 })
 
 t.test('a tampered initramfs is not started by an iPXE that checks digests', async (t) => {

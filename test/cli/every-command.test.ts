@@ -89,6 +89,7 @@ const lines: readonly string[] = [
   'node list',
   `node show ${mlab1}`,
   `node timeline ${mlab1}`,
+  `node logs ${mlab1}`,
   `node reinstall ${mlab1} --max-parallel 1`,
   'reinstall list',
   'node secret mlab8',

@@ -30,6 +30,8 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['DELETE', 'nodes/n/certificates/0123456789abcdef', 'operator', 404],
   ['GET', 'nodes/n/media', 'viewer', 404],
   ['GET', 'nodes/n/timeline', 'viewer', 404],
+  ['GET', 'nodes/n/logs', 'viewer', 404],
+  ['GET', 'nodes/n/sessions', 'viewer', 404],
   ['POST', 'reinstall', 'operator', 400],
   ['GET', 'pending', 'viewer', 200],
   ['POST', 'pending/aaaaa-bbbbb/approve', 'operator', 400],

@@ -1,12 +1,21 @@
 import type { Command } from 'commander'
-import type { Timeline } from '../answers.ts'
+import type { ListedSession, Page, Timeline } from '../answers.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { describeEvent, problemKinds } from '../event-words.ts'
 import { withExamples } from '../examples.ts'
 import { formatClock, formatMegabytes, formatSeconds, formatTime } from '../format.ts'
 import type { Output } from '../output.ts'
 import { type Tone, toned } from '../text.ts'
+import { clientFields, showSessions, showSpans } from '../timeline-view.ts'
 import { nodePath } from '../values.ts'
+
+interface Flags {
+  readonly session?: string
+  readonly sessions?: boolean
+  readonly before?: string
+}
+
+import { paceFields } from './node-show.ts'
 
 /** Adds `pawl node timeline`. */
 export function addTimelineCommand(node: Command, context: Context): void {
@@ -15,18 +24,33 @@ export function addTimelineCommand(node: Command, context: Context): void {
     .description('How the last boot of a node went: its stages in order, then what went wrong, in words.')
     .argument('<name>', 'the node')
     .option('--session <ID>', 'an earlier boot session')
-    .action((name: string, flags: { session?: string }) =>
+    .option('--sessions', 'list the boot sessions that are kept, the latest first')
+    .option('--before <ID>', 'with --sessions: those before this one')
+    .action((name: string, flags: Flags) =>
       withApi(context, async (api) => {
+        if (flags.sessions === true) {
+          const path = `${nodePath(name)}/sessions`
+          const page = await api.get<Page<ListedSession, string>>(path, { after: flags.before })
+          answer(context, page, () => showSessions(context.output, page))
+          return
+        }
         const timeline = await api.get<Timeline>(`${nodePath(name)}/timeline`, { session: flags.session })
         answer(context, timeline, () => showTimeline(context.output, timeline))
       }),
     )
-  withExamples(command, ['pawl node timeline mlab1', 'pawl node timeline mlab1 --session 6fkH0cTn3JvS'])
+  withExamples(command, [
+    'pawl node timeline mlab1',
+    'pawl node timeline mlab1 --sessions',
+    'pawl node timeline mlab1 --session 6fkH0cTn3JvS',
+  ])
 }
 
 function showTimeline(output: Output, timeline: Timeline): void {
   if (timeline.session === null) output.line(`node "${timeline.node}" has not booted yet`)
-  else showSession(output, timeline, timeline.session)
+  else {
+    showSession(output, timeline, timeline.session)
+    showSpans(output, timeline.stages)
+  }
   showProblems(output, timeline)
 }
 
@@ -43,15 +67,17 @@ function showSession(
   { node, stages }: Timeline,
   session: NonNullable<Timeline['session']>,
 ): void {
-  const { id, sequence, local, profile, images, source, startedAt, endedAt, state, cause } = session
+  const { id, traceId, sequence, local, profile, images, source, startedAt, endedAt, state, cause } = session
   output.fields([
     { name: 'node', value: toned('strong', node) },
     {
       name: 'session',
       value: `${id}, ${sequence}${local ? ' from the local disk' : ''}, profile ${profile}`,
     },
+    ...(traceId === null ? [] : [{ name: 'trace', value: traceId }]),
     { name: 'images', value: images.length === 0 ? 'none' : images.map(imageOf) },
     { name: 'from', value: source },
+    ...clientFields(stages),
     { name: 'began', value: formatTime(startedAt) },
     {
       name: 'ended',
@@ -61,6 +87,7 @@ function showSession(
           : `${formatTime(endedAt)}, after ${secondsBetween(startedAt, endedAt)} s`,
     },
     { name: 'state', value: toned(tones[state] ?? 'warn', cause === null ? state : `${state}: ${cause}`) },
+    ...paceFields(session.pace),
   ])
   if (stages.length === 0) return
   output.line()
@@ -70,14 +97,18 @@ function showSession(
       { title: 'STAGE', min: 6 },
       { title: 'AT', min: 9 },
       { title: 'SECONDS', align: 'right', min: 7, drop: 2 },
+      { title: 'USUAL', align: 'right', min: 7, drop: 3 },
       { title: 'MB', align: 'right', min: 6, drop: 1 },
       { title: 'OUTCOME', min: 10 },
     ],
-    stages.map(({ stage, at, seconds, bytes, outcome }, index) => [
+    stages.map(({ stage, at, seconds, usualSeconds, slowAfterSeconds, bytes, outcome }, index) => [
       String(index + 1),
       stage,
       formatClock(at),
-      formatSeconds(seconds),
+      slowAfterSeconds !== null && seconds > slowAfterSeconds
+        ? toned('warn', formatSeconds(seconds))
+        : formatSeconds(seconds),
+      usualSeconds === null ? '-' : formatSeconds(usualSeconds),
       formatMegabytes(bytes),
       toned(tones[outcome] ?? 'plain', outcome),
     ]),

@@ -13,6 +13,7 @@ import { addKnownHostsCommand } from './node-known-hosts.ts'
 import { addReinstallCommand } from './node-reinstall.ts'
 import { addSecretCommand } from './node-secret.ts'
 import { addNodeShowCommands } from './node-show.ts'
+import { addLogsCommand } from './node-logs.ts'
 import { addTimelineCommand } from './node-timeline.ts'
 import { addWatchCommand } from './node-watch.ts'
 
@@ -37,6 +38,7 @@ export function addNodeCommands(program: Command, context: Context): void {
   addSecretCommand(node, context)
   addCertificateCommands(node, context)
   addTimelineCommand(node, context)
+  addLogsCommand(node, context)
   addWatchCommand(node, context)
   addKnownHostsCommand(node, context)
   addEnrolmentCommands(node, context)

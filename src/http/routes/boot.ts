@@ -6,8 +6,11 @@ import type { SecretWritten } from '../../boot/rotate-secret.ts'
 import type { Stage1Format } from '../../boot/stage1-answer.ts'
 import type { BootStory } from '../../boot/story.ts'
 import type { Asking } from '../../boot/work.ts'
+import { maxConsoleBytes } from '../../domain/console-text.ts'
+import { parseToldSpans, type ToldSpan } from '../../domain/span.ts'
 import { parseSshHostKeys } from '../../domain/ssh-host-key.ts'
 import { isPawlError, PawlError } from '../../errors.ts'
+import type { StageName } from '../../storage/tables.ts'
 import { arrivalOf } from '../arrival.ts'
 import { clientCertificateOf } from '../client-certificate.ts'
 import { type Fields, parseBody } from '../form.ts'
@@ -60,7 +63,14 @@ export function bootRoutes(app: FastifyInstance, story: BootStory): void {
   })
   for (const stage of ['stage2', 'stage3', 'join'] satisfies RedeemedStage[]) {
     app.post<Host>(`/v1/boot/:host/${stage}`, async (request, reply) => {
-      const redemption = { ...asking(request, stage), stage, token: bearer(request), key: keyOf(request) }
+      const told = await toldIn(request)
+      const redemption = {
+        ...asking(request, stage),
+        stage,
+        token: bearer(request),
+        key: keyOf(request),
+        told,
+      }
       return reply.type(json).send(await story.redeem(redemption))
     })
   }
@@ -72,6 +82,17 @@ export function bootRoutes(app: FastifyInstance, story: BootStory): void {
     const who = asking(request, 'secret')
     const told = await recordingMalformed(who, async () => writtenOf(await fieldsOf(request)))
     await story.confirmSecret({ ...who, ...told, token: bearer(request) })
+    return reply.code(204).send()
+  })
+  app.post<Host>('/v1/boot/:host/log', { bodyLimit: 2 * maxConsoleBytes }, async (request, reply) => {
+    const { stage } = request.query as Fields
+    const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0) // the parser of all types makes one
+    await story.consoleLog({
+      ...asking(request, 'log'),
+      token: bearer(request),
+      stage: consoleOf(stage),
+      body,
+    })
     return reply.code(204).send()
   })
   for (const stage of ['stage2', 'stage3'] as const) {
@@ -106,13 +127,30 @@ function asking(request: FastifyRequest<Host>, name: string): Asking & { readonl
   return { host, source, request: name, certificate, arrival }
 }
 
-function reportOf(fields: Fields): Pick<Report, 'message' | 'final' | 'sshHostKeys'> {
+/** The same of a request that need have no body: what cannot be read is no reason to open nothing. */
+async function toldIn({ headers, body }: FastifyRequest): Promise<ToldSpan[] | undefined> {
+  if ((body as Buffer | undefined)?.length === undefined || (body as Buffer).length === 0) return undefined
+  return toldOf(await parseBody(headers['content-type'], body as Buffer).catch((): Fields => ({})))
+}
+
+/** What the agent says it did; nothing where it says nothing, or nonsense. */
+function toldOf({ spans }: Fields): ToldSpan[] | undefined {
+  return typeof spans === 'string' ? parseToldSpans(spans) : undefined
+}
+
+/** Whose console it is, by the agent's word. */
+function consoleOf(stage: unknown): StageName {
+  return stage === 'stage3' || stage === 'join' ? stage : 'stage2'
+}
+
+function reportOf(fields: Fields): Pick<Report, 'message' | 'final' | 'sshHostKeys' | 'told'> {
   const message = text(fields.message)
   if (message === undefined || message === '')
     throw new PawlError('invalid', 'a report needs a message: "success", or "error: …"')
   const final = fields.final === 'true' || fields.final === true
-  if (fields.ssh_host_keys === undefined) return { message, final }
-  return { message, final, sshHostKeys: parseSshHostKeys(text(fields.ssh_host_keys) ?? 'given twice') }
+  const told = toldOf(fields)
+  if (fields.ssh_host_keys === undefined) return { message, final, told }
+  return { message, final, told, sshHostKeys: parseSshHostKeys(text(fields.ssh_host_keys) ?? 'given twice') }
 }
 
 function writtenOf(fields: Fields): Pick<SecretWritten, 'id' | 'written' | 'reason'> {
