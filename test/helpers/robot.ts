@@ -117,7 +117,7 @@ export function send(
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const asked = request(
-      { host: '127.0.0.1', port, ca, method, path, headers, agent: false, timeout: 20_000 },
+      { host: '127.0.0.1', port, ca, method, path, headers, agent: false, timeout: 60_000 },
       (response) => {
         let text = ''
         response.setEncoding('utf8')

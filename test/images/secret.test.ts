@@ -115,7 +115,7 @@ ${broken}
 rotate_secret
 echo "goes on: $?"
 `
-  const ran = spawnSync('sh', ['-c', shell], { encoding: 'utf8', timeout: 30_000 })
+  const ran = spawnSync('sh', ['-c', shell], { encoding: 'utf8', timeout: 120_000 })
   const files = Object.fromEntries(
     Object.keys(volumes).map((name) => {
       const at = join(folder, 'mounted', name, 'pawl')

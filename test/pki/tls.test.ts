@@ -57,7 +57,7 @@ function writeChain(t: Test, pem: string): { leaf: string; issuing: string; root
 
 /** Runs openssl; resolves to its exit code and everything it printed. */
 async function openssl(...args: string[]): Promise<{ code: number; text: string }> {
-  const running = promisify(execFile)('openssl', args, { timeout: 20_000 })
+  const running = promisify(execFile)('openssl', args, { timeout: 120_000 })
   running.child.stdin?.end()
   return running.then(
     ({ stdout, stderr }) => ({ code: 0, text: stdout + stderr }),
