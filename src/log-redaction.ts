@@ -49,10 +49,18 @@ export function withoutSecrets(fields: object, serializers: FieldSerializers): R
   }
 }
 
+/** Names that were looked at: nearly all fields are those of a few lines of ours. */
+const looked = new Map<string, boolean>()
+const maxLooked = 1000
+
 /** Whether a field of this name holds a secret. */
 function isSecret(name: string): boolean {
+  const known = looked.get(name)
+  if (known !== undefined) return known
   const plain = name.toLowerCase().replace(/[-_]/g, '')
-  return secretParameters.has(plain) || secretName.test(plain)
+  const secret = secretParameters.has(plain) || secretName.test(plain)
+  if (looked.size < maxLooked) looked.set(name, secret)
+  return secret
 }
 
 /** That there was none is worth knowing, and no secret. */
@@ -63,29 +71,41 @@ function hidden(value: unknown): unknown {
 /** Where a word can begin in JSON text: `\n`, `\u001b` and `%3D` are written with letters that are not part of it. */
 const start = String.raw`(?:(?<![\w-])|(?<=\\(?:[bfnrt]|u[0-9a-f]{4}))|(?<=%[0-9A-Fa-f]{2}))`
 
-/** What secrets of ours look like in running text, and what is put in their place. */
-const patterns: readonly (readonly [RegExp, string])[] = [
+/**
+ * What secrets of ours look like in running text, what is put in their place, and what no such text is without: that is looked for
+ * first, since the patterns themselves try every place of a line that has nothing of it.
+ */
+const patterns: readonly (readonly [RegExp, string, RegExp])[] = [
   // Before the tokens: a key in PEM is made of words that could look like one.
   [
     /-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?="|$))/gs,
     '*** private key ***',
+    /PRIVATE KEY/,
   ],
-  [new RegExp(String.raw`${start}(bearer|basic)(\s+)[^\s"'\\,;]+`, 'gi'), `$1$2${censored}`],
-  [/([?&;](?:k|c|key|token|secret|capability|password)=)[^&\s"'\\#;]+/gi, `$1${censored}`],
+  [new RegExp(String.raw`${start}(bearer|basic)(\s+)[^\s"'\\,;]+`, 'gi'), `$1$2${censored}`, /bearer|basic/i],
+  [/([?&;](?:k|c|key|token|secret|capability|password)=)[^&\s"'\\#;]+/gi, `$1${censored}`, /[?&;]/],
   // The user part of a URL: a database's password.
   [
     new RegExp(String.raw`${start}([a-z][a-z0-9+.-]{1,20}:\/\/[^\s:@/"'\\]*):[^\s@/"'\\]+@`, 'gi'),
     `$1:${censored}@`,
+    /:\/\//,
   ],
   // A token of ours: 44 base64url characters, of which the first 12 are its name.
-  [new RegExp(String.raw`${start}([\w-]{12})[\w-]{32}(?![\w-])`, 'g'), `$1${censored}`],
+  [new RegExp(String.raw`${start}([\w-]{12})[\w-]{32}(?![\w-])`, 'g'), `$1${censored}`, /[\w-]{44}/],
   // A token cut short, where `tokens: epoxy` profiles have theirs: in the path.
-  [/(\/v1\/boot\/[^/\s"\\]+\/)[^/\s"'\\*]+(?=\/(?:stage[23]|report|extension)\b)/g, '$1…'],
+  [/(\/v1\/boot\/[^/\s"\\]+\/)[^/\s"'\\*]+(?=\/(?:stage[23]|report|extension)\b)/g, '$1…', /\/v1\/boot\//],
   // What joins a Kubernetes cluster: kubeadm's bootstrap token.
-  [new RegExp(String.raw`${start}([a-z0-9]{6}\.)[a-z0-9]{16}(?![\w.-])`, 'g'), `$1${censored}`],
+  [
+    new RegExp(String.raw`${start}([a-z0-9]{6}\.)[a-z0-9]{16}(?![\w.-])`, 'g'),
+    `$1${censored}`,
+    /\.[a-z0-9]{16}/,
+  ],
 ]
 
 /** `line` without anything that looks like a secret. Works on JSON text: no pattern takes a quotation mark or a backslash. */
 export function hideSecrets(line: string): string {
-  return patterns.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), line)
+  return patterns.reduce(
+    (text, [pattern, replacement, needs]) => (needs.test(text) ? text.replace(pattern, replacement) : text),
+    line,
+  )
 }

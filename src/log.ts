@@ -6,6 +6,7 @@
  */
 import pino from 'pino'
 import { isPawlError } from './errors.ts'
+import { toStderr } from './log-lines.ts'
 import { hideSecrets, withoutSecrets } from './log-redaction.ts'
 
 /** How deep the causes of an error are followed. */
@@ -75,9 +76,4 @@ const serializers = {
   request: describeRequest,
   res: describeReply,
   reply: describeReply,
-}
-
-/** Written at once: the lines before a crash are the ones that matter. */
-function toStderr(): LogDestination {
-  return pino.destination({ dest: 2, sync: true })
 }

@@ -1,7 +1,10 @@
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
 import { t } from 'tap'
 import { tokenFromRandom } from '../src/domain/token.ts'
 import { PawlError } from '../src/errors.ts'
 import { createLog } from '../src/log.ts'
+import { inBatches } from '../src/log-lines.ts'
 
 const token = tokenFromRandom(new Uint8Array(33).fill(0xa7)).text
 const secret = 'hunter2-hunter2'
@@ -164,3 +167,56 @@ t.test('a request is logged by its route, not by its URL', async (t) => {
   t.same(last().req, { id: 'r1', method: 'GET', route: '/x/:id', source: '192.0.2.1' })
   t.same(last().res, { status: 404 })
 })
+
+t.test('lines are written together, and at once with a warning', async (t) => {
+  const writes: string[][] = []
+  let written = (): void => {}
+  const sink = inBatches({
+    write(lines) {
+      writes.push(
+        lines
+          .trimEnd()
+          .split('\n')
+          .map((line) => JSON.parse(line).msg),
+      )
+      written()
+    },
+  })
+  const log = createLog('info', sink)
+  log.info('one')
+  log.child({ worker: 1 }).info('two')
+  t.same(writes, [], 'they wait')
+  log.warn('three')
+  t.same(writes, [['one', 'two', 'three']])
+  log.child({ worker: 1 }).error('four')
+  t.same(writes.splice(0), [['one', 'two', 'three'], ['four']])
+  for (let n = 0; n < 100; n += 1) log.info({ text: '-'.repeat(400) }, 'long')
+  t.ok(writes.length >= 2, '16 KB are written at once')
+  sink.flush()
+  t.equal(writes.flat().length, 100)
+  writes.length = 0
+  const soon = new Promise<void>((resolve) => (written = resolve))
+  const alive = setInterval(() => {}, 1000)
+  log.info('by itself')
+  await soon
+  clearInterval(alive)
+  t.same(writes, [['by itself']])
+})
+
+t.test(
+  'what waits is written when the process ends by itself, and before an error that ends it',
+  async (t) => {
+    const file = JSON.stringify(join(import.meta.dirname, '../src/log.ts'))
+    const script = (end: string): string =>
+      `import { createLog } from ${file}; const log = createLog('info'); log.info('one'); log.info('two'); ${end}`
+    const said = (end: string): string[] => {
+      const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script(end)]
+      const shell = 'exec "$0" "$@" 2>&1'
+      const text = execFileSync('sh', ['-c', shell, process.execPath, ...args], { encoding: 'utf8' })
+      return text.match(/(?<="msg":")\w+/g) ?? []
+    }
+    t.same(said('process.exit(0)'), ['one', 'two'])
+    t.same(said(''), ['one', 'two'])
+    t.same(said("log.error('three'); process.reallyExit(0)"), ['one', 'two', 'three'])
+  },
+)

@@ -77,6 +77,7 @@ export function siteUnit(source: string): string {
 }
 
 function unitOf(source: string, prefixLength: number): string {
+  if (plainIPv4.test(source)) return source
   const address = parsed(source)
   if (address === undefined) return 'no address'
   return address.kind() === 'ipv4'
@@ -94,8 +95,18 @@ export function countingGroup(unit: string): string {
   return `${networkOf(address, length)}/${length}`
 }
 
+/** An IPv4 address in its one spelling, as nearly every source is: it needs no parser. */
+const plainIPv4 = /^(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
+/** How a listener for both families tells it. */
+const mapped = '::ffff:'
+
 /** A client's address in its one spelling; `unknown` for what is none, as a proxy may forward. */
 export function sourceAddress(text: string | undefined): string {
+  if (text !== undefined) {
+    if (plainIPv4.test(text)) return text
+    const inner = text.startsWith(mapped) ? text.slice(mapped.length) : ''
+    if (plainIPv4.test(inner)) return inner
+  }
   return (text === undefined ? undefined : parsed(text))?.toString() ?? 'unknown'
 }
 

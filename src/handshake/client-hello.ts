@@ -42,6 +42,8 @@ const maxRecordBytes = 16 * 1024
 
 /** Looks for a whole ClientHello at the beginning of a connection. It may be spread over several records. */
 export function findHello(bytes: Buffer): HelloProgress {
+  const whole = helloInOneRecord(bytes)
+  if (whole !== undefined) return { state: 'hello', message: whole }
   const parts: Buffer[] = []
   const start: number[] = [] // type and length: the message's first four bytes, which may be spread too
   let [at, have] = [0, 0]
@@ -68,6 +70,17 @@ export function findHello(bytes: Buffer): HelloProgress {
     at = end
   }
   return { state: 'other' }
+}
+
+/** The hello of nearly every client: in one record, and all of it here. It is not copied. */
+function helloInOneRecord(bytes: Buffer): Buffer | undefined {
+  if (bytes.length < recordHeader + 4 || bytes[0] !== handshakeRecord || bytes[1] !== 3) return undefined
+  if (bytes[recordHeader] !== clientHello) return undefined
+  const size = bytes.readUInt16BE(3)
+  const length = 4 + bytes.readUIntBE(recordHeader + 1, 3)
+  const fits = size <= maxRecordBytes && length <= Math.min(size, maxHelloBytes)
+  if (!fits || bytes.length < recordHeader + size) return undefined
+  return bytes.subarray(recordHeader + 4, recordHeader + length)
 }
 
 function more(need: number): HelloProgress {
@@ -99,6 +112,31 @@ export function parseClientHello(message: Buffer): ClientHello | undefined {
     serverName: readServerName(of(0)),
     maxFragmentLength: [undefined, 512, 1024, 2048, 4096][of(1).number(1)],
   }
+}
+
+const tls13 = 0x0304
+const supportedVersions = 43
+
+/**
+ * Whether a hello offers TLS 1.3 (RFC 8446, 4.2.1). Asked of every connection, and so without reading the rest: where a length does not
+ * fit it does not, and OpenSSL finds that too.
+ */
+export function offersTls13(message: Buffer): boolean {
+  const { length } = message
+  const at = (offset: number): number => message[offset] ?? length // behind the end everything is too long
+  const pair = (offset: number): number => at(offset) * 256 + at(offset + 1)
+  let next = 35 + at(34) // version, random, session
+  next += 2 + pair(next)
+  next += 1 + at(next)
+  for (next += 2; next + 4 <= length; next += 4 + pair(next + 2)) {
+    if (pair(next) !== supportedVersions) continue
+    const end = Math.min(next + 5 + at(next + 4), length)
+    for (let version = next + 5; version + 2 <= end; version += 2) {
+      if (pair(version) === tls13) return true
+    }
+    return false
+  }
+  return false
 }
 
 /** A client without any extension is as good as one with an empty list. Two of a kind are forbidden. */

@@ -2,19 +2,21 @@ import type { WorkKind } from '../domain/load.ts'
 import { PawlError } from '../errors.ts'
 import { openCount } from './count.ts'
 import { type FairQueue, openFairQueue, type Place } from './fair-queue.ts'
+import { openKindTurns } from './kind-turns.ts'
 import { openSchedule } from './retry-schedule.ts'
 
 /**
  * How many boot requests are worked on at a time. A data centre that gets its power back asks at once; whoever comes beyond the
  * bound waits in a queue, and beyond that one is told when to come again (503, `Retry-After`, which iPXE and our agents honour).
  *
- *   report   waits for its turn, first of all, and is sent away only where more wait than there are machines
+ *   report   waits for its turn, first of all, but has every second turn at most; sent away only where more wait than there
+ *            are machines
  *   running  handover, stage 2, stage 3, join: finishing a boot is better than beginning one
  *   new      stage 1 and enrolment
  *   download opening one; apart, so that neither keeps the other waiting
  *
  * Within each kind sites take turns. No kind starves: one that was passed over often enough has the next turn, so that a flood
- * of made-up tokens does not stop new boots.
+ * of made-up tokens does not stop new boots (`kind-turns.ts`).
  */
 export interface Admission {
   /** Resolves when the work may begin, to what says that it is over; call it once. Throws `overloaded`. */
@@ -85,8 +87,6 @@ interface Waiter {
 /** Bodies that wait: of reports, which anyone can make up, and apart from them of all others. Stage 1 sends half a kilobyte. */
 const maxWaitingBytes = 32 * 1024 * 1024
 const maxWaitingReports = 20_000
-/** A kind that was passed over so often in a row has the next turn. */
-const maxPassedOver = 8
 const sweepMilliseconds = 250
 /** Of the places for downloads, at most this part for one address: a whole site may be behind it, but not all sites. */
 const shareOfOneAddress = 0.5
@@ -102,7 +102,7 @@ export function openAdmission(options: AdmissionOptions): Admission {
     new: openFairQueue(),
     download: openFairQueue(),
   }
-  const passedOver: Record<WorkKind, number> = { report: 0, running: 0, new: 0, download: 0 }
+  const turnOf = openKindTurns()
   const toldToWaitBy: Record<WorkKind, number> = { report: 0, running: 0, new: 0, download: 0 }
   const schedule = openSchedule({ now, random, maxSeconds: limits.maxRetryAfterSeconds })
   /** Downloads by address, and by session. */
@@ -152,10 +152,7 @@ export function openAdmission(options: AdmissionOptions): Admission {
   function nextLane(): WorkKind | undefined {
     if (lanes.download.length() > 0 && hasRoom('download')) return 'download'
     if (!hasRoom('new')) return undefined
-    const candidates = (['report', 'running', 'new'] as const).filter((kind) => lanes[kind].length() > 0)
-    const chosen = candidates.findLast((kind) => passedOver[kind] >= maxPassedOver) ?? candidates[0]
-    for (const kind of candidates) passedOver[kind] = kind === chosen ? 0 : passedOver[kind] + 1
-    return chosen
+    return turnOf((kind) => lanes[kind].length() > 0)
   }
 
   function overloaded(request: Pick<AdmissionRequest, 'kind' | 'site'>): PawlError {

@@ -1,9 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { countingUnit } from '../domain/address.ts'
 import type { WorkKind } from '../domain/load.ts'
+import { parseToken } from '../domain/token.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Gate } from './gate.ts'
 import { workOfRoutes } from './gate.ts'
+import { bearer } from './routes/boot.ts'
 import { sourceOf } from './source.ts'
 
 /** Bodies larger than this share a bound, while they come and while they wait: reports and stage 1 are smaller. */
@@ -57,7 +59,7 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
     done()
   })
   app.addHook('preHandler', (request, reply, done) => {
-    const kind = workOfRoutes[request.routeOptions.url ?? '']
+    const kind = kindOf(request)
     if (kind === undefined) done()
     else letIn(kind, request, reply).then(() => done(), done)
   })
@@ -117,6 +119,14 @@ export function beginBytes(request: FastifyRequest, reply: FastifyReply, session
 /** How long a request waited for its turn. */
 export function waitedSeconds(request: FastifyRequest): number {
   return (admitted.get(request)?.waitedMilliseconds ?? 0) / 1000
+}
+
+/** Reports go first: who presents nothing that could be a token has nothing to report, and waits with those who begin. */
+function kindOf(request: FastifyRequest): WorkKind | undefined {
+  const kind = workOfRoutes[request.routeOptions.url ?? '']
+  if (kind !== 'report') return kind
+  const { token = bearer(request) } = request.params as { token?: string }
+  return token !== undefined && parseToken(token) !== undefined ? kind : 'new'
 }
 
 function workIsDone(request: FastifyRequest): void {

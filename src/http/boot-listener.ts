@@ -67,6 +67,8 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
     https: { ...options.tls, ...https },
     loggerInstance: options.log,
     logController: new LogController({ disableRequestLogging: true }),
+    // A child for each request costs 25 µs, and tells nothing that its lines do not have.
+    childLoggerFactory: (logger) => logger,
     exposeHeadRoutes: false,
     trustProxy: options.trustedProxies.length > 0 ? [...options.trustedProxies] : false,
     bodyLimit: limits.maxBodyBytes,
@@ -99,10 +101,14 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
   admitRequests(app, gate)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+    done()
   })
-  app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
+  app.addHook('onResponse', (request, reply, done) => {
+    logRequest(options.log, request, reply)
+    done()
+  })
   const malformed = aFewAtATime(story, options.log)
   app.setErrorHandler((error, request, reply) =>
     answerError(malformed, options.log, error as Error, request, reply),
@@ -162,7 +168,7 @@ async function answerError(
   if (isPawlError(error, 'refused')) return reply.code(403).send('refused\n')
   const known = isPawlError(error) ? error : await fromFastify(malformed, error as FastifyError, request)
   if (known === undefined) {
-    log.error({ err: error, route: request.routeOptions.url }, 'failed')
+    log.error({ err: error, route: request.routeOptions.url, request: request.id }, 'failed')
     return reply.code(500).send(`internal error, request ${request.id}\n`)
   }
   const status = statusOf(known.code)

@@ -2,7 +2,7 @@ import type { Server } from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import type { FastifyRequest } from 'fastify'
 import type { PresentedCertificate } from '../boot/certificate.ts'
-import { parseClientHello } from '../handshake/client-hello.ts'
+import { offersTls13 } from '../handshake/client-hello.ts'
 
 /**
  * What OpenSSL says of a chain that is right but for its dates: those are in the row too, where the owner is told. It says the same of
@@ -31,8 +31,6 @@ export function clientCertificateOf({ raw }: Pick<FastifyRequest, 'raw'>): Prese
 /** Which clients of the boot listener are asked for a certificate. */
 export type CertificatesAsked = 'tls1.3' | 'always' | 'never'
 
-const tls13 = 0x0304
-
 /**
  * Says, for each connection before TLS gets it, whether the client is asked for a certificate; undefined where there is nothing
  * to decide, since the listener has no CA to check one with.
@@ -51,7 +49,7 @@ export function askingForCertificates(
   const asking = server as Server & { requestCert?: boolean }
   if (asking.requestCert !== true) return undefined
   return (hello) => {
-    const versions = (hello === undefined ? undefined : parseClientHello(hello))?.versions ?? []
-    asking.requestCert = asked === 'always' || (asked === 'tls1.3' && versions.includes(tls13))
+    asking.requestCert =
+      asked === 'always' || (asked === 'tls1.3' && hello !== undefined && offersTls13(hello))
   }
 }

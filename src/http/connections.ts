@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { countingUnit } from '../domain/address.ts'
@@ -13,7 +14,8 @@ export interface ConnectionLimits {
 
 /**
  * The connections of a listener, counted by address. Where all places are taken, the one that is idle longest makes room: machines
- * ask at once when their handshake is over, so it is those that hold connections open for nothing.
+ * ask at once when their handshake is over, so it is those that hold connections open for nothing. Where none is idle, it is the one
+ * that has not sent its whole request for longest: a machine's comes with its head, and who drips one holds its place no better.
  */
 export interface Connections {
   /** Takes a connection that was accepted, or closes it: false. Who is behind a proxy is not known yet: no address. */
@@ -52,6 +54,8 @@ export function openConnections(
   const buckets = new Map<string, Bucket>()
   /** Those without a request, the one that is idle longest first. */
   const idle = new Set<Socket>()
+  /** Those whose request has a body that is still to come, the one that sends longest first. */
+  const sending = new Set<Socket>()
   const underWay = new WeakMap<Socket, number>()
   const closed = Object.fromEntries(connectionLimits.map((limit) => [limit, 0])) as Record<
     ConnectionLimit,
@@ -79,9 +83,20 @@ export function openConnections(
     forget(this)
   }
 
+  function ended(this: Socket): void {
+    idle.delete(this)
+    sending.delete(this)
+  }
+
+  function received(this: IncomingMessage): void {
+    sending.delete(this.socket)
+  }
+
   function makeRoom(): boolean {
-    for (const socket of idle) {
+    for (const socket of [firstOf(idle), firstOf(sending)]) {
+      if (socket === undefined) continue
       idle.delete(socket)
+      sending.delete(socket)
       const below = belowTls(socket)
       if (below !== undefined) forget(below)
       closed.connections += 1
@@ -89,6 +104,11 @@ export function openConnections(
       return true
     }
     return false
+  }
+
+  function forgetQuietest(): void {
+    const [quietest] = buckets.keys()
+    if (quietest !== undefined) buckets.delete(quietest)
   }
 
   /** A bucket of `burstSeconds`, which fills as fast as the limit says. */
@@ -101,8 +121,7 @@ export function openConnections(
     bucket.at = at
     buckets.delete(unit)
     buckets.set(unit, bucket) // behind the others: the first is the one that was quiet longest
-    const [quietest] = buckets.keys()
-    if (buckets.size > maxBuckets && quietest !== undefined) buckets.delete(quietest)
+    if (buckets.size > maxBuckets) forgetQuietest()
     if (bucket.left < 1) return true
     bucket.left -= 1
     return false
@@ -132,6 +151,7 @@ export function openConnections(
   function over(socket: Socket): void {
     const left = (underWay.get(socket) ?? 1) - 1
     underWay.set(socket, left)
+    sending.delete(socket)
     if (left === 0 && !socket.destroyed) idle.add(socket)
   }
 
@@ -140,19 +160,23 @@ export function openConnections(
       if (known.size >= limits.maxConnections && !makeRoom()) return refuse(socket, 'connections')
       known.set(socket, { unit: undefined })
       if (address !== undefined && !countFor(socket, address)) return false
-      socket.once('close', gone)
+      socket.on('close', gone)
       return true
     },
     countFor,
     watch(server) {
       server.prependListener('secureConnection', (socket) => {
         idle.add(socket)
-        socket.once('close', () => idle.delete(socket))
+        socket.on('close', ended)
       })
       server.prependListener('request', (request, response) => {
         const { socket } = request
         begun(socket)
-        response.once('close', () => over(socket))
+        if (hasBody(request)) {
+          sending.add(socket)
+          request.on('end', received)
+        }
+        response.on('close', () => over(socket))
       })
     },
     count: () => known.size,
@@ -161,6 +185,16 @@ export function openConnections(
       closed[limit] += 1
     },
   }
+}
+
+function firstOf<Item>(items: ReadonlySet<Item>): Item | undefined {
+  for (const item of items) return item
+  return undefined
+}
+
+/** Whether more is to come behind the head. */
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
 /** The connection below TLS. Node names it so since 0.12, and has no other way to it; a test looks whether it still does. */

@@ -16,6 +16,7 @@ export function parseUrlEncoded(text: string): Fields {
  * version), and a space as `%20`. Form bodies keep the form's meaning.
  */
 export function parseQuery(text: string): Fields {
+  if (text === '') return Object.create(null)
   return parseUrlEncoded(text.replaceAll('+', '%2B'))
 }
 

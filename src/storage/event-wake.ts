@@ -38,11 +38,18 @@ export interface Between {
   readonly connection: () => Ear
   /** Tells the others a text. */
   readonly notify: (channel: string, text: string) => Promise<unknown>
+  /** How often the connection is asked whether it is there, and how long it has for its answer. */
+  readonly ask?: typeof askMilliseconds
 }
 
 const channels = { events: 'pawl_events', news: 'pawl_news' } as const
 /** NOTIFY makes commits wait for each other, so it has a transaction of its own, and one for many commits. */
 const notifyPauseMilliseconds = 50
+/**
+ * Who listens says nothing for hours: a server or firewall that is gone without a word is found by asking, and not by TCP, whose first
+ * keep-alive comes after two hours where nobody has set it. Until it is found, what ends elsewhere is not cut here.
+ */
+const askMilliseconds = { every: 15_000, answered: 5_000 }
 const reconnectMilliseconds = { first: 500, most: 5000 }
 
 /** Opens it. Without `between` there is no other process that writes. */
@@ -67,7 +74,7 @@ export function openEventWake(between?: Between): OpenEventWake {
 
   function listenFrom(to: Between | undefined): void {
     if (to === undefined || closed) return
-    ear ??= listen(to.connection, {
+    ear ??= listen(to.connection, to.ask ?? askMilliseconds, {
       opened() {
         wakeAll() // what was told meanwhile was not heard
         news.missed()
@@ -110,11 +117,30 @@ interface Hearing {
 }
 
 /** A connection of its own that hears the others; one that breaks is made again. */
-function listen(open: () => Ear, { opened, heard }: Hearing): { close(): Promise<void> } {
+function listen(
+  open: () => Ear,
+  ask: typeof askMilliseconds,
+  { opened, heard }: Hearing,
+): { close(): Promise<void> } {
   let closed = false
   let pause = reconnectMilliseconds.first
   let retry: NodeJS.Timeout | undefined
   let client: Ear | undefined
+  let asking: NodeJS.Timeout | undefined
+
+  /** Asks again and again; where no answer comes, `lost` is called. Where it says no, its own end tells. */
+  function askOften(of: Ear, lost: () => void): void {
+    asking = setTimeout(() => {
+      asking = setTimeout(lost, ask.answered).unref()
+      of.query('select 1').then(
+        () => {
+          clearTimeout(asking)
+          if (client === of && !closed) askOften(of, lost)
+        },
+        () => lost(),
+      )
+    }, ask.every).unref()
+  }
 
   async function connect(): Promise<void> {
     const fresh = open()
@@ -123,6 +149,7 @@ function listen(open: () => Ear, { opened, heard }: Hearing): { close(): Promise
     const again = (): void => {
       if (broken) return
       broken = true
+      clearTimeout(asking)
       fresh.end().catch(() => {})
       if (closed) return
       retry = setTimeout(() => void connect(), pause).unref()
@@ -135,6 +162,7 @@ function listen(open: () => Ear, { opened, heard }: Hearing): { close(): Promise
       await fresh.connect()
       await fresh.query(`listen ${channels.events}; listen ${channels.news}`)
       pause = reconnectMilliseconds.first
+      if (!broken && !closed) askOften(fresh, again)
       opened()
     } catch {
       again()
@@ -146,6 +174,7 @@ function listen(open: () => Ear, { opened, heard }: Hearing): { close(): Promise
     async close() {
       closed = true
       clearTimeout(retry)
+      clearTimeout(asking)
       await client?.end().catch(() => {})
     },
   }

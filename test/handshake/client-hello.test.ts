@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { findHello, maxHelloBytes, parseClientHello } from '../../src/handshake/client-hello.ts'
+import { findHello, maxHelloBytes, offersTls13, parseClientHello } from '../../src/handshake/client-hello.ts'
 import { clientIds, knownClients, likelyClient } from '../../src/handshake/known-clients.ts'
 import {
   groupName,
@@ -231,3 +231,28 @@ function extensionsAt(message: Buffer): number {
   const suites = session + 2 + message.readUInt16BE(session)
   return suites + 1 + (message[suites] ?? 0)
 }
+
+t.test('whether TLS 1.3 is offered is found without reading the rest, and alike', (t) => {
+  const offers = (message: Buffer): boolean => parseClientHello(message)?.versions.includes(0x0304) === true
+  let both = 0
+  for (const { id, bytes } of hellos) {
+    const found = findHello(bytes)
+    if (found.state !== 'hello') throw new Error(id)
+    t.equal(offersTls13(found.message), offers(found.message), id)
+    if (offersTls13(found.message)) both += 1
+    for (let length = 0; length < found.message.length; length += 1) {
+      const cut = found.message.subarray(0, length)
+      t.type(offersTls13(cut), 'boolean')
+      // Whatever the strict reader takes is seen alike; what it refuses OpenSSL refuses too.
+      if (parseClientHello(cut) !== undefined)
+        t.equal(offersTls13(cut), offers(cut), `${id}, ${length} bytes`)
+    }
+  }
+  t.ok(both > 3 && both < hellos.length)
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+      offersTls13(Buffer.from(bytes))
+    }),
+  )
+  t.end()
+})

@@ -119,6 +119,19 @@ t.test(
   },
 )
 
+t.test('reports have every second turn at most: made-up ones do not keep boots waiting', async (t) => {
+  const w = world({ maxBootQueue: 100 })
+  w.ask('running', 'flood', 'first')
+  for (let n = 1; n <= 30; n += 1) w.ask('report', 'flood', `report ${n}`)
+  for (let n = 1; n <= 9; n += 1) w.ask('running', 'site', `stage ${n}`)
+  w.ask('new', 'site', 'stage 1')
+  await settled()
+  await drain(t, w)
+  t.same(w.begun.slice(0, 6), ['first', 'report 1', 'stage 1', 'report 2', 'stage 2', 'report 3'])
+  t.equal(w.begun.indexOf('stage 9'), 20, 'nine of running and one of new within twenty turns')
+  t.equal(w.begun.at(-1), 'report 30')
+})
+
 t.test('sites take turns: one of fifty machines does not keep one of four waiting', async (t) => {
   const w = world({ maxBootQueue: 100 })
   w.ask('new', 'large', 'first')

@@ -3,6 +3,7 @@ import pino from 'pino'
 import t, { type Test } from 'tap'
 import type { BootStory, StorySteps } from '../../src/boot/story.ts'
 import { openTransfers } from '../../src/boot/transfers.ts'
+import { tokenFromRandom } from '../../src/domain/token.ts'
 import { PawlError } from '../../src/errors.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { type Gate, type GateLimits, openGate, workOfRoutes } from '../../src/http/gate.ts'
@@ -135,12 +136,19 @@ t.test('reports always get in, and what asks no database waits for nobody', asyn
   const first = app.inject({ url: stage1, ...from('192.0.2.1') })
   await until(1)
   t.equal((await app.inject('/_ah/health')).statusCode, 200)
-  const report = app.inject({
-    method: 'POST',
-    url: '/v1/boot/mlab1/report',
-    headers: { 'content-type': 'application/x-www-form-urlencoded', authorization: 'Bearer a.b' },
-    payload: 'message=success',
-  })
+  const sendReport = (token: string) =>
+    app.inject({
+      method: 'POST',
+      url: '/v1/boot/mlab1/report',
+      headers: { 'content-type': 'application/x-www-form-urlencoded', authorization: `Bearer ${token}` },
+      payload: 'message=success',
+    })
+  const report = sendReport(tokenFromRandom(new Uint8Array(33).fill(0xa7)).text)
+  t.equal(
+    (await sendReport('a.b')).statusCode,
+    503,
+    'what is no token reports nothing, and goes before nobody',
+  )
   t.equal((await app.inject({ url: stage1, ...from('192.0.2.3') })).statusCode, 503)
   answer()
   t.equal((await first).statusCode, 200)
@@ -154,7 +162,8 @@ t.test('who waits is served when its turn comes; a malformed request leaves its 
   const { app, gate, asked, answer, until } = listen(t, { maxBootWork: 1, maxBootQueue: 2 })
   const first = app.inject({ url: stage1, ...from('192.0.2.1') })
   await until(1)
-  const bad = app.inject({ method: 'POST', url: '/v1/boot/mlab1/report', payload: 'message=' })
+  const headers = { authorization: `Bearer ${tokenFromRandom(new Uint8Array(33).fill(0xa7)).text}` }
+  const bad = app.inject({ method: 'POST', url: '/v1/boot/mlab1/report', headers, payload: 'message=' })
   const second = app.inject({ method: 'POST', url: '/v1/boot/mlab1/stage2', ...from('192.0.2.1') })
   while (gate.load().waiting < 2) await new Promise((resolve) => setImmediate(resolve))
   answer()

@@ -89,7 +89,7 @@ t.test(
     const { connections, server, connected } = world({ maxConnections: 3 })
     const sockets = [connected('192.0.2.1'), connected('192.0.2.2'), connected('192.0.2.3')]
     const response = new EventEmitter()
-    server.emit('request', { socket: sockets[0] }, response)
+    server.emit('request', { socket: sockets[0], headers: {} }, response)
     const fourth = connected('192.0.2.4')
     t.same(
       sockets.map(({ destroyed }) => destroyed),
@@ -107,6 +107,33 @@ t.test(
   },
 )
 
+t.test(
+  'where nobody is idle, who has not sent its whole body for longest makes room: two addresses cannot fill the table by dripping',
+  async (t) => {
+    const { connections, server, connected } = world({ maxConnections: 4 })
+    const request = (socket: Socket, headers: Record<string, string>): EventEmitter => {
+      const asked = Object.assign(new EventEmitter(), { socket, headers })
+      server.emit('request', asked, new EventEmitter())
+      return asked
+    }
+    const [served, drips, whole, chunks] = [1, 2, 3, 4].map((n) => connected(`192.0.2.${n}`)) as Socket[]
+    request(served as Socket, { 'content-length': '0' })
+    request(drips as Socket, { 'content-length': '20' })
+    request(whole as Socket, { 'content-length': '20' }).emit('end')
+    request(chunks as Socket, { 'transfer-encoding': 'chunked' })
+    const states = (): boolean[] => [served, drips, whole, chunks].map((one) => one?.destroyed === true)
+    const late = connected('192.0.2.5')
+    t.same(states(), [false, true, false, false], 'the first that drips')
+    request(late, {})
+    const later = connected('192.0.2.6')
+    t.same(states(), [false, true, false, true], 'and then the next')
+    request(later, {})
+    t.equal(connected('192.0.2.7').destroyed, true, 'whoever is worked for stays, and there is no room')
+    t.match(connections.closed(), { connections: 3 })
+    t.equal(connections.count(), 4)
+  },
+)
+
 t.test('where nobody is idle, who comes last is not taken', async (t) => {
   const { connections } = world({ maxConnections: 2 })
   t.equal(connections.accept(newSocket(), '192.0.2.1'), true)
@@ -117,9 +144,9 @@ t.test('where nobody is idle, who comes last is not taken', async (t) => {
 t.test('a connection has sixteen requests under way at one time, or is closed', async (t) => {
   const { connections, server, connected } = world()
   const socket = connected('192.0.2.1')
-  for (let n = 0; n < 16; n += 1) server.emit('request', { socket }, new EventEmitter())
+  for (let n = 0; n < 16; n += 1) server.emit('request', { socket, headers: {} }, new EventEmitter())
   t.equal(socket.destroyed, false)
-  server.emit('request', { socket }, new EventEmitter())
+  server.emit('request', { socket, headers: {} }, new EventEmitter())
   t.equal(socket.destroyed, true)
   t.match(connections.closed(), { 'requests-at-once': 1 })
 })

@@ -1,8 +1,12 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import pg from 'pg'
 import t from 'tap'
 import { openRefusalLog } from '../../src/boot/refusal-log.ts'
 import { shareTransfers } from '../../src/boot/share-transfers.ts'
 import { openTransfers } from '../../src/boot/transfers.ts'
 import { openStorage } from '../../src/storage/database.ts'
+import { openEventWake } from '../../src/storage/event-wake.ts'
 import { listEvents } from '../../src/storage/events.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
 import { startCluster } from '../helpers/postgres-cluster.ts'
@@ -42,6 +46,65 @@ t.test(
     await cluster.restart('immediate')
     await lost.cut
     t.pass('and looked for when the connection is back')
+  },
+)
+
+t.test(
+  'a connection that listens and is gone without a word is found by asking, and made again',
+  { skip },
+  async (t) => {
+    const cluster = await startCluster(t)
+    const url = new URL(await cluster.create('silent'))
+    const sockets = new Set<Socket>()
+    // Between the two, as a firewall is that has forgotten the connection: no byte passes, and nobody is told.
+    const proxy = createServer((near) => {
+      const far = connect(cluster.port, '127.0.0.1')
+      for (const socket of [near, far]) sockets.add(socket.on('error', () => {}))
+      near.pipe(far).pipe(near)
+    }).listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const fallSilent = (): void => {
+      for (const socket of sockets) socket.unpipe().pause()
+      sockets.clear()
+    }
+    const direct = new pg.Client({ connectionString: String(url) })
+    await direct.connect()
+    url.port = String((proxy.address() as AddressInfo).port)
+    const opened: pg.Client[] = []
+    const wake = openEventWake({
+      connection: () => {
+        const client = new pg.Client({ connectionString: String(url) })
+        opened.push(client)
+        return client
+      },
+      notify: async () => undefined,
+      ask: { every: 20, answered: 200 },
+    })
+    t.teardown(async () => {
+      await wake.close()
+      await direct.end()
+      for (const socket of sockets) socket.destroy()
+      proxy.close()
+    })
+    const words: (readonly string[] | undefined)[] = []
+    let heard = (): void => {}
+    const next = (): Promise<void> => new Promise((resolve) => (heard = resolve))
+    let one = next()
+    wake.hear('session-ended', (told) => {
+      words.push(told)
+      heard()
+    })
+    await one
+    one = next()
+    fallSilent()
+    await one
+    t.same(words, [undefined, undefined], 'whoever hears is told to look for himself, twice')
+    t.equal(opened.length, 2, 'on a new connection')
+    one = next()
+    const text = JSON.stringify({ from: 'other', topic: 'session-ended', words: ['session-1'] })
+    await direct.query('select pg_notify($1, $2)', ['pawl_news', text])
+    await one
+    t.same(words.at(-1), ['session-1'], 'which hears again')
   },
 )
 

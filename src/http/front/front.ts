@@ -68,7 +68,7 @@ export function openFront(server: Server, options: FrontOptions): Front {
     makeRoom()
     if (!entry.awaitsHeader && !countOf(socket, entry)) return
     waiting.set(socket, entry)
-    socket.on('data', take).once('end', hungUp).once('close', hungUp)
+    socket.on('data', take).on('end', hungUp).on('close', hungUp)
     timer ??= setInterval(sweep, sweepMilliseconds).unref()
   }
 
