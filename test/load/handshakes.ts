@@ -17,12 +17,15 @@ const kinds = [
   count: number
 }[]
 
-/** A small answer on a connection made for it. */
+/** The least that a server in Node can be: `https-bare.ts`. */
+export const bareHttps = 'bare node:https'
+
+/** A small answer on a connection made for it: beside nginx, and beside the floor of Node itself. */
 export const handshakes: Comparison = {
   name: 'small answer, new connection',
   unit: 'ms of server CPU',
   better: 'less',
-  sides: ['Pawl', 'nginx'],
+  sides: ['Pawl', 'nginx', bareHttps],
   rows: kinds.map(({ name }) => ({ name })),
   absent: nginxAbsent,
   open: async () => {
@@ -46,11 +49,11 @@ async function measureHandshakes(lab: Lab, side: string, work: (typeof kinds)[nu
 
 /** Whom to ask for what is small. */
 export function sideOf(
-  { pawl, nginx }: Lab,
+  { pawl, nginx, bare }: Lab,
   side: string,
   kind: TlsWish['kind'],
 ): { pid: number; wish: TlsWish; request: string } {
   const ours = side === 'Pawl'
-  const wish = { port: ours ? pawl.bootPort : nginx.port, ca: pawl.ca, kind }
-  return { pid: ours ? pawl.pid : nginx.pid, wish, request: requestText('GET', ours ? '/_ah/health' : '/ok') }
+  const { pid, port } = ours ? { pid: pawl.pid, port: pawl.bootPort } : side === bareHttps ? bare : nginx
+  return { pid, wish: { port, ca: pawl.ca, kind }, request: requestText('GET', ours ? '/_ah/health' : '/ok') }
 }

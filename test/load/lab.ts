@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import type { PlayedNode } from './boot.ts'
+import { requestText } from './exchange.ts'
 import { type LoadProcess, startLoad } from './load.ts'
 import { times } from './measure.ts'
+import { type MinimalSide, startBareHttps } from './minimal-side.ts'
 import { type NginxSide, startNginx } from './nginx-side.ts'
 import {
   cacheFlags,
@@ -12,11 +14,12 @@ import {
   startPawl,
 } from './pawl-side.ts'
 
-/** What most comparisons share: one Pawl with a fleet, one nginx with the same files and certificates, one load process. */
+/** What most comparisons share: one Pawl with a fleet, one nginx and one bare node:https with the same certificates, one load process. */
 export interface Lab {
   readonly pawl: PawlSide
   readonly nodes: readonly PlayedNode[]
   readonly nginx: NginxSide
+  readonly bare: MinimalSide
   readonly load: LoadProcess
 }
 
@@ -43,13 +46,19 @@ async function open(): Promise<Lab> {
     files: { large: file('large'), larger: file('larger') },
     texts: { ok: 'ok', stage: 'x'.repeat(stageAnswerBytes) },
   })
+  const bare = await startBareHttps(dataDir, stageAnswerBytes)
   const load = startLoad()
   // Code that runs for the first time is read and compiled: in a storm that is over with the first machines.
   for (const kind of ['rsa', 'ecdsa'] as const) {
     const wish = { port: pawl.bootPort, ca: pawl.ca, kind }
     await load.perform({ do: 'boots', wish, connections: 'new', concurrency: 16, nodes })
+    const bareWish = { ...wish, port: bare.port }
+    const requests = [requestText('GET', '/stage')]
+    await load.perform({
+      ...{ do: 'requests', wish: bareWish, connections: 'new', concurrency: 8, requests, count: times(600) },
+    })
   }
-  return { pawl, nodes, nginx, load }
+  return { pawl, nodes, nginx, bare, load }
 }
 
 /** Ends everything that was opened. */
@@ -57,6 +66,6 @@ export async function closeLab(): Promise<void> {
   const lab = await opened
   if (lab === undefined) return
   lab.load.close()
-  await Promise.all([lab.pawl.stop(), lab.nginx.stop()])
+  await Promise.all([lab.pawl.stop(), lab.nginx.stop(), lab.bare.stop()])
   removeDataFolder(lab.pawl.dataDir)
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** A minimal handler in a process of its own. */
+/** A minimal server in a process of its own. */
 export interface MinimalSide {
   readonly pid: number
   readonly port: number
@@ -17,8 +17,17 @@ export async function startMinimal(
 ): Promise<MinimalSide> {
   const file = join(dataDir, '..', 'documents.json')
   writeFileSync(file, JSON.stringify(documents))
-  const script = join(import.meta.dirname, 'minimal-api.ts')
-  const child: ChildProcess = spawn(process.execPath, [script, dataDir, file], {
+  return startScript('minimal-api.ts', [dataDir, file])
+}
+
+/** Starts bare node:https with the certificates of a data folder, and a text of so many bytes. */
+export async function startBareHttps(dataDir: string, stageBytes: number): Promise<MinimalSide> {
+  return startScript('https-bare.ts', [dataDir, String(stageBytes)])
+}
+
+/** A script of this folder that says on stdout which port it has. */
+async function startScript(name: string, args: readonly string[]): Promise<MinimalSide> {
+  const child: ChildProcess = spawn(process.execPath, [join(import.meta.dirname, name), ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   if (child.stdout === null) throw new Error('its stdout is a pipe')

@@ -1,5 +1,6 @@
 import { redemption } from './boot.ts'
 import { requestText, type TlsWish } from './exchange.ts'
+import { bareHttps } from './handshakes.ts'
 import { type Lab, openLab } from './lab.ts'
 import type { Lanes } from './load.ts'
 import { type Comparison, cpuSeconds, times } from './measure.ts'
@@ -23,7 +24,7 @@ export const stageRequests: Comparison = {
   name: 'stage request, durable, new connection',
   unit: 'ms of server CPU',
   better: 'less',
-  sides: ['Pawl', 'nginx (static file)'],
+  sides: ['Pawl', 'nginx (static file)', bareHttps],
   rows: [
     { name: rsa.name, target: { of: 'ratio', bound: 1.6 } },
     { name: ecdsa.name, target: { of: 'ratio', bound: 2 } },
@@ -34,7 +35,8 @@ export const stageRequests: Comparison = {
     const lab = await openLab()
     const run = (side: string, row: number): Promise<number> => {
       const kind = stageKinds[row] ?? rsa
-      return side === 'Pawl' ? redeemStage2(lab, kind) : fetchStatic(lab, kind)
+      if (side === 'Pawl') return redeemStage2(lab, kind)
+      return fetchStatic(lab, side === bareHttps ? lab.bare : lab.nginx, kind)
     }
     return { run, close: async () => undefined }
   },
@@ -74,14 +76,18 @@ async function redeemStage2({ pawl, nodes, load }: Lab, { kind, connections }: K
   return ((cpuSeconds(pawl.pid) - before) * 1000) / requests.length
 }
 
-async function fetchStatic({ pawl, nginx, load }: Lab, { kind, connections }: Kind): Promise<number> {
-  const wish = { port: nginx.port, ca: pawl.ca, kind }
+async function fetchStatic(
+  { pawl, load }: Lab,
+  { pid, port }: { readonly pid: number; readonly port: number },
+  { kind, connections }: Kind,
+): Promise<number> {
+  const wish = { port, ca: pawl.ca, kind }
   const request = requestText('GET', '/stage')
   if (connections === 'resumed') await load.perform({ do: 'remember', wish, request })
   const count = times(600)
-  const before = cpuSeconds(nginx.pid)
+  const before = cpuSeconds(pid)
   await load.perform({ do: 'requests', wish, connections, concurrency: 8, requests: [request], count })
-  return ((cpuSeconds(nginx.pid) - before) * 1000) / count
+  return ((cpuSeconds(pid) - before) * 1000) / count
 }
 
 async function boots({ pawl, nodes, load }: Lab, { kind, connections }: Kind): Promise<number> {
