@@ -21,7 +21,16 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
       ? 'stage 1 was asked again at once: a second NIC, or a lost answer'
       : 'a later stage 1 retired the session',
   'reported-late': (detail) => `a report came after the session was over: ${text(detail.message)}`,
-  'too-many-boots': (detail) => `stage 1 was asked ${text(detail.inHour)} times in an hour`,
+  'too-many-boots': (detail) =>
+    detail.retryAfterSeconds === undefined
+      ? `stage 1 was asked ${text(detail.inHour)} times in an hour`
+      : `it loops, and was told to come again in ${text(detail.retryAfterSeconds)} s`,
+  'node-looping': (detail) =>
+    detail.why === 'no-report'
+      ? `it boots again and again: ${text(detail.unreported)} times without a report`
+      : `it boots again and again: ${text(detail.inHour)} times in an hour`,
+  'boot-slow': (detail) => late('slow', detail),
+  'boot-stuck': (detail) => late('stuck', detail),
   'address-changed': (detail) => `the session went on from another address, it was ${text(detail.before)}`,
   'facts-changed': (detail) => `the machine's facts changed: ${list(detail.changed)}`,
   'node-held': (detail) => `held after ${count(Number(detail.attempts), 'failed reinstall')}`,
@@ -112,6 +121,9 @@ export const problemKinds: ReadonlySet<string> = new Set([
   'session-superseded',
   'reported-late',
   'too-many-boots',
+  'node-looping',
+  'boot-slow',
+  'boot-stuck',
   'address-changed',
   'facts-changed',
   'secret-not-written',
@@ -128,6 +140,11 @@ export const problemKinds: ReadonlySet<string> = new Set([
 export function describeEvent(event: EventView): string {
   const said = Object.hasOwn(words, event.kind) ? words[event.kind]?.(event.detail) : undefined
   return `${said ?? meaningOf(event)}${origin(event)}`
+}
+
+function late(how: string, { stage, seconds, usualSeconds, reason }: Detail): string {
+  const usual = typeof usualSeconds === 'number' ? `, usual are ${usualSeconds} s` : ''
+  return `${how} at ${text(stage)} after ${text(seconds)} s${usual}: ${text(reason)}`
 }
 
 function toUrl(settings: unknown): string {

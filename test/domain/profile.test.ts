@@ -148,6 +148,7 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     acceptUnsigned: false,
     publishers: undefined,
     imgverify: false,
+    expect: undefined,
     boot: { ...images, join: { kind: 'none' } },
     reinstall: undefined,
   })
@@ -157,6 +158,8 @@ t.test('fills in defaults, and what it writes it reads back', async (t) => {
     { name: 'e', tokens: 'epoxy', boot: chain },
     { name: 'p', boot: images, publishers: ['ci', 'local'], imgverify: true },
     { name: 'p', boot: images, acceptUnsigned: true },
+    { name: 'p', boot: images, expect: { stage1: 60, join: 86_400 } },
+    { name: 'p', boot: images, expect: { reinstall: { stage2: 1 } } },
     { name: 'p', boot: images, acceptAutoApproved: true, whenFactsChange: 'refuse' },
   ]) {
     const parsed = parseProfile(written)
@@ -169,4 +172,23 @@ t.test('only the secret settings of a join are sealed', async (t) => {
   if (typeof join === 'string' || 'chain' in join) throw new Error('a sequence of images')
   t.ok(handsOutCredential(join.join))
   t.same(mapSecretSettings(join.join, () => '***').settings, { ...kubeadm.settings, token: '***' })
+})
+
+t.test('what a profile expects of its stages', (t) => {
+  const expectOf = (expect: unknown) => parseProfile({ name: 'p', boot: 'local', expect }).expect
+  t.same(expectOf({ stage1: 60 }), { boot: { stage1: 60 }, reinstall: { stage1: 60 } })
+  t.same(expectOf({ reinstall: { stage2: 900 } }), { boot: {}, reinstall: { stage2: 900 } })
+  const refused = [
+    ...[
+      { stage1: 0 },
+      { stage1: 86_401 },
+      { stage1: 1.5 },
+      { stage1: '60' },
+      { report: 5 },
+      { boot: { report: 5 } },
+    ],
+    ...[{ boot: { stage1: 5 }, stage1: 5 }, { boot: null }, [], 60, null],
+  ]
+  for (const expect of refused) t.throws(() => expectOf(expect), { code: 'invalid' }, JSON.stringify(expect))
+  t.end()
 })

@@ -124,6 +124,7 @@ export const otherEvents: readonly EventKind[] = [
   ...(['address-changed', 'facts-changed', 'too-many-boots', 'refused', 'refusals-counted'] as const),
   ...(['handshake-failed', 'checkpoint-refused', 'events-trimmed'] as const),
   ...(['overload-began', 'overload-ended'] as const),
+  ...(['node-looping', 'boot-slow', 'boot-stuck'] as const),
 ]
 
 /** What an operator's event does not say that it must. */

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { type NodeState, nodeTransitions, reinstallTransitions } from '../../domain/state.ts'
-import type { NodeView } from '../answers.ts'
+import type { NodeView, PaceView, Timeline } from '../answers.ts'
 import type { Api } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
@@ -50,7 +50,13 @@ export function addNodeShowCommands(node: Command, context: Context): void {
     .action((name: string) =>
       withApi(context, async (api) => {
         const found = await api.get<NodeView>(nodePath(name))
-        answer(context, found, () => context.output.fields(fieldsOf(found, context.io.now())))
+        const isLate = found.pace === 'slow' || found.pace === 'stuck'
+        // Why is looked up when it is asked for: it costs the server some questions.
+        const why =
+          isLate && !context.flags().json
+            ? (await api.get<Timeline>(`${nodePath(name)}/timeline`)).session?.pace
+            : null
+        answer(context, found, () => context.output.fields(fieldsOf(found, why, context.io.now())))
       }),
     )
   withExamples(show, ['pawl node show mlab1', 'pawl node show mlab1 --json'])
@@ -74,6 +80,17 @@ export function stateOf({ state }: Pick<NodeView, 'state'>): Piece {
   return toned(tones[state] ?? 'plain', state)
 }
 
+/** The same with what ails it, for a table: `booting, stuck`, `failed, loops`. */
+export function stateWithPace(node: Pick<NodeView, 'state' | 'pace' | 'looping'>): Piece {
+  const marks = [
+    ...(node.pace === 'slow' || node.pace === 'stuck' ? [node.pace] : []),
+    ...(node.looping === null ? [] : ['loops']),
+  ]
+  if (marks.length === 0) return stateOf(node)
+  const isBad = node.looping !== null || node.pace === 'stuck' || tones[node.state] === 'bad'
+  return toned(isBad ? 'bad' : 'warn', [node.state, ...marks].join(', '))
+}
+
 /** The columns of a table of nodes. */
 export const nodeColumns: readonly Column[] = [
   { title: 'NAME', min: 12 },
@@ -89,7 +106,7 @@ export const nodeColumns: readonly Column[] = [
 export function nodeRow(node: NodeView, now: Date): Piece[] {
   return [
     node.name,
-    stateOf(node),
+    stateWithPace(node),
     node.profile ?? '-',
     markOf(node),
     node.session?.sequence ?? '-',
@@ -119,6 +136,35 @@ function showList({ output, io }: Context, nodes: readonly NodeView[]): void {
   )
 }
 
+/** How the boot under way comes along, where it is slower than usual. */
+export function paceFields(pace: PaceView | null | undefined): Field[] {
+  if (pace == null || pace.state === 'usual') return []
+  const tone = pace.state === 'stuck' ? 'bad' : 'warn'
+  return [
+    {
+      name: 'pace',
+      value: toned(
+        tone,
+        `${pace.state} since ${formatTime(pace.since)}: ${pace.reason ?? 'no reason is known'}`,
+      ),
+    },
+    ...(pace.hint === null ? [] : [{ name: '', value: pace.hint }]),
+  ]
+}
+
+function loopingFields({ name, looping }: NodeView): Field[] {
+  if (looping === null) return []
+  const { since, heldBackUntil } = looping
+  const until = heldBackUntil === null ? '' : `, served again from ${formatTime(heldBackUntil)} on`
+  return [
+    {
+      name: 'looping',
+      value: toned('bad', `since ${formatTime(since)}: it boots again and again without a report${until}`),
+    },
+    { name: '', value: `once it is mended: pawl node enable ${name}` },
+  ]
+}
+
 /** What an overloaded server told it. */
 function waitingFields({ waiting }: NodeView): Field[] {
   if (waiting === null) return []
@@ -133,7 +179,7 @@ function waitingFields({ waiting }: NodeView): Field[] {
   ]
 }
 
-function fieldsOf(node: NodeView, now: Date): Field[] {
+function fieldsOf(node: NodeView, why: PaceView | null | undefined, now: Date): Field[] {
   return [
     { name: 'name', value: toned('strong', node.name) },
     {
@@ -151,6 +197,8 @@ function fieldsOf(node: NodeView, now: Date): Field[] {
     { name: 'reinstall', value: reinstallOf(node) },
     { name: 'armed', value: node.armed ? 'yes' : 'no' },
     ...sessionFields(node),
+    ...paceFields(why),
+    ...loopingFields(node),
     ...waitingFields(node),
     { name: 'created', value: formatTime(node.createdAt) },
     { name: 'changed', value: `${formatTime(node.updatedAt)}, revision ${node.revision}` },

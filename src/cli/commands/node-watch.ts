@@ -8,7 +8,7 @@ import { withExamples } from '../examples.ts'
 import { followEvents, sleep, taken, untilInterrupted } from '../follow.ts'
 import { count, formatClock } from '../format.ts'
 import { openScreen } from '../live-screen.ts'
-import { allNodes, nodeColumns, nodeRow, stateOf } from './node-show.ts'
+import { allNodes, nodeColumns, nodeRow, stateWithPace } from './node-show.ts'
 
 interface WatchFlags {
   readonly state?: string
@@ -206,8 +206,17 @@ function lines({ output, flags, io }: Context): View {
         output.note(lost === undefined ? 'the server is back' : `${lost}; trying again`)
       wasLost = lost !== undefined
       for (const node of nodes) {
-        const { state, failureCause, reinstall, session, profile } = node
-        const now = JSON.stringify([state, failureCause, reinstall, session?.id, session?.stage, profile])
+        const { state, failureCause, reinstall, session, profile, pace, looping } = node
+        const now = JSON.stringify([
+          state,
+          failureCause,
+          reinstall,
+          session?.id,
+          session?.stage,
+          profile,
+          pace,
+          looping?.since,
+        ])
         if (known.get(node.name) === now) continue
         known.set(node.name, now)
         if (flags().json) output.jsonLine(node)
@@ -219,7 +228,7 @@ function lines({ output, flags, io }: Context): View {
           ].filter((part) => part !== null)
           output.line(
             `${formatClock(io.now().toISOString())}  ${node.name}  `,
-            stateOf(node),
+            stateWithPace(node),
             `  ${about.join(', ')}`.trimEnd(),
           )
         }

@@ -33,6 +33,7 @@ function fieldsOf(status: StatusAnswer, now: Date): Field[] {
       name: 'reinstalls',
       value: marked + serving === 0 ? 'none' : `${marked} marked, ${serving} under way`,
     },
+    ...bootsOf(status),
     {
       name: 'pending',
       value: pending === 0 ? 'none' : toned('warn', `${count(pending, 'machine')}: see pawl node pending`),
@@ -81,6 +82,18 @@ function nodesOf({ nodes }: StatusAnswer): Piece[] {
       toned(bad.includes(state) ? 'bad' : state === 'ready' ? 'good' : 'plain', `${number} ${state}`),
     ),
   ]
+}
+
+/** Only where some need eyes. */
+function bootsOf({ boots: { slow, stuck, looping } }: StatusAnswer): Field[] {
+  if (slow + stuck + looping === 0) return []
+  const value: Piece[] = [
+    ...(slow === 0 ? [] : [toned('warn', `${slow} slow`)]),
+    ...(stuck === 0 ? [] : [toned('bad', `${stuck} stuck`)]),
+    ...(looping === 0 ? [] : [toned('bad', `${count(looping, 'node')} looping`)]),
+    'see pawl node list',
+  ]
+  return [{ name: 'boots', value }]
 }
 
 function rolloutsOf({ rollouts }: StatusAnswer): readonly Piece[] {
