@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { folderInMemory } from './memory.ts'
 
 /** What a run of tests came to. */
 export interface Counts {
@@ -14,7 +15,11 @@ process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, '../node_modules/.c
 
 /** Runs test files under tap: a line for each file as it ends, each failure with its details, and the counts. */
 export async function runTap(files: readonly string[], options: readonly string[] = []): Promise<Counts> {
-  const child = spawn('tap', ['-Rtap', ...options, ...files], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const memory = process.env.TMPDIR === undefined ? folderInMemory() : undefined
+  const child = spawn('tap', ['-Rtap', ...options, ...files], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: memory === undefined ? process.env : { ...process.env, TMPDIR: memory },
+  })
   const closed = new Promise<number>((resolve, reject) => {
     child.on('error', reject)
     child.on('close', (code) => resolve(code ?? 1))
