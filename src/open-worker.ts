@@ -191,7 +191,9 @@ function openStories(setup: WorkerSetup, own: StoryParts, parts: WorkerParts): S
       close: async () => asker.close(),
     }
   }
-  const storage = own.counts.timed(openAsItIs(config.database, { connections: config.databaseConnections }))
+  const storage = own.counts.timed(
+    openAsItIs(config.database, { connections: config.databaseConnections, eventsLater: true }),
+  )
   const context = ownContext(setup, storage, own, parts)
   return {
     of: (side) => openStory({ ...context, entry: liveEntry(own.sides, side) }),

@@ -67,6 +67,7 @@ export interface RunningServer {
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const opened = await openStorage(options.config.database, {
     connections: options.config.databaseConnections,
+    eventsLater: true,
   })
   const counts = openProcessMetrics()
   const storage = counts.timed(opened)
@@ -182,7 +183,18 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
     for (const { work } of byItself) await work()
   }
   const ready = announce(options, settings, { ...parts, tftp })
+  void lookAtRest(parts.context.storage, log)
   return { ready, maintain, close: () => replica.drain().then(close) }
+}
+
+/** Looks at what a start has no time for; what is wrong is in the log, and `/readyz` says no from then on. */
+async function lookAtRest({ rest }: Storage, log: ServerOptions['log']): Promise<void> {
+  try {
+    const damage = await rest?.run()
+    if (damage !== undefined) log.error({ err: damage }, 'the database is damaged')
+  } catch (error) {
+    log.error({ err: error }, 'the events in the database could not be looked at')
+  }
 }
 
 /** Tells where it listens: the client commands on this data folder by a file, everyone else by the ready line. */

@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import type Sqlite from 'better-sqlite3'
 import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely'
 import pg from 'pg'
 import { isPawlError, PawlError } from '../errors.ts'
 import { hasAppended } from './commit-order.ts'
 import { type EventWake, openEventWake } from './event-wake.ts'
 import { type GroupCommit, openGroupCommit } from './group-commit.ts'
+import { checkEventsOf, type DeferredCheck, findDamage, isLarge } from './integrity.ts'
 import { alone, type Leadership, standForElection } from './leadership.ts'
 import { migrateToLatest } from './migrate.ts'
 import { guardPool, type Pool } from './postgres-guard.ts'
@@ -31,13 +31,15 @@ export interface Storage {
   readonly wake: EventWake
   /** Stands for being the one process that does what must be done once; `changed` is told of each change. */
   lead(changed?: (leads: boolean) => void): Leadership
+  /** What was not looked at when it was opened; left out: nothing. */
+  readonly rest?: DeferredCheck
   close(): Promise<void>
 }
 
 /** Opens the database at `location`, a file path or a `postgres://` URL, and brings its schema up to date. */
 export async function openStorage(
   location: string,
-  options: Pick<OpenOptions, 'connections'> = {},
+  options: Pick<OpenOptions, 'connections' | 'eventsLater'> = {},
 ): Promise<Storage> {
   const storage = openAsItIs(location, options)
   try {
@@ -57,17 +59,19 @@ export interface OpenOptions {
   readonly readOnly?: boolean
   /** Of PostgreSQL, at one time; SQLite has one. */
   readonly connections?: number
+  /** The events of a large SQLite file are not looked at: its `rest` does that. */
+  readonly eventsLater?: boolean
 }
 
 /** Opens the database with the schema that it has. */
 export function openAsItIs(
   location: string,
-  { readOnly = false, connections = 10 }: OpenOptions = {},
+  { readOnly = false, connections = 10, eventsLater = false }: OpenOptions = {},
 ): Storage {
   const postgres = isPostgresUrl(location)
-  const { db, group } = postgres
+  const { db, group, rest } = postgres
     ? openPostgres(location, readOnly, connections)
-    : openSqlite(location, readOnly)
+    : openSqlite(location, readOnly, eventsLater)
   const explain = <T>(work: () => Promise<T>): Promise<T> =>
     work().catch((e) => Promise.reject(explained(e, nameOf(location))))
   const notify = (channel: string, from: string): Promise<unknown> =>
@@ -81,6 +85,7 @@ export function openAsItIs(
     dialect: postgres ? 'postgres' : 'sqlite',
     transaction: (work) => explain(() => withRetries(() => runOnce(run, work, wake.committed))),
     wake,
+    ...(rest === undefined ? {} : { rest }),
     lead: (changed) => (postgres ? standForElection(() => openPostgresClient(location), changed) : alone),
     async close() {
       await wake.close()
@@ -129,7 +134,13 @@ async function withRetries<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-function openSqlite(file: string, readOnly: boolean): { db: Queries; group: GroupCommit<Tx> } {
+interface Opened {
+  readonly db: Queries
+  readonly group: GroupCommit<Tx> | undefined
+  readonly rest?: DeferredCheck
+}
+
+function openSqlite(file: string, readOnly: boolean, eventsLater: boolean): Opened {
   if (!existsSync(dirname(file))) {
     throw unavailable(
       `database ${file} cannot be opened: its folder does not exist`,
@@ -140,25 +151,20 @@ function openSqlite(file: string, readOnly: boolean): { db: Queries; group: Grou
     const existed = existsSync(file)
     const sqlite = openSqliteFile(file, readOnly)
     // A page that does not hold what it should is found now, not in the middle of a boot.
-    if (existed) checkIntegrity(sqlite, file)
+    const later = existed && eventsLater && isLarge(sqlite)
+    const damage = existed ? findDamage(sqlite, !later) : undefined
+    if (damage !== undefined) throw corrupt(file, new Error(damage))
+    const rest = checkEventsOf(file, (found) => corrupt(file, new Error(found)))
     const connection = new OwnConnection(sqlite)
     const db = new Kysely<Tables>({ dialect: new OwnSqliteDialect(connection) })
-    return { db, group: openGroupCommit<Tables, Tx>(db, connection, readOnly) }
+    const group = openGroupCommit<Tables, Tx>(db, connection, readOnly)
+    return { db, group, ...(later ? { rest } : {}) }
   } catch (error) {
     throw explained(error, file)
   }
 }
 
-function checkIntegrity(sqlite: Sqlite.Database, file: string): void {
-  const result = sqlite.pragma('quick_check(1)', { simple: true })
-  if (result !== 'ok') throw corrupt(file, new Error(String(result)))
-}
-
-function openPostgres(
-  url: string,
-  readOnly: boolean,
-  connections: number,
-): { db: Queries; group: undefined } {
+function openPostgres(url: string, readOnly: boolean, connections: number): Opened {
   const pool = new pg.Pool({
     connectionString: url,
     max: connections,

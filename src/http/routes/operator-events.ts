@@ -82,6 +82,8 @@ export function healthRoutes(app: OperatorApp, { context, stopping }: OperatorPa
       await sql`select 1`.execute(context.storage.db).catch((cause: unknown) => {
         throw new PawlError('storage-unavailable', 'the database does not answer', { cause })
       })
+      const damage = context.storage.rest?.damage()
+      if (damage !== undefined) throw damage
       return reply.type('text/plain').send('ok')
     },
   )
