@@ -11,6 +11,7 @@ import { tendRollouts } from './fleet/rollouts.ts'
 import { warnOfExpiry } from './fleet/secrets.ts'
 import { tidySignIns } from './fleet/sign-in.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
+import { forgetOldSessions } from './fleet/timeline-retention.ts'
 import { learnUsualTimes } from './fleet/usual-times.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import type { Listener } from './listen.ts'
@@ -35,7 +36,10 @@ export interface ChoreParts {
   readonly traces: TraceExporter | undefined
   readonly signIn: SignInSettings | undefined
   readonly checkpoints: CheckpointSigner
-  readonly audit: AuditSettings
+  readonly audit: AuditSettings & {
+    /** How long boot sessions are kept; 0: for ever. */
+    readonly timelineRetentionDays: number
+  }
   readonly listeners: readonly Listener[]
   /** The key of TLS session tickets changes by the clock; true: the listeners must be told. */
   readonly tickets: { turn(): Promise<boolean> }
@@ -103,6 +107,12 @@ export function chores(
       everyMilliseconds: 600_000,
       once: true,
       work: () => tendRetention(context, checkpoints, audit, log),
+    },
+    {
+      what: 'forgetting old boots',
+      everyMilliseconds: 600_000,
+      once: true,
+      work: () => forgetOldSessions(context, audit.timelineRetentionDays),
     },
     {
       what: 'forgetting answers',

@@ -40,9 +40,11 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'config-tftp.ts': ['config-setting.ts', 'config-values.ts'],
   'config-traces.ts': ['config-setting.ts', 'config-values.ts'],
   'config-replicas.ts': ['config-setting.ts', 'config-values.ts'],
+  'config-timeline.ts': ['config-setting.ts', 'config-values.ts'],
   'config-workers.ts': ['config-setting.ts', 'config-values.ts'],
   'config-table.ts': [
     'config-replicas.ts',
+    'config-timeline.ts',
     'config-tftp.ts',
     'config-traces.ts',
     'config-workers.ts',
