@@ -94,9 +94,12 @@ async function main(): Promise<void> {
 }
 
 async function keepRunning(site: Site): Promise<void> {
+  const { dataDir } = site
   process.stdout.write(
-    `The server goes on. Try:\n  bin/pawl node list --data ${site.dataDir}\n  bin/pawl event list --data ${site.dataDir}\n` +
-      `The API is at ${site.operatorUrl()} (token: ${site.dataDir}/admin.token, root: ${site.dataDir}/ca.crt).\n` +
+    `The server goes on. The dashboard is at ${site.operatorUrl()}/\n` +
+      `  (its certificate is of this installation's own root: trust ${dataDir}/ca.crt, or let the browser go on)\n` +
+      `Sign in with the operator token that this prints:\n  cat ${dataDir}/admin.token\n` +
+      `Or by the command line:\n  bin/pawl node list --data ${dataDir}\n  bin/pawl event list --data ${dataDir}\n` +
       'Ctrl-C stops it and removes everything.\n',
   )
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
