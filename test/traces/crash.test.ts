@@ -152,6 +152,21 @@ t.test(
     await collector.sent(1)
     await endBoots(installed, ['c'])
     await collector.sent(2)
+    await withStorage(installed.database, ({ db }) =>
+      until(
+        t,
+        async () => {
+          const cursor = await db.selectFrom('trace_cursor').select('event').executeTakeFirst()
+          const last = await db
+            .selectFrom('events')
+            .select('id')
+            .where('session', '=', 'c')
+            .executeTakeFirst()
+          return Number(cursor?.event) === Number(last?.id)
+        },
+        true,
+      ),
+    )
     // The one that led is gone: the other goes on where it was.
     const [leader] = servers
     await kill(leader as ChildProcess)
