@@ -35,6 +35,8 @@ const loops = (retryAfterSeconds: number): { code: string; retryAfterSeconds: nu
   retryAfterSeconds,
 })
 
+const otherUuid = '99999999-2222-3333-4444-555555555555'
+
 /** A process of a server, but for when it began and what it has to do. */
 const processOf = () => ({
   ...{ id: 'p', host: 'h', pid: 1, role: 'server', version: '0', leads: 0, marks: '{}' },
@@ -340,7 +342,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     await t.rejects(askStage(world, machine, 'stage2', 'x'.repeat(44)), { code: 'refused' })
     await world.events()
     t.equal(await code(), 'refused')
-    const other = { ...machine, source: '192.0.2.66', fields: { ...machine.fields, serial: 'SN2' } }
+    const other = { ...machine, source: '192.0.2.66', fields: { ...machine.fields, uuid: otherUuid } }
     await t.rejects(askStage1(world, other), { code: 'refused' })
     await world.events()
     t.match((await timelineOf(world.context, 'node1')).session?.pace, {

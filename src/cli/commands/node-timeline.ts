@@ -5,6 +5,7 @@ import { describeEvent, problemKinds } from '../event-words.ts'
 import { withExamples } from '../examples.ts'
 import { formatClock, formatMegabytes, formatSeconds, formatTime } from '../format.ts'
 import type { Output } from '../output.ts'
+import type { Column } from '../table.ts'
 import { type Tone, toned } from '../text.ts'
 import { clientFields, showSessions, showSpans } from '../timeline-view.ts'
 import { nodePath } from '../values.ts'
@@ -90,6 +91,7 @@ function showSession(
     ...paceFields(session.pace),
   ])
   if (stages.length === 0) return
+  const hasUsual = stages.some(({ usualSeconds }) => usualSeconds !== null)
   output.line()
   output.table(
     [
@@ -97,7 +99,7 @@ function showSession(
       { title: 'STAGE', min: 6 },
       { title: 'AT', min: 9 },
       { title: 'SECONDS', align: 'right', min: 7, drop: 2 },
-      { title: 'USUAL', align: 'right', min: 7, drop: 3 },
+      ...(hasUsual ? [usualColumn] : []),
       { title: 'MB', align: 'right', min: 6, drop: 1 },
       { title: 'OUTCOME', min: 10 },
     ],
@@ -108,12 +110,15 @@ function showSession(
       slowAfterSeconds !== null && seconds > slowAfterSeconds
         ? toned('warn', formatSeconds(seconds))
         : formatSeconds(seconds),
-      usualSeconds === null ? '-' : formatSeconds(usualSeconds),
+      ...(hasUsual ? [usualSeconds === null ? '-' : formatSeconds(usualSeconds)] : []),
       formatMegabytes(bytes),
       toned(tones[outcome] ?? 'plain', outcome),
     ]),
   )
 }
+
+/** Only where something is known. */
+const usualColumn: Column = { title: 'USUAL', align: 'right', min: 7, drop: 3 }
 
 /** `worker@2, by channel worker/stable, rollout 6fkH0cTn3JvS wave 1`. */
 function imageOf({ ref, via }: NonNullable<Timeline['session']>['images'][number]): string {
