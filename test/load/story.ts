@@ -234,7 +234,7 @@ export async function runRedemptions(
 }
 
 /** Begins so many at a rate, whether or not those before have ended; how long each took, in order of size. */
-async function paced(
+export async function paced(
   count: number,
   perSecond: number,
   one: (n: number) => Promise<number>,
@@ -243,7 +243,11 @@ async function paced(
   const began = performance.now()
   while (running.length < count) {
     const due = Math.min(count, ((performance.now() - began) / 1000) * perSecond)
-    while (running.length < due) running.push(one(running.length))
+    while (running.length < due) {
+      // One that could not be begun in time has waited since.
+      const late = performance.now() - began - (running.length * 1000) / perSecond
+      running.push(one(running.length).then((waited) => waited + late))
+    }
     await new Promise((resolve) => setImmediate(resolve))
   }
   return (await Promise.all(running)).sort((a, b) => a - b)
