@@ -33,8 +33,8 @@ const stepBytes = 2 ** 20
 /** Who reads further ahead of what has arrived asks the object storage itself. */
 const aheadBytes = 16 * 2 ** 20
 const fetchesAtOnce = 8
-/** A fetch of a process that has ended: others write each few seconds. */
-const leftBehindMilliseconds = 3600_000
+/** A fetch of a process that has ended: a storage that is silent for three tries of a minute fails (`s3-client.ts`). */
+const leftBehindMilliseconds = 600_000
 
 /** Puts a folder before a shelf. What is asked of the cache alone is `open`: all else goes to the shelf. */
 export async function diskCached<Shelf extends Readable>(

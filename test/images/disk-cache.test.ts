@@ -108,6 +108,23 @@ t.test('who reads far ahead of what has arrived does not wait for it', async (t)
   await until(() => memory.openFiles() === 0)
 })
 
+t.test('what a killed process left of a fetch keeps its room for ten minutes, and no longer', async (t) => {
+  const memory = memoryStore()
+  const { shelf, folder, names } = await open(t, memory, 10 * MiB)
+  const left = join(folder, 'fetch-left')
+  const minutesAgo = (minutes: number) => Date.now() / 1000 - minutes * 60
+  writeFileSync(left, Buffer.alloc(8 * MiB))
+  utimesSync(left, minutesAgo(9), minutesAgo(9))
+  const digest = memory.add(randomBytes(4 * MiB))
+  await readAll(shelf, digest)
+  await until(() => memory.openFiles() === 0)
+  t.strictSame(names(), ['fetch-left'], 'it may still be running: not touched, and nothing kept beside it')
+  utimesSync(left, minutesAgo(11), minutesAgo(11))
+  await readAll(shelf, digest)
+  await until(() => names().includes(digest))
+  t.strictSame(names(), [digest])
+})
+
 t.test(
   'it stays within its size: what was not used for longest goes, and what does not fit is not kept',
   async (t) => {
