@@ -53,7 +53,9 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
       ...['reinstall', 'secret'].map((name) => `node ${name}`),
       ...['issue', 'list', 'revoke'].map((name) => `node certificate ${name}`),
-      ...['timeline', 'watch', 'known-hosts', 'pending', 'approve', 'reject'].map((name) => `node ${name}`),
+      ...['timeline', 'logs', 'watch', 'known-hosts', 'pending', 'approve', 'reject'].map(
+        (name) => `node ${name}`,
+      ),
       ...['create', 'list', 'show', 'revoke', 'remove'].map((name) => `node auto-approve ${name}`),
       'node accept-facts',
       'media build',
