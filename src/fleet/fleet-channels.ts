@@ -155,7 +155,7 @@ export async function removeChannelIn(
     twoPerson: row.two_person === 1,
     requireTest: row.require_test === 1,
   }
-  await change.note('channel-removed', null, { channel: name, before })
+  await change.note('channel-removed', null, { channel: name, revision: row.revision, before })
   await deleteChannel(tx, ref)
   return row
 }

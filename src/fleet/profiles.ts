@@ -23,6 +23,7 @@ import {
   useImage,
 } from '../storage/fleet.ts'
 import { type PageRequest, pageOfProfiles } from '../storage/pages.ts'
+import { lastRevision } from '../storage/revisions.ts'
 import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
 import { type Listed, listed } from './listed.ts'
@@ -129,11 +130,11 @@ async function store(change: Change, before: ProfileRow | undefined, sealed: Pro
   const row: ProfileRow = {
     name: sealed.name,
     document: JSON.stringify(writeProfile(sealed)),
-    revision: (before?.revision ?? 0) + 1,
+    revision: (before?.revision ?? (await lastRevision(change.tx, 'profile', sealed.name))) + 1,
     created_at: before?.created_at ?? now,
     updated_at: now,
   }
-  await putProfile(change.tx, row)
+  await putProfile(change.tx, row, before === undefined ? 'new' : 'changed')
   return row
 }
 

@@ -1,6 +1,7 @@
 import type { Queries, Storage, Tx } from './database.ts'
 import { deleteObjects } from './fleet-files.ts'
 import type { ChannelMoveRow, ChannelRow } from './image-tables.ts'
+import { lastRevision } from './revisions.ts'
 
 interface Named {
   readonly name: string
@@ -24,14 +25,17 @@ export async function lockChannel(
   { name, channel }: Named,
   now: Date,
 ): Promise<ChannelRow> {
-  await tx
-    .insertInto('channels')
-    .values({
-      ...{ name, channel, version: null, two_person: 0, require_test: 0 },
-      ...{ updated_at: now.toISOString(), revision: 1 },
-    })
-    .onConflict((c) => c.doNothing())
-    .execute()
+  if ((await findChannel(tx, { name, channel })) === undefined) {
+    const revision = (await lastRevision(tx, 'channel', `${name}/${channel}`)) + 1
+    await tx
+      .insertInto('channels')
+      .values({
+        ...{ name, channel, version: null, two_person: 0, require_test: 0 },
+        ...{ updated_at: now.toISOString(), revision },
+      })
+      .onConflict((c) => c.doNothing())
+      .execute()
+  }
   const query = tx.selectFrom('channels').selectAll().where('name', '=', name).where('channel', '=', channel)
   return (dialect === 'postgres' ? query.forUpdate() : query).executeTakeFirstOrThrow()
 }

@@ -90,11 +90,11 @@ export function lockProfile(
 }
 
 /** Adds a profile, or replaces the one of its name. */
-export async function putProfile(tx: Tx, row: ProfileRow): Promise<void> {
+export async function putProfile(tx: Tx, row: ProfileRow, how: 'new' | 'changed'): Promise<void> {
   const { name, document, revision, updated_at } = row
   readIn.delete(tx)
   // There is no row to lock before the first one: of two that make it at once, the second breaks its key.
-  if (revision === 1) await tx.insertInto('profiles').values(row).execute()
+  if (how === 'new') await tx.insertInto('profiles').values(row).execute()
   else
     await tx
       .updateTable('profiles')

@@ -14,6 +14,17 @@ export async function countNodeRevisions(tx: Tx, names: readonly string[], more:
       .execute()
 }
 
+/**
+ * The revision that a thing of this name had when one was removed last; 0 where none was. What takes its name goes on behind it, so that
+ * nobody who saw the one of before changes this one unseen.
+ */
+export async function lastRevision(db: Queries, of: 'profile' | 'channel', name: string): Promise<number> {
+  const kinds = [`${of}-removed`] as const
+  const [row] = await listLastEvents(db, { kinds, field: of, value: name, limit: 1 })
+  const { revision } = JSON.parse(row?.detail ?? '{}') as { revision?: number } // our own column
+  return revision ?? 0
+}
+
 /** Which of the last events to list: a node's, or those with one field in their detail. */
 export interface LastEvents {
   readonly kinds: readonly EventKind[]

@@ -336,6 +336,48 @@ await forEachDatabase(t, async (t, openWorld) => {
     },
   )
 
+  await t.test(
+    'what takes the name of a removed thing goes on behind its revisions: no tag of before fits',
+    async (t) => {
+      const world = await openFleet(openWorld)
+      const { db } = world.context.storage
+      const revisions = async (): Promise<number[]> => [
+        (await showProfile(db, 'disk')).revision,
+        (await showChannel(db, parseChannelRef('full/next'))).revision,
+      ]
+      const both: FleetRequest = {
+        ...nothing,
+        profiles: [{ name: 'disk', boot: 'local' }],
+        channels: [{ channel: 'full/next', version: '2' }],
+      }
+      await apply(world, both)
+      const first = await revisions()
+      await apply(world, { ...nothing, prune: true }, admin)
+      await apply(world, both)
+      const second = await revisions()
+      t.ok(
+        second.every((revision, n) => revision > (first[n] ?? 0)),
+        `${first} and ${second}`,
+      )
+      const seen: By = { ...ann, precondition: { at: [first[0] ?? 0] } }
+      t.match(
+        await errorOf(
+          applyProfile(world.context, seen, 'disk', { name: 'disk', boot: 'local', armed: true }),
+        ),
+        {
+          code: 'precondition-failed',
+        },
+      )
+      await apply(world, { ...nothing, prune: true }, admin)
+      await apply(world, both)
+      const third = await revisions()
+      t.ok(
+        third.every((revision, n) => revision > (second[n] ?? 0)),
+        `${second} and ${third}`,
+      )
+    },
+  )
+
   await t.test('a profile and a channel that something needs are not removed', async (t) => {
     const world = await openFleet(openWorld)
     const { context } = world
