@@ -20,11 +20,13 @@ export interface ListedNode {
   readonly labels: Readonly<Record<string, string>>
   readonly state: string
   readonly session: { readonly id: string; readonly state: string } | null
+  readonly updatedAt: string
 }
 
 /** An image version, as far as a storm looks at one. */
 export interface ListedImage {
   readonly ref: string
+  readonly createdAt: string
   readonly manifest: { readonly annotations?: Readonly<Record<string, string>> }
 }
 

@@ -8,6 +8,8 @@ export interface Remains {
   readonly nodes: number
   readonly profile: boolean
   readonly images: readonly string[]
+  /** When anything of it was last made or changed state: one that runs is never quiet for long. */
+  readonly seenAt: string
 }
 
 interface Exported {
@@ -29,15 +31,27 @@ export async function findRemains(api: OperatorApi, only?: string): Promise<Rema
     if (only !== undefined && id !== only) continue
     const known = sets.some(({ name }) => name === nameOf(id))
     const set = known ? await exported(api, id) : undefined
+    const listed = known ? await listAll<ListedNode, string>(api, '/nodes', nodesOf(id)) : []
+    const own = images.filter((image) => image.id === id)
+    const signs = [...listed.map(({ updatedAt }) => updatedAt), ...own.map(({ createdAt }) => createdAt)]
     const found = {
       id,
       nodes: set?.nodes.length ?? 0,
       profile: (set?.profiles.length ?? 0) > 0,
-      images: images.filter((image) => image.id === id).map(({ ref }) => ref),
+      images: own.map(({ ref }) => ref),
+      seenAt: signs.reduce((latest, at) => (at > latest ? at : latest), ''),
     }
     if (found.nodes > 0 || found.profile || found.images.length > 0) remains.push(found)
   }
   return remains
+}
+
+/** A storm whose nodes stand still for so long has ended, however it did. */
+const quietMinutes = 10
+
+/** Whether a storm may still run somewhere: to remove it then would fail its boots. */
+export function mayRun({ seenAt }: Remains, now: Date): boolean {
+  return now.getTime() - Date.parse(seenAt) < quietMinutes * 60_000
 }
 
 /**
@@ -87,10 +101,10 @@ function exported(api: OperatorApi, id: string): Promise<Exported> {
 }
 
 /** Images by their annotation and name, both. */
-async function stormImages(api: OperatorApi): Promise<{ id: string; ref: string }[]> {
+async function stormImages(api: OperatorApi): Promise<{ id: string; ref: string; createdAt: string }[]> {
   const images = await listAll<ListedImage, string>(api, '/images')
-  return images.flatMap(({ ref, manifest }) => {
+  return images.flatMap(({ ref, createdAt, manifest }) => {
     const id = manifest.annotations?.[mark]
-    return id !== undefined && id === idOf(ref) ? [{ id, ref }] : []
+    return id !== undefined && id === idOf(ref) ? [{ id, ref, createdAt }] : []
   })
 }

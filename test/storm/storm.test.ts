@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
+import { mayRun } from '../../src/storm/cleanup.ts'
 import type { StormResult } from '../../src/storm/result.ts'
 import { run } from '../cli/helpers/installation.ts'
 import { openSite, type Ran } from './installation.ts'
@@ -137,10 +138,16 @@ t.test('a storm on a real server', async (t) => {
     const shown = await site.pawl(['storm', 'clean', '--json'])
     const { storms, applied } = JSON.parse(shown.stdout)
     t.equal(applied, false)
-    t.match(storms, [{ nodes: 21, profile: true, images: [/-stage2@1$/, /-stage3@1$/] }])
+    t.match(storms, [{ nodes: 21, profile: true, images: [/-stage2@1$/, /-stage3@1$/], kept: true }])
+    const later = Date.parse(storms[0].seenAt) + 600_000
+    t.same([mayRun(storms[0], new Date(later - 1)), mayRun(storms[0], new Date(later))], [true, false])
     t.equal((await site.everything()).nodes.length, 22, 'nothing was done')
     const other = await site.pawl(['storm', 'clean', 'zzzzzz', '--yes'])
     t.equal(other.stdout, 'no storm has left anything')
+    const all = await site.pawl(['storm', 'clean', '--yes'])
+    t.equal(all.stdout, `left storm ${storms[0].id}: 21 nodes, 2 images`, 'one that may still run elsewhere')
+    t.match(all.stderr, /may still run: if it does not, pawl storm clean \w{6} --yes/)
+    t.equal((await site.everything()).nodes.length, 22)
     const removed = await site.pawl(['storm', 'clean', storms[0].id, '--yes'])
     t.equal(removed.stdout, `removed storm ${storms[0].id}: 21 nodes, 2 images`)
     t.same(await site.everything(), before)

@@ -174,14 +174,23 @@ function addClean(storm: Command, context: Context): void {
 
 async function clean(context: Context, api: Api, id: string | undefined, yes: boolean): Promise<void> {
   const { parseStormId } = await import('../../storm/marks.ts')
-  const { findRemains, removeStorm } = await import('../../storm/cleanup.ts')
-  const storms = await findRemains(api, id === undefined ? undefined : parseStormId(id))
-  if (yes) for (const storm of storms) await removeStorm(api, storm.id)
+  const { findRemains, mayRun, removeStorm } = await import('../../storm/cleanup.ts')
+  const now = new Date()
+  // Who names a storm knows that it has ended; who wants all of them gone may not know that a colleague's runs.
+  const storms = (await findRemains(api, id === undefined ? undefined : parseStormId(id))).map((storm) => ({
+    ...storm,
+    kept: id === undefined && mayRun(storm, now),
+  }))
+  if (yes) for (const storm of storms) if (!storm.kept) await removeStorm(api, storm.id)
   answer(context, { storms, applied: yes }, () => {
-    for (const { id, nodes, images } of storms)
-      context.output.line(
-        `${yes ? 'removed' : 'would remove'} storm ${id}: ${count(nodes, 'node')}, ${count(images.length, 'image')}`,
-      )
+    for (const { id, nodes, images, kept } of storms) {
+      const what = `storm ${id}: ${count(nodes, 'node')}, ${count(images.length, 'image')}`
+      context.output.line(kept ? `left ${what}` : `${yes ? 'removed' : 'would remove'} ${what}`)
+      if (kept)
+        context.output.note(
+          `storm ${id} did something in the last ten minutes and may still run: if it does not, pawl storm clean ${id} --yes`,
+        )
+    }
     if (storms.length === 0) context.output.line('no storm has left anything')
     else if (!yes) context.output.note('nothing was done: add --yes to remove them')
   })
