@@ -96,7 +96,7 @@ export function countingGroup(unit: string): string {
 }
 
 /** An IPv4 address in its one spelling, as nearly every source is: it needs no parser. */
-const plainIPv4 = /^(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
+export const plainIPv4 = /^(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/
 /** How a listener for both families tells it. */
 const mapped = '::ffff:'
 

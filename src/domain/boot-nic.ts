@@ -3,8 +3,8 @@
  * address, as the same DHCP client. Read from facts, which anyone can tell: what is not of its form is left out, so that an
  * agent's shell never sees it.
  */
-import { isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
+import { plainIPv4 } from './address.ts'
 import { type Facts, macOf, uuidOf } from './facts.ts'
 import type { MacAddress } from './node.ts'
 
@@ -120,9 +120,8 @@ function ipv6(told: string | undefined, takes: (range: string) => boolean): stri
 
 /** The family of an address in its full form, without a zone; undefined for anything else. */
 function kindOf(text: string): 4 | 6 | undefined {
-  if (isIPv4(text)) return 4
-  // The second is who parses it then.
-  return isIPv6(text) && ipaddr.IPv6.isValid(text) && !text.includes('%') ? 6 : undefined
+  if (plainIPv4.test(text)) return 4
+  return text.includes(':') && !text.includes('%') && ipaddr.IPv6.isValid(text) ? 6 : undefined
 }
 
 /** Whether such an address leads to one machine from beyond its own link. */
