@@ -39,10 +39,12 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'config-certificates.ts': ['config-setting.ts', 'config-values.ts'],
   'config-tftp.ts': ['config-setting.ts', 'config-values.ts'],
   'config-traces.ts': ['config-setting.ts', 'config-values.ts'],
+  'config-pace.ts': ['config-setting.ts', 'config-values.ts'],
   'config-replicas.ts': ['config-setting.ts', 'config-values.ts'],
   'config-timeline.ts': ['config-setting.ts', 'config-values.ts'],
   'config-workers.ts': ['config-setting.ts', 'config-values.ts'],
   'config-table.ts': [
+    'config-pace.ts',
     'config-replicas.ts',
     'config-timeline.ts',
     'config-tftp.ts',
