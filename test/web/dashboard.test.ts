@@ -254,6 +254,11 @@ async function stuck(t: Test, desk: Desk): Promise<void> {
     { ...none, kind: 'downloaded', at: ago(109), seconds: 120, bytes: 64_000_000, detail: 'initramfs' },
     { ...none, kind: 'refused', at: ago(105), seconds: 0, detail: 'stage2: spent-token', times: 7 },
   ])
+  const text = `fetching the kernel\n${hostile}\n\u001b[2Jdigest does not match\n`
+  await db
+    .insertInto('session_logs')
+    .values({ session: session.id, stage: 'stage2', at: ago(101), text, times: 1 })
+    .execute()
   const page = await signIn(t, desk, 'admin')
   await page.reload()
   await page
@@ -271,6 +276,11 @@ async function stuck(t: Test, desk: Desk): Promise<void> {
   t.match(await steps.innerText(), /TLSv1\.2 .*resumed.*downloaded\s+2 min\s+61\.0 MiB.*refused × 7/s)
   t.notMatch(await steps.innerText(), /[\p{Cf}]/u)
   t.equal(await page.locator('#app img').count(), 0)
+  const lines = await page.getByRole('region', { name: 'Console of stage2' }).innerText()
+  const [first = '', second = '', third = ''] = lines.trim().split('\n')
+  t.equal(first, 'fetching the kernel')
+  t.match(second, '<img src=x onerror', 'markup is text')
+  t.match(third, /^[^\p{Cc}\p{Cf}]+2Jdigest does not match$/u, 'what would move a cursor is a sign')
   t.ok((await page.locator('.gantt .usual').count()) > 0, 'the usual time is drawn')
   await shot(page, 'stuck')
 }

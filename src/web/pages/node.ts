@@ -3,6 +3,7 @@ import { age, duration, shown, time } from '../format.ts'
 import { useApi, useNow } from '../hooks.ts'
 import { html, useState, type VNode } from '../html.ts'
 import { Badge } from '../parts/badge.ts'
+import { Console } from '../parts/console.ts'
 import { Fault } from '../parts/dialog.ts'
 import { EventList } from '../parts/event-list.ts'
 import { Gantt } from '../parts/gantt.ts'
@@ -31,6 +32,7 @@ export function NodePage({ place, who }: { place: Place; who: Whoami }): VNode {
     ${node.value && html`<${Actions} node=${node.value} who=${who} onAsk=${setAsking} />`}
     ${node.value?.looping && html`<${Loop} looping=${node.value.looping} />`}
     ${timeline.value && html`<${Boot} timeline=${timeline.value} />`}
+    ${timeline.value?.session && html`<${Console} path=${path} session=${timeline.value.session.id} />`}
     ${node.value && html`<${About} node=${node.value} timeline=${timeline.value} />`}
     ${timeline.value && html`<h2>What happened</h2><${EventList} events=${newestFirst(timeline.value.events)} withNode=${false} />`}
     ${asking && html`<${NodeDialog} action=${asking} nodes=${[name]} onClose=${() => setAsking(undefined)} onDone=${node.again} />`}
