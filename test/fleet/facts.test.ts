@@ -76,7 +76,7 @@ async function outcomeOf(world: World, secret: string, told: Record<string, stri
 
 await forEachDatabase(t, async (t, openWorld) => {
   await t.test('every fact × what is known × what is told × policy', async (t) => {
-    const world = await openWorld({ settings: { maxStage1PerHour: 1000 } })
+    const world = await openWorld({ settings: { maxStage1PerHour: 1000, loopStage1s: 0 } })
     const { context, clock } = world
     const secret = await storeDemoFleet(world)
     for (const [index, policy] of (['record', 'refuse'] as const).entries()) {
@@ -129,7 +129,7 @@ await forEachDatabase(t, async (t, openWorld) => {
   )
 
   await t.test('a boot that tells nothing does not make way for another machine', async (t) => {
-    const world = await openWorld({ settings: { maxStage1PerHour: 1000 } })
+    const world = await openWorld({ settings: { maxStage1PerHour: 1000, loopStage1s: 0 } })
     const { context, clock } = world
     const secret = await storeDemoFleet(world)
     await changeNode(context, ann, 'node1', { uuid: null, serial: null, macs: [] })

@@ -60,6 +60,7 @@ export async function openSite(t: Test, { nodes = 10, settings = '' } = {}): Pro
 database: ${installed.database}
 artifacts: ${artifacts}
 maxStage1PerHour: 3600
+loopStage1s: 0
 drainSeconds: 2
 shutdownGraceSeconds: 10
 ${settings}`,

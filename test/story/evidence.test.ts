@@ -97,7 +97,7 @@ const single = (address: string) => ({ address, prefixLength: address.includes('
 
 await forEachDatabase(t, async (t, openWorld) => {
   async function open(): Promise<{ world: World; machine: (what: Partial<States>) => Machine }> {
-    const world = await openWorld({ settings: { maxStage1PerHour: 100_000 } })
+    const world = await openWorld({ settings: { maxStage1PerHour: 100_000, loopStage1s: 0 } })
     await storeDemoFleet(world)
     const list = [
       single(addresses.own),

@@ -440,7 +440,7 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('50 stage 1s at once with a new secret: it rotates once', async (t) => {
-    const world = await openWorld({ settings: { maxStage1PerHour: 3600 } })
+    const world = await openWorld({ settings: { maxStage1PerHour: 3600, loopStage1s: 0 } })
     await storeDemoFleet(world)
     const { secret } = await issueSecret(world.context, ann, 'node1', { kind: 'rotating' })
     const { given } = await toStage3(world, machineOf(secret))
