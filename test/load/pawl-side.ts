@@ -25,7 +25,7 @@ export interface PawlSide {
 
 const pawl = join(import.meta.dirname, '..', '..', 'bin', 'pawl')
 /** Each boot of the bench is a stage 1, and it makes many more than a machine does in an hour. */
-const settings = ['--max-stage1-per-hour', '3600']
+const settings = ['--max-stage1-per-hour', '3600', '--loop-stage1s', '0']
 
 /** Makes a data folder. */
 export async function makeDataFolder(): Promise<string> {

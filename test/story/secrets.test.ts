@@ -91,7 +91,7 @@ t.test('the state of a secret, by what is known of it', async (t) => {
 await forEachDatabase(t, async (t, openWorld) => {
   /** A world with `node1`, an operator having issued its secret. */
   async function open(wish: Parameters<typeof issueSecret>[3] = {}, profile: object = demoProfile) {
-    const world = await openWorld()
+    const world = await openWorld({ settings: { loopStage1s: 0 } })
     await storeDemoFleet(world)
     await storeProfile(world, profile as typeof demoProfile)
     const { secret } = await issueSecret(world.context, ann, 'node1', wish)
