@@ -90,8 +90,9 @@ async function preparedData(bin: string): Promise<string> {
   await (await openStorage(urlOf(sockets, 'pawl_template'))).close()
   await stop()
   mkdirSync(kept, { recursive: true })
+  // Of another schema. One of this schema may be there meanwhile, and be copied just now.
   for (const old of readdirSync(kept).filter((name) => name.startsWith('postgres-')))
-    rmSync(join(kept, old), { recursive: true }) // of another schema
+    if (join(kept, old) !== prepared) rmSync(join(kept, old), { recursive: true, force: true })
   const beside = mkdtempSync(join(kept, '.postgres-'))
   copy(data, join(beside, 'data'))
   rmSync(place, { recursive: true })
