@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   await t.test('a page left open through a killed server catches up by itself', (t) => catchesUp(t, desk))
   await t.test('every page is accessible, in light and dark, and fits a phone', (t) => accessible(t, desk))
   await t.test('ten thousand nodes', (t) => tenThousand(t, desk))
-  await t.test('no page failed or broke its policy, and nothing was asked for elsewhere', async (t) => {
+  await t.test('no page failed or broke its policy, and nothing is asked for elsewhere', async (t) => {
     await desk.browser.close()
     t.ok(asked > 100, `${asked} requests`)
     t.same(problems, [])
