@@ -9,6 +9,7 @@ import { openRefusalLog } from './boot/refusal-log.ts'
 import { settingsSealer } from './boot/settings-sealer.ts'
 import { shareTransfers } from './boot/share-transfers.ts'
 import { openSpanLog } from './boot/span-log.ts'
+import { loggingStages, silentMeter } from './boot/stage-log.ts'
 import { openTransfers } from './boot/transfers.ts'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
@@ -81,7 +82,7 @@ export function openContext(
       log.warn({ err: error }, 'downloads that ended elsewhere are cut when they are renewed'),
     ),
     onEffectError: (error) => log.error({ err: error }, 'an effect of a committed step failed'),
-    ...(meter === undefined ? {} : { meter }),
+    meter: loggingStages(meter ?? silentMeter, log, storage.db),
     spans,
     ...openDelivery(config, redirects),
   }

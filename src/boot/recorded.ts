@@ -5,6 +5,7 @@ import type { StageName } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
 import type { BootMeter } from './meter.ts'
 import type { NewSpan, SpanLog } from './span-log.ts'
+import { silentMeter } from './stage-log.ts'
 import type { Asking } from './work.ts'
 
 type Committed = Pick<EventFacts, 'kind' | 'node' | 'session' | 'at' | 'detail'>
@@ -42,8 +43,6 @@ const stages = new Set<unknown>(['stage1', 'stage2', 'stage3', 'join', 'report']
 /** Waiting that nobody would notice is no span. */
 const leastQueuedSeconds = 0.01
 
-const silent: BootMeter = { committed() {}, refused() {}, issued() {}, sent() {} }
-
 /**
  * Runs a step of the story, and leaves its spans: what was asked and how long the answer took, the wait for its turn, the refusal where it
  * was refused, and what the node's agent told of what it did before. Which session it was, the committed events say.
@@ -53,7 +52,7 @@ export async function recorded<T>(
   request: Asking,
   step: (context: BootContext) => Promise<T>,
 ): Promise<T> {
-  const { spans, meter = silent, clock } = context
+  const { spans, meter = silentMeter, clock } = context
   if (spans === undefined) return step(context)
   const began = clock()
   const events: Committed[] = []

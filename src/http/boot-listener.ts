@@ -127,7 +127,9 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
 /** One line a request: the route's pattern, never its URL, which may hold a token. */
 function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply): void {
   const { host } = (request.params ?? {}) as { host?: string }
-  log.info(
+  // What a boot was served is told by the lines of its stages.
+  const told = reply.statusCode < 400 && host !== undefined
+  log[told ? 'debug' : 'info'](
     {
       route: request.routeOptions.url ?? 'none',
       method: request.method,

@@ -39,7 +39,7 @@ async function listen(
   const lines: string[] = []
   const app = buildBootListener(openStory(world.context), {
     tls: {},
-    log: pino({}, { write: (line: string) => void lines.push(line) }),
+    log: pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) }),
     limits,
     trustedProxies: options.trustedProxies ?? [],
     artifacts: openArtifactCache(await openArtifactStore(folder)),
