@@ -1,5 +1,5 @@
 import { named, type Setting } from './config-setting.ts'
-import { wholeNumber } from './config-values.ts'
+import { parseSyslog, wholeNumber } from './config-values.ts'
 
 const day = 86_400
 
@@ -67,6 +67,12 @@ export const bootSettings = {
     ...named('enrolment-lifetime-seconds', 'seconds', '3600'),
     meaning: 'How long the code of an unknown machine is good for.',
     parse: wholeNumber(60, 7 * day),
+  },
+  ipxeSyslog: {
+    ...named('ipxe-syslog', 'URL', null),
+    meaning:
+      'Where iPXE sends its console from stage 1 on: `syslog://ADDRESS` (UDP, in clear) or `syslogs://NAME` (TLS). Only builds with `CONSOLE_SYSLOG` or `CONSOLE_SYSLOGS` do; stock ones have neither, and go on without.',
+    parse: parseSyslog,
   },
   maxPendingMachines: {
     ...named('max-pending-machines', 'count', '1000'),

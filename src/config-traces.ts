@@ -28,7 +28,7 @@ export const traceSettings = {
   otlpResourceAttributes: {
     ...named('otlp-resource-attributes', 'word', null),
     meaning:
-      '`NAME=VALUE`, told of this server with every trace, like `deployment.environment.name=production`. May be repeated, 32 times at most.',
+      '`NAME=VALUE`, told of this server with every trace, like `site=lga`. May be repeated, 32 times at most.',
     parse: parseResourceAttribute,
     many: true,
   },

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { type AddressRange, parseAddressRange, unfitForMachine } from './domain/address.ts'
 import { type GroupRole, parseGroupRole } from './domain/sign-in.ts'
+import { parseSyslogServer, type SyslogServer } from './domain/syslog-server.ts'
 import { isPawlError } from './errors.ts'
 import { parseServerName, type ServerName } from './pki/server-names.ts'
 
@@ -61,6 +62,11 @@ export function parseName(text: string): ServerName {
     () => parseServerName(text),
     'a host name or an IP address, without scheme, port or wildcard',
   )
+}
+
+/** Reads where iPXE sends its console. */
+export function parseSyslog(text: string): SyslogServer {
+  return fromDomain(() => parseSyslogServer(text), 'syslog://ADDRESS or syslogs://NAME, without a port')
 }
 
 /** Reads a proxy's address or prefix; returns it in canonical form. */

@@ -124,6 +124,7 @@ export function bootSettings(config: Config): Writable<BootSettings> {
     enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
     maxPendingMachines: config.maxPendingMachines,
     webhookAllowedNetworks: config.webhookAllowedNetworks,
+    ipxeSyslog: config.ipxeSyslog,
     traces: config.otlpEndpoint !== undefined,
   }
 }

@@ -270,7 +270,7 @@ t.test('each risky package stands behind one file', async (t) => {
     'node-forge': /^src\/pki\/code-signing\.ts$/,
     'reflect-metadata': /^src\/pki\/x509\.ts$/,
     liquidjs: /^src\/templates\//,
-    'better-sqlite3': /^src\/storage\/(database|sqlite)\.ts$/,
+    'better-sqlite3': /^src\/storage\/(database|sqlite|integrity(-thread)?)\.ts$/,
     pg: /^src\/storage\/database\.ts$/,
     commander: /^src\/cli\//,
     '@aws-sdk/client-s3': /^src\/images\/s3-/,

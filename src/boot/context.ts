@@ -1,5 +1,6 @@
 import type { AddressRange } from '../domain/address.ts'
 import type { Clock } from '../domain/clock.ts'
+import type { SyslogServer } from '../domain/syslog-server.ts'
 import type { ArtifactRedirects } from '../images/artifacts.ts'
 import type { Storage } from '../storage/database.ts'
 import type { Templates } from '../templates/load.ts'
@@ -37,6 +38,8 @@ export interface BootSettings {
   readonly maxPendingMachines: number
   /** Networks beside the public Internet that webhooks may go to. */
   readonly webhookAllowedNetworks: readonly AddressRange[]
+  /** Where iPXE is to send its console; undefined for nowhere. */
+  readonly ipxeSyslog: SyslogServer | undefined
   /** Whether boots are exported as traces. */
   readonly traces: boolean
 }

@@ -78,6 +78,8 @@ function script(work: Work, { node, session, pinned, facts }: Opened): Stage1Ans
     signaturesUrl: `${bootBase(work.context.entry, node.name)}/artifacts`,
     signatureCapability: capability,
     uefi: facts.platform === 'efi',
+    syslogServer: work.context.settings.ipxeSyslog?.host ?? '',
+    syslogTls: work.context.settings.ipxeSyslog?.tls ?? false,
     clientCertificate: pinned.evidence.includes('certificate') && facts.platform === 'efi',
   })
   return { body, format: 'ipxe', digestsChecked }

@@ -9,10 +9,10 @@ import type { EvidenceKind } from './evidence.ts'
 import { handsOutCredential, type Join, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
-
+import { expectationSchema, expectedOf } from './profile-expect.ts'
 import { publisherNamePattern } from './publisher.ts'
 import type { SecretKind } from './secret.ts'
-import type { Expected, ExpectedOf, TimedStage } from './usual-times.ts'
+import type { ExpectedOf } from './usual-times.ts'
 
 /** A profile's name. */
 export type ProfileName = Branded<string, 'ProfileName'>
@@ -41,15 +41,6 @@ const sequence = Type.Union([Type.Literal('local'), imageSequence, chainSequence
 const evidenceList = Type.Array(
   Type.Union([Type.Literal('address'), Type.Literal('secret'), Type.Literal('certificate')]),
   { minItems: 1, uniqueItems: true },
-)
-
-const stageSeconds = Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 }))
-const expectation = Type.Object(
-  { stage1: stageSeconds, stage2: stageSeconds, stage3: stageSeconds, join: stageSeconds } satisfies Record<
-    TimedStage,
-    unknown
-  >,
-  { additionalProperties: false },
 )
 
 /** A profile as it is written in a file or sent to the API. */
@@ -82,15 +73,7 @@ export const profileSchema = Type.Object(
       }),
     ),
     imgverify: Type.Optional(Type.Boolean()),
-    expect: Type.Optional(
-      Type.Union([
-        expectation,
-        Type.Object(
-          { boot: Type.Optional(expectation), reinstall: Type.Optional(expectation) },
-          { additionalProperties: false, minProperties: 1 },
-        ),
-      ]),
-    ),
+    expect: Type.Optional(expectationSchema),
     boot: sequence,
     reinstall: Type.Optional(sequence),
   },
@@ -188,7 +171,7 @@ function withDefaults(written: Written): Profile {
     acceptUnsigned: written.acceptUnsigned ?? false,
     publishers: written.publishers,
     imgverify: written.imgverify ?? false,
-    expect: expectedOf(written.expect),
+    expect: written.expect === undefined ? undefined : expectedOf(written.expect),
     boot: sequenceWithDefaults(written.boot),
     reinstall: written.reinstall === undefined ? undefined : sequenceWithDefaults(written.reinstall),
   }
@@ -198,16 +181,6 @@ function sequenceWithDefaults(sequence: Written['boot']): Sequence {
   return typeof sequence === 'object' && 'stage2' in sequence
     ? { ...sequence, join: sequence.join ?? { kind: 'none' } }
     : sequence
-}
-
-function expectedOf(written: Written['expect']): ExpectedOf | undefined {
-  if (written === undefined) return undefined
-  // Stages have no such names.
-  if ('boot' in written || 'reinstall' in written) {
-    const { boot = {}, reinstall = {} } = written as Partial<ExpectedOf>
-    return { boot, reinstall }
-  }
-  return { boot: written as Expected, reinstall: written as Expected }
 }
 
 /** Only stage 3 of ours can write a new secret, and only a boot that came with one is given another. */

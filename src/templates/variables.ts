@@ -91,6 +91,8 @@ export const templateVariables = {
     signatureCapability: 'token',
     uefi: 'flag',
     clientCertificate: 'flag',
+    syslogServer: 'wordOrNone',
+    syslogTls: 'flag',
   },
   'held.ipxe': { host: 'host', attempts: 'count' },
   'local-boot.ipxe': { host: 'host', uefi: 'flag' },

@@ -56,6 +56,7 @@ export const testSettings: BootSettings = {
   sessionIdleSeconds: 7200,
   sessionMaxSeconds: 86_400,
   maxStage1PerHour: 20,
+  ipxeSyslog: undefined,
   loopStage1s: 3,
   loopWindowSeconds: 3600,
   slowPercent: 150,

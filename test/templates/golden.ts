@@ -22,6 +22,8 @@ export const stage1: TemplateVariables['stage1.ipxe'] = {
   signatureCapability: 'cccccccccccc-CAPABILITY-cccccccccccccccccccc',
   uefi: true,
   clientCertificate: false,
+  syslogServer: '',
+  syslogTls: false,
 }
 
 /** A site script of whatever network there is. */
@@ -65,6 +67,10 @@ export const golden: Readonly<Record<string, Golden>> = {
   'stage1-uefi-certificate.ipxe': {
     name: 'stage1.ipxe',
     variables: { ...stage1, verifyDigests: false, clientCertificate: true },
+  },
+  'stage1-uefi-syslog.ipxe': {
+    name: 'stage1.ipxe',
+    variables: { ...stage1, syslogServer: 'log.example.com', syslogTls: true },
   },
   'stage1-uefi-imgverify.ipxe': {
     name: 'stage1.ipxe',

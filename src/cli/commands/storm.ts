@@ -175,7 +175,7 @@ function addClean(storm: Command, context: Context): void {
 async function clean(context: Context, api: Api, id: string | undefined, yes: boolean): Promise<void> {
   const { parseStormId } = await import('../../storm/marks.ts')
   const { findRemains, mayRun, removeStorm } = await import('../../storm/cleanup.ts')
-  const now = new Date()
+  const now = context.io.now()
   // Who names a storm knows that it has ended; who wants all of them gone may not know that a colleague's runs.
   const storms = (await findRemains(api, id === undefined ? undefined : parseStormId(id))).map((storm) => ({
     ...storm,
