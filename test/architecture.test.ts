@@ -247,6 +247,7 @@ t.test('only main.ts reads the process and the clock', async (t) => {
     'src/pki/key-file.ts': /process\.(geteuid|pid)/g,
     // The entry of a process of its own.
     'src/storm/crew-main.ts': /process\.(on|exit|connected|send|cpuUsage)/g,
+    'src/storage/integrity-child.ts': /process\.(argv|send|disconnect)/g,
     // What waits to be written is written when the process ends.
     'src/log-lines.ts': /process\.once/g,
     'src/http/gate.ts': /process\.(cpuUsage|memoryUsage)/g,
@@ -270,7 +271,7 @@ t.test('each risky package stands behind one file', async (t) => {
     'node-forge': /^src\/pki\/code-signing\.ts$/,
     'reflect-metadata': /^src\/pki\/x509\.ts$/,
     liquidjs: /^src\/templates\//,
-    'better-sqlite3': /^src\/storage\/(database|sqlite|integrity(-thread)?)\.ts$/,
+    'better-sqlite3': /^src\/storage\/(database|sqlite|integrity(-child)?)\.ts$/,
     pg: /^src\/storage\/database\.ts$/,
     commander: /^src\/cli\//,
     '@aws-sdk/client-s3': /^src\/images\/s3-/,

@@ -88,6 +88,7 @@ export function openAsItIs(
     ...(rest === undefined ? {} : { rest }),
     lead: (changed) => (postgres ? standForElection(() => openPostgresClient(location), changed) : alone),
     async close() {
+      rest?.stop()
       await wake.close()
       await group?.idle()
       await db.destroy()

@@ -1,9 +1,19 @@
-import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import t from 'tap'
 import { openAsItIs, openStorage } from '../../src/storage/database.ts'
+import { until } from '../helpers/until.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pawl-integrity-'))
 t.teardown(() => rmSync(folder, { recursive: true, force: true }))
@@ -62,3 +72,34 @@ t.test('where the events cannot be looked at, that is an error, not a sound file
   await t.rejects(async () => void (await storage.rest?.run()), { code: 'SQLITE_CANTOPEN' })
   await storage.close()
 })
+
+t.test('a server that stops ends a look that goes on, and nobody is left behind', async (t) => {
+  const storage = openAsItIs(await largeFile('stopped.db'), { eventsLater: true })
+  const looked = storage.rest?.run()
+  const [child] = lookers()
+  if (child === undefined) throw new Error('there is no process that looks')
+  process.kill(child, 'SIGSTOP') // it would look for ever
+  await storage.close()
+  t.equal(await looked, undefined, 'it has not found anything')
+  t.equal(storage.rest?.damage(), undefined)
+  await until(t, async () => lookers(), [])
+})
+
+/** The processes of this one that look at events. */
+function lookers(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const [, , , parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+          .replace(/\(.*\)/s, '()')
+          .split(' ')
+        return (
+          Number(parent) === process.pid && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+        )
+      } catch {
+        return false // it has ended meanwhile
+      }
+    })
+    .map(Number)
+}

@@ -82,8 +82,10 @@ export function healthRoutes(app: OperatorApp, { context, stopping }: OperatorPa
       await sql`select 1`.execute(context.storage.db).catch((cause: unknown) => {
         throw new PawlError('storage-unavailable', 'the database does not answer', { cause })
       })
-      const damage = context.storage.rest?.damage()
-      if (damage !== undefined) throw damage
+      // Anyone may ask: where the file is, the log says.
+      const cause = context.storage.rest?.damage()
+      if (cause !== undefined)
+        throw new PawlError('storage-unavailable', 'the database is damaged', { cause })
       return reply.type('text/plain').send('ok')
     },
   )
