@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { countingUnit } from '../domain/address.ts'
@@ -24,6 +24,8 @@ export interface Connections {
   countFor(socket: Socket, address: string): boolean
   /** Watches requests, to know who is idle, and closes who has too many under way: nobody who boots sends one ahead. */
   watch(server: HttpsServer): void
+  /** Whoever asks has proved who he is: he makes no room, however long he sends. */
+  keep(request: IncomingMessage): void
   readonly count: () => number
   readonly closed: () => Readonly<Record<ConnectionLimit, number>>
   /** Counts one that another limit closed. */
@@ -54,9 +56,10 @@ export function openConnections(
   const buckets = new Map<string, Bucket>()
   /** Those without a request, the one that is idle longest first. */
   const idle = new Set<Socket>()
-  /** Those whose request has a body that is still to come, the one that sends longest first. */
-  const sending = new Set<Socket>()
-  const underWay = new WeakMap<Socket, number>()
+  /** Requests whose body is still to come, the one that sends longest first. */
+  const sending = new Set<IncomingMessage>()
+  /** Of each connection the answers that are not over, with their requests. */
+  const underWay = new WeakMap<Socket, Map<ServerResponse, IncomingMessage>>()
   const closed = Object.fromEntries(connectionLimits.map((limit) => [limit, 0])) as Record<
     ConnectionLimit,
     number
@@ -84,19 +87,26 @@ export function openConnections(
   }
 
   function ended(this: Socket): void {
-    idle.delete(this)
-    sending.delete(this)
+    leave(this)
+    // Behind Node, which knows this event too.
+    queueMicrotask(() => {
+      for (const response of underWay.get(this)?.keys() ?? []) closeQueued(response)
+    })
+  }
+
+  function leave(socket: Socket): void {
+    idle.delete(socket)
+    for (const request of underWay.get(socket)?.values() ?? []) sending.delete(request)
   }
 
   function received(this: IncomingMessage): void {
-    sending.delete(this.socket)
+    sending.delete(this)
   }
 
   function makeRoom(): boolean {
-    for (const socket of [firstOf(idle), firstOf(sending)]) {
+    for (const socket of [firstOf(idle), firstOf(sending)?.socket]) {
       if (socket === undefined) continue
-      idle.delete(socket)
-      sending.delete(socket)
+      leave(socket)
       const below = belowTls(socket)
       if (below !== undefined) forget(below)
       closed.connections += 1
@@ -139,20 +149,24 @@ export function openConnections(
     return true
   }
 
-  function begun(socket: Socket): void {
+  function begun(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request
     idle.delete(socket)
-    const requests = (underWay.get(socket) ?? 0) + 1
-    underWay.set(socket, requests)
-    if (requests <= maxRequestsAtOnce || socket.destroyed) return
+    const requests = underWay.get(socket) ?? new Map<ServerResponse, IncomingMessage>()
+    underWay.set(socket, requests.set(response, request))
+    if (requests.size <= maxRequestsAtOnce || socket.destroyed) return
     closed['requests-at-once'] += 1
     socket.destroy()
   }
 
-  function over(socket: Socket): void {
-    const left = (underWay.get(socket) ?? 1) - 1
-    underWay.set(socket, left)
-    sending.delete(socket)
-    if (left === 0 && !socket.destroyed) idle.add(socket)
+  function over(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request
+    sending.delete(request)
+    const requests = underWay.get(socket)
+    requests?.delete(response)
+    if (requests?.size !== 0) return
+    underWay.delete(socket)
+    if (!socket.destroyed) idle.add(socket)
   }
 
   return {
@@ -170,21 +184,31 @@ export function openConnections(
         socket.on('close', ended)
       })
       server.prependListener('request', (request, response) => {
-        const { socket } = request
-        begun(socket)
+        begun(request, response)
         if (hasBody(request)) {
-          sending.add(socket)
+          sending.add(request)
           request.on('end', received)
         }
-        response.on('close', () => over(socket))
+        response.on('close', () => over(request, response))
       })
     },
+    keep: (request) => void sending.delete(request),
     count: () => known.size,
     closed: () => ({ ...closed }),
     noteClosed: (limit) => {
       closed[limit] += 1
     },
   }
+}
+
+/**
+ * When a connection ends, Node 22 closes the answer whose turn it is, and Node 24 all. Those behind it, of requests that were sent ahead,
+ * would wait for ever, and keep what they hold: a place among the downloads, room for a body.
+ */
+function closeQueued(response: ServerResponse): void {
+  if (response.socket !== null || response.closed) return
+  response.destroy()
+  response.emit('close')
 }
 
 function firstOf<Item>(items: ReadonlySet<Item>): Item | undefined {

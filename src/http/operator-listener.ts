@@ -142,6 +142,12 @@ export function buildOperatorListener(
     reply.headers({ ...securityHeaders, 'x-request-id': request.id })
   })
   app.addHook('onRequest', (request, reply) => auth.check(request, reply))
+  app.addHook('onRequest', (request, _reply, done) => {
+    // An upload takes an hour: it must not make room for those who send nothing.
+    if (!request.is404 && request.routeOptions.config.role !== 'anyone')
+      options.connections?.keep(request.raw)
+    done()
+  })
   answerConditions(app as unknown as FastifyInstance)
   app.addHook('onResponse', async (request, reply) => logRequest(options.log, request, reply))
   app.addHook('onClose', () => auth.settled())

@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
+import { connect } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import t, { type Test } from 'tap'
@@ -19,6 +20,7 @@ import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
 import { checkCms } from '../../src/domain/signature.ts'
 import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
+import { openGate } from '../../src/http/gate.ts'
 import { type ArtifactStore, openArtifactStore } from '../../src/images/artifacts.ts'
 import { openArtifactCache } from '../../src/images/cache.ts'
 import { createAuthority, openAuthority } from '../../src/pki/authority.ts'
@@ -29,6 +31,7 @@ import { demoProfile, storeNode, storeProfile, storeTestSignature } from '../hel
 import { boot, machineOf } from '../helpers/machine.ts'
 import { signingKeyOf, testPublisher } from '../helpers/signing.ts'
 import { smallKernel } from '../helpers/small-image.ts'
+import { until } from '../helpers/until.ts'
 import { forEachDatabase, type OpenWorld, type World, worldBegins } from '../helpers/world.ts'
 
 const MiB = 2 ** 20
@@ -70,6 +73,8 @@ interface Site {
   readonly lines: string[]
   /** Artifacts opened so far. */
   readonly opened: () => number
+  /** Downloads that have a place now. */
+  readonly places: () => number
   readonly url: string
 }
 
@@ -90,8 +95,10 @@ async function openSite(t: Test, openWorld: OpenWorld): Promise<Site> {
   }
   const cache = openArtifactCache(counted)
   const lines: string[] = []
+  const gate = openGate({ limits: { maxConnections: 100 } })
   const app = buildBootListener(openStory(world.context), {
     tls,
+    gate,
     log: pino({}, { write: (line: string) => void lines.push(line) }),
     limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },
     trustedProxies: [],
@@ -101,10 +108,12 @@ async function openSite(t: Test, openWorld: OpenWorld): Promise<Site> {
   t.teardown(async () => {
     app.server.closeAllConnections()
     await app.close()
+    gate.close()
     await cache.close()
   })
   const url = `https://127.0.0.1:${(app.server.address() as AddressInfo).port}`
-  return { world, app, secret, lines, opened: () => opened, url }
+  const places = (): number => gate.admission.stats().downloads
+  return { world, app, secret, lines, opened: () => opened, places, url }
 }
 
 async function publish(world: World, ref: string, roles: Role[]): Promise<void> {
@@ -269,6 +278,21 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.ok(stage2 > 0 && stage2 < files.filesystem.length, `${stage2} bytes`)
     t.notMatch(lines.join(''), /"level":(40|50)/, 'it is not worth a warning')
   })
+
+  await t.test(
+    'downloads that were asked for ahead give their places back with their connection',
+    async (t) => {
+      const { world, app, secret, places } = await openSite(t, openWorld)
+      const { capability } = await boot(world, machineOf(secret), 'stage2')
+      const { port } = app.server.address() as AddressInfo
+      const socket = connect({ host: '127.0.0.1', port, ca }).on('error', () => {})
+      const path = `/v1/boot/node1/artifacts/filesystem?c=${capability}`
+      socket.write(`GET ${path} HTTP/1.1\r\nhost: a\r\n\r\n`.repeat(4))
+      await until(t, async () => places(), 4)
+      socket.destroy()
+      await until(t, async () => [places(), world.context.transfers.count()], [0, 0])
+    },
+  )
 
   await t.test('a session that ends unseen by this process cuts its transfers', async (t) => {
     const { world, secret } = await openSite(t, openWorld)

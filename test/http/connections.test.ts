@@ -1,9 +1,11 @@
 import { EventEmitter } from 'node:events'
+import { createServer, type IncomingMessage } from 'node:http'
 import type { Server } from 'node:https'
-import type { Socket } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import t from 'tap'
 import { type ConnectionLimits, openConnections } from '../../src/http/connections.ts'
 import { openTurns } from '../../src/http/front/turns.ts'
+import { until } from '../helpers/until.ts'
 
 /** A socket that only knows whether it is open. */
 class FakeSocket extends EventEmitter {
@@ -133,6 +135,70 @@ t.test(
     t.equal(connections.count(), 4)
   },
 )
+
+t.test(
+  'a body that drips behind another request makes room too, and an operator who sends for an hour does not',
+  async (t) => {
+    const { connections, server, connected } = world({ maxConnections: 2 })
+    const request = (socket: Socket, headers: Record<string, string>) => {
+      const [asked, response] = [Object.assign(new EventEmitter(), { socket, headers }), new EventEmitter()]
+      server.emit('request', asked, response)
+      return { asked: asked as unknown as IncomingMessage, response }
+    }
+    const [uploads, ahead] = [connected('192.0.2.1'), connected('192.0.2.2')]
+    connections.keep(request(uploads, { 'content-length': '8589934592' }).asked)
+    const { response } = request(ahead, {})
+    request(ahead, { 'content-length': '20' })
+    response.emit('close')
+    connected('192.0.2.3')
+    t.same([uploads.destroyed, ahead.destroyed], [false, true])
+  },
+)
+
+t.test(
+  'an answer that waits for its turn when its connection ends is over, whatever Node does',
+  async (t) => {
+    const { server, connected } = world()
+    const socket = connected('192.0.2.1')
+    let told = ''
+    const answer = (name: string, more: object): void => {
+      const response = Object.assign(new EventEmitter(), {
+        socket: null,
+        closed: false,
+        destroy() {},
+        ...more,
+      })
+      response.on('close', () => (told += name))
+      server.emit('request', { socket, headers: {} }, response)
+    }
+    answer('its turn ', { socket })
+    answer('closed by Node ', { closed: true })
+    answer('waits', {})
+    socket.destroy()
+    await Promise.resolve()
+    t.equal(told, 'waits', 'Node tells of the others')
+  },
+)
+
+t.test('answers of requests that were sent ahead are over when their connection is', async (t) => {
+  const { connections } = world()
+  const responses: { readonly closed: () => number }[] = []
+  const server = createServer((_request, response) => {
+    let closed = 0
+    response.on('close', () => (closed += 1))
+    responses.push({ closed: () => closed })
+    if (responses.length === 3) response.end('it waits for those before it')
+  })
+  connections.watch(server as unknown as Server) // all that is used of one, but for its handshakes
+  server.on('connection', (socket) => server.emit('secureConnection', socket))
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1').on('error', () => {})
+  client.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(4))
+  await until(t, async () => responses.length, 4)
+  client.resetAndDestroy()
+  await until(t, async () => responses.map(({ closed }) => closed()), [1, 1, 1, 1])
+})
 
 t.test('where nobody is idle, who comes last is not taken', async (t) => {
   const { connections } = world({ maxConnections: 2 })
