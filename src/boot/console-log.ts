@@ -22,16 +22,18 @@ const maxOfNode = 10
 
 /**
  * Keeps the last lines of a node's console, in place of those of the same stage before. Opened by the report token, and by nothing else;
- * it is taken after the session's end too, since an agent reports first. Durable when it resolves. Throws a Refusal, or
- * `too-many-attempts`.
+ * it is taken after the session's end too, since an agent reports first. Durable when it resolves. Throws a Refusal,
+ * `too-many-attempts`, or `overloaded` while the disk is nearly full: boots need what is left.
  */
 export function keepConsoleLog(context: BootContext, { body, stage, ...asking }: ConsoleLog): Promise<void> {
-  return recordingRefusals(context, asking, () =>
-    inTransaction(context, async (work) => {
+  return recordingRefusals(context, asking, async () => {
+    const hasRoom = (await context.spans?.hasRoom()) ?? true
+    await inTransaction(context, async (work) => {
       const { node, session } = await openToken(work, asking, asking.token, {
         kind: 'report',
         evenIfEnded: true,
       })
+      if (!hasRoom) throw new PawlError('overloaded', 'the disk is nearly full: no console is kept')
       const sent = await logsSent(work.tx, session.id)
       const soon = sent.at !== null && work.now.getTime() - Date.parse(sent.at) < leastSeconds * 1000
       if (soon || sent.times >= maxOfSession)
@@ -41,6 +43,6 @@ export function keepConsoleLog(context: BootContext, { body, stage, ...asking }:
       const text = cleanConsole(body)
       await putLog(work.tx, { session: session.id, stage, at: work.now.toISOString(), text })
       await trimLogs(work.tx, node.id, maxOfNode)
-    }),
-  )
+    })
+  })
 }

@@ -14,8 +14,10 @@ import type { StageName } from '../storage/tables.ts'
 export interface SpanLog {
   /** Takes note; never throws and never waits. */
   note(span: NewSpan): void
-  /** Writes what waits. */
+  /** Writes what waits now. */
   flush(): Promise<void>
+  /** Whether the disk has room left above the reserve: for whatever only explains a boot. */
+  readonly hasRoom: () => Promise<boolean>
   /** Spans that were not written: too many at a time, or the database was away. */
   readonly dropped: () => number
 }
@@ -63,6 +65,9 @@ export function openSpanLog(options: SpanLogOptions): SpanLog {
   const counted = new Map<string, Counts>()
   let waiting: NewSpan[] = []
   let dropped = 0
+  /** Spans that were taken note of, and those of them that are written or dropped. */
+  let noted = 0
+  let settled = 0
   let writing: Promise<void> | undefined
   let isDue = false
 
@@ -72,27 +77,34 @@ export function openSpanLog(options: SpanLogOptions): SpanLog {
       return
     }
     waiting.push(span)
+    noted += 1
     if (isDue) return
     isDue = true
-    later(() => void flush())
-  }
-
-  function flush(): Promise<void> {
-    writing ??= writeAll().finally(() => {
-      writing = undefined
+    later(() => {
+      // Before it is known how long this takes: what comes meanwhile has a turn of its own.
+      isDue = false
+      void flush()
     })
-    return writing
   }
 
-  async function writeAll(): Promise<void> {
-    isDue = false
-    while (waiting.length > 0) {
-      const batch = waiting.slice(0, batchSize)
-      waiting = waiting.slice(batchSize)
-      // Boots that are being served now begin their transactions before this one.
-      await new Promise((resolve) => setImmediate(resolve))
-      await writeBatch(batch)
+  /** All that was noted until now; who asks while boots go on does not wait for theirs. */
+  async function flush(): Promise<void> {
+    const until = noted
+    while (settled < until) {
+      writing ??= writeNext().finally(() => {
+        writing = undefined
+      })
+      await writing
     }
+  }
+
+  async function writeNext(): Promise<void> {
+    const batch = waiting.slice(0, batchSize)
+    waiting = waiting.slice(batchSize)
+    // Boots that are being served now begin their transactions before this one.
+    await new Promise((resolve) => setImmediate(resolve))
+    await writeBatch(batch)
+    settled += batch.length
   }
 
   async function writeBatch(batch: readonly NewSpan[]): Promise<void> {
@@ -143,7 +155,7 @@ export function openSpanLog(options: SpanLogOptions): SpanLog {
     }
   }
 
-  return { note, flush, dropped: () => dropped }
+  return { note, flush, hasRoom: options.hasRoom, dropped: () => dropped }
 }
 
 function rowOf(span: NewSpan): SessionSpanRow {

@@ -48,6 +48,14 @@ await forEachDatabase(t, async (t, openWorld) => {
     )
   })
 
+  await t.test('none is kept while the disk is nearly full, and a stranger is refused as ever', async (t) => {
+    const world = await openWorld({ hasRoom: async () => false })
+    const learnt = await boot(world, machineOf(await storeDemoFleet(world)), 'stage2')
+    await t.rejects(send(world, 'nonsense', 'x'), { code: 'refused' })
+    await t.rejects(send(world, learnt.report, 'x\n'), { code: 'overloaded' })
+    t.same((await nodeLogs(world.context, 'node1', all)).logs, [])
+  })
+
   await t.test('a node that fails again and again keeps the consoles of its last ten boots', async (t) => {
     const world = await openWorld({ settings: { maxStage1PerHour: 100, loopStage1s: 0 } })
     const machine = machineOf(await storeDemoFleet(world))

@@ -1,11 +1,12 @@
 import t from 'tap'
-import { maxSpansOfKind } from '../../src/boot/span-log.ts'
+import { maxSpansOfKind, openSpanLog, type SpanLog, type SpanLogOptions } from '../../src/boot/span-log.ts'
 import type { BootStory } from '../../src/boot/story.ts'
 import { runTransfer } from '../../src/boot/transfer.ts'
 import { type Arrival, parseToldSpans } from '../../src/domain/span.ts'
 import { removeNode } from '../../src/fleet/nodes.ts'
 import { openStory } from '../../src/fleet/open-story.ts'
 import { timelineOf } from '../../src/fleet/timeline.ts'
+import { listSpans } from '../../src/storage/spans.ts'
 import { storeDemoFleet } from '../helpers/fleet.ts'
 import { facts } from '../helpers/machine.ts'
 import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
@@ -49,6 +50,27 @@ async function begin(
   const { handoverToken, capability = '' } = await askStage1(story, secret)
   const { tokens } = JSON.parse(await story.handover({ ...asking('handover', ipxe), token: handoverToken }))
   return { ...tokens, capability }
+}
+
+/** A log of its own for a session that has begun, with turns that come when they are called. */
+async function openLog(world: World, hasRoom: SpanLogOptions['hasRoom']) {
+  const { storage } = world.context
+  const { session = null } = await timelineOf(world.context, 'node1')
+  const id = session?.id ?? ''
+  const turns: (() => void)[] = []
+  const log: SpanLog = openSpanLog({
+    ...{ storage, hasRoom, later: (work) => turns.push(work) },
+    onError: (error) => {
+      throw error
+    },
+  })
+  return {
+    log,
+    turns,
+    note: (detail: string) =>
+      log.note({ session: id, kind: 'asked', at: world.clock.now(), seconds: 0, detail }),
+    written: async () => (await listSpans(storage.db, id)).slice(2).map(({ detail }) => detail),
+  }
 }
 
 const kinds = (spans: readonly { kind: string; detail?: string }[]): string[] =>
@@ -135,6 +157,40 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.same(await world.context.storage.db.selectFrom('session_spans').selectAll().execute(), [])
     },
   )
+
+  await t.test('a write that takes longer than a turn is not the last one', async (t) => {
+    const { world, story, secret } = await openFleet(openWorld)
+    await begin(story, secret)
+    const gate = Promise.withResolvers<boolean>()
+    const { log, turns, note, written } = await openLog(world, () => gate.promise)
+    note('first')
+    turns.shift()?.()
+    note('meanwhile')
+    turns.shift()?.()
+    const both = log.flush()
+    gate.resolve(true)
+    await both
+    t.same(await written(), ['first', 'meanwhile'])
+    note('behind it')
+    t.equal(turns.length, 1, 'it has a turn again')
+    turns.shift()?.()
+    await log.flush()
+    t.same(await written(), ['first', 'meanwhile', 'behind it'])
+  })
+
+  await t.test('who reads a timeline does not wait for boots that go on meanwhile', async (t) => {
+    const { world, story, secret } = await openFleet(openWorld)
+    await begin(story, secret)
+    let more = 5
+    const { log, note, written } = await openLog(world, async () => {
+      more -= 1
+      if (more >= 0) note('more')
+      return true
+    })
+    note('one')
+    await log.flush()
+    t.same(await written(), ['one'])
+  })
 
   await t.test('no span is written while the disk is nearly full', async (t) => {
     const world = await openWorld({ hasRoom: async () => false })
