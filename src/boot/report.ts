@@ -12,7 +12,7 @@ import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { noteRolloutEnd } from './rollout-outcome.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
-import { notLooping } from './stage1-limit.ts'
+import { notHeldBack } from './stage1-limit.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
 /** A report as it arrives. */
@@ -80,7 +80,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     reinstall: cleared.reinstall,
     reinstall_session: cleared.reinstall_session,
     reinstall_attempts: cleared.reinstall_attempts,
-    ...notLooping,
+    ...notHeldBack,
     updated_at: now.toISOString(),
   })
   if (cleared !== node) {

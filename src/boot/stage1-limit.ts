@@ -1,5 +1,5 @@
 import { addSeconds } from '../domain/clock.ts'
-import { judgeLoop, type LoopJudgement, type PastBoot } from '../domain/loop.ts'
+import { judgeLoop, type LoopJudgement, type LoopSettings, type PastBoot, pauses } from '../domain/loop.ts'
 import { PawlError } from '../errors.ts'
 import { type NodeRecord, updateNode } from '../storage/nodes.ts'
 import { listBootsSince, type PastSession } from '../storage/sessions.ts'
@@ -10,8 +10,11 @@ import type { Work } from './work.ts'
 /** How far back boots are looked at. */
 const day = 86_400
 
-/** A node that nothing holds back. */
-export const notLooping = { looping_since: null, held_back_until: null, boots_counted_from: null } as const
+/** Of a node that came through: nothing holds it back. From when on its boots count stays as an operator said. */
+export const notHeldBack = { looping_since: null, held_back_until: null } as const
+
+/** A node that nothing holds back, and nobody ever did. */
+export const notLooping = { ...notHeldBack, boots_counted_from: null } as const
 
 /** A node whose boots count from now on: an operator has looked at it, and its next stage 1 is served at once. */
 export function countAnew(now: Date): Pick<NodeRow, keyof typeof notLooping> {
@@ -27,12 +30,12 @@ export async function holdBack(work: Work, node: NodeRecord, source: string): Pr
   const since = addSeconds(now, -day).toISOString()
   const from =
     node.boots_counted_from !== null && node.boots_counted_from > since ? node.boots_counted_from : since
-  const rows = await listBootsSince(tx, node.id, from)
+  const rows = await listBootsSince(tx, { node: node.id, since: from, limit: mostBoots(context.settings) })
   const boots = rows.map(pastBoot)
   const judged = judgeLoop(boots, { now, loopingSince: node.looping_since }, context.settings)
   if (judged.why === undefined) {
     if (node.looping_since !== null || node.held_back_until !== null)
-      await updateNode(tx, node.id, { looping_since: null, held_back_until: null })
+      await updateNode(tx, node.id, notHeldBack)
     return undefined
   }
   // A lost answer is not a boot more: who is served instead of the one before does not wait again.
@@ -43,6 +46,11 @@ export async function holdBack(work: Work, node: NodeRecord, source: string): Pr
   const seconds = until === null ? judged.pauseSeconds : (Date.parse(until) - now.getTime()) / 1000
   await note(work, node, source, judged, Math.ceil(seconds))
   return comeLater(node, judged, Math.ceil(seconds))
+}
+
+/** How many boots say all there is to say: as many as the settings allow, with the pauses behind them, and those that were repeated. */
+function mostBoots({ loopStage1s, maxStage1PerHour }: LoopSettings): number {
+  return Math.max(50, maxStage1PerHour + pauses.length, 4 * (loopStage1s + pauses.length))
 }
 
 async function note(

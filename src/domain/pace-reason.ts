@@ -25,6 +25,8 @@ export interface PaceEvidence {
   /** Since when the server runs, where it was last heard of before that. */
   readonly serverSince?: string | undefined
   readonly handoverOpened: boolean
+  /** It was sent to another server for its downloads: its bytes count as soon as it is. */
+  readonly redirected?: boolean
   readonly bytes: number
   /** Of all artifacts of the stage's image; 0 where none are ours. */
   readonly totalBytes: number
@@ -113,7 +115,8 @@ export const paceReasons = {
   },
   'kexec-silent': {
     when: (e) => e.stage === 'stage2' && downloads(e) && e.bytes >= e.totalBytes,
-    text: (e) => `the full system was downloaded; nothing was heard since, ${span(e.silentSeconds)} ago`,
+    text: (e) =>
+      `${e.redirected === true ? 'it was sent to another server for the full system, and how far that has come is not known here' : 'the full system was downloaded'}; nothing was heard since, ${span(e.silentSeconds)} ago`,
     hint: 'kexec or the new kernel hangs, or it has no network: look at its console (memory, driver)',
   },
   'minimal-system-silent': {

@@ -17,6 +17,7 @@ export interface CommonEvidence {
 
 /** The last so many failed handshakes, and events of a node since its stage was opened, are looked at. */
 const maxEvents = 200
+const fewEvents = 20
 
 /** Reads it once. */
 export async function readCommonEvidence(db: Queries): Promise<CommonEvidence> {
@@ -45,7 +46,7 @@ export async function readEvidence(
 ): Promise<PaceEvidence | undefined> {
   const { stage, last_seen_at: seenAt, source } = session
   if (!isTimed(stage)) return undefined
-  const events = await listEvents(db, { node, since: new Date(openedAt), limit: maxEvents, newest: true })
+  const events = await eventsSince(db, node, openedAt)
   const last = (which: (event: EventRow) => boolean, since: string): EventRow | undefined =>
     events.findLast((event) => event.at >= since && which(event))
   const failed = last((one) => one.kind === 'attempt-failed' && one.session === session.id, seenAt)
@@ -67,10 +68,22 @@ export async function readEvidence(
     handshake: handshake === undefined ? undefined : wordOf(handshake, 'reason'),
     serverSince: isAfter ? common.serverSince : undefined,
     handoverOpened: events.some((one) => one.kind === 'handover-opened' && one.session === session.id),
+    redirected: events.some((one) => one.kind === 'download-redirected' && one.session === session.id),
     bytes,
     seconds: (now.getTime() - Date.parse(openedAt)) / 1000,
     silentSeconds: Math.max(0, (now.getTime() - Date.parse(seenAt)) / 1000),
   }
+}
+
+/** From the newest back, and few at first: a filter by time would read all that the node ever did. */
+async function eventsSince(db: Queries, node: string, since: string): Promise<EventRow[]> {
+  let events: EventRow[] = []
+  for (const limit of [fewEvents, maxEvents]) {
+    const found = await listEvents(db, { node, limit, newest: true })
+    events = found.filter(({ at }) => at >= since)
+    if (events.length < limit) break
+  }
+  return events
 }
 
 function downloadsOf(

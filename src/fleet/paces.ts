@@ -101,6 +101,7 @@ export async function tendPaces(context: BootContext): Promise<number> {
     const isSilent = secondsSince(stage.lastSeenAt, now) > quietSeconds
     if (stage.mark?.pace === 'stuck' && isSilent) continue
     common ??= await readCommonEvidence(db)
+    await new Promise((resolve) => setImmediate(resolve)) // boots go first: SQLite answers at once, and this would end no turn
     await tend(context, stage, of, common)
   }
   return open.length

@@ -49,22 +49,22 @@ export function findLiveSession(db: Queries, node: string): Promise<SessionRow |
 /** How a session went, in short. */
 export type PastSession = Pick<SessionRow, 'started_at' | 'state' | 'cause' | 'ended_at'>
 
-/** So many boots of a day say all there is to say. */
-const maxPastSessions = 50
-
-const pastSince = statement<{ node: string; since: string }>()((db, value) =>
+const pastSince = statement<{ node: string; since: string; limit: number }>()((db, value) =>
   db
     .selectFrom('sessions')
     .select(['started_at', 'state', 'cause', 'ended_at'])
     .where('node', '=', value('node'))
     .where('started_at', '>', value('since'))
     .orderBy('started_at', 'desc')
-    .limit(maxPastSessions),
+    .limit(value('limit')),
 )
 
 /** The node's sessions since a time, the latest first; the last ones, where they are many. */
-export function listBootsSince(db: Queries, node: string, since: string): Promise<PastSession[]> {
-  return pastSince.all(db, { node, since })
+export function listBootsSince(
+  db: Queries,
+  of: { readonly node: string; readonly since: string; readonly limit: number },
+): Promise<PastSession[]> {
+  return pastSince.all(db, of)
 }
 
 /** Who opened a session, from where and when. */

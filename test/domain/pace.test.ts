@@ -177,6 +177,11 @@ t.test('every reason, in the order in which they apply', (t) => {
       'the full system was downloaded; nothing was heard since, 10 min 50 s ago',
     ],
     [
+      'kexec-silent',
+      { stage: 'stage2', bytes: 100_000_000, redirected: true },
+      'it was sent to another server for the full system, and how far that has come is not known here; nothing was heard since, 10 min 50 s ago',
+    ],
+    [
       'minimal-system-silent',
       { stage: 'stage2' },
       'the minimal system runs and has downloaded nothing from here',

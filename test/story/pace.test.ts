@@ -176,6 +176,30 @@ await forEachDatabase(t, async (t, openWorld) => {
     await t.rejects(askStage1(world, machine), loops(60))
   })
 
+  await t.test('so does one of more than fifty an hour', async (t) => {
+    const { world, machine } = await open({ maxStage1PerHour: 60, loopStage1s: 0 })
+    for (let n = 0; n < 60; n += 1) {
+      await boot(world, machine, 'stage1')
+      world.clock.advance(31)
+    }
+    await t.rejects(askStage1(world, machine), loops(30))
+  })
+
+  await t.test('a success does not take back that an operator let its boots count anew', async (t) => {
+    const { world, machine } = await open({ maxStage1PerHour: 4 })
+    const bootsWell = async (times: number): Promise<void> => {
+      for (let n = 0; n < times; n += 1) {
+        await boot(world, machine, 'ready')
+        world.clock.advance(60)
+      }
+    }
+    await bootsWell(3)
+    await armNode(world.context, ann, 'node1')
+    world.clock.advance(1)
+    await bootsWell(4)
+    await t.rejects(askStage1(world, machine), loops(30))
+  })
+
   await t.test(
     'a client that takes JSON is held back alike; a held node is told that it is held',
     async (t) => {
@@ -309,6 +333,18 @@ await forEachDatabase(t, async (t, openWorld) => {
     await disableNode(world.context, ann, 'node1')
     t.equal((await showNode(db, 'node1')).pace, null, 'what has ended has no pace')
     t.same((await showStatus(world.context)).boots, { slow: 0, stuck: 0, looping: 0 })
+  })
+
+  await t.test('a look at the boots lets others have their turn', async (t) => {
+    const { world, machine } = await open()
+    const { session } = await boot(world, machine, 'stage1')
+    world.clock.advance(601)
+    await world.context.storage.transaction((tx) => addBytes(tx, session, 'stage1', 1, world.clock.now()))
+    await tendPaces(world.context)
+    const turn = new Promise((resolve) => setImmediate(() => resolve('a turn')))
+    const looked = tendPaces(world.context)
+    t.equal(await Promise.race([turn, looked.then(() => 'nobody else')]), 'a turn')
+    await looked
   })
 
   await t.test('the reason is what the server knows last', async (t) => {
