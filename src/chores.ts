@@ -193,13 +193,25 @@ function paceChores(context: BootContext): readonly Chore[] {
   ]
 }
 
-/** Runs each chore in its time, until the answer is called; what fails is logged and tried again. */
-export function startTimers(all: readonly Chore[], log: Logger, leads: () => boolean): () => void {
-  const timers = all.map(({ what, everyMilliseconds, once, work }) =>
+/**
+ * Runs each chore in its time, until the answer is called; what fails is logged and tried again. One that takes longer than its time
+ * is not begun a second time beside itself.
+ */
+export function startTimers(
+  all: readonly Chore[],
+  log: Pick<Logger, 'error'>,
+  leads: () => boolean,
+): () => void {
+  const running = new Set<Chore>()
+  const timers = all.map((chore) =>
     setInterval(() => {
-      if (once === true && !leads()) return
-      work().catch((error: unknown) => log.error({ err: error }, `${what} failed`))
-    }, everyMilliseconds).unref(),
+      if (running.has(chore) || (chore.once === true && !leads())) return
+      running.add(chore)
+      chore
+        .work()
+        .catch((error: unknown) => log.error({ err: error }, `${chore.what} failed`))
+        .finally(() => running.delete(chore))
+    }, chore.everyMilliseconds).unref(),
   )
   return () => timers.forEach(clearInterval)
 }

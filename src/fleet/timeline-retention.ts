@@ -18,8 +18,10 @@ export async function forgetOldSessions(context: BootContext, days: number): Pro
   for (;;) {
     const found = await listOldSessions(context.storage.db, { cutoff, after, limit: batch })
     if (found.length === 0) return removed
-    removed += await context.storage.transaction((tx) => removeOldSessions(tx, found))
     after = found.at(-1)
+    // Those that stay are met each time: for them nothing is written.
+    const due = found.filter(({ stays, told }) => !stays || told)
+    if (due.length > 0) removed += await context.storage.transaction((tx) => removeOldSessions(tx, due))
     await new Promise((resolve) => setImmediate(resolve)) // boots go first
   }
 }

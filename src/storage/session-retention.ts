@@ -6,6 +6,8 @@ export interface OldSession {
   readonly ended_at: string
   /** Whether it stays: its node's last boot, or the last of it that ended so. */
   readonly stays: boolean
+  /** Whether there are spans or lines of a console of it. */
+  readonly told: boolean
 }
 
 /** Sessions that ended before `cutoff`, in the order of their ends, behind the one given. */
@@ -15,9 +17,26 @@ export async function listOldSessions(
 ): Promise<OldSession[]> {
   let query = db
     .selectFrom('sessions')
-    .leftJoin('nodes', 'nodes.session', 'sessions.id')
-    .select(['sessions.id', 'sessions.ended_at', 'nodes.id as last'])
-    .select((e) =>
+    .select(['sessions.id', 'sessions.ended_at'])
+    .select((e) => [
+      e
+        .selectFrom('nodes')
+        .select('nodes.id')
+        .whereRef('nodes.id', '=', 'sessions.node')
+        .whereRef('nodes.session', '=', 'sessions.id')
+        .as('last'),
+      e
+        .selectFrom('session_spans')
+        .select('session_spans.session')
+        .whereRef('session_spans.session', '=', 'sessions.id')
+        .limit(1)
+        .as('span'),
+      e
+        .selectFrom('session_logs')
+        .select('session_logs.session')
+        .whereRef('session_logs.session', '=', 'sessions.id')
+        .limit(1)
+        .as('log'),
       e
         .selectFrom('sessions as later')
         .select('later.id')
@@ -26,20 +45,24 @@ export async function listOldSessions(
         .whereRef('later.started_at', '>', 'sessions.started_at')
         .limit(1)
         .as('later'),
-    )
+    ])
     .where('sessions.ended_at', '<', cutoff)
   if (after !== undefined)
-    query = query.where((e) =>
-      e.or([
-        e('sessions.ended_at', '>', after.ended_at),
-        e.and([e('sessions.ended_at', '=', after.ended_at), e('sessions.id', '>', after.id)]),
-      ]),
-    )
+    // The first says where to begin in the index; an "or" alone has both databases read it from its start each time.
+    query = query
+      .where('sessions.ended_at', '>=', after.ended_at)
+      .where((e) =>
+        e.or([
+          e('sessions.ended_at', '>', after.ended_at),
+          e.and([e('sessions.ended_at', '=', after.ended_at), e('sessions.id', '>', after.id)]),
+        ]),
+      )
   const rows = await query.orderBy('sessions.ended_at').orderBy('sessions.id').limit(limit).execute()
-  return rows.map(({ id, ended_at, last, later }) => ({
+  return rows.map(({ id, ended_at, last, later, span, log }) => ({
     id,
     ended_at: ended_at ?? cutoff, // the filter has no null
     stays: last !== null || later === null,
+    told: span !== null || log !== null,
   }))
 }
 
