@@ -107,6 +107,7 @@ export function openTraceExporter(context: BootContext, options: TraceExporterOp
     let size = 0
     let gone = 0
     for (const [index, ending] of ended.entries()) {
+      await new Promise((resolve) => setImmediate(resolve)) // boots go first: SQLite answers at once
       const trace = await traceOf(ending)
       if (trace !== undefined) group.push(trace)
       else gone += 1

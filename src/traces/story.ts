@@ -48,7 +48,10 @@ async function eventsOf(context: BootContext, node: string, session: TimelineSes
   const { db } = context.storage
   const own = await listEvents(db, { session: session.id, limit: maxOwn, newest: true })
   const since = new Date(session.startedAt)
-  const around = await listEvents(db, { node, since, limit: maxOthers })
+  // Behind the one that opened it: by the time alone all would be read that the node did before.
+  const opened = own.find(({ kind }) => kind === 'session-opened' || kind === 'booted-local')
+  const behind = opened === undefined ? {} : { after: Number(opened.id), settled: false }
+  const around = await listEvents(db, { node, since, limit: maxOthers, ...behind })
   const until = session.endedAt ?? session.lastSeenAt
   const others = around.filter((event) => event.session === null && event.at <= until)
   return [...own, ...others].sort((a, b) => Number(a.id) - Number(b.id)).map(eventView)
