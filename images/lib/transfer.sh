@@ -121,14 +121,14 @@ report_error() {
 send_console() {
   local token
   [ -n "$NETWORK_IS_UP" ] && [ -s "$RUN/report.headers" ] && [ -s "$CONSOLE" ] || return 0
-  tail -c 65536 "$CONSOLE" >"$RUN/console.tail"
   for token in "${TOKEN_STAGE2-}" "${TOKEN_STAGE3-}" "${TOKEN_JOIN-}" "${TOKEN_REPORT-}" "${TOKEN_FILESYSTEM-}" "${CAPABILITY-}"; do
     # Base64url has nothing that sed would read otherwise. Its program is in a file: a token is never in argv.
     case $token in *[!A-Za-z0-9_-]* | '') continue ;; esac
     printf 's/%s/***/g\n' "$token"
   done >"$RUN/console.sed"
-  sed -f "$RUN/console.sed" "$RUN/console.tail" >"$RUN/console.sent"
-  rm -f "$RUN/console.sed" "$RUN/console.tail"
+  # In this order: a token that is cut in two looks like none.
+  sed -f "$RUN/console.sed" "$CONSOLE" | tail -c 65536 >"$RUN/console.sent"
+  rm -f "$RUN/console.sed"
   request "$RUN/report.headers" /dev/null "$BASE/log?stage=$STAGE" --max-time 20 --data-binary "@$RUN/console.sent" -H 'Content-Type: text/plain'
   rm -f "$RUN/console.sent"
   case $HTTP_STATUS in 200 | 204) say 'the last lines of this console are on the server: pawl node logs' ;; esac
