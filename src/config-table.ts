@@ -7,10 +7,10 @@ import { limitSettings } from './config-limits.ts'
 import { metricsSettings } from './config-metrics.ts'
 import { paceSettings } from './config-pace.ts'
 import { replicaSettings } from './config-replicas.ts'
-import { timelineSettings } from './config-timeline.ts'
 import { named, type Setting } from './config-setting.ts'
 import { signInSettings } from './config-sign-in.ts'
 import { tftpSettings } from './config-tftp.ts'
+import { timelineSettings } from './config-timeline.ts'
 import { traceSettings } from './config-traces.ts'
 import {
   oneOf,
