@@ -1,5 +1,5 @@
-import type { BootContext } from '../boot/context.ts'
 import { keepConsoleLog } from '../boot/console-log.ts'
+import type { BootContext } from '../boot/context.ts'
 import { findOpenArtifact, openDownload, redirectDownload } from '../boot/download.ts'
 import { redeemEpoxy } from '../boot/epoxy.ts'
 import { recorded } from '../boot/recorded.ts'
