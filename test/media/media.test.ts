@@ -178,14 +178,14 @@ t.test('a CD is one to those who read CDs, and boots what it says', async (t) =>
   ] as const) {
     const file = join(folder, name)
     writeFileSync(file, image)
-    const said = reads(t, 'xorriso', ['-indev', file, '-report_el_torito', 'plain'])
+    const said = reads(t, 'xorriso', ['-indev', `stdio:${file}`, '-report_el_torito', 'plain'])
     if (said === undefined) return
     const boots = [...said.matchAll(/^El Torito boot img : +\d+ +(\w+) +y +none/gm)].map(([, one]) => one)
     t.same(boots, platforms, name)
     t.equal(image.toString('latin1', 16 * 2048 + 40, 16 * 2048 + 45), 'PAWL ', 'the name of the volume')
     t.match(said, /El Torito img path : +\d +\/EFI.IMG/)
     const out = join(folder, `${name}.out`)
-    reads(t, 'xorriso', ['-osirrox', 'on', '-indev', file, '-extract', '/EFI.IMG', out])
+    reads(t, 'xorriso', ['-osirrox', 'on', '-indev', `stdio:${file}`, '-extract', '/EFI.IMG', out])
     const inside = reads(t, 'mtype', ['-i', out, '::autoexec.ipxe'])
     if (inside !== undefined) t.equal(inside, content.siteScript)
   }
