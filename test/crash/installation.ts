@@ -8,7 +8,6 @@ import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
 import { tokenFromRandom } from '../../src/domain/token.ts'
 import { initPawl } from '../../src/init.ts'
 import { openStorage, type Storage, type Tx } from '../../src/storage/database.ts'
-import type { NodeRow } from '../../src/storage/tables.ts'
 import { demoProfile, manifestOf, newNode } from '../helpers/fleet.ts'
 import type { CrashPoint } from './server-child.ts'
 
@@ -31,7 +30,7 @@ export interface Installation {
 /** Makes one, as `pawl init` and operators would leave it; it is gone when the tests end. */
 export async function install(
   t: Test,
-  finish: (tx: Tx, node: NodeRow, at: string) => Promise<void> = async () => {},
+  finish: (tx: Tx, node: ReturnType<typeof newNode>, at: string) => Promise<void> = async () => {},
 ): Promise<Installation> {
   const folder = mkdtempSync(join(tmpdir(), 'pawl-crash-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))

@@ -143,7 +143,11 @@ export interface NodeWish extends Partial<NodeRow> {
 }
 
 /** The row of a registered node with an enrolment secret. */
-export function newNode(name: string, secret: MintedToken, at: string): NodeRow {
+export function newNode(
+  name: string,
+  secret: MintedToken,
+  at: string,
+): Omit<NodeRow, 'looping_since' | 'held_back_until' | 'boots_counted_from'> {
   return {
     id: `id-${name}`,
     name,
@@ -157,7 +161,6 @@ export function newNode(name: string, secret: MintedToken, at: string): NodeRow 
     reinstall_attempts: 0,
     reinstall_session: null,
     armed: 0,
-    ...{ looping_since: null, held_back_until: null, boots_counted_from: null },
     secret_id: secret.id,
     secret_hash: secret.hash,
     last_facts: null,

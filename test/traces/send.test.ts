@@ -305,8 +305,16 @@ t.test(
     const api = globalThis[Symbol.for('opentelemetry.js.api.1')]
     console.log(JSON.stringify({ off, on: loaded.length > 0, read, same: before === after, api: api === undefined, bytes: bytes.length }))`
     const out = execFileSync(
-      process.execPath,
-      ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script],
+      'env', // a test runner puts its own hooks into each Node that it starts
+      [
+        '-u',
+        'NODE_OPTIONS',
+        process.execPath,
+        '--disable-warning=ExperimentalWarning',
+        '--input-type=module',
+        '-e',
+        script,
+      ],
       {
         cwd: root,
         encoding: 'utf8',
