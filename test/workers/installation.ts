@@ -119,6 +119,8 @@ async function start(t: Test, folder: string, database: string, flags: readonly 
     '2',
     '--idle-timeout-seconds',
     '600',
+    '--log-level', // requests of machines that were served: which worker served them
+    'debug',
   ]
   const args = [main, 'server', '--data', folder, '--database', database, ...usual, ...flags]
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
