@@ -15,9 +15,10 @@ export function serveHandover(
   return recordingRefusals(context, request, () =>
     inTransaction(context, async (work) => {
       const opened = await openToken(work, request, request.token, { kind: 'handover' })
-      const { node, session, pinned } = opened
+      const { token, node, session, pinned } = opened
       const image = pinned.images?.stage2
       const subject = { node: node.name, session: session.id }
+      if (token.consumed_at !== null) throw new Refusal('spent-token', subject)
       if (image === undefined) throw new Refusal('no-sequence', subject)
       const handover = firstHandover(
         atEntryOf(work, session),

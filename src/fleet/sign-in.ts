@@ -166,9 +166,11 @@ async function personFor(
   now: Date,
 ): Promise<PersonRow | undefined> {
   const at = now.toISOString()
-  const known = await findPerson(tx, issuer, subject)
-  const named = known === undefined ? await findPersonNamed(tx, name) : undefined
-  if (named !== undefined) {
+  const found = await findPerson(tx, issuer, subject)
+  const named = found === undefined ? await findPersonNamed(tx, name) : undefined
+  // Between the two looks, another window of the same person can have made them.
+  const known = named?.issuer === issuer && named.subject === subject ? named : found
+  if (known === undefined && named !== undefined) {
     if (named.issuer === issuer) return undefined
     await deletePerson(tx, named.id) // of a provider of before: what that person had opens nothing any more
   }

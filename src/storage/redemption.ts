@@ -57,8 +57,9 @@ export async function consumeToken(
 }
 
 /**
- * Uses a token up, moves its session on, retires what the stage before had and stores what was minted. False where the token was
- * not there to be used: the transaction must be given up then, since the rest may have been written. On PostgreSQL it is one
+ * Uses a token up, moves its session on, retires what the stage before had and stores what was minted. The caller has locked the
+ * token and seen that it is unused: on PostgreSQL one that is used throws, since its session has the minted tokens already. False
+ * where it was not there to be used: the transaction must be given up then, since the rest may have been written. On PostgreSQL it is one
  * round trip; SQLite takes no such statement, and has no round trips.
  */
 export async function writeRedemption(tx: Tx, redeemed: Redeemed): Promise<boolean> {

@@ -28,6 +28,7 @@ async function counting(t: Tap, openWorld: OpenWorld): Promise<{ world: World; o
     onError: (error) => t.fail(String(error)),
     onRecord: own.meter.refused,
   })
+  t.teardown(() => refusals.flush()) // before the world closes its database
   const context = { ...world.context, storage, refusals, meter: own.meter }
   return { world: { ...world, context }, own }
 }

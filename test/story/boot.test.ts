@@ -106,6 +106,21 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.equal((await world.kinds({ kind: 'stage2-redeemed' })).length, 1)
   })
 
+  await t.test('a handover opens once, asked at once or later (PostgreSQL answered 500)', async (t) => {
+    const { world, secret } = await open()
+    const machine = machineOf(secret)
+    const { handoverToken } = await askStage1(world, machine)
+    const results = await Promise.allSettled(
+      Array.from({ length: 10 }, () => askHandover(world, machine, handoverToken)),
+    )
+    const causes = results.map((r) =>
+      r.status === 'fulfilled' ? 'opened' : r.reason instanceof Refusal ? r.reason.why : String(r.reason),
+    )
+    t.same(causes.sort(), ['opened', ...Array(9).fill('spent-token')])
+    t.equal(await causeOf(world, askHandover(world, machine, handoverToken)), 'spent-token')
+    t.same(await world.kinds({ kind: 'handover-opened' }), ['handover-opened'])
+  })
+
   await t.test('gives a lost answer again under its key, until the next stage begins', async (t) => {
     const { world, secret } = await open()
     const machine = machineOf(secret)
