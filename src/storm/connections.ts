@@ -6,6 +6,7 @@ import {
   type SecureContext,
   type TLSSocket,
 } from 'node:tls'
+import type { HandshakeRoom } from './handshake-room.ts'
 import type { Behaviour, Target } from './plan.ts'
 import { faultOf, WireError } from './wire.ts'
 
@@ -55,6 +56,7 @@ export interface Route {
   /** The node remembers TLS sessions. */
   readonly resumes: boolean
   readonly onHandshake: (handshake: Handshake) => void
+  readonly room: HandshakeRoom
 }
 
 /** A node's connections. They end with `close`, or when the node's power goes. */
@@ -63,6 +65,7 @@ export class Connections {
   readonly #open = new Set<TLSSocket>()
   #idle: { readonly socket: TLSSocket; readonly timer: NodeJS.Timeout } | undefined
   #session: Buffer | undefined
+  #off = false
 
   constructor(route: Route) {
     this.#route = route
@@ -104,6 +107,7 @@ export class Connections {
 
   /** Cuts all of them: no word is said. */
   cut(): void {
+    this.#off = true
     this.#takeIdle()
     for (const socket of this.#open) socket.destroy()
   }
@@ -121,7 +125,18 @@ export class Connections {
     return idle.socket.destroyed || idle.socket.readableEnded ? undefined : idle.socket
   }
 
-  #connect(options: ConnectionOptions, timeoutMilliseconds: number): Promise<TLSSocket> {
+  /** The time that a connection may take begins when this client has room for its handshake. */
+  async #connect(options: ConnectionOptions, timeoutMilliseconds: number): Promise<TLSSocket> {
+    const leave = await this.#route.room.enter()
+    try {
+      if (this.#off) throw new WireError('the power is gone')
+      return await this.#handshake(options, timeoutMilliseconds)
+    } finally {
+      leave()
+    }
+  }
+
+  #handshake(options: ConnectionOptions, timeoutMilliseconds: number): Promise<TLSSocket> {
     const { target, address, onHandshake } = this.#route
     const begun = performance.now()
     const socket: TLSSocket = connect({

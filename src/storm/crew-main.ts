@@ -1,5 +1,6 @@
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
 import { openPersonas } from './connections.ts'
+import { HandshakeRoom } from './handshake-room.ts'
 import { bootNode } from './node.ts'
 import type { CrewPlan, FromCrew, ToCrew } from './plan.ts'
 import { type Effort, Tally } from './tally.ts'
@@ -24,7 +25,9 @@ process.on('message', (message: ToCrew) => {
 })
 
 async function run(plan: CrewPlan): Promise<void> {
-  const crew = { plan, personas: openPersonas(plan.target, plan.behaviour), tally, stop: stopping.signal }
+  const personas = openPersonas(plan.target, plan.behaviour)
+  const room = new HandshakeRoom((milliseconds) => tally.time('held-back', milliseconds))
+  const crew = { plan, personas, room, tally, stop: stopping.signal }
   const timer = setInterval(() => tell({ kind: 'news', news: tally.news(effort()) }), newsMilliseconds)
   await Promise.all(plan.nodes.map(async (node) => tally.end(await bootNode(crew, node))))
   clearInterval(timer)

@@ -1,6 +1,7 @@
 import { reportFailure, runAgents } from './agent.ts'
 import { Connections, type Personas } from './connections.ts'
 import { type Handover, runFirmware } from './firmware.ts'
+import type { HandshakeRoom } from './handshake-room.ts'
 import { type CrewPlan, type NodeResult, type SimulatedNode, type Step, stepNames } from './plan.ts'
 import { type Client, Failed } from './requests.ts'
 import type { Tally } from './tally.ts'
@@ -10,6 +11,7 @@ import { Ended, wait } from './waits.ts'
 export interface Crew {
   readonly plan: CrewPlan
   readonly personas: Personas
+  readonly room: HandshakeRoom
   readonly tally: Tally
   /** Aborted with an `Ended` when the storm is over. */
   readonly stop: AbortSignal
@@ -84,11 +86,12 @@ class Life {
   }
 
   async #cycle(cutAt: Step | undefined): Promise<void> {
-    const { plan, personas, tally, stop } = this.#crew
+    const { plan, personas, room, tally, stop } = this.#crew
     const power = new AbortController()
     const connections = new Connections({
       target: plan.target,
       personas,
+      room,
       address: this.#node.address,
       resumes: resumes(plan, this.#node),
       onHandshake: (handshake) => tally.handshake(handshake),

@@ -72,7 +72,7 @@ export interface CrewPlan {
   readonly nodes: readonly SimulatedNode[]
 }
 
-/** The requests of a boot, in its order; `ipxe-…` are the firmware's. `handshake` and `boot` are measured beside them. */
+/** The requests of a boot, in its order; `ipxe-…` are the firmware's. Handshakes and whole boots are measured beside them. */
 export const stepNames = [
   'stage1',
   'ipxe-head',
@@ -90,8 +90,8 @@ export const stepNames = [
 
 /** One request of a boot. */
 export type Step = (typeof stepNames)[number]
-/** What is timed: requests whole, handshakes, and boots from power-on to the report. */
-export type Timed = Step | 'handshake' | 'handshake-resumed' | 'boot'
+/** What is timed: requests whole, handshakes, waits for this client's own room, and boots from power-on to the report. */
+export type Timed = Step | 'held-back' | 'handshake' | 'handshake-resumed' | 'boot'
 
 /** The redemptions of a session that were answered: what a server may never forget, and never do twice. */
 export interface Acknowledged {

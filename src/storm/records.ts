@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { Connections, openPersonas } from './connections.ts'
 import { readScript, stage1Request } from './firmware.ts'
+import { HandshakeRoom } from './handshake-room.ts'
 import type { CrewPlan, SimulatedNode } from './plan.ts'
 import { ask } from './wire.ts'
 
@@ -46,6 +47,7 @@ async function kernelPathOf(plan: Omit<CrewPlan, 'nodes'>, node: SimulatedNode):
     address: node.address,
     resumes: false,
     onHandshake: () => undefined,
+    room: new HandshakeRoom(() => undefined),
   })
   try {
     const socket = await connections.firmware()

@@ -58,7 +58,7 @@ export interface Measured {
   readonly truth: Truth | null
 }
 
-const order: readonly Timed[] = ['handshake', 'handshake-resumed', ...stepNames, 'boot']
+const order: readonly Timed[] = ['held-back', 'handshake', 'handshake-resumed', ...stepNames, 'boot']
 const mostListed = 20
 /** So much of the time without a moment left is more than a burst. */
 const saturatedPart = 0.2

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { createServer as createTlsServer, rootCertificates } from 'node:tls'
 import t from 'tap'
 import { Connections, openPersonas } from '../../src/storm/connections.ts'
+import { HandshakeRoom } from '../../src/storm/handshake-room.ts'
 import { ServerWatch } from '../../src/storm/load.ts'
 import {
   idOf,
@@ -181,6 +182,7 @@ t.test('a server is believed only with a certificate of the root, for its name',
       address: '127.64.1.1',
       resumes: true,
       onHandshake: () => undefined,
+      room: new HandshakeRoom(() => undefined),
     })
     try {
       return (await connections.agent()).getProtocol() ?? 'none'
@@ -196,3 +198,34 @@ t.test('a server is believed only with a certificate of the root, for its name',
   t.equal(await reached('other.example', own), 'the certificate is for another name')
   t.match(await reached('127.0.0.1', rootCertificates[0] ?? ''), /^(SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO)/)
 })
+
+t.test(
+  '200 handshakes are under way at most; who waits is told, comes in order, and is no failure',
+  async (t) => {
+    const held: number[] = []
+    const room = new HandshakeRoom((milliseconds) => held.push(milliseconds))
+    const first = await Promise.all(Array.from({ length: 200 }, () => room.enter()))
+    t.equal(held.length, 0)
+    const entered: number[] = []
+    const rest = [1, 2, 3].map(async (n) => {
+    const leave = await room.enter()
+    entered.push(n)
+    return leave
+  })
+    await new Promise((resolve) => setImmediate(resolve))
+    t.same(entered, [])
+    first[0]?.()
+    first[0]?.() // twice gives one place back
+    await rest[0]
+    await new Promise((resolve) => setImmediate(resolve))
+    t.same(entered, [1])
+    first[1]?.()
+    first[2]?.()
+    for (const one of await Promise.all(rest)) one()
+    for (const one of first.slice(3)) one()
+    t.same(entered, [1, 2, 3])
+    t.equal(held.length, 3)
+    await Promise.all(Array.from({ length: 200 }, () => room.enter()))
+    t.equal(held.length, 3, 'and all places are free again')
+  },
+)
