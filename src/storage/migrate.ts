@@ -19,6 +19,8 @@ import * as indexes from './migrations/0015-indexes.ts'
 import * as usualTimes from './migrations/0017-usual-times.ts'
 import * as sessionSpans from './migrations/0018-session-spans.ts'
 import * as traceCursor from './migrations/0019-trace-cursor.ts'
+import * as joinCredentials from './migrations/0020-join-credentials.ts'
+import * as identityKeys from './migrations/0021-identity-keys.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -40,6 +42,8 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0017-usual-times': usualTimes,
   '0018-session-spans': sessionSpans,
   '0019-trace-cursor': traceCursor,
+  '0021-identity-keys': identityKeys,
+  '0020-join-credentials': joinCredentials,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

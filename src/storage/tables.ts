@@ -22,6 +22,7 @@ import type {
   RolloutNodeRow,
   RolloutRow,
 } from './image-tables.ts'
+import type { JoinCredentialRow } from './join-tables.ts'
 import type {
   AutoApprovalRow,
   AutoApprovalSerialRow,
@@ -34,6 +35,7 @@ import type {
   ReinstallMarkRow,
   RuleApprovedNodeRow,
 } from './machine-tables.ts'
+import type { IdentityKeyRow, IdentityProofRow, NodeIdentityRow } from './node-identity-tables.ts'
 import type { BootTimesReadRow, BootTimesRow, SessionPaceRow, UsualTimeRow } from './pace-tables.ts'
 import type { ProcessRow } from './process-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
@@ -63,9 +65,13 @@ export interface Tables {
   boot_times_read: BootTimesReadRow
   usual_times: UsualTimeRow
   tokens: TokenRow
+  join_credentials: JoinCredentialRow
   node_roots: NodeRootRow
   processes: ProcessRow
   ticket_keys: TicketKeyRow
+  identity_keys: IdentityKeyRow
+  node_identities: NodeIdentityRow
+  identity_proofs: IdentityProofRow
   trace_cursor: TraceCursorRow
   node_secrets: NodeSecretRow
   pending_machines: PendingMachineRow
