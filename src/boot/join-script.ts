@@ -1,4 +1,5 @@
 import { type Join, joinKinds, mapSecretSettings } from '../domain/join.ts'
+import type { TemplateName } from '../templates/variables.ts'
 import type { BootContext } from './context.ts'
 
 /** Where a join's secret setting belongs, for sealing: a sealed value moved to another profile or setting opens nothing. */
@@ -15,9 +16,10 @@ export function renderJoin(
   const open = mapSecretSettings(join, (sealed, setting) =>
     context.sealer.open(sealed, secretPlace(of.profile, of.sequence, setting)),
   )
-  const common = { host: of.host, session: of.session, profile: of.profile }
-  if (open.kind === 'kubeadm')
-    return context.templates.render(joinKinds.kubeadm.template, { ...common, ...open.settings })
-  const settings = Object.entries(open.settings ?? {}).map(([name, value]) => ({ name, value }))
-  return context.templates.render(joinKinds.none.template, { ...common, settings })
+  const { template, variables } = joinKinds[open.kind]
+  return context.templates.render(
+    template as TemplateName,
+    // The engine checks name and values against its table, and `profile apply` renders every join once.
+    { host: of.host, session: of.session, profile: of.profile, ...variables(open.settings ?? {}) } as never,
+  )
 }

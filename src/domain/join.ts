@@ -1,55 +1,55 @@
-import Type, { type Static } from 'typebox'
+import Type, { type Static, type TLiteral, type TObject, type TSchema } from 'typebox'
+import type { CredentialKind, JoinFault, JoinKind } from './join/kind.ts'
+import { kubeadm } from './join/kubeadm.ts'
+import { none } from './join/none.ts'
 
 /**
  * The ways a node joins its cluster, as data: the settings each takes, and which of them are secret (sealed at rest,
- * shown as `***`) or hand out a credential (so that an address alone may not open them).
+ * shown as `***`) or hand out a credential (so that an address alone may not open them). A kind is a file in `join/`
+ * and a line in each of the two tables here.
  */
-const none = Type.Object(
-  {
-    kind: Type.Literal('none'),
-    settings: Type.Optional(
-      Type.Record(Type.String({ pattern: '^[a-z][a-zA-Z0-9]{0,31}$' }), Type.String({ maxLength: 256 })),
-    ),
-  },
-  { additionalProperties: false },
-)
+const strict = { additionalProperties: false } as const
 
-const kubeadm = Type.Object(
-  {
-    kind: Type.Literal('kubeadm'),
-    settings: Type.Object(
-      {
-        /** The API server, HOST:PORT. */
-        endpoint: Type.String({ pattern: '^[A-Za-z0-9.\\[\\]:-]{1,253}:[0-9]{1,5}$' }),
-        /** A kubeadm bootstrap token (Kubernetes: "Authenticating with Bootstrap Tokens"). */
-        token: Type.String({ pattern: '^[a-z0-9]{6}\\.[a-z0-9]{16}$' }),
-        /** SHA-256 of the cluster CA's SPKI, as `kubeadm token create --print-join-command` prints it. */
-        caCertHash: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }),
-      },
-      { additionalProperties: false },
-    ),
-  },
-  { additionalProperties: false },
-)
+/** How a join of one kind is written. */
+type Form<Name extends string, Settings extends TSchema> = TObject<{
+  kind: TLiteral<Name>
+  settings: Settings
+}>
 
-export const joinSchema = Type.Union([none, kubeadm])
+function form<Name extends string, Settings extends TSchema>(
+  name: Name,
+  { settings }: JoinKind<Settings>,
+): Form<Name, Settings> {
+  return Type.Object({ kind: Type.Literal(name), settings }, strict)
+}
+
+export const joinSchema = Type.Union([
+  Type.Object({ kind: Type.Literal('none'), settings: Type.Optional(none.settings) }, strict),
+  form('kubeadm', kubeadm),
+])
 
 /** How a node joins, with its settings. */
 export type Join = Static<typeof joinSchema>
 
-interface JoinKind {
-  readonly template: 'join-none.sh' | 'join-kubeadm.sh'
-  readonly secretSettings: readonly string[]
+export const joinKinds: Readonly<Record<Join['kind'], JoinKind>> = {
+  none,
+  kubeadm,
 }
 
-export const joinKinds: Readonly<Record<Join['kind'], JoinKind>> = {
-  none: { template: 'join-none.sh', secretSettings: [] },
-  kubeadm: { template: 'join-kubeadm.sh', secretSettings: ['token'] },
+/** What this join lets the node in with. */
+export function credentialOf(join: Join): CredentialKind {
+  return joinKinds[join.kind].credential(join.settings ?? {})
 }
 
 /** Whether this join hands the node a credential. */
 export function handsOutCredential(join: Join): boolean {
-  return joinKinds[join.kind].secretSettings.length > 0
+  return credentialOf(join) !== 'none'
+}
+
+/** What is wrong with a join that its schema cannot say. */
+export function joinFault(join: Join): JoinFault | undefined {
+  const fault = joinKinds[join.kind].fault?.(join.settings ?? {})
+  return fault === undefined ? undefined : { ...fault, at: `settings.${fault.at}` }
 }
 
 /** The same join with each secret setting passed through `change`. */
@@ -58,8 +58,8 @@ export function mapSecretSettings(join: Join, change: (value: string, setting: s
   const settings = Object.fromEntries(
     Object.entries(join.settings ?? {}).map(([key, value]) => [
       key,
-      secret.includes(key) ? change(value, key) : value,
+      secret.includes(key) && typeof value === 'string' ? change(value, key) : value,
     ]),
   )
-  return { ...join, settings } as Join // the same keys, each still a string
+  return { ...join, settings } as Join // the same keys, each of the same type
 }

@@ -6,7 +6,7 @@ import { type ArtifactBase, artifactBaseSchema } from './artifact-base.ts'
 import type { Branded } from './brand.ts'
 import { parseImageSource } from './channel.ts'
 import type { EvidenceKind } from './evidence.ts'
-import { handsOutCredential, type Join, joinSchema } from './join.ts'
+import { handsOutCredential, type Join, joinFault, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
 import { expectationSchema, expectedOf } from './profile-expect.ts'
@@ -212,6 +212,8 @@ function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence)
     )
   if (chained) return
   for (const stage of [sequence.stage2, sequence.stage3]) imagesOfStage(stage).forEach(parseImageSource)
+  const fault = joinFault(sequence.join)
+  if (fault !== undefined) throw wrong(profile, `${name}.join.${fault.at}`, fault.message)
   if (addressOnly && handsOutCredential(sequence.join))
     refuseAddressOnly(profile, `hand out ${sequence.join.kind} credentials`)
 }

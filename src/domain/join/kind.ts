@@ -1,0 +1,23 @@
+import type { Static, TSchema } from 'typebox'
+
+/** What a join gives the node to be let in with: nothing, a secret of the profile's settings, or one made for this boot. */
+export type CredentialKind = 'none' | 'static' | 'brokered'
+
+/** What is wrong with settings that their schema cannot say: the field, and the rest of the sentence about it. */
+export interface JoinFault {
+  readonly at: string
+  readonly message: string
+}
+
+/** One way to join a cluster, as data. */
+export interface JoinKind<Settings extends TSchema = TSchema> {
+  readonly settings: Settings
+  /** Which settings are sealed at rest and shown as `***`. Each is text, and may be optional. */
+  readonly secretSettings: readonly string[]
+  /** The file in `ipxe-templates` that is rendered for the node. */
+  readonly template: `join-${string}.sh`
+  /** What the template is given beside host, session and profile; the engine holds it against its table. */
+  variables(settings: Static<Settings>): Readonly<Record<string, unknown>>
+  credential(settings: Static<Settings>): CredentialKind
+  fault?(settings: Static<Settings>): JoinFault | undefined
+}
