@@ -8,6 +8,8 @@ export const schemaLine = '# yaml-language-server: $schema=fleet.schema.json'
 export interface FleetFile {
   readonly name: string
   readonly lines: readonly string[]
+  /** Whether it is filled in by hand, and left alone from then on. */
+  readonly toFillIn?: true
 }
 
 /** A fleet as files: profiles first, since people read them so; order means nothing to `pawl apply`. */

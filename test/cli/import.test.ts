@@ -1,11 +1,11 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { importCsv } from '../../src/cli/import/csv.ts'
-import { importEpoxy } from '../../src/cli/import/epoxy.ts'
+import { importEpoxy as importAt } from '../../src/cli/import/epoxy.ts'
 import { importMatchbox } from '../../src/cli/import/matchbox.ts'
 import { isPawlError } from '../../src/errors.ts'
-import { forEachDatabase } from '../helpers/world.ts'
+import { forEachDatabase, worldBegins } from '../helpers/world.ts'
 import { openInstallation, temporaryFolder } from './helpers/installation.ts'
 
 const codeOf = (work: () => unknown): string => {
@@ -17,6 +17,9 @@ const codeOf = (work: () => unknown): string => {
   }
   return 'nothing'
 }
+
+const importEpoxy = (text: string, file: string): ReturnType<typeof importAt> =>
+  importAt(text, file, worldBegins)
 
 /** A record as `epoxy_admin list` prints it. */
 function host(name: string, over: object = {}): string {
@@ -158,10 +161,129 @@ t.test('ePoxy records become nodes, and profiles for what they boot', (t) => {
     [
       'invalid: x has no host records',
       'invalid: x: the JSON of record 1 is cut off',
-      'invalid: x: record 1 is not JSON',
-      'invalid: x: record 1 is no JSON object',
+      'invalid: x: record 1: it is not JSON',
+      'invalid: x: record 1: it is no JSON object',
     ],
   )
+  t.end()
+})
+
+t.test('what is broken or hostile in ePoxy records costs its host alone, and says why', (t) => {
+  const urls = {
+    'stage1.ipxe': 'https://b/1.ipxe',
+    'stage1.json': 'https://b/1.json',
+    stage2: 'https://b/2',
+    stage3: 'https://b/3',
+  }
+  const table: readonly (readonly [unknown, RegExp, object | undefined])[] = [
+    [{ Name: 'a\u001b[2J' }, /node name .*left out/, undefined],
+    [{ Name: 'UPPER.example.org' }, /its Boot does not name/, { name: 'upper.example.org' }],
+    [{ Name: '../etc' }, /node name/, undefined],
+    [{ Name: 7 }, /record 4: it has no Name/, undefined],
+    ['text', /record 5: it is no JSON object/, undefined],
+    [{ Name: 'b1', IPv4Addr: '192.0.2.1; reboot' }, /address .*left out/, { name: 'b1' }],
+    [
+      { Name: 'b2', Boot: { ...urls, stage2: 'https://b/2\n${evil}' }, Update: urls },
+      /boot.*: it gets no profile/,
+      { name: 'b2' },
+    ],
+    [{ Name: 'b3', Boot: { ...urls, stage3: 'javascript:0' } }, /it gets no profile/, { name: 'b3' }],
+    [
+      { Name: 'b4', Boot: urls, Update: { ...urls, stage2: 'file:///etc/shadow' } },
+      /reinstall.*: the profile has no reinstall sequence/,
+      { name: 'b4', profile: 'epoxy-latest' },
+    ],
+    [
+      { Name: 'b5', Boot: urls, Update: urls, ImagesVersion: 'v1 --evil' },
+      /imagesVersion.*: it gets no profile/,
+      { name: 'b5' },
+    ],
+    [
+      { Name: 'b6', Extensions: [{ toString: 1, valueOf: 1 }, 'a/../b', 'ok'] },
+      /its extensions \(ok\)/,
+      { name: 'b6' },
+    ],
+    [
+      { Name: 'b7', LastSuccess: '2999-01-01T00:00:00Z' },
+      /LastSuccess is no time of before now/,
+      { name: 'b7' },
+    ],
+    [{ Name: 'b8', LastSessionCreation: 'yesterday' }, /LastSessionCreation is no time/, { name: 'b8' }],
+    [
+      { Name: 'b9', CollectedInformation: { PublicSSHHostKey: 'ssh-rsa AAAA' } },
+      /PublicSSHHostKey was told without proof/,
+      { name: 'b9' },
+    ],
+    [
+      JSON.parse('{"Name": "c1", "__proto__": {"UpdateEnabled": true}, "Boot": null}'),
+      /Boot/,
+      { name: 'c1' },
+    ],
+  ]
+  const records = table.map(([record]) => JSON.stringify(record)).join(',')
+  const imported = importEpoxy(`[${records}]`, 'x')
+  t.equal(imported.records.length, table.length)
+  for (const [index, [record, why, node]] of table.entries()) {
+    const outcome = imported.records[index]
+    t.ok(
+      outcome?.notKept.some((one) => why.test(`${outcome.record}: ${one}`)),
+      `${JSON.stringify(record)} ${why}`,
+    )
+    t.match(
+      imported.fleet.nodes.find(({ name }) => name === outcome?.node),
+      node as never,
+    )
+    t.equal(outcome?.node === null, node === undefined)
+  }
+  t.notOk(imported.warnings.some((one) => one.includes('waits for its update')))
+  t.same(
+    importEpoxy(
+      `${host('a')}Listing: b\n{"Name": b}\n${host('c', { IPv4Addr: '192.0.2.3' })}`,
+      'x',
+    ).records.map(({ record, node, notKept }) => [record, node, notKept.length > 0]),
+    [
+      ['x: a', 'a', false],
+      ['x: record 2', null, true],
+      ['x: c', 'c', true],
+    ],
+    'one record that is not JSON leaves the others',
+  )
+  const many = Array.from({ length: 501 }, (_, n) => ({ Name: `n${n}`, Boot: urls, ImagesVersion: `v${n}` }))
+  const [last] = importEpoxy(JSON.stringify(many), 'x').records.slice(-1)
+  t.match(last, { node: 'n500', profile: null })
+  t.match(last?.notKept.at(-1), /something else than 500 hosts before it/)
+  t.end()
+})
+
+t.test('the times of ePoxy go beside the fleet files, as metrics of their own', (t) => {
+  const { beside = [] } = importEpoxy(
+    host('a', {
+      LastSessionCreation: '2018-05-01T00:00:00.123456789Z',
+      LastSuccess: '2018-05-01T02:00:00+02:00',
+    }) +
+      host('b', {
+        IPv4Addr: '',
+        LastSessionCreation: '2020-01-01T00:00:00Z',
+        LastSuccess: '0001-01-01T00:00:00Z',
+      }) +
+      host('b', { LastSuccess: '2020-01-01T00:00:00Z' }),
+    'x',
+  )
+  t.same(beside, [
+    {
+      name: 'epoxy-history.prom',
+      lines: [
+        '# HELP epoxy_last_boot When ePoxy last served stage 1 to each machine, before it was moved to Pawl.',
+        '# TYPE epoxy_last_boot gauge',
+        'epoxy_last_boot{machine="a"} 1525132800',
+        'epoxy_last_boot{machine="b"} 1577836800',
+        '# HELP epoxy_last_success When each machine last reported success to ePoxy, before it was moved.',
+        '# TYPE epoxy_last_success gauge',
+        'epoxy_last_success{machine="a"} 1525132800',
+      ],
+    },
+  ])
+  t.same(importEpoxy(host('a'), 'x').beside, [], 'what never booted has none')
   t.end()
 })
 
@@ -227,6 +349,8 @@ t.test('an inventory becomes nodes; what is no value is left out, with its line'
   t.same(importCsv('Asset,Box\nn1,5', 'x', { Asset: 'name', Box: '-' }), {
     fleet: { nodes: [{ name: 'n1' }], profiles: [], channels: [] },
     warnings: [],
+    remarks: [],
+    records: [{ record: 'x:2', node: 'n1', profile: null, notKept: [] }],
   })
   t.same(
     [
@@ -279,9 +403,16 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.match(await run(['diff', '-f', out, '--set', set, '--exit-code']), { exit: 0 }, set)
       t.match(
         await run(['import', ...argv, '--out', out]),
-        { exit: 1, stderr: /exists already/ },
+        { exit: 0, stdout: /already: nothing was written/ },
+        'a second run changes nothing',
+      )
+      writeFileSync(join(out, 'nodes.yaml'), 'kind: Node\nname: own\n')
+      t.match(
+        await run(['import', ...argv, '--out', out]),
+        { exit: 1, stderr: /nodes.yaml exists already, and is another/ },
         'nothing is overwritten',
       )
+      t.equal(readFileSync(join(out, 'nodes.yaml'), 'utf8'), 'kind: Node\nname: own\n')
       const printed = await run(['import', ...argv])
       t.match(
         await run(['diff', '-f', '-', '--set', set, '--exit-code'], { stdin: printed.stdout }),
@@ -289,6 +420,17 @@ await forEachDatabase(t, async (t, openWorld) => {
         set,
       )
     }
+    const preview = await run([
+      'import',
+      'epoxy',
+      join(folder, 'hosts'),
+      '--preview',
+      '--out',
+      join(folder, 'no'),
+    ])
+    t.match(preview, { exit: 0, stderr: /trust the address alone/ })
+    t.match(preview.stdout, /mlab3.lga01.example.org +epoxy-v3 +its Update is not whole/)
+    t.notOk(existsSync(join(folder, 'no')), 'a preview writes nothing')
     t.match(await run(['import', 'matchbox', folder]), { exit: 1, stderr: /there is no groups/ })
     t.match(await run(['import', 'csv', join(folder, 'none')]), { exit: 1, stderr: /there is no/ })
   })

@@ -7,10 +7,17 @@ import { withExamples } from '../examples.ts'
 import { count } from '../format.ts'
 import type { Imported } from '../import/gather.ts'
 import type { MatchboxFile } from '../import/matchbox.ts'
+import { toned } from '../text.ts'
 import { collect, parsePairs } from '../values.ts'
 import { printFiles, writeFolder } from './fleet.ts'
 
+interface Flags {
+  readonly out?: string
+  readonly preview?: true
+}
+
 const outOption = ['--out <DIR>', 'write the files into a folder; nothing there is overwritten'] as const
+const previewOption = ['--preview', 'only show what becomes of each machine, and what is not kept'] as const
 const maxBytes = 64 * 1024 * 1024
 const maxShown = 100
 
@@ -32,16 +39,18 @@ function addEpoxy(group: Command, context: Context): void {
     .description('From host records of ePoxy: what `epoxy_admin list` prints, or a JSON list of them.')
     .argument('<file>', 'the file; "-" reads stdin')
     .option(...outOption)
-    .action(async (file: string, flags: { out?: string }) => {
+    .option(...previewOption)
+    .action(async (file: string, flags: Flags) => {
       const { importEpoxy } = await import('../import/epoxy.ts')
       await show(
         context,
         flags,
         'pawl import epoxy',
-        importEpoxy(await textOfFile(context, file), named(file)),
+        importEpoxy(await textOfFile(context, file), named(file), context.io.now()),
       )
     })
   withExamples(command, [
+    'pawl import epoxy hosts.json --preview',
     'pawl import epoxy hosts.json > fleet.yaml',
     'pawl import epoxy hosts.json --out fleet',
   ])
@@ -54,7 +63,8 @@ function addMatchbox(group: Command, context: Context): void {
     .argument('<dir>', 'the folder that has groups/ and profiles/')
     .option('--stage2 <IMAGE>', 'what the profiles boot first', 'minimal@1')
     .option(...outOption)
-    .action(async (dir: string, flags: { out?: string; stage2: string }) => {
+    .option(...previewOption)
+    .action(async (dir: string, flags: Flags & { stage2: string }) => {
       const { importMatchbox } = await import('../import/matchbox.ts')
       const groups = await jsonFiles(context, join(dir, 'groups'))
       const profiles = await jsonFiles(context, join(dir, 'profiles'))
@@ -81,7 +91,8 @@ function addCsv(group: Command, context: Context): void {
       collect,
     )
     .option(...outOption)
-    .action(async (file: string, flags: { out?: string; map?: readonly string[] }) => {
+    .option(...previewOption)
+    .action(async (file: string, flags: Flags & { map?: readonly string[] }) => {
       const { importCsv } = await import('../import/csv.ts')
       const map = parsePairs(flags.map ?? [], false, '--map') as Record<string, string> // none is empty
       await show(
@@ -97,27 +108,47 @@ function addCsv(group: Command, context: Context): void {
   ])
 }
 
-async function show(
-  context: Context,
-  { out }: { out?: string },
-  by: string,
-  { fleet, warnings }: Imported,
-): Promise<void> {
+async function show(context: Context, flags: Flags, by: string, imported: Imported): Promise<void> {
+  const { fleet, warnings, records, beside = [] } = imported
   const { schemaFile } = await import('./fleet.ts')
   const { writeFleet } = await import('../fleet-yaml.ts')
+  const { out, preview } = flags
   const files = writeFleet(fleet, [`# Written by ${by}. Look at it, then: pawl diff -f`])
-  if (out !== undefined) await writeFolder(out, [...files, await schemaFile()])
-  answer(context, { ...fleet, warnings }, () => {
+  const written =
+    out === undefined || preview === true
+      ? undefined
+      : await writeFolder(out, [...files, await schemaFile(), ...beside])
+  answer(context, { ...fleet, warnings, records }, () => {
+    if (preview === true) return showPreview(context, imported)
+    if (written === undefined) return printFiles(context, files)
     const { nodes, profiles } = fleet
-    if (out === undefined) printFiles(context, files)
-    else
-      context.output.line(
-        `wrote ${count(nodes.length, 'node')} and ${count(profiles.length, 'profile')} to ${out}`,
-      )
+    const what = `${count(nodes.length, 'node')} and ${count(profiles.length, 'profile')}`
+    context.output.line(
+      written === 0 ? `${out} has ${what} already: nothing was written` : `wrote ${what} to ${out}`,
+    )
   })
-  for (const warning of warnings.slice(0, maxShown)) context.output.warning(warning)
-  if (warnings.length > maxShown)
-    context.output.warning(`${count(warnings.length - maxShown, 'more warning')}; --json has them all`)
+  const told = preview === true ? imported.remarks : warnings // a preview has said the others machine by machine
+  for (const warning of told.slice(0, maxShown)) context.output.warning(warning)
+  if (told.length > maxShown)
+    context.output.warning(`${count(told.length - maxShown, 'more warning')}; --json has them all`)
+}
+
+/** What becomes of each machine: its node, or none, and what of it is not kept. */
+function showPreview({ output }: Context, { records }: Imported): void {
+  output.table(
+    [
+      { title: 'RECORD', min: 12 },
+      { title: 'NODE', min: 8 },
+      { title: 'PROFILE', min: 8 },
+      { title: 'NOT KEPT', min: 20 },
+    ],
+    records.flatMap(({ record, node, profile, notKept }) =>
+      (notKept.length === 0 ? ['-'] : notKept).map((why, index) =>
+        index === 0 ? [record, node ?? toned('bad', 'none'), profile ?? '-', why] : ['', '', '', why],
+      ),
+    ),
+  )
+  output.note('nothing was written, and no server was asked')
 }
 
 async function textOfFile({ io }: Context, file: string): Promise<string> {

@@ -39,7 +39,7 @@ export function importCsv(text: string, file: string, map: ColumnMap): Imported 
     if (candidate.name === '') gathering.warn(where, 'it has no name: left out')
     else gathering.add(candidate)
   }
-  return { fleet: { nodes: gathering.nodes, profiles: [], channels: [] }, warnings: gathering.warnings }
+  return gathering.imported([])
 }
 
 interface Row {
@@ -94,7 +94,7 @@ function columnsOf(
     const field =
       label === undefined ? fields.find((one) => usualNames[one].includes(plain)) : `labels.${label}`
     if (field === undefined)
-      gathering.warn(
+      gathering.warnOf(
         file,
         `column ${quote(column)} is left out; --map ${JSON.stringify(`${column}=labels.${plain || 'KEY'}`)} makes it a label`,
       )

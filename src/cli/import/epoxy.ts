@@ -1,27 +1,33 @@
 import { canonicalJson } from '../../domain/canonical-json.ts'
 import { parseProfile, writeProfile } from '../../domain/profile.ts'
-import { isPawlError, PawlError } from '../../errors.ts'
+import { isPawlError } from '../../errors.ts'
+import { type EpoxyHistory, historyFile, historyOf } from './epoxy-history.ts'
+import { type EpoxyHost, epoxyRecords } from './epoxy-records.ts'
 import { asProfileName, Gathering, type Imported, isRecord, textOf } from './gather.ts'
 
-type Host = Record<string, unknown>
 type Chain = Readonly<Record<'stage1.ipxe' | 'stage1.json' | 'stage2' | 'stage3', string>>
+type Profiles = Map<string, { name: string; document: Record<string, unknown> }>
+
+/** More than one apply takes: hosts beyond them get no profile. */
+const maxProfiles = 500
 
 /**
  * Reads ePoxy's host records: what `epoxy_admin list` prints ("Listing: NAME", then a JSON object, for each), or a JSON list
  * of them. Hosts that boot the same become nodes of one profile with `tokens: epoxy`. Session ids are never taken over.
  */
-export function importEpoxy(text: string, file: string): Imported {
+export function importEpoxy(text: string, file: string, now: Date): Imported {
   const gathering = new Gathering()
-  const profiles = new Map<string, { name: string; document: Record<string, unknown> }>()
-  for (const [index, host] of hostsOf(text, file).entries()) {
-    const name = textOf(host.Name)
-    const where = `${file}: ${name === undefined ? `record ${index + 1}` : name}`
-    if (name === undefined) {
-      gathering.warn(where, 'it has no Name: left out')
+  const profiles: Profiles = new Map()
+  const history: EpoxyHistory[] = []
+  for (const { number, host, fault } of epoxyRecords(text, file)) {
+    const name = textOf(host?.Name)?.slice(0, 300)
+    const where = `${file}: ${name === undefined ? `record ${number}` : name}`
+    if (host === undefined || name === undefined) {
+      gathering.warn(where, `${host === undefined ? fault : 'it has no Name'}: left out`)
       continue
     }
     const info = isRecord(host.CollectedInformation) ? host.CollectedInformation : {}
-    gathering.add({
+    const node = gathering.add({
       where,
       name,
       addresses: [textOf(host.IPv4Addr), textOf(host.IPv6Addr)].filter((address) => address !== undefined),
@@ -30,36 +36,46 @@ export function importEpoxy(text: string, file: string): Imported {
       serial: textOf(info.Serial),
       profile: profileFor(host, where, profiles, gathering),
     })
-    warnOf(host, where, gathering)
+    if (node === undefined) continue
+    history.push(historyOf(host, node.name, { where, now, gathering }))
+    warnOf(host, info, where, gathering)
   }
-  if (profiles.size > 0)
-    gathering.warn(
+  const used = new Set(gathering.nodes.map(({ profile }) => profile))
+  const documents = [...profiles.values()]
+    .filter(({ name }) => used.has(name))
+    .map(({ name, document }) => ({ ...document, name }))
+  if (documents.length > 0)
+    gathering.warnOf(
       file,
       'these profiles trust the address alone, as ePoxy does (acceptAddressOnly in SECURITY.md)',
     )
-  const documents = [...profiles.values()].map(({ name, document }) => ({ ...document, name }))
-  return {
-    fleet: { nodes: gathering.nodes, profiles: documents, channels: [] },
-    warnings: gathering.warnings,
-  }
+  return { ...gathering.imported(documents), beside: historyFile(history) }
 }
 
 /** What of a host has no place in Pawl. */
-function warnOf(host: Host, where: string, gathering: Gathering): void {
+function warnOf(host: EpoxyHost, info: EpoxyHost, where: string, gathering: Gathering): void {
   if (host.UpdateEnabled === true)
     gathering.warn(where, 'it waits for its update: mark it with pawl node reinstall when it is a node')
+  if (textOf(info.PublicSSHHostKey) !== undefined)
+    gathering.warn(where, 'its PublicSSHHostKey was told without proof, and is left out')
   if (Array.isArray(host.Extensions) && host.Extensions.length > 0)
     gathering.warn(
       where,
-      `its extensions (${host.Extensions.map(String).join(', ')}) have no place in Pawl: join settings of the profile hand out credentials`,
+      `its extensions (${operationsOf(host).join(', ')}) have no place in Pawl: join settings of the profile hand out credentials`,
     )
+}
+
+/** The operations of its extensions; what is no name of one is none. */
+function operationsOf({ Extensions }: EpoxyHost): string[] {
+  const all = Array.isArray(Extensions) ? Extensions : []
+  return all.filter((one) => typeof one === 'string' && /^[A-Za-z0-9_-]{1,64}$/.test(one))
 }
 
 /** The name of the profile of all hosts that boot what this one does. */
 function profileFor(
-  host: Host,
+  host: EpoxyHost,
   where: string,
-  profiles: Map<string, { name: string; document: Record<string, unknown> }>,
+  profiles: Profiles,
   gathering: Gathering,
 ): string | undefined {
   const imagesVersion = textOf(host.ImagesVersion) ?? 'latest'
@@ -71,37 +87,56 @@ function profileFor(
     )
     return undefined
   }
-  const update = chainOf(host.Update)
   if (isRecord(host.Boot) && textOf(host.Boot['stage1.json']) === undefined)
     gathering.warn(
       where,
       'its record names no stage1.json, as before 2019: it is taken to stand beside the script',
     )
-  if (update === undefined)
-    gathering.warn(where, 'its Update is not whole: the profile has no reinstall sequence')
-  const document = {
-    tokens: 'epoxy',
-    evidence: ['address'],
-    acceptAddressOnly: true,
-    boot: { imagesVersion, chain: boot },
-    ...(update === undefined ? {} : { reinstall: { imagesVersion, chain: update } }),
+  const base = { tokens: 'epoxy', evidence: ['address'], acceptAddressOnly: true }
+  const document: Record<string, unknown> = { ...base, boot: { imagesVersion, chain: boot } }
+  const bootFault = faultOf(document)
+  if (bootFault !== undefined) {
+    gathering.warn(where, `${bootFault}: it gets no profile`)
+    return undefined
   }
+  const update = chainOf(host.Update)
+  const whole = { ...document, reinstall: { imagesVersion, chain: update } }
+  const updateFault = update === undefined ? 'its Update is not whole' : faultOf(whole)
+  if (updateFault !== undefined)
+    gathering.warn(where, `${updateFault}: the profile has no reinstall sequence`)
+  const name = nameOf(updateFault === undefined ? whole : document, imagesVersion, profiles)
+  if (name === undefined)
+    gathering.warn(where, `it boots something else than ${maxProfiles} hosts before it: it gets no profile`)
+  return name
+}
+
+/** The profile that boots this, with a name of its own where it is new; undefined where there is no room for another. */
+function nameOf(
+  document: Record<string, unknown>,
+  imagesVersion: string,
+  profiles: Profiles,
+): string | undefined {
   const key = canonicalJson(document)
   const known = profiles.get(key)
   if (known !== undefined) return known.name
+  if (profiles.size >= maxProfiles) return undefined
   const taken = new Set([...profiles.values()].map((one) => one.name))
   const base = asProfileName(`epoxy-${imagesVersion}`).slice(0, 55)
   let name = base
   for (let n = 2; taken.has(name); n += 1) name = `${base}-${n}`
-  try {
-    writeProfile(parseProfile({ name, ...document }))
-  } catch (error) {
-    if (!isPawlError(error, 'invalid')) throw error
-    gathering.warn(where, `${error.message}: it gets no profile`)
-    return undefined
-  }
   profiles.set(key, { name, document })
   return name
+}
+
+/** Why it is no profile; undefined where it is one. */
+function faultOf(document: Record<string, unknown>): string | undefined {
+  try {
+    writeProfile(parseProfile({ name: 'epoxy', ...document }))
+    return undefined
+  } catch (error) {
+    if (!isPawlError(error, 'invalid')) throw error
+    return error.message
+  }
 }
 
 /** The URLs of a sequence: a map by stage, or the three fields of ePoxy before 2019, which have no stage1.json. */
@@ -115,47 +150,4 @@ function chainOf(sequence: unknown): Chain | undefined {
     stage3: textOf(sequence.stage3) ?? textOf(sequence.Stage3ChainURL),
   }
   return Object.values(urls).every((url) => url !== undefined) ? (urls as Chain) : undefined
-}
-
-function hostsOf(text: string, file: string): Host[] {
-  const hosts = values(text, file).flatMap((value) => (Array.isArray(value) ? value : [value]))
-  if (hosts.length === 0) throw new PawlError('invalid', `${file} has no host records`)
-  const wrong = hosts.findIndex((host) => !isRecord(host))
-  if (wrong >= 0) throw new PawlError('invalid', `${file}: record ${wrong + 1} is no JSON object`)
-  return hosts
-}
-
-/** The JSON values of a text: one, or one behind the other with `Listing: NAME` lines between them. */
-function values(text: string, file: string): unknown[] {
-  const found: unknown[] = []
-  const whole = text.replace(/^Listing: .*$/gm, '')
-  let depth = 0
-  let start = -1
-  let quoted = false
-  for (let at = 0; at < whole.length; at += 1) {
-    const c = whole[at]
-    if (quoted) {
-      if (c === '\\') at += 1
-      else if (c === '"') quoted = false
-    } else if (c === '"') quoted = true
-    else if (c === '{' || c === '[') {
-      if (depth === 0) start = at
-      depth += 1
-    } else if (c === '}' || c === ']') {
-      depth -= 1
-      if (depth === 0 && start >= 0) found.push(parse(whole.slice(start, at + 1), file, found.length + 1))
-      if (depth < 0) break
-    }
-  }
-  if (depth !== 0 || quoted)
-    throw new PawlError('invalid', `${file}: the JSON of record ${found.length + 1} is cut off`)
-  return found
-}
-
-function parse(text: string, file: string, record: number): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw new PawlError('invalid', `${file}: record ${record} is not JSON`)
-  }
 }

@@ -9,6 +9,7 @@ import {
 } from '../../domain/node.ts'
 import { isPawlError, PawlError } from '../../errors.ts'
 import type { FleetExport } from '../answers.ts'
+import type { FleetFile } from '../fleet-yaml.ts'
 
 /** What was found of a machine in another system, not checked yet. Where: its file and line, or its record. */
 export interface Candidate {
@@ -22,10 +23,26 @@ export interface Candidate {
   readonly labels?: Readonly<Record<string, string>>
 }
 
+/** What became of one machine of another system. */
+export interface Outcome {
+  /** Its file and line, or its record. */
+  readonly record: string
+  /** The node that it became; null where it became none. */
+  readonly node: string | null
+  readonly profile: string | null
+  /** What of it is not in the fleet files, and why. */
+  readonly notKept: readonly string[]
+}
+
 /** What an importer made: fleet files, and everything that has no place in them. */
 export interface Imported {
   readonly fleet: FleetExport
   readonly warnings: readonly string[]
+  /** Those of them that are of no machine. */
+  readonly remarks: readonly string[]
+  readonly records: readonly Outcome[]
+  /** What goes beside the fleet files. */
+  readonly beside?: readonly FleetFile[]
 }
 
 type Node = FleetExport['nodes'][number]
@@ -40,12 +57,25 @@ export const maxNodes = 20_000
 export class Gathering {
   readonly nodes: Node[] = []
   readonly warnings: string[] = []
+  readonly #remarks: string[] = []
   readonly #taken = new Map<string, string>()
+  readonly #records = new Map<string, { node: Node | undefined; notKept: string[] }>()
 
-  add(candidate: Candidate): void {
+  /** All that was gathered, with the profiles that go with it. */
+  imported(profiles: FleetExport['profiles']): Imported {
+    const records = [...this.#records].map(([record, { node, notKept }]) => {
+      const { name = null, profile = null } = node ?? {}
+      return { record, node: name, profile, notKept }
+    })
+    const fleet = { nodes: this.nodes, profiles, channels: [] }
+    return { fleet, warnings: this.warnings, remarks: this.#remarks, records }
+  }
+
+  /** The node that a machine became; undefined where it became none. */
+  add(candidate: Candidate): Node | undefined {
     const { where } = candidate
     const name = this.#keep(where, () => parseNodeName(candidate.name.toLowerCase()))
-    if (name === undefined || !this.#take('name', name, where)) return
+    if (name === undefined || !this.#take('name', name, where)) return undefined
     if (this.nodes.length >= maxNodes) throw new PawlError('too-large', `more than ${maxNodes} machines`)
     const all = <T>(values: readonly string[] | undefined, read: (text: string) => T): T[] =>
       (values ?? [])
@@ -61,7 +91,7 @@ export class Gathering {
     )[0]
     const [serial] = all(candidate.serial === undefined ? [] : [candidate.serial], parseSerial)
     const labels = this.#labels(where, candidate.labels ?? {})
-    this.nodes.push({
+    const node: Node = {
       name,
       ...(addresses.length === 0 ? {} : { addresses: [...new Set(addresses)] }),
       ...(macs.length === 0 ? {} : { macs }),
@@ -69,11 +99,28 @@ export class Gathering {
       ...(serial === undefined ? {} : { serial }),
       ...(candidate.profile === undefined ? {} : { profile: candidate.profile }),
       ...(Object.keys(labels).length === 0 ? {} : { labels }),
-    })
+    }
+    this.nodes.push(node)
+    this.#record(where).node = node
+    return node
   }
 
+  /** Says what of a machine is not kept, and why. */
   warn(where: string, message: string): void {
     this.warnings.push(`${where}: ${message}`)
+    this.#record(where).notKept.push(message)
+  }
+
+  /** The same of what is no machine: a file, a column, a profile. */
+  warnOf(where: string, message: string): void {
+    this.warnings.push(`${where}: ${message}`)
+    this.#remarks.push(`${where}: ${message}`)
+  }
+
+  #record(where: string): { node: Node | undefined; notKept: string[] } {
+    const known = this.#records.get(where) ?? { node: undefined, notKept: [] }
+    this.#records.set(where, known)
+    return known
   }
 
   #labels(where: string, labels: Readonly<Record<string, string>>): Record<string, string> {

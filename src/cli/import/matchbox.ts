@@ -28,10 +28,7 @@ export function importMatchbox({ groups, profiles, stage2 }: MatchboxData): Impo
   const names = new Map<string, string>()
   const documents = profiles.flatMap((file) => profileOf(file, stage2, names, gathering))
   for (const file of groups) groupOf(file, names, gathering)
-  return {
-    fleet: { nodes: gathering.nodes, profiles: documents, channels: [] },
-    warnings: gathering.warnings,
-  }
+  return gathering.imported(documents)
 }
 
 function groupOf(file: MatchboxFile, profiles: ReadonlyMap<string, string>, gathering: Gathering): void {
@@ -93,23 +90,21 @@ function profileOf(
     parseImageRef(`${name}@1`)
     parseProfile(document)
     names.set(id, name)
-    const initrds = Array.isArray(boot.initrd)
-      ? boot.initrd.map(String).join(' ')
-      : String(boot.initrd ?? 'its initrd')
-    gathering.warn(
+    const initrds = [boot.initrd].flat().map(textOf).filter(Boolean).join(' ') || 'its initrd'
+    gathering.warnOf(
       path,
-      `publish ${String(boot.kernel ?? 'its kernel')} and ${initrds} as image ${name}@1 (pawl image publish)`,
+      `publish ${textOf(boot.kernel) ?? 'its kernel'} and ${initrds} as image ${name}@1 (pawl image publish)`,
     )
     for (const field of ['ignition_id', 'cloud_id', 'generic_id'])
       if (textOf(written[field]) !== undefined)
-        gathering.warn(
+        gathering.warnOf(
           path,
-          `${field} ${String(written[field])} has no place in Pawl: build it into the image`,
+          `${field} ${textOf(written[field])} has no place in Pawl: build it into the image`,
         )
     return [document]
   } catch (error) {
     if (!isPawlError(error, 'invalid')) throw error
-    gathering.warn(path, `${error.message}: left out`)
+    gathering.warnOf(path, `${error.message}: left out`)
     return []
   }
 }
@@ -123,7 +118,7 @@ function argumentsOf(args: unknown, path: string, gathering: Gathering): string 
       : /^initrd=/.test(word) || reservedSafely(word)
         ? 'is what the boot itself sets, or reserved'
         : undefined
-    if (why !== undefined) gathering.warn(path, `kernel argument ${word.slice(0, 80)} ${why}: left out`)
+    if (why !== undefined) gathering.warnOf(path, `kernel argument ${word.slice(0, 80)} ${why}: left out`)
     return why === undefined
   })
   return kept.join(' ')
