@@ -8,7 +8,8 @@ export type SecretHash = Branded<string, 'SecretHash'>
 
 /**
  * What a token opens. `handover`, `stage2`, `stage3` and `join` open one thing once; `report` takes many errors and one
- * success; the two downloads are capabilities: good for any number of requests while their stage lasts.
+ * success; the two downloads are capabilities: good for any number of requests while their stage lasts; `extension` asks the
+ * profile's extensions, as often as a boot may.
  */
 export const tokenKinds = [
   'handover',
@@ -18,6 +19,7 @@ export const tokenKinds = [
   'report',
   'download-stage2',
   'download-stage3',
+  'extension',
 ] as const
 export type TokenKind = (typeof tokenKinds)[number]
 

@@ -21,6 +21,8 @@ import * as sessionSpans from './migrations/0018-session-spans.ts'
 import * as traceCursor from './migrations/0019-trace-cursor.ts'
 import * as joinCredentials from './migrations/0020-join-credentials.ts'
 import * as identityKeys from './migrations/0021-identity-keys.ts'
+import * as joinSeeds from './migrations/0022-join-seeds.ts'
+import * as extensions from './migrations/0024-extensions.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -44,6 +46,8 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0019-trace-cursor': traceCursor,
   '0021-identity-keys': identityKeys,
   '0020-join-credentials': joinCredentials,
+  '0022-join-seeds': joinSeeds,
+  '0024-extensions': extensions,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

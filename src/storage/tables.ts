@@ -4,6 +4,7 @@ import type { NodeState, ReinstallState, SessionState } from '../domain/state.ts
 import type { TokenKind } from '../domain/token.ts'
 import type { IdempotentAnswerRow } from './api-tables.ts'
 import type { CheckpointHeadRow, CheckpointKeyRow, CheckpointRow } from './audit-tables.ts'
+import type { ExtensionCallRow, ExtensionKeyRow, ExtensionRow } from './extension-tables.ts'
 import type { FleetObjectRow, FleetSetRow } from './fleet-file-tables.ts'
 import type {
   LoginRequestRow,
@@ -41,6 +42,7 @@ import type { ProcessRow } from './process-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 import type { NodeRootRow } from './root-tables.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
+import type { JoinSeedRow } from './seed-tables.ts'
 import type { SessionLogRow, SessionSpanRow } from './span-tables.ts'
 import type { TicketKeyRow } from './ticket-tables.ts'
 import type { TraceCursorRow } from './trace-tables.ts'
@@ -58,6 +60,7 @@ export interface Tables {
   images: ImageRow
   sessions: SessionRow
   session_stages: SessionStageRow
+  join_seeds: JoinSeedRow
   session_spans: SessionSpanRow
   session_logs: SessionLogRow
   session_paces: SessionPaceRow
@@ -107,6 +110,9 @@ export interface Tables {
   image_signatures: ImageSignatureRow
   fleet_sets: FleetSetRow
   fleet_objects: FleetObjectRow
+  extensions: ExtensionRow
+  extension_calls: ExtensionCallRow
+  extension_keys: ExtensionKeyRow
   webhooks: WebhookRow
   webhook_deliveries: WebhookDeliveryRow
   idempotent_answers: IdempotentAnswerRow

@@ -1,0 +1,42 @@
+/** A service that nodes may ask. `url` and `client_key` are sealed: a URL may hold a secret of its service's. */
+export interface ExtensionRow {
+  operation: string
+  url: string
+  timeout_seconds: number
+  max_answer_bytes: number
+  /** JSON: media types. */
+  answer_types: string
+  /** PEM: the only roots that the service is believed by; null: the system's. */
+  ca: string | null
+  /** PEM; null where the service wants none. */
+  client_certificate: string | null
+  client_key: string | null
+  revision: number
+  created_at: string
+  created_by: string
+  updated_at: string
+}
+
+/** How often a boot has asked for an operation. */
+export interface ExtensionCallRow {
+  session: string
+  operation: string
+  count: number
+}
+
+/** A key that signs what services are asked. */
+export interface ExtensionKeyRow {
+  /** Counted up: of two processes that make the next one, one is first. */
+  generation: number
+  /** RFC 7638 thumbprint. */
+  kid: string
+  /** JSON: the public half. */
+  jwk: string
+  /** PKCS #8 PEM, sealed. */
+  sealed: string
+  made_at: string
+  /** Published before it signs, so that who keeps the key set for some minutes knows it by then. */
+  signs_from: string
+  /** Published no longer than this; null while it is not replaced. */
+  ends_at: string | null
+}
