@@ -1,3 +1,4 @@
+import type { JoinPlace } from '../domain/join/kind.ts'
 import { type Join, joinKinds, mapSecretSettings } from '../domain/join.ts'
 import type { TemplateName } from '../templates/variables.ts'
 import type { BootContext } from './context.ts'
@@ -7,19 +8,32 @@ export function secretPlace(profile: string, sequence: string, setting: string):
   return `profile/${profile}/${sequence}/join/${setting}`
 }
 
-/** Renders a join script with the session's values. The join's secret settings are sealed; they are opened here only. */
-export function renderJoin(
-  context: Pick<BootContext, 'templates' | 'sealer'>,
-  of: { host: string; session: string; profile: string; sequence: string },
-  join: Join,
-): string {
-  const open = mapSecretSettings(join, (sealed, setting) =>
+/** The join with its secret settings open: they are opened here only. */
+export function openJoin(context: Pick<BootContext, 'sealer'>, of: JoinPlace, join: Join): Join {
+  return mapSecretSettings(join, (sealed, setting) =>
     context.sealer.open(sealed, secretPlace(of.profile, of.sequence, setting)),
   )
+}
+
+/**
+ * Renders a join script with the session's values. `more` is what the boot adds to the settings. The join's secret settings are sealed,
+ * and opened for this alone.
+ */
+export function renderJoin(
+  context: Pick<BootContext, 'templates' | 'sealer'>,
+  of: JoinPlace,
+  join: Join,
+  more: Readonly<Record<string, unknown>> = {},
+): string {
+  const open = openJoin(context, of, join)
   const { template, variables } = joinKinds[open.kind]
   return context.templates.render(
     template as TemplateName,
     // The engine checks name and values against its table, and `profile apply` renders every join once.
-    { host: of.host, session: of.session, profile: of.profile, ...variables(open.settings ?? {}) } as never,
+    {
+      ...{ host: of.host, session: of.session, profile: of.profile },
+      ...variables(open.settings ?? {}, of),
+      ...more,
+    } as never,
   )
 }

@@ -79,7 +79,13 @@ function faultOf(work: Work, token: TokenRow, session: SessionRow, wanted: Wante
   return isOverdue(session, now, work.context.settings.sessionIdleSeconds) ? 'session-expired' : undefined
 }
 
-async function noteMove(work: Work, node: NodeRow, session: SessionRow, source: string): Promise<void> {
+/** Puts on record that a session goes on from another address. */
+export async function noteMove(
+  work: Work,
+  node: NodeRow,
+  session: SessionRow,
+  source: string,
+): Promise<void> {
   if (session.source === source) return
   await moveSession(work.tx, session.id, source)
   await work.event({

@@ -8,6 +8,7 @@ import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName 
 import { Refusal } from '../domain/refusal.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { checkSigned } from './check-signature.ts'
+import { checkSeed } from './join-seed.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
 import type { Work } from './work.ts'
 
@@ -50,6 +51,8 @@ export interface Pinned {
   readonly chain?: ChainSequence
   /** The SHA-256 of the root by which its stage 1 came; sessions of before have none. */
   readonly root?: string
+  /** Whom the node may be given identity documents for: its agent makes a key then. */
+  readonly identity?: { readonly audiences: readonly string[] }
   /** The enrolment secret that the machine came with. */
   readonly secret?: UsedSecret
 }
@@ -65,11 +68,18 @@ export async function pinImages(
 ): Promise<Pinned> {
   const stage2 = await pinImage(work, node, profile, sequence.stage2, facts)
   const stage3 = await pinImage(work, node, profile, sequence.stage3, facts)
+  const seeded = { profile: profile.name, join: sequence.join }
+  checkSeed(
+    work.context,
+    { node, session: { id: 'AAAAAAAAAAAA', sequence: name }, pinned: seeded },
+    stage3.arguments,
+  )
   const artifactBase = artifactBaseOf(profile.artifactBase, JSON.parse(node.labels) as Record<string, string>) // our own row
   return {
     ...pinBasics(profile, name),
     images: { stage2, stage3 },
     join: sequence.join,
+    ...(profile.identity === undefined ? {} : { identity: { audiences: profile.identity.audiences } }),
     ...(artifactBase === undefined ? {} : { artifactBase }),
   }
 }

@@ -25,6 +25,7 @@ const tells: Readonly<Partial<Record<EventKind, Telling>>> = {
   'stage2-redeemed': { kind: 'asked', stage: 'stage2' },
   'stage3-redeemed': { kind: 'asked', stage: 'stage3' },
   'join-redeemed': { kind: 'asked', stage: 'join' },
+  'seed-served': { kind: 'asked' },
   'answer-repeated': { kind: 'repeated' },
   'session-ready': { kind: 'reported', stage: 'report' },
   'attempt-failed': { kind: 'reported' },

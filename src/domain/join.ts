@@ -1,7 +1,13 @@
 import Type, { type Static, type TLiteral, type TObject, type TSchema } from 'typebox'
+import { cloudInit } from './join/cloud-init.ts'
+import { ignition } from './join/ignition.ts'
+import { k3s } from './join/k3s.ts'
 import type { CredentialKind, JoinFault, JoinKind } from './join/kind.ts'
 import { kubeadm } from './join/kubeadm.ts'
+import { nomad } from './join/nomad.ts'
 import { none } from './join/none.ts'
+import { rke2 } from './join/rke2.ts'
+import { script } from './join/script.ts'
 
 /**
  * The ways a node joins its cluster, as data: the settings each takes, and which of them are secret (sealed at rest,
@@ -25,7 +31,13 @@ function form<Name extends string, Settings extends TSchema>(
 
 export const joinSchema = Type.Union([
   Type.Object({ kind: Type.Literal('none'), settings: Type.Optional(none.settings) }, strict),
+  form('script', script),
   form('kubeadm', kubeadm),
+  form('k3s', k3s),
+  form('rke2', rke2),
+  form('nomad', nomad),
+  form('cloud-init', cloudInit),
+  form('ignition', ignition),
 ])
 
 /** How a node joins, with its settings. */
@@ -33,7 +45,13 @@ export type Join = Static<typeof joinSchema>
 
 export const joinKinds: Readonly<Record<Join['kind'], JoinKind>> = {
   none,
+  script,
   kubeadm,
+  k3s,
+  rke2,
+  nomad,
+  'cloud-init': cloudInit,
+  ignition,
 }
 
 /** What this join lets the node in with. */

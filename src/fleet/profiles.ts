@@ -1,5 +1,6 @@
 import type { BootContext } from '../boot/context.ts'
 import { renderJoin } from '../boot/join-script.ts'
+import { seedVariables } from '../boot/join-seed.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { parseImageSource } from '../domain/channel.ts'
 import { type Manifest, parseManifest } from '../domain/image.ts'
@@ -150,7 +151,8 @@ function tryJoins(context: BootContext, sealed: Profile): void {
   for (const sequence of sequences) {
     const join = joinOf(sealed, sequence)
     if (join === undefined) continue
-    renderJoin(context, { host: 'node', session: 'AAAAAAAAAAAA', profile: sealed.name, sequence }, join)
+    const place = { host: 'node', session: 'AAAAAAAAAAAA', profile: sealed.name, sequence }
+    renderJoin(context, place, join, seedVariables(context, { host: place.host, kind: join.kind }))
   }
 }
 

@@ -57,6 +57,12 @@ export function base64urlValue(value: string, name: string): string {
   return check(value, name, [notPrintable, [/[^A-Za-z0-9_-]/, 'which is not base64url']])
 }
 
+/** Checks base64 (RFC 4648 §4), which a shell carries inside single quotes. */
+export function base64Value(value: string, name: string): string {
+  checkNotEmpty(value, name)
+  return check(value, name, [notPrintable, [/[^A-Za-z0-9+/=]/, 'which is not base64']])
+}
+
 /** Checks a SHA-256 in lower-case hex. */
 export function sha256Hex(value: string, name: string): string {
   if (!/^[0-9a-f]{64}$/.test(value)) throw fault(name, 'is not a SHA-256 of 64 lower-case hex digits')

@@ -7,6 +7,7 @@ import { PawlError } from '../errors.ts'
 import {
   anyUrl,
   base64urlValue,
+  base64Value,
   httpsUrl,
   ipxeWord,
   kernelArguments,
@@ -15,6 +16,8 @@ import {
   shellWord,
   variableName,
 } from './ipxe-value.ts'
+import { joinTemplateVariables } from './join-variables.ts'
+import { type Entry, entriesOf, shellWords } from './record-value.ts'
 
 /** One kind of value: its type, its check (throws `render-failed`, or `invalid`, naming the field), harmless examples. */
 interface Kind<T> {
@@ -42,6 +45,15 @@ const kinds = {
   anyUrl: text(anyUrl, 'https://boot.example.com:8443/v1/x?y=z'),
   sha256: text(sha256Hex, '0'.repeat(64)),
   shellWord: text(shellWord, 'word'),
+  shellWordOrNone: text((value, name) => (value === '' ? '' : shellWord(value, name)), 'word', ''),
+  shellWords: kind<readonly string[]>(shellWords, ['word', 'other']),
+  lists: kind<readonly Entry[]>(
+    entriesOf({ name: 'word', values: 'words' }),
+    [{ name: 'one', values: ['word', 'other'] }],
+    [],
+  ),
+  base64: text(base64Value, 'dGV4dAo='),
+  base64OrNone: text((value, name) => (value === '' ? '' : base64Value(value, name)), 'dGV4dAo=', ''),
   kernelArguments: kind<readonly string[]>(
     (value, name) => kernelArguments(listOfText(value, name), name),
     ['console=ttyS0', 'quiet'],
@@ -129,6 +141,21 @@ export const templateVariables = {
     whenServerAbsent: 'whenServerAbsent',
   },
   'join-none.sh': { host: 'host', session: 'token', profile: 'shellWord', settings: 'settings' },
+  'join-cloud-init.sh': {
+    host: 'host',
+    session: 'token',
+    profile: 'shellWord',
+    seedUrl: 'httpsUrl',
+    ca: 'base64',
+    network: 'base64OrNone',
+  },
+  'join-ignition.sh': {
+    host: 'host',
+    session: 'token',
+    profile: 'shellWord',
+    seedUrl: 'httpsUrl',
+    ca: 'base64',
+  },
   'join-kubeadm.sh': {
     host: 'host',
     session: 'token',
@@ -137,6 +164,7 @@ export const templateVariables = {
     token: 'shellWord',
     caCertHash: 'shellWord',
   },
+  ...joinTemplateVariables,
 } as const satisfies Record<string, Record<string, keyof typeof kinds>>
 
 type Table = typeof templateVariables

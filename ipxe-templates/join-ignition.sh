@@ -1,0 +1,61 @@
+{%- comment -%}
+Where Ignition ran in the initramfs (by ignition.config.url= on the kernel command line) there is nothing left to do. Elsewhere the
+system's own ignition-apply does what can be done in a system that runs: files, directories, links, users, units; no disks. The URL holds
+a token: it is in a file for root alone, and opens nothing once this boot is reported.
+
+host: the node
+session: the boot session
+profile: the node's profile
+seedUrl: where the configuration is
+ca: the certificate of this server's CA, PEM as base64
+{%- endcomment -%}
+#!/bin/sh
+# Profile {{ profile }}, session {{ session }}.
+set -eu
+umask 077
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+mkdir -p /run/pawl
+# Ignition leaves its result in the system that it made, and what it fetched in /run.
+if [ -s /etc/.ignition-result.json ] && [ -e /run/ignition.json ]; then
+  echo "ignition: done in the initramfs"
+  exit 0
+fi
+apply=$(command -v ignition-apply || true)
+for place in /usr/libexec/ignition-apply /usr/lib/dracut/modules.d/30ignition/ignition; do
+  [ -z "$apply" ] && [ -x "$place" ] || continue
+  # One program: by this name it applies.
+  ln -sf "$place" /run/pawl/ignition-apply
+  apply=/run/pawl/ignition-apply
+done
+[ -n "$apply" ] || {
+  echo "this image has no Ignition, in its initramfs or as ignition-apply: use an image that has it, or another join" >&2
+  exit 1
+}
+command -v curl >/dev/null || {
+  echo "this image has no curl, which fetches what Ignition is to apply" >&2
+  exit 1
+}
+trap 'rm -f /run/pawl/ignition.curl /run/pawl/ignition.json' EXIT
+echo '{{ ca }}' | base64 -d >/run/pawl/ignition-ca.pem
+cat >/run/pawl/ignition.curl <<'END_OF_SETTINGS'
+url = "{{ seedUrl }}"
+cacert = "/run/pawl/ignition-ca.pem"
+proto = "=https"
+output = "/run/pawl/ignition.json"
+silent
+show-error
+fail
+connect-timeout = 15
+max-time = 60
+retry = 5
+END_OF_SETTINGS
+curl --config /run/pawl/ignition.curl || {
+  echo "ignition: the configuration cannot be fetched" >&2
+  exit 1
+}
+"$apply" --ignore-unsupported /run/pawl/ignition.json || {
+  echo "ignition: not applied: see above" >&2
+  exit 1
+}
+[ ! -d /run/systemd/system ] || systemctl daemon-reload
+echo "ignition: applied to the system that runs: disks and filesystems are left as they are"
