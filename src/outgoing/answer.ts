@@ -52,13 +52,27 @@ const untrusted = new Set([
   'SELF_SIGNED_CERT_IN_CHAIN',
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
   'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  // Another CA of the same name, as each cluster has its own "kubernetes".
+  'CERT_SIGNATURE_FAILURE',
+  'INVALID_CA',
 ])
+
+/** The code that Node.js gave an error of a request; undefined where it has none. */
+export function codeOf(error: unknown): string | undefined {
+  const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [error]
+  const code = (first as { code?: unknown } | null)?.code
+  return typeof code === 'string' ? code : undefined
+}
+
+/** Whether there is no answer because the server's certificate is not of a CA that is trusted. */
+export function isUntrusted(error: unknown): boolean {
+  return untrusted.has(codeOf(error) ?? '')
+}
 
 /** Why there is no answer; an error's message may hold the URL, so it is not shown. `caSetting` is where a CA is named. */
 export function reasonOf(error: unknown, caSetting: string): string {
-  const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [error]
-  const code = (first as { code?: unknown } | null)?.code
-  if (typeof code !== 'string') return 'the exchange failed'
+  const code = codeOf(error)
+  if (code === undefined) return 'the exchange failed'
   if (untrusted.has(code)) return `its certificate is not of a CA that is trusted (${caSetting})`
   return reasons[code] ?? `the exchange failed (${code.slice(0, 64)})`
 }
