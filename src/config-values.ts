@@ -56,6 +56,14 @@ export function parsePublicUrl(text: string): string {
   return `https://${host.includes(':') ? `[${host}]` : host}${url.port === '' ? '' : `:${url.port}`}`
 }
 
+/** Reads the issuer of identity documents (OpenID Connect Discovery 1.0 §3): https, no query, no fragment; a path may be there. */
+export function parseIdentityIssuer(text: string): string {
+  const rule = 'https://HOST[:PORT][/PATH], without user or query'
+  const found = /^(https:\/\/[^\s/\\?#@]+)((?:\/[A-Za-z0-9._~-]+)*)\/?$/i.exec(text)
+  if (found?.[1] === undefined || text.length > 200) throw new ValueFault(rule)
+  return `${parsePublicUrl(found[1])}${found[2] ?? ''}`
+}
+
 /** Reads one of the server's names. */
 export function parseName(text: string): ServerName {
   return fromDomain(

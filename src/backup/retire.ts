@@ -148,6 +148,7 @@ export function retiredContext(
   storage: Storage,
   { config, now }: { config: Config; now: Date },
 ): BootContext {
+  const noIdentity = { issuer: undefined, seconds: 0, overlapSeconds: 0, keyDays: 0, keyLeadSeconds: 0 }
   const nothing = (): never => {
     throw new Error('a restore serves nobody')
   }
@@ -156,7 +157,7 @@ export function retiredContext(
     clock: () => now,
     randomBytes,
     templates: { render: nothing },
-    settings: { ...config, publicUrl: config.publicUrl ?? '', traces: false },
+    settings: { ...config, publicUrl: config.publicUrl ?? '', traces: false, identity: noIdentity },
     sealer: { seal: nothing, open: nothing },
     rootCertificate: nothing,
     entry: { publicUrl: '', root: '', ca: '' },

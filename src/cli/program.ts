@@ -21,6 +21,7 @@ import { addProposalCommands } from './commands/proposal.ts'
 import { addPublisherCommands } from './commands/publisher.ts'
 import { addReinstallCommands } from './commands/reinstall.ts'
 import { addRolloutCommands } from './commands/rollout.ts'
+import { addIdentityCommands } from './commands/identity.ts'
 import { addRootCommands } from './commands/root.ts'
 import { addServerCommand } from './commands/server.ts'
 import { addStatusCommand } from './commands/status.ts'
@@ -65,6 +66,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addDatabaseCommands(program, context)
   addIpxeCommands(program, context)
   addRootCommands(program, context)
+  addIdentityCommands(program, context)
   addStatusCommand(program, context)
   addNodeCommands(program, context)
   addMediaCommands(program, context)

@@ -9,6 +9,7 @@ import { certificates, keys } from './certificates.ts'
 import { images, profiles, templates } from './content.ts'
 import { database, events, lastBackup } from './database.ts'
 import { type Announced, type Check, type Finding, fail, failure, ok, type Subject } from './finding.ts'
+import { identity } from './identity.ts'
 import { listeners } from './listeners.ts'
 import { clock, disk, names, runtime } from './machine.ts'
 import { replicas } from './replicas.ts'
@@ -37,6 +38,7 @@ const checks: readonly Check[] = [
   { name: 'certificates', run: certificates },
   { name: 'root rotation', run: rotation },
   { name: 'keys', run: keys },
+  { name: 'identity', run: identity },
   { name: 'clock', run: clock },
   { name: 'disk', run: disk },
   { name: 'database', run: database },

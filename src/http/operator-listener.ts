@@ -29,6 +29,7 @@ import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
 import { autoApprovalRoutes, factRoutes } from './routes/operator-auto-approvals.ts'
 import { channelRoutes, proposalRoutes, rolloutRoutes } from './routes/operator-channels.ts'
 import { chainRoutes, checkpointRoutes } from './routes/operator-checkpoints.ts'
+import { nodeIdentityRoutes } from './routes/operator-node-identity.ts'
 import { pendingRoutes } from './routes/operator-enrolment.ts'
 import { eventStreamRoutes } from './routes/operator-event-stream.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
@@ -194,6 +195,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     fleetRoutes(api, parts)
     eventRoutes(api, parts)
     checkpointRoutes(api, parts)
+    nodeIdentityRoutes(api, parts)
     chainRoutes(api, parts)
     eventStreamRoutes(api, parts)
     operatorTokenRoutes(api, parts)

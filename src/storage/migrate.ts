@@ -22,6 +22,7 @@ import * as traceCursor from './migrations/0019-trace-cursor.ts'
 import * as joinCredentials from './migrations/0020-join-credentials.ts'
 import * as identityKeys from './migrations/0021-identity-keys.ts'
 import * as joinSeeds from './migrations/0022-join-seeds.ts'
+import * as leaving from './migrations/0023-leaving.ts'
 import * as extensions from './migrations/0024-extensions.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
@@ -47,6 +48,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0021-identity-keys': identityKeys,
   '0020-join-credentials': joinCredentials,
   '0022-join-seeds': joinSeeds,
+  '0023-leaving': leaving,
   '0024-extensions': extensions,
 }
 

@@ -24,6 +24,7 @@ import type {
   RolloutRow,
 } from './image-tables.ts'
 import type { JoinCredentialRow } from './join-tables.ts'
+import type { LeavingRow } from './leaving-tables.ts'
 import type {
   AutoApprovalRow,
   AutoApprovalSerialRow,
@@ -69,6 +70,7 @@ export interface Tables {
   usual_times: UsualTimeRow
   tokens: TokenRow
   join_credentials: JoinCredentialRow
+  leavings: LeavingRow
   node_roots: NodeRootRow
   processes: ProcessRow
   ticket_keys: TicketKeyRow

@@ -1,0 +1,162 @@
+import type { BootContext } from '../boot/context.ts'
+import { identityIssuer } from '../boot/identity-configuration.ts'
+import { identityKeys, makeIdentityKey, publishedKeys, signingKey } from '../boot/identity-keys.ts'
+import { addSeconds } from '../domain/clock.ts'
+import { maxIdentitySeconds } from '../domain/identity.ts'
+import { isPawlError, PawlError } from '../errors.ts'
+import {
+  endIdentityKey,
+  forgetIdentityKeys,
+  insertIdentityKey,
+  listIdentityKeys,
+  withdrawIdentityKeys,
+} from '../storage/identity-keys.ts'
+import { listNodeIdentities } from '../storage/node-identities.ts'
+import type { IdentityKeyRow, NodeIdentityRow } from '../storage/node-identity-tables.ts'
+import { findNode } from '../storage/nodes.ts'
+import { type By, change, noSuchNode } from './change.ts'
+import { byServer } from './operators.ts'
+
+/** A key as operators see it. `next` is published and signs from `signsFrom` on; `old` is published until `endsAt`. */
+export interface IdentityKeyView {
+  readonly kid: string
+  readonly state: 'next' | 'signs' | 'old'
+  readonly madeAt: string
+  readonly signsFrom: string
+  readonly endsAt: string | null
+  readonly jwk: Readonly<Record<string, unknown>>
+}
+
+/** Who says who a node is, and by which keys. */
+export interface IdentityView {
+  readonly issuer: string
+  readonly keys: readonly IdentityKeyView[]
+}
+
+/** The key that a boot of a node registered, and what was given out for it. */
+export interface NodeIdentityView {
+  readonly thumbprint: string
+  readonly session: string
+  /** Whether it is that of the node's last boot: another is refused. */
+  readonly current: boolean
+  readonly type: string
+  readonly registeredAt: string
+  readonly issuedAt: string | null
+  readonly issuedUntil: string | null
+  readonly issued: number
+  readonly audiences: readonly string[]
+}
+
+/** Behind the last signature of a key its documents are good for so long at most; a minute for clocks that differ. */
+const keptSeconds = maxIdentitySeconds + 60
+
+/** Shows the issuer and its keys. */
+export async function showIdentity(context: BootContext): Promise<IdentityView> {
+  const now = context.clock()
+  const keys = publishedKeys(await identityKeys(context), now)
+  const signs = signingKey(keys, now)
+  return {
+    issuer: identityIssuer(context),
+    keys: keys.map((row) => ({
+      kid: row.kid,
+      state: row === signs ? 'signs' : row.generation > (signs?.generation ?? 0) ? 'next' : 'old',
+      madeAt: row.made_at,
+      signsFrom: row.signs_from,
+      endsAt: row.ends_at,
+      jwk: JSON.parse(row.jwk) as Record<string, unknown>, // written by us
+    })),
+  }
+}
+
+/** Shows the keys that a node's boots registered, the last one first. Throws `not-found`. */
+export async function showNodeIdentities(
+  { storage: { db } }: BootContext,
+  name: string,
+): Promise<{ items: NodeIdentityView[] }> {
+  const node = await findNode(db, name)
+  if (node === undefined) throw noSuchNode(name)
+  const rows = await listNodeIdentities(db, node.id)
+  return { items: rows.map((row) => viewOf(row, node.session)) }
+}
+
+function viewOf(row: NodeIdentityRow, session: string | null): NodeIdentityView {
+  return {
+    thumbprint: row.thumbprint,
+    session: row.session,
+    current: row.session === session,
+    type: (JSON.parse(row.jwk) as { crv: string }).crv, // written by us
+    registeredAt: row.registered_at,
+    issuedAt: row.issued_at,
+    issuedUntil: row.issued_until,
+    issued: row.issued_count,
+    audiences: JSON.parse(row.audiences) as string[],
+  }
+}
+
+/** How keys change. */
+export interface Rotation {
+  /** Somebody else may have the keys: the new one signs at once, and no document of before is good any more. */
+  readonly compromised?: boolean
+}
+
+/**
+ * Makes the next key. It is published at once and signs when its time comes; the one before is published until the last document
+ * under it has ended. Throws `conflict` where the next one is made already.
+ */
+export async function rotateIdentityKey(
+  context: BootContext,
+  by: By,
+  { compromised = false }: Rotation = {},
+): Promise<IdentityView> {
+  const made = await makeIdentityKey(context)
+  await identityKeys(context)
+  await change(context, by, async ({ tx, now, note }) => {
+    const last = (await listIdentityKeys(tx)).at(-1)
+    const before = last ?? { kid: null, generation: 0, signs_from: '' }
+    if (!compromised && before.signs_from > now.toISOString()) throw alreadyMade(before)
+    const lead = compromised ? 0 : context.settings.identity.keyLeadSeconds
+    const signsFrom = addSeconds(now, lead)
+    const generation = before.generation + 1
+    await insertIdentityKey(tx, {
+      ...made,
+      generation,
+      made_at: now.toISOString(),
+      signs_from: signsFrom.toISOString(),
+      ends_at: null,
+    })
+    const detail = { kid: made.kid, signsFrom: signsFrom.toISOString(), replaces: before.kid }
+    if (compromised) {
+      const all = (await listIdentityKeys(tx)).filter((row) => row.generation < generation)
+      await withdrawIdentityKeys(tx, generation)
+      const kids = all.map(({ kid }) => kid)
+      await note('identity-keys-withdrawn', null, { before: { kids }, after: { kids: [made.kid] } })
+    } else if (last !== undefined) {
+      await endIdentityKey(tx, last.generation, addSeconds(signsFrom, keptSeconds).toISOString())
+    }
+    await note('identity-key-made', null, {
+      ...detail,
+      before: { kid: before.kid },
+      after: { kid: made.kid },
+    })
+  })
+  return showIdentity(context)
+}
+
+function alreadyMade({ kid, signs_from }: Pick<IdentityKeyRow, 'signs_from'> & { kid: string | null }) {
+  return new PawlError('conflict', `the next key ${kid} is made already: it signs from ${signs_from} on`, {
+    hint: 'wait for it; where somebody else may have the keys, withdraw them with pawl identity rotate --compromised --yes',
+  })
+}
+
+/** What happens by itself: the first key, the next one when it is time, and the end of those that are over. */
+export async function tendIdentityKeys(context: BootContext): Promise<void> {
+  const { storage, clock, settings } = context
+  await forgetIdentityKeys(storage.db, clock().toISOString())
+  const last = (await identityKeys(context)).at(-1)
+  if (last === undefined) return
+  const due = addSeconds(new Date(last.signs_from), settings.identity.keyDays * 86_400)
+  if (due > clock()) return
+  await rotateIdentityKey(context, byServer).catch((error: unknown) => {
+    if (!isPawlError(error, 'conflict')) throw error // another process was first
+  })
+}
