@@ -3,6 +3,8 @@ import { type Join, joinKinds, mapSecretSettings } from '../domain/join.ts'
 import type { TemplateName } from '../templates/variables.ts'
 import type { BootContext } from './context.ts'
 
+export type { JoinPlace }
+
 /** Where a join's secret setting belongs, for sealing: a sealed value moved to another profile or setting opens nothing. */
 export function secretPlace(profile: string, sequence: string, setting: string): string {
   return `profile/${profile}/${sequence}/join/${setting}`

@@ -38,6 +38,9 @@ const anyNetwork = {
   dns: '',
 }
 
+/** What every join's script is given. */
+const joined = { host: 'node1', session: '6fkH0cTn3JvS', profile: 'worker' }
+
 /** Values for every template, by the name of the golden file that holds what they render to. */
 export const golden: Readonly<Record<string, Golden>> = {
   'stage1-uefi-2.0.0.ipxe': { name: 'stage1.ipxe', variables: stage1 },
@@ -218,6 +221,60 @@ export const golden: Readonly<Record<string, Golden>> = {
       endpoint: 'k8s.example.com:6443',
       token: 'abcdef.0123456789abcdef',
       caCertHash: `sha256:${'ab'.repeat(32)}`,
+    },
+  },
+  'join-script.sh': {
+    name: 'join-script.sh',
+    variables: {
+      ...joined,
+      script: Buffer.from("#!/bin/sh\necho 'node1 is here'\n").toString('base64'),
+      secret: Buffer.from('hush\n').toString('base64'),
+    },
+  },
+  'join-k3s.sh': {
+    name: 'join-k3s.sh',
+    variables: {
+      ...joined,
+      server: 'https://k3s.example.com:6443',
+      token: `K10${'ab'.repeat(32)}::node:0123456789abcdef`,
+      fields: [
+        { name: 'node-label', values: ['rack=a3', 'example.com/pool=edge'] },
+        { name: 'node-taint', values: ['dedicated=batch:NoSchedule'] },
+        { name: 'kubelet-arg', values: ['max-pods=200'] },
+      ],
+    },
+  },
+  'join-rke2.sh': {
+    name: 'join-rke2.sh',
+    variables: {
+      ...joined,
+      server: 'https://[2001:db8::1]:9345',
+      token: `K10${'ab'.repeat(32)}::node:0123456789abcdef`,
+      fields: [],
+    },
+  },
+  'join-nomad.sh': {
+    name: 'join-nomad.sh',
+    variables: {
+      ...joined,
+      servers: ['nomad1.example.com:4647', 'nomad2.example.com:4647'],
+      datacenter: 'ams1',
+      region: 'eu',
+      nodePool: 'edge',
+      dataDir: '/opt/nomad/data',
+      introToken: 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJub2RlIn0.c2lnbmF0dXJl',
+    },
+  },
+  'join-nomad-plain.sh': {
+    name: 'join-nomad.sh',
+    variables: {
+      ...joined,
+      servers: ['nomad.example.com'],
+      datacenter: 'dc1',
+      region: '',
+      nodePool: '',
+      dataDir: '/opt/nomad/data',
+      introToken: '',
     },
   },
 }

@@ -9,6 +9,16 @@ export interface JoinFault {
   readonly message: string
 }
 
+/** Of which boot a join is. */
+export interface JoinPlace {
+  readonly host: string
+  readonly session: string
+  readonly profile: string
+  readonly sequence: string
+  /** The node's; left out where no node is meant yet (`profile apply`): then each label is taken to be there. */
+  readonly labels?: Readonly<Record<string, string>>
+}
+
 /** One way to join a cluster, as data. */
 export interface JoinKind<Settings extends TSchema = TSchema> {
   readonly settings: Settings
@@ -17,7 +27,7 @@ export interface JoinKind<Settings extends TSchema = TSchema> {
   /** The file in `ipxe-templates` that is rendered for the node. */
   readonly template: `join-${string}.sh`
   /** What the template is given beside host, session and profile; the engine holds it against its table. */
-  variables(settings: Static<Settings>): Readonly<Record<string, unknown>>
+  variables(settings: Static<Settings>, of: JoinPlace): Readonly<Record<string, unknown>>
   credential(settings: Static<Settings>): CredentialKind
   fault?(settings: Static<Settings>): JoinFault | undefined
 }

@@ -1,0 +1,20 @@
+/** What each join's template is given, and each overlay's: a part of the table in `variables.ts`. */
+
+const boot = { host: 'host', session: 'token', profile: 'shellWord' } as const
+
+const agent = { ...boot, server: 'shellWord', token: 'shellWord', fields: 'lists' } as const
+
+export const joinTemplateVariables = {
+  'join-k3s.sh': agent,
+  'join-rke2.sh': agent,
+  'join-nomad.sh': {
+    ...boot,
+    servers: 'shellWords',
+    datacenter: 'shellWord',
+    region: 'shellWordOrNone',
+    nodePool: 'shellWordOrNone',
+    dataDir: 'shellWord',
+    introToken: 'shellWordOrNone',
+  },
+  'join-script.sh': { ...boot, script: 'base64', secret: 'base64OrNone' },
+} as const
