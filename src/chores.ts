@@ -2,9 +2,12 @@ import type { Logger } from 'pino'
 import { type AuditSettings, tendCheckpoints, tendCopies, tendRetention } from './audit.ts'
 import type { BootContext } from './boot/context.ts'
 import { expireSessions } from './boot/expire-sessions.ts'
+import { tendExtensionKeys } from './boot/extension-keys.ts'
+import { tendCredentials } from './boot/remove-credentials.ts'
 import { tendReinstalls } from './fleet/campaigns.ts'
 import type { CheckpointSigner } from './fleet/checkpoints.ts'
 import { forgetAnswers } from './fleet/idempotency.ts'
+import { tendIdentityKeys } from './fleet/identity.ts'
 import { tendPaces } from './fleet/paces.ts'
 import { finishRemovals } from './fleet/prune.ts'
 import { tendRollouts } from './fleet/rollouts.ts'
@@ -14,6 +17,7 @@ import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import { forgetOldSessions } from './fleet/timeline-retention.ts'
 import { learnUsualTimes } from './fleet/usual-times.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
+import { tendLeavings } from './leaving/tend.ts'
 import type { Listener } from './listen.ts'
 import type { TraceExporter } from './traces/exporter.ts'
 import { trimEnded } from './webhooks/deliver.ts'
@@ -92,6 +96,12 @@ export function chores(
       work: () => trimEnded(context),
     },
     {
+      what: 'renewing the keys of extension requests',
+      everyMilliseconds: 600_000,
+      once: true,
+      work: () => tendExtensionKeys(context),
+    },
+    {
       what: 'signing checkpoints',
       everyMilliseconds: 30_000,
       once: true,
@@ -121,6 +131,12 @@ export function chores(
       work: () => forgetAnswers(context),
     },
     {
+      what: 'changing the key of identities',
+      everyMilliseconds: 60_000,
+      once: true,
+      work: () => tendIdentityKeys(context),
+    },
+    {
       what: 'ending sign-ins',
       everyMilliseconds: 600_000,
       once: true,
@@ -137,6 +153,18 @@ export function chores(
       everyMilliseconds: 10_000,
       once: true,
       work: () => tendReinstalls(context),
+    },
+    {
+      what: 'removing credentials of joins',
+      everyMilliseconds: 5000,
+      once: true,
+      work: () => tendCredentials(context),
+    },
+    {
+      what: 'taking nodes out of their clusters',
+      everyMilliseconds: 1000,
+      once: true,
+      work: () => tendLeavings(context),
     },
     { what: 'writing refusals', everyMilliseconds: 10_000, work: () => context.refusals.flush() },
     {

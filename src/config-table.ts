@@ -2,7 +2,10 @@ import { bootSettings } from './config-boot.ts'
 import { certificateSettings } from './config-certificates.ts'
 import { deliverySettings } from './config-delivery.ts'
 import { evidenceSettings } from './config-evidence.ts'
+import { extensionSettings } from './config-extensions.ts'
 import { frontSettings } from './config-front.ts'
+import { identitySettings } from './config-identity.ts'
+import { joiningSettings } from './config-joining.ts'
 import { limitSettings } from './config-limits.ts'
 import { metricsSettings } from './config-metrics.ts'
 import { paceSettings } from './config-pace.ts'
@@ -76,6 +79,8 @@ export const settings = {
     many: true,
   },
   ...certificateSettings,
+  ...joiningSettings,
+  ...identitySettings,
   database: {
     ...named('database', 'URL', null),
     meaning:
@@ -193,6 +198,7 @@ export const settings = {
     parse: parseNetwork,
     many: true,
   },
+  ...extensionSettings,
   ...traceSettings,
   ...limitSettings,
   artifactCacheMiB: {

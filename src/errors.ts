@@ -21,6 +21,8 @@ export const errorCodes = {
   refused: 'a node was not served; the cause is in the event log',
   'too-many-boots': 'one node asked for stage 1 more often than the limit',
   overloaded: 'the server has no room for this request now',
+  'join-unavailable':
+    'the cluster does not make a credential for the node now: the node asks again, and its timeline says why',
   'too-large': 'the body is larger than the limit',
   'digest-mismatch': 'the bytes do not have the digest they were announced with',
   'render-failed': 'a script cannot be rendered with these values',
@@ -31,6 +33,7 @@ export const errorCodes = {
   'key-unreadable': 'a key or secret file cannot be read, or its permissions are too loose',
   'certificate-invalid': 'a certificate or key does not fit its purpose',
   'signature-invalid': 'an image is not signed as it must be, or with a certificate that may not sign',
+  'cluster-failed': 'a cluster did not do what it was asked for; the message says what was done here',
   unreachable: 'the server does not answer',
   internal: 'an error that should not happen; the log has its cause under the request id',
 } as const

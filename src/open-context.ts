@@ -13,8 +13,11 @@ import { loggingStages, silentMeter } from './boot/stage-log.ts'
 import { openTransfers } from './boot/transfers.ts'
 import type { Config } from './config.ts'
 import type { Clock } from './domain/clock.ts'
+import type { JoinMeter } from './domain/join-credential.ts'
+import { openExtensionService } from './extensions/service.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import { readCaFile, urlRedirects } from './images/url-redirects.ts'
+import { openJoining } from './open-joining.ts'
 import type { OpenRoots } from './open-roots.ts'
 import { settingsKey } from './pki/settings-key.ts'
 import type { Storage } from './storage/database.ts'
@@ -34,6 +37,7 @@ export interface ContextParts {
   readonly settings: BootSettings
   readonly artifacts: Pick<ArtifactStore, 'redirects'>
   readonly meter?: BootMeter
+  readonly joins?: JoinMeter
 }
 
 /** What a context knows of the roots: their entries may change while it is used. */
@@ -50,7 +54,7 @@ export function openContext(
   { config, clock, log, templatesFolder }: ContextOptions,
   storage: Storage,
   roots: ContextRoots,
-  { settings, artifacts: { redirects }, meter }: ContextParts,
+  { settings, artifacts: { redirects }, meter, joins }: ContextParts,
 ): BootContext {
   const folder = config.dataDir
   // Asked each time: the second is gone once its root was cut over.
@@ -78,12 +82,19 @@ export function openContext(
     entry: roots.main.entry,
     entries,
     refusals,
+    extensions: openExtensionService(),
     transfers: shareTransfers(openTransfers(), storage, (error) =>
       log.warn({ err: error }, 'downloads that ended elsewhere are cut when they are renewed'),
     ),
     onEffectError: (error) => log.error({ err: error }, 'an effect of a committed step failed'),
     meter: loggingStages(meter ?? silentMeter, log, storage.db),
     spans,
+    joining: openJoining({
+      config,
+      clock,
+      meter: joins ?? { called() {}, busy() {} },
+      onError: (error) => log.error({ err: error }, 'a credential of a join could not be removed'),
+    }),
     ...openDelivery(config, redirects),
   }
 }
@@ -124,8 +135,16 @@ export function bootSettings(config: Config): Writable<BootSettings> {
     enrolmentLifetimeSeconds: config.enrolmentLifetimeSeconds,
     maxPendingMachines: config.maxPendingMachines,
     webhookAllowedNetworks: config.webhookAllowedNetworks,
+    extensionAllowedNetworks: config.extensionAllowedNetworks,
     ipxeSyslog: config.ipxeSyslog,
     traces: config.otlpEndpoint !== undefined,
+    identity: {
+      issuer: config.identityIssuer,
+      seconds: config.identitySeconds,
+      overlapSeconds: config.identityOverlapSeconds,
+      keyDays: config.identityKeyDays,
+      keyLeadSeconds: config.identityKeyLeadSeconds,
+    },
   }
 }
 

@@ -199,6 +199,7 @@ function openStories(setup: WorkerSetup, own: StoryParts, parts: WorkerParts): S
     of: (side) => openStory({ ...context, entry: liveEntry(own.sides, side) }),
     transfers: context.transfers,
     close: async () => {
+      await context.joining?.settled()
       await context.spans?.flush()
       await storage.close()
     },
@@ -224,6 +225,7 @@ function ownContext(
     settings,
     artifacts: shelf,
     meter: counts.meter,
+    joins: counts.joins,
   })
   return { ...context, refusals: remoteRefusals(wire) }
 }

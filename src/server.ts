@@ -109,7 +109,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   let crew: Crew | undefined
-  const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter })
+  const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter, joins: counts.joins })
   const context = { ...own, transfers: cuttingIn(() => crew, own.transfers) }
   const opened = openServing(config, log, artifacts, counts.cache)
   const { cache, cacheLimitBytes, ipxe, gate } = opened
@@ -229,6 +229,7 @@ async function closeAll(
   const closing = listeners.map((listener) => listener.close(graceSeconds))
   await Promise.all([...closing, webhooks.close(), traces?.close(), tftp?.close()])
   await replica.heart.stop()
+  await context.joining?.settled()
   await context.refusals.flush()
   await context.spans?.flush()
   await counts.close()

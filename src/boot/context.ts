@@ -2,9 +2,11 @@ import type { AddressRange } from '../domain/address.ts'
 import type { Clock } from '../domain/clock.ts'
 import type { SyslogServer } from '../domain/syslog-server.ts'
 import type { ArtifactRedirects } from '../images/artifacts.ts'
+import type { Joining } from '../joining/joining.ts'
 import type { Storage } from '../storage/database.ts'
 import type { Templates } from '../templates/load.ts'
 import type { BootEntry } from './entry.ts'
+import type { ExtensionService } from './extension.ts'
 import type { BootMeter } from './meter.ts'
 import type { RefusalLog } from './refusal-log.ts'
 import type { SettingsSealer } from './settings-sealer.ts'
@@ -38,10 +40,25 @@ export interface BootSettings {
   readonly maxPendingMachines: number
   /** Networks beside the public Internet that webhooks may go to. */
   readonly webhookAllowedNetworks: readonly AddressRange[]
+  /** The same for extension services. */
+  readonly extensionAllowedNetworks: readonly AddressRange[]
   /** Where iPXE is to send its console; undefined for nowhere. */
   readonly ipxeSyslog: SyslogServer | undefined
   /** Whether boots are exported as traces. */
   readonly traces: boolean
+  readonly identity: IdentitySettings
+}
+
+/** The identity documents of nodes. */
+export interface IdentitySettings {
+  /** Left out: the public URL. */
+  readonly issuer: string | undefined
+  readonly seconds: number
+  /** A node renews so long before the end. */
+  readonly overlapSeconds: number
+  readonly keyDays: number
+  /** A new key is published so long before it signs. */
+  readonly keyLeadSeconds: number
 }
 
 /** What the steps of a boot use. Wired by hand in server.ts. */
@@ -64,8 +81,12 @@ export interface BootContext {
   readonly onEffectError?: (error: unknown) => void
   /** Counts what happens; left out where nobody asks. */
   readonly meter?: BootMeter
+  /** Has credentials made for one boot at the cluster that it joins; left out where nobody boots. */
+  readonly joining?: Joining
   /** What happened within sessions; left out where nobody keeps it. */
   readonly spans?: SpanLog
+  /** Asks extension services; left out where there are none to ask. */
+  readonly extensions?: ExtensionService
   /** Where agents can be sent for artifacts; left out where they are kept in a folder. */
   readonly redirects?: ArtifactRedirects
   /** The CA of caches and mirrors of artifacts, PEM, where it is not ours. */

@@ -11,6 +11,7 @@ import * as sessions from '../storage/sessions.ts'
 import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { retireTokens } from '../storage/tokens.ts'
 import { leaveCampaign } from './campaign.ts'
+import { dropCredential } from './remove-credentials.ts'
 import { noteRolloutEnd } from './rollout-outcome.ts'
 import type { Work } from './work.ts'
 
@@ -47,6 +48,7 @@ export async function endSession<Node extends NodeRow>(
   const state = advance(sessionTransitions, session.state, ending.how, `session ${session.id}`)
   await sessions.endSession(tx, session.id, state, ending.cause, now)
   await retireTokens(tx, session.id, { except: ending.silence === true ? [] : ['report'] }, now)
+  await dropCredential(work, session, ending.how)
   work.afterCommit(() => work.context.transfers.cut(session.id))
   await work.event({
     kind: kinds[ending.how],

@@ -1,7 +1,9 @@
 import type { EventKind } from '../domain/event.ts'
+import { credentialOf } from '../domain/join.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { next, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { type IdempotencyKey, parseIdempotencyKey, type TokenKind } from '../domain/token.ts'
+import { PawlError } from '../errors.ts'
 import { updateNode } from '../storage/nodes.ts'
 import { removeClaim } from '../storage/pending.ts'
 import { writeRedemption } from '../storage/redemption.ts'
@@ -10,7 +12,17 @@ import type { BootContext } from './context.ts'
 import { atEntryOf } from './entry.ts'
 import { nextHandover } from './handover.ts'
 import { described } from './image-answer.ts'
+import {
+  type MadeCredential,
+  makeCredential,
+  PlannedCredential,
+  planCredential,
+  releaseCredential,
+  takeCredential,
+} from './join-credential.ts'
+import { type AnsweredQuestion, askQuestion, noteAnswered, PlannedQuestion, planQuestion } from './join-extension.ts'
 import { renderJoin } from './join-script.ts'
+import { mintJoinSeed, withIgnitionUrl } from './join-seed.ts'
 import { mint } from './mint.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { readFacts } from './pin.ts'
@@ -35,7 +47,11 @@ interface Step {
   readonly kind: EventKind
   /** What this stage's beginning retires: the downloads and the kept answer of the stage before. */
   readonly retires: readonly TokenKind[]
-  readonly answer: (work: Work, opened: OpenedToken, source: string) => Promise<Record<string, unknown>>
+  readonly answer: (
+    work: Work,
+    opened: OpenedToken,
+    from: Got & { readonly source: string },
+  ) => Promise<Record<string, unknown> | PlannedCredential | PlannedQuestion>
 }
 
 /** The stages as a table: what each does to the session, and what it answers. */
@@ -60,10 +76,53 @@ const steps: Readonly<Record<RedeemedStage, Step>> = {
  * under the same Idempotency-Key gets the same answer again until the next stage begins. Returns the JSON answer.
  */
 export function redeem(context: BootContext, request: Redemption): Promise<string> {
-  return recordingRefusals(context, request, () => inTransaction(context, (work) => redeemIn(work, request)))
+  return recordingRefusals(context, request, async () => {
+    const answer = await inTransaction(context, (work) => redeemIn(work, request))
+    if (answer instanceof PlannedQuestion) return redeemAnswered(context, request, answer)
+    return answer instanceof PlannedCredential ? redeemBehind(context, request, answer) : answer
+  })
 }
 
-async function redeemIn(work: Work, request: Redemption): Promise<string> {
+/** A credential is made for this boot first, at a cluster that takes its time: no transaction waits for it. */
+async function redeemBehind(
+  context: BootContext,
+  request: Redemption,
+  planned: PlannedCredential,
+): Promise<string> {
+  const made = await makeCredential(context, planned)
+  try {
+    const answer = await inTransaction(context, (work) => redeemIn(work, request, { made }))
+    if (typeof answer === 'string') return answer
+    throw new PawlError('internal', 'a credential was made and not taken')
+  } catch (error) {
+    await releaseCredential(context, made)
+    throw error
+  }
+}
+
+/** An extension is asked first what the join is, and takes its time. */
+async function redeemAnswered(
+  context: BootContext,
+  request: Redemption,
+  planned: PlannedQuestion,
+): Promise<string> {
+  const told = await askQuestion(context, planned, request.source)
+  const answer = await inTransaction(context, (work) => redeemIn(work, request, { told }))
+  if (typeof answer === 'string') return answer
+  throw new PawlError('internal', 'an extension answered, and its answer was not taken')
+}
+
+/** What was got for a redemption, outside of its transaction. */
+interface Got {
+  readonly made?: MadeCredential | undefined
+  readonly told?: AnsweredQuestion | undefined
+}
+
+async function redeemIn(
+  work: Work,
+  request: Redemption,
+  got: Got = {},
+): Promise<string | PlannedCredential | PlannedQuestion> {
   const opened = await openToken(work, request, request.token, { kind: request.stage })
   const key = request.key === undefined ? undefined : parseIdempotencyKey(request.key)
   if (opened.token.consumed_at !== null) return repeat(work, request, opened, key)
@@ -77,7 +136,10 @@ async function redeemIn(work: Work, request: Redemption): Promise<string> {
       detail: { state: session.state },
     })
   if (request.stage === 'stage2') await noteStarted(work, opened)
-  const answer = JSON.stringify(await step.answer(atEntryOf(work, session), opened, request.source))
+  const { source } = request
+  const answered = await step.answer(atEntryOf(work, session), opened, { source, ...got })
+  if (answered instanceof PlannedCredential || answered instanceof PlannedQuestion) return answered
+  const answer = JSON.stringify(answered)
   const { id, secret } = opened.presented
   // What makes a token single-use; everything before it only says why not, and is undone where somebody else was first.
   const first = await writeRedemption(work.tx, {
@@ -131,10 +193,8 @@ export async function noteStarted(work: Work, { node, session }: OpenedToken): P
   await updateNode(work.tx, node.id, { reinstall_attempts: node.reinstall_attempts + 1 })
 }
 
-async function answerStage2(
-  work: Work,
-  { node, session, pinned }: OpenedToken,
-): Promise<Record<string, unknown>> {
+async function answerStage2(work: Work, opened: OpenedToken): Promise<Record<string, unknown>> {
+  const { node, session, pinned } = opened
   const image = pinned.images?.stage3
   if (image === undefined) throw new Refusal('no-sequence', { node: node.name, session: session.id })
   const capability = mint(work, session, 'download-stage3')
@@ -143,6 +203,7 @@ async function answerStage2(
     stage: 'stage2',
     session: session.id,
     ...described(work, node.name, pinned, image),
+    args: await withIgnitionUrl(work, opened, image.arguments),
     ...(await signedManifest(work.tx, node.name, image)),
     capability,
     handover: nextHandover(work, subject, pinned, image, capability),
@@ -152,7 +213,7 @@ async function answerStage2(
 async function answerStage3(
   work: Work,
   opened: OpenedToken,
-  source: string,
+  { source }: { readonly source: string },
 ): Promise<Record<string, unknown>> {
   const { node, session, pinned } = opened
   const newSecret = await offerSecret(work, opened, source)
@@ -167,7 +228,12 @@ async function answerStage3(
       image: pinned.images?.stage3.ref,
       labels: JSON.parse(node.labels) as unknown,
     },
-    tokens: { join: mint(work, session, 'join') },
+    tokens: {
+      join: mint(work, session, 'join'),
+      ...(pinned.extensions === undefined ? {} : { extension: mint(work, session, 'extension') }),
+    },
+    ...(pinned.extensions === undefined ? {} : { extensions: pinned.extensions }),
+    ...(pinned.identity === undefined ? {} : { identity: pinned.identity }),
     ...(newSecret === undefined ? {} : { newSecret }),
     // While a root is rotated there are two, and the node keeps its users from both.
     ...(listeners.length < 2 ? {} : { bootListeners: listeners.map(({ publicUrl }) => publicUrl) }),
@@ -176,17 +242,26 @@ async function answerStage3(
 
 async function answerJoin(
   work: Work,
-  { node, session, pinned }: OpenedToken,
-): Promise<Record<string, unknown>> {
+  opened: OpenedToken,
+  { made, told, source }: Got & { readonly source: string },
+): Promise<Record<string, unknown> | PlannedCredential | PlannedQuestion> {
+  const { node, session, pinned } = opened
   const join = pinned.join ?? { kind: 'none' as const }
-  return {
-    stage: 'join',
-    session: session.id,
-    kind: join.kind,
-    script: renderJoin(
-      work.context,
-      { host: node.name, session: session.id, profile: pinned.profile, sequence: session.sequence },
-      join,
-    ),
+  const of = {
+    ...{ host: node.name, session: session.id, profile: pinned.profile, sequence: session.sequence },
+    labels: JSON.parse(node.labels) as Record<string, string>, // our own row
   }
+  const answer = { stage: 'join', session: session.id, kind: join.kind }
+  if (join.kind === 'extension') {
+    if (told === undefined) return planQuestion(work, opened, join, source)
+    await noteAnswered(work, join.settings, { node: node.name, session: session.id, source }, told)
+    return { ...answer, script: told.script ?? renderJoin(work.context, of, join, told.values) }
+  }
+  if (credentialOf(join) !== 'brokered') {
+    const seed = await mintJoinSeed(work, opened)
+    return { ...answer, script: renderJoin(work.context, of, join, seed) }
+  }
+  if (made === undefined) return planCredential(work, opened, join)
+  const credential = await takeCredential(work, opened, made)
+  return { ...answer, script: renderJoin(work.context, of, join, credential) }
 }

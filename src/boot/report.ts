@@ -10,6 +10,7 @@ import { leaveCampaign } from './campaign.ts'
 import type { BootContext } from './context.ts'
 import { endSession, expire, isOverdue, withMark } from './end-session.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
+import { dropCredential } from './remove-credentials.ts'
 import { noteRolloutEnd } from './rollout-outcome.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
 import { notHeldBack } from './stage1-limit.ts'
@@ -72,6 +73,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     minted: work.minted.splice(0),
   })
   if (!first) throw new Refusal('spent-token', subject)
+  await dropCredential(work, session, 'success')
   // Only the session that served the reinstall clears its mark: a mark set since then is for the next boot.
   const cleared =
     node.reinstall_session === session.id ? { ...withMark(node, 'success'), reinstall_attempts: 0 } : node

@@ -10,6 +10,7 @@ import { images, profiles, templates } from './content.ts'
 import { database, events, lastBackup } from './database.ts'
 import { type Announced, type Check, type Finding, fail, failure, ok, type Subject } from './finding.ts'
 import { identity } from './identity.ts'
+import { joins } from './joins.ts'
 import { listeners } from './listeners.ts'
 import { clock, disk, names, runtime } from './machine.ts'
 import { replicas } from './replicas.ts'
@@ -52,6 +53,7 @@ const checks: readonly Check[] = [
   { name: 'templates', run: templates },
   { name: 'images', run: images },
   { name: 'profiles', run: profiles },
+  { name: 'joins', run: joins },
   { name: 'runtime', run: runtime },
 ]
 

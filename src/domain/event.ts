@@ -70,6 +70,13 @@ export const eventKinds = {
   'webhook-failing':
     'a receiver did not take an event in 24 hours of tries: the first dead letter since it took one',
   'webhook-redelivered': 'ended deliveries of a webhook are sent again',
+  'extension-applied': 'what an extension is, was set: its service, and how it is asked',
+  'extension-removed': 'an extension was removed: nodes are told that there is none',
+  'extension-answered': 'an extension service answered what a booting node had asked',
+  'extension-failed':
+    'an extension service gave a booting node no answer; the reason says why. Frequent ones are counted, not listed',
+  'extension-key-made':
+    'a key that signs requests to extension services was made: it is published, and signs from its time on',
   'image-tested': 'a test boot of an image version passed or failed',
   'images-pruned': 'image versions that nothing uses were removed',
   'channel-moved': 'a channel was pointed at a version',
@@ -106,6 +113,16 @@ export const eventKinds = {
     'the agent was sent to the object storage for an artifact; its bytes are counted as asked for',
   'stage3-redeemed': 'the full system redeemed its token',
   'join-redeemed': 'the join script was handed out',
+  'identity-key-registered': 'the node registered the key of its identity, made in this boot',
+  'identity-issued':
+    'the node was given its first identity document for an audience; renewals are counted, not listed',
+  'seed-served':
+    'cloud-init or Ignition fetched a file that the profile has for the node, for the first time',
+  'credential-made': 'the cluster made a join credential for this boot',
+  'credential-refused': 'the cluster did not make a join credential: the node waits; the cause says why',
+  'credential-removed': 'the join credential of a boot is gone from its cluster',
+  'credential-not-removed':
+    'the join credential of a boot could not be removed yet: it is tried again until its time is over',
   'answer-repeated': 'an answer that was lost was given again under its key',
   'attempt-failed': 'the node reported an error and may try again',
   'session-ready': 'the node reported success',
@@ -129,6 +146,10 @@ export const eventKinds = {
   'checkpoint-signed': 'a signed statement of where every chain is was made',
   'checkpoint-refused': 'no checkpoint was signed: chains do not go on from the last one',
   'checkpoint-key-replaced': 'checkpoints are signed with another key from here on',
+  'identity-key-made':
+    'a key for the identity documents of nodes was made: it is published, and signs from its time on',
+  'identity-keys-withdrawn':
+    'keys of identity documents were withdrawn: everything they signed is worth nothing from here on',
   'events-trimmed': 'events beyond their time were removed from the old end of their chains',
 } as const
 

@@ -1,9 +1,11 @@
 import type { BootContext } from '../boot/context.ts'
-import { renderJoin } from '../boot/join-script.ts'
+import { tryCredential } from '../boot/join-credential.ts'
+import { openJoin, renderJoin } from '../boot/join-script.ts'
 import { seedVariables } from '../boot/join-seed.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { parseImageSource } from '../domain/channel.ts'
 import { type Manifest, parseManifest } from '../domain/image.ts'
+import { credentialOf } from '../domain/join.ts'
 import {
   checkCommandLine,
   ipxeCommandLineStart,
@@ -27,6 +29,7 @@ import { type PageRequest, pageOfProfiles } from '../storage/pages.ts'
 import { lastRevision } from '../storage/revisions.ts'
 import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
+import { checkLeave } from './leave-settings.ts'
 import { type Listed, listed } from './listed.ts'
 import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
 import { requireRevision } from './revision.ts'
@@ -78,6 +81,7 @@ export async function applyProfileIn(
     throw new PawlError('invalid', `the profile is named "${profile.name}", and was sent as "${name}"`)
   }
   checkReserved(by, profile)
+  checkLeave(profile, change.now)
   const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
   tryJoins(context, sealed)
   const shared = await sharedAddresses(change.tx, profile)
@@ -152,7 +156,11 @@ function tryJoins(context: BootContext, sealed: Profile): void {
     const join = joinOf(sealed, sequence)
     if (join === undefined) continue
     const place = { host: 'node', session: 'AAAAAAAAAAAA', profile: sealed.name, sequence }
-    renderJoin(context, place, join, seedVariables(context, { host: place.host, kind: join.kind }))
+    const more =
+      credentialOf(join) === 'brokered'
+        ? tryCredential(context, openJoin(context, place, join), `profile: ${sequence}.join`)
+        : seedVariables(context, { host: place.host, kind: join.kind })
+    renderJoin(context, place, join, more)
   }
 }
 
@@ -220,8 +228,8 @@ function changedSecrets(before: Profile | undefined, after: Profile): string[] {
 
 function secretsOf(profile: Profile): Map<string, string> {
   const secrets = new Map<string, string>()
-  mapSecrets(profile, (value, { sequence, name }) => {
-    secrets.set(`${sequence}.join.settings.${name}`, value)
+  mapSecrets(profile, (value, { at }) => {
+    secrets.set(at, value)
     return value
   })
   return secrets

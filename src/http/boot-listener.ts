@@ -9,7 +9,7 @@ import Fastify, {
 import type { Logger } from 'pino'
 import type { Bandwidth } from '../boot/bandwidth.ts'
 import type { BootStory } from '../boot/story.ts'
-import { isPawlError, PawlError } from '../errors.ts'
+import { type ErrorCode, isPawlError, PawlError } from '../errors.ts'
 import type { ArtifactCache } from '../images/cache.ts'
 import type { ServedBinaries } from '../ipxe/served.ts'
 import { openAccel } from './accel.ts'
@@ -25,7 +25,10 @@ import { connectionsBeyond, type HttpLimits, limitOptions } from './limits.ts'
 import { statusOf } from './problem.ts'
 import { bootRoutes } from './routes/boot.ts'
 import { downloadRoutes } from './routes/boot-downloads.ts'
+import { extensionRoutes } from './routes/boot-extensions.ts'
+import { identityRoutes } from './routes/boot-identity.ts'
 import { ipxeRoutes } from './routes/boot-ipxe.ts'
+import { seedRoutes } from './routes/boot-seeds.ts'
 import { sourceOf } from './source.ts'
 
 /** Limits of the boot listener. Seconds and bytes. */
@@ -115,6 +118,9 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
   )
   app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
   bootRoutes(app, story)
+  extensionRoutes(app, story)
+  seedRoutes(app, story)
+  identityRoutes(app, story)
   downloadRoutes(app, story, {
     artifacts: options.artifacts,
     ...(options.bandwidth === undefined ? {} : { bandwidth: options.bandwidth }),
@@ -158,6 +164,13 @@ function aFewAtATime({ malformed }: BootStory, log: Logger): BootStory['malforme
   }
 }
 
+/** Errors that are no fault of the server: who comes is told when to come again, and events say why. */
+const toldToWait: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'too-many-boots',
+  'overloaded',
+  'join-unavailable',
+])
+
 /** Every refusal has one answer. What is malformed is said, and put on the record where a node is known. */
 async function answerError(
   malformed: BootStory['malformed'],
@@ -175,7 +188,7 @@ async function answerError(
   }
   const status = statusOf(known.code)
   if (status >= 500) {
-    if (known.code !== 'too-many-boots' && known.code !== 'overloaded')
+    if (!toldToWait.has(known.code))
       log.error({ err: known, route: request.routeOptions.url }, 'failed')
     reply.header('retry-after', String(known.retryAfterSeconds ?? jittered(10)))
   }

@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import type { BootMeter } from '../boot/meter.ts'
 import { eventKinds } from '../domain/event.ts'
+import type { JoinMeter } from '../domain/join-credential.ts'
 import type { ProcessLoad } from '../domain/load.ts'
 import type { CacheMeter, TftpMeter } from '../domain/meters.ts'
 import { refusalCauses } from '../domain/refusal.ts'
@@ -12,7 +13,7 @@ import { isPawlError } from '../errors.ts'
 import { handshakeCauses } from '../handshake/diagnosis.ts'
 import type { Queries, Storage } from '../storage/database.ts'
 import { type Instruments, openInstruments } from './instruments.ts'
-import { beginPartsAtZero, cacheInto, tftpInto } from './part-counts.ts'
+import { beginPartsAtZero, cacheInto, extensionsInto, joinsInto, tftpInto } from './part-counts.ts'
 import { processMetrics } from './process-table.ts'
 import type { Snapshot } from './snapshot.ts'
 import { openStageClock } from './stage-clock.ts'
@@ -28,6 +29,7 @@ export interface ProcessMetrics {
   readonly meter: BootMeter
   readonly tftp: TftpMeter
   readonly cache: CacheMeter
+  readonly joins: JoinMeter
   /** The same database, its transactions timed. */
   timed(storage: Storage): Storage
   /** Counts a listener's requests, handshakes and connections; call it before the listener is ready. */
@@ -97,6 +99,7 @@ export function openProcessMetrics(): ProcessMetrics {
     }),
     tftp: tftpInto(metrics),
     cache: cacheInto(metrics),
+    joins: joinsInto(metrics),
     timed: (storage) => {
       db = storage.db
       return timedInto(metrics, storage)
@@ -167,7 +170,9 @@ function meterInto(
       else metrics.counter('pawl_noted_total').inc({ kind: within(eventKinds, kind) })
     },
     issued: (kind) => metrics.counter('pawl_tokens_issued_total').inc({ kind }),
+    extension: extensionsInto(metrics),
     sent: (way, bytes) => metrics.counter('pawl_image_bytes_total').inc({ way }, bytes),
+    identified: () => metrics.counter('pawl_identity_documents_total').inc(),
   }
 }
 

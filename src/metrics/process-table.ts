@@ -60,13 +60,25 @@ export const processMetrics = {
     type: 'counter',
     help: 'Tokens and download capabilities minted.',
     labels: {
-      kind: '`handover`, `stage2`, `stage3`, `join`, `report`, `download-stage2` or `download-stage3`',
+      kind: '`handover`, `stage2`, `stage3`, `join`, `report`, `download-stage2`, `download-stage3` or `extension`',
+    },
+  },
+  pawl_extension_requests_total: {
+    type: 'counter',
+    help: 'Questions of booting nodes to extension services.',
+    labels: {
+      operation: 'of an extension; `other` beyond 64 of them',
+      outcome: '`answered`, or why there was no answer: a fault of [extensions](extensions.md)',
     },
   },
   pawl_tokens_redeemed_total: {
     type: 'counter',
     help: 'Tokens used up; an answer that is repeated counts no second time.',
     labels: { kind: '`handover`, `stage2`, `stage3`, `join` or `report`' },
+  },
+  pawl_identity_documents_total: {
+    type: 'counter',
+    help: 'Identity documents given to nodes, first ones and renewals.',
   },
   pawl_refusals_total: {
     type: 'counter',
@@ -81,6 +93,24 @@ export const processMetrics = {
   pawl_notes_dropped_total: {
     type: 'counter',
     help: 'Refusals that are in no event, because the queue or the disk was full.',
+  },
+  pawl_join_calls_total: {
+    type: 'counter',
+    help: 'Calls to clusters for the join credentials of single boots.',
+    labels: {
+      call: '`make` or `remove`',
+      outcome: '`done`, or why not: see [joining](joining.md)',
+    },
+  },
+  pawl_join_call_duration_seconds: {
+    type: 'histogram',
+    help: 'Time of such a call, until its answer or until it was given up.',
+    labels: { call: '`make` or `remove`' },
+    buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25],
+  },
+  pawl_join_busy_total: {
+    type: 'counter',
+    help: 'Joins that were told to come again because as many calls to clusters as may were under way.',
   },
   pawl_traces_exported_total: {
     type: 'counter',

@@ -6,22 +6,22 @@ export function findJoinCredential(db: Queries, session: string): Promise<JoinCr
   return db.selectFrom('join_credentials').selectAll().where('session', '=', session).executeTakeFirst()
 }
 
-/** Keeps a plan; where its session has one, of two who came at once one is first and the other reads what it planned. */
+/** Keeps a plan. The caller has locked the session's node: there is none yet. */
 export async function planJoinCredential(tx: Tx, row: JoinCredentialRow): Promise<void> {
-  await tx
-    .insertInto('join_credentials')
-    .values(row)
-    .onConflict((conflict) => conflict.column('session').doNothing())
-    .execute()
+  await tx.insertInto('join_credentials').values(row).execute()
 }
 
-/** Takes the right to ask the cluster; false where another request has it, it was made, or nobody wants it any more. */
+/** What a plan was read as: another request that has called since is seen by it. */
+export type PlanAsRead = Pick<JoinCredentialRow, 'session' | 'handle' | 'state'>
+
+/** Takes the right to ask the cluster; false where another request has it, has had it since, or nobody wants it any more. */
 export async function leaseJoinCredential(
-  db: Queries,
-  session: string,
+  tx: Tx,
+  { session, handle, state }: PlanAsRead,
   asked: { readonly now: Date; readonly until: Date; readonly expiresAt: Date; readonly settings: string },
 ): Promise<boolean> {
-  const { numUpdatedRows } = await db
+  if (state === 'made') return false
+  const { numUpdatedRows } = await tx
     .updateTable('join_credentials')
     .set({
       state: 'called',
@@ -30,24 +30,38 @@ export async function leaseJoinCredential(
       settings: asked.settings,
     })
     .where('session', '=', session)
-    .where('state', '!=', 'made')
+    .where('handle', '=', handle)
+    .where('state', '=', state)
     .where('removal', 'is', null)
     .where((e) => e.or([e('call_until', 'is', null), e('call_until', '<=', asked.now.toISOString())]))
     .executeTakeFirstOrThrow()
   return numUpdatedRows === 1n
 }
 
-/** Ends a call that came to nothing. */
+/** Ends a call that came to nothing, unless its time was over and another has begun. */
 export async function endJoinCall(
   tx: Tx,
-  session: string,
-  changes: Partial<Pick<JoinCredentialRow, 'state' | 'fault' | 'handle' | 'sealed'>>,
+  of: { readonly session: string; readonly until: Date },
+  changes: Partial<Pick<JoinCredentialRow, 'state' | 'handle' | 'sealed'>>,
 ): Promise<void> {
   await tx
     .updateTable('join_credentials')
     .set({ ...changes, call_until: null })
-    .where('session', '=', session)
+    .where('session', '=', of.session)
+    .where('state', '=', 'called')
+    .where('call_until', '=', of.until.toISOString())
     .execute()
+}
+
+/** Keeps why it was not made; false where that is known. */
+export async function noteJoinFault(tx: Tx, session: string, fault: string): Promise<boolean> {
+  const { numUpdatedRows } = await tx
+    .updateTable('join_credentials')
+    .set({ fault })
+    .where('session', '=', session)
+    .where((e) => e.or([e('fault', 'is', null), e('fault', '!=', fault)]))
+    .executeTakeFirstOrThrow()
+  return numUpdatedRows === 1n
 }
 
 /** The node gets it; false where nobody wants it any more, or another call than this one is under way. */
@@ -109,17 +123,22 @@ export function listCredentialsToRemove(db: Queries, now: Date, limit: number): 
 
 /** Takes the removal of one for this process, until `again`; false where another has it. */
 export async function claimRemoval(
-  db: Queries,
+  tx: Tx,
   { session, remove_at, removal_tries }: JoinCredentialRow,
   again: Date,
 ): Promise<boolean> {
-  const { numUpdatedRows } = await db
+  const { numUpdatedRows } = await tx
     .updateTable('join_credentials')
     .set({ remove_at: again.toISOString(), removal_tries: removal_tries + 1 })
     .where('session', '=', session)
     .where('remove_at', '=', remove_at)
     .executeTakeFirstOrThrow()
   return numUpdatedRows === 1n
+}
+
+/** Has its removal looked at again later. */
+export async function postponeRemoval(tx: Tx, session: string, until: string): Promise<void> {
+  await tx.updateTable('join_credentials').set({ remove_at: until }).where('session', '=', session).execute()
 }
 
 /** Forgets one that is gone; false where another process was first. */

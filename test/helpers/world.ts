@@ -38,6 +38,8 @@ export interface World {
 export interface WorldOptions {
   readonly settings?: Partial<BootSettings>
   readonly templates?: Templates
+  /** Who makes join credentials; left out: nobody. */
+  readonly joining?: BootContext['joining']
   /** Whether the disk has room left; true by default. */
   readonly hasRoom?: () => Promise<boolean>
   /** False where the test breaks a chain itself; otherwise every chain must verify when the suite ends. */
@@ -70,7 +72,9 @@ export const testSettings: BootSettings = {
   enrolmentLifetimeSeconds: 3600,
   maxPendingMachines: 100,
   webhookAllowedNetworks: [],
+  extensionAllowedNetworks: [],
   traces: false,
+  identity: { issuer: undefined, seconds: 3600, overlapSeconds: 1200, keyDays: 30, keyLeadSeconds: 86_400 },
 }
 
 /** Where its machines boot, and by which root. */
@@ -186,6 +190,7 @@ export async function openAt(t: Test, location: string, options: WorldOptions): 
     spans,
     transfers: openTransfers(),
     onEffectError: (error) => errors.push(error),
+    ...(options.joining === undefined ? {} : { joining: options.joining }),
   }
   const events: World['events'] = async (filter = {}) => {
     await refusals.flush()

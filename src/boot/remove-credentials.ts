@@ -1,0 +1,138 @@
+import { credentialOf } from '../domain/join.ts'
+import { isPawlError } from '../errors.ts'
+import { BrokerFault } from '../joining/broker.ts'
+import { Busy } from '../joining/calls.ts'
+import type { Joining } from '../joining/joining.ts'
+import {
+  claimRemoval,
+  dropJoinCredential,
+  forgetJoinCredential,
+  listCredentialsToRemove,
+  listForgottenCredentials,
+  postponeRemoval,
+} from '../storage/join-credentials.ts'
+import type { JoinCredentialRow } from '../storage/join-tables.ts'
+import type { SessionRow } from '../storage/tables.ts'
+import type { BootContext } from './context.ts'
+import { openSettings } from './join-credential.ts'
+import { readPinned } from './pin.ts'
+import { inTransaction, type Work } from './work.ts'
+
+/** Why a credential is not wanted any more. */
+export type RemovalCause = 'success' | 'fail' | 'expire' | 'supersede' | 'session is over'
+
+const batch = 50
+const firstPauseSeconds = 5
+const longestPauseSeconds = 60
+/** Beyond its lifetime a credential opens nothing; by then the cluster's own controller has removed it. */
+const marginSeconds = 600
+
+/** The session is over: its credential is removed at its cluster, at once behind the commit. */
+export async function dropCredential(
+  work: Work,
+  { id, pinned }: Pick<SessionRow, 'id' | 'pinned'>,
+  cause: RemovalCause,
+): Promise<void> {
+  const { join } = readPinned(pinned)
+  if (join === undefined || credentialOf(join) !== 'brokered') return
+  const { context, tx, now } = work
+  if (await dropJoinCredential(tx, id, cause, now))
+    work.afterCommit(() => context.joining?.inBackground(() => removeCredentials(context)))
+}
+
+/** What the leader looks at: removals that failed before, and credentials whose sessions ended without a word. */
+export async function tendCredentials(context: BootContext): Promise<void> {
+  const forgotten = await listForgottenCredentials(context.storage.db, batch)
+  if (forgotten.length > 0)
+    await context.storage.transaction(async (tx) => {
+      for (const session of forgotten)
+        await dropJoinCredential(tx, session, 'session is over' satisfies RemovalCause, context.clock())
+    })
+  await removeCredentials(context)
+}
+
+/** Removes what is due. Of several processes one removes each. */
+export async function removeCredentials(context: BootContext): Promise<void> {
+  const { joining, storage } = context
+  if (joining === undefined) return
+  for (;;) {
+    const due = await listCredentialsToRemove(storage.db, context.clock(), batch)
+    if (due.length === 0) return
+    const outcomes = await Promise.all(due.map((row) => removeOne(context, joining, row)))
+    // What nobody could claim, another process has.
+    if (!outcomes.includes(true)) return
+  }
+}
+
+/** False where another process has it. */
+async function removeOne(context: BootContext, joining: Joining, row: JoinCredentialRow): Promise<boolean> {
+  const now = context.clock()
+  const pause = Math.min(longestPauseSeconds, firstPauseSeconds * 2 ** Math.min(row.removal_tries, 10))
+  const again = new Date(now.getTime() + pause * 1000)
+  if (!(await context.storage.transaction((tx) => claimRemoval(tx, row, again)))) return false
+  const fault = row.state === 'planned' ? undefined : await removeAtCluster(context, joining, row)
+  if (fault === undefined) await gone(context, row)
+  else if (isOver(row, now)) await gone(context, row, 'its time was over')
+  else if (row.removal_tries === 0) await lingers(context, row, fault)
+  return true
+}
+
+/** What the cluster says; undefined where it is gone. */
+async function removeAtCluster(
+  context: BootContext,
+  joining: Joining,
+  row: JoinCredentialRow,
+): Promise<{ readonly cause: string; readonly message: string } | undefined> {
+  const began = context.clock()
+  const seconds = (): number => (context.clock().getTime() - began.getTime()) / 1000
+  try {
+    const broker = joining.broker(row.kind)
+    if (broker === undefined)
+      return { cause: 'settings', message: `nobody knows joins of the kind ${row.kind}` }
+    const settings = openSettings(context, row)
+    await joining.removing.run(broker.backend(settings), () => broker.remove(row.handle, settings))
+    joining.meter.called('remove', 'done', seconds())
+    return undefined
+  } catch (error) {
+    if (error instanceof Busy) return { cause: 'busy', message: error.message }
+    if (isPawlError(error, 'key-unreadable')) return { cause: 'settings', message: error.message }
+    if (!(error instanceof BrokerFault)) throw error
+    joining.meter.called('remove', error.fault, seconds())
+    return { cause: error.fault, message: error.message }
+  }
+}
+
+function isOver({ expires_at, created_at }: JoinCredentialRow, now: Date): boolean {
+  return Date.parse(expires_at ?? created_at) + marginSeconds * 1000 < now.getTime()
+}
+
+/** Forgets it. While a call that makes it may be under way it is looked at once more behind that. */
+async function gone(context: BootContext, row: JoinCredentialRow, because?: string): Promise<void> {
+  const { session, node, kind, profile, handle, state, removal, made_at, call_until } = row
+  await inTransaction(context, async (work) => {
+    if (call_until !== null && Date.parse(call_until) > work.now.getTime())
+      return postponeRemoval(work.tx, session, call_until)
+    if (!(await forgetJoinCredential(work.tx, session)) || state === 'planned') return
+    await work.event({
+      ...{ kind: 'credential-removed', node, session, actor: 'server', source: null },
+      detail: {
+        ...{ kind, profile, credential: handle, cause: removal },
+        ...(made_at === null ? {} : { seconds: (work.now.getTime() - Date.parse(made_at)) / 1000 }),
+        ...(because === undefined ? {} : { because }),
+      },
+    })
+  })
+}
+
+async function lingers(
+  context: BootContext,
+  { session, node, kind, profile, handle, expires_at }: JoinCredentialRow,
+  fault: { readonly cause: string; readonly message: string },
+): Promise<void> {
+  await inTransaction(context, (work) =>
+    work.event({
+      ...{ kind: 'credential-not-removed', node, session, actor: 'server', source: null },
+      detail: { kind, profile, credential: handle, expiresAt: expires_at, ...fault },
+    }),
+  )
+}

@@ -1,0 +1,56 @@
+import { settingsSealer } from '../boot/settings-sealer.ts'
+import { credentialOf } from '../domain/join.ts'
+import type { Profile } from '../domain/profile.ts'
+import { isPawlError } from '../errors.ts'
+import { joinOf, mapSecrets } from '../fleet/profile-secrets.ts'
+import { openBrokers } from '../joining/brokers.ts'
+import { settingsKey } from '../pki/settings-key.ts'
+import { listProfiles, readProfile } from '../storage/fleet.ts'
+import { type Finding, fail, failure, type Subject } from './finding.ts'
+
+/** So many clusters are asked at a time. */
+const atOnce = 8
+
+/** The clusters that make a credential for each boot: asked by the kubeconfig of each profile, whether they would. */
+export async function joins({ dataDir, config, now, storage }: Subject): Promise<Finding[]> {
+  if (storage === undefined) return []
+  const profiles = (await listProfiles(storage.db)).map(readProfile)
+  const asking = profiles.flatMap((profile) =>
+    (['boot', 'reinstall'] as const)
+      .filter((sequence) => isBrokered(profile, sequence))
+      .map((sequence) => ({ profile, sequence })),
+  )
+  if (asking.length === 0) return []
+  const sealer = settingsSealer(settingsKey(dataDir))
+  // The whole check has ten seconds: an API that hangs is told of before they are over.
+  const timeoutMilliseconds = Math.min(4000, config.clusterTimeoutSeconds * 1000)
+  const broker = openBrokers({ clock: () => now, timeoutMilliseconds })
+
+  async function ask({ profile, sequence }: (typeof asking)[number]): Promise<Finding[]> {
+    const check = `join of ${profile.name}, ${sequence}`
+    try {
+      const open = mapSecrets(profile, (value, { place }) => sealer.open(value, place))
+      const join = joinOf(open, sequence)
+      const found = join === undefined ? undefined : broker(join.kind)
+      if (join === undefined || found === undefined) return []
+      const settings = join.settings ?? {}
+      const fault = found.fault(settings, now)
+      if (fault !== undefined)
+        return [fail(check, `${fault.at} ${fault.message}`, 'mend it and apply the profile again')]
+      return (await found.check(settings, now)).map((finding) => ({ check, ...finding }))
+    } catch (error) {
+      if (isPawlError(error)) return [failure(check, error)]
+      throw error
+    }
+  }
+
+  const findings: Finding[] = []
+  for (let at = 0; at < asking.length; at += atOnce)
+    findings.push(...(await Promise.all(asking.slice(at, at + atOnce).map(ask))).flat())
+  return findings
+}
+
+function isBrokered(profile: Profile, sequence: 'boot' | 'reinstall'): boolean {
+  const join = joinOf(profile, sequence)
+  return join !== undefined && credentialOf(join) === 'brokered'
+}

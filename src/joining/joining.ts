@@ -1,0 +1,51 @@
+import type { JoinMeter } from '../domain/join-credential.ts'
+import type { FindBroker } from './brokers.ts'
+import type { BackendCalls } from './calls.ts'
+
+/** What a process needs to have credentials made at clusters. */
+export interface Joining {
+  readonly broker: FindBroker
+  /** Bounds on calls that a node waits for, and on those that nobody waits for. */
+  readonly making: BackendCalls
+  readonly removing: BackendCalls
+  readonly limits: JoinLimits
+  readonly meter: JoinMeter
+  /** Begins work that nobody waits for. While one is under way another is begun once, behind it. */
+  inBackground(work: () => Promise<unknown>): void
+  /** Resolves when nothing is under way any more. */
+  settled(): Promise<void>
+}
+
+/** Seconds. */
+export interface JoinLimits {
+  /** How long a credential is good for, where its profile does not say. */
+  readonly lifetimeSeconds: number
+  /** How long a call may take. */
+  readonly timeoutSeconds: number
+}
+
+/** One piece of work at a time, and once more behind it where it was asked for meanwhile. */
+export function openBackground(onError: (error: unknown) => void): Pick<Joining, 'inBackground' | 'settled'> {
+  let running: Promise<void> | undefined
+  let again: (() => Promise<unknown>) | undefined
+
+  async function run(work: () => Promise<unknown>): Promise<void> {
+    await work().catch(onError)
+    const next = again
+    again = undefined
+    if (next !== undefined) await run(next)
+  }
+
+  return {
+    inBackground(work) {
+      if (running !== undefined) {
+        again = work
+        return
+      }
+      running = run(work).finally(() => {
+        running = undefined
+      })
+    },
+    settled: async () => running,
+  }
+}
