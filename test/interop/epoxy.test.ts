@@ -176,7 +176,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       const { world, stage1Json } = await open(t, openWorld)
       const kargs = await stage1Json()
       const client = { ca, kargs, run: done }
-      t.match(await runEpoxyStage({ ...client, stage: 'stage3' }), { message: 'error: POST answered 403' })
+      t.match(await runEpoxyStage({ ...client, stage: 'stage3' }), { message: 'error: Bad status code: got 403, expected 200 code' })
       t.equal((await world.events({ kind: 'refused' }))[0]?.detail.cause, 'wrong-order')
       for (let i = 0; i < 3; i++) {
         const early = await runEpoxyStage({ ...client, stage: 'stage2' })
@@ -191,14 +191,14 @@ await forEachDatabase(t, async (t, openWorld) => {
       )
       t.match(
         await runEpoxyStage({ ...client, stage: 'stage2' }),
-        { message: 'error: POST answered 403' },
+        { message: 'error: Bad status code: got 403, expected 200 code' },
         'stage 2 is over',
       )
       t.equal((await runEpoxyStage({ ...client, stage: 'stage3' })).reported, 204)
       t.match(await nodeRow(world, 'mlab1.lga0t'), { state: 'ready' })
       t.match(
         await runEpoxyStage({ ...client, stage: 'stage3' }),
-        { message: 'error: POST answered 403' },
+        { message: 'error: Bad status code: got 403, expected 200 code' },
         'nothing replays after success',
       )
     },
@@ -222,7 +222,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     }
     world.clock.advance(3601)
     t.match(await runEpoxyStage({ ca, kargs, run: done, stage: 'stage2' }), {
-      message: 'error: POST answered 403',
+      message: 'error: Bad status code: got 403, expected 200 code',
     })
     t.match((await world.events({ kind: 'refused' }))[0]?.detail, { cause: 'expired-token' })
   })
