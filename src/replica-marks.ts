@@ -40,6 +40,7 @@ const settings = [
   'oidcIssuer',
   'oidcClientId',
   'webhookAllowedNetworks',
+  'extensionAllowedNetworks',
   'otlpEndpoint',
 ] as const satisfies readonly (keyof Config)[]
 

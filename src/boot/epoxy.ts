@@ -17,14 +17,21 @@ import { type Asking, inTransaction, recordingRefusals, type Work } from './work
  * asked again until the next stage's is (`epoxy_client` repeats it for up to six hours): consume on advance.
  */
 export function epoxyStage1(work: Work, opened: Opened, sequence: ChainSequence): Stage1Answer {
-  const { node, session, format } = opened
+  const { node, session, pinned, format } = opened
   const base = bootBase(work.context.entry, node.name)
   const urlOf = (kind: 'stage2' | 'stage3' | 'report'): string =>
     `${base}/${mint(work, session, kind)}/${kind}`
   const urls = { stage2: urlOf('stage2'), stage3: urlOf('stage3'), report: urlOf('report') }
+  // One token for all of them, as ePoxy has it; which it opens is the profile's to say.
+  const token = pinned.extensions === undefined ? '' : mint(work, session, 'extension')
+  const extensions = (pinned.extensions ?? []).map((operation) => ({
+    operation,
+    url: `${base}/${token}/extension/${operation}`,
+  }))
   const chain = versioned(sequence.chain[format === 'ipxe' ? 'stage1.ipxe' : 'stage1.json'], sequence)
   if (format === 'json') {
     const kargs = {
+      ...Object.fromEntries(extensions.map(({ operation, url }) => [`epoxy.${operation}`, url])),
       'epoxy.images_version': sequence.imagesVersion,
       'epoxy.report': urls.report,
       'epoxy.stage2': urls.stage2,
@@ -38,6 +45,7 @@ export function epoxyStage1(work: Work, opened: Opened, sequence: ChainSequence)
     stage3Url: urls.stage3,
     reportUrl: urls.report,
     imagesVersion: sequence.imagesVersion,
+    extensions,
   })
   return { body, format, digestsChecked: false }
 }

@@ -49,6 +49,8 @@ export interface Pinned {
   /** Its secret settings are sealed. */
   readonly join?: Join
   readonly chain?: ChainSequence
+  /** The operations that the boot may ask extensions for, sorted. */
+  readonly extensions?: readonly string[]
   /** The SHA-256 of the root by which its stage 1 came; sessions of before have none. */
   readonly root?: string
   /** Whom the node may be given identity documents for: its agent makes a key then. */
@@ -92,7 +94,10 @@ export function pinChain(profile: Profile, name: SequenceName, chain: ChainSeque
 /** Pins what every sequence has. */
 export function pinBasics(profile: Profile, name: SequenceName): Pinned {
   const { downloads, redirects, imgverify } = profile
-  return { profile: profile.name, evidence: profile.evidence[name], downloads, redirects, imgverify }
+  return {
+    ...{ profile: profile.name, evidence: profile.evidence[name], downloads, redirects, imgverify },
+    ...(profile.extensions === undefined ? {} : { extensions: profile.extensions }),
+  }
 }
 
 let lastPinned: { readonly text: string; readonly pinned: Pinned } | undefined

@@ -14,15 +14,21 @@ import { nextHandover } from './handover.ts'
 import { described } from './image-answer.ts'
 import {
   type MadeCredential,
-  makeCredential,
   PlannedCredential,
   planCredential,
   releaseCredential,
   takeCredential,
 } from './join-credential.ts'
-import { type AnsweredQuestion, askQuestion, noteAnswered, PlannedQuestion, planQuestion } from './join-extension.ts'
+import {
+  type AnsweredQuestion,
+  askQuestion,
+  noteAnswered,
+  PlannedQuestion,
+  planQuestion,
+} from './join-extension.ts'
 import { renderJoin } from './join-script.ts'
 import { mintJoinSeed, withIgnitionUrl } from './join-seed.ts'
+import { makeCredential } from './make-credential.ts'
 import { mint } from './mint.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { readFacts } from './pin.ts'

@@ -8,7 +8,14 @@ import type { BootMeter } from './meter.ts'
 type Committed = Pick<EventFacts, 'kind' | 'node' | 'session' | 'at' | 'detail'>
 
 /** Counts nothing. */
-export const silentMeter: BootMeter = { committed() {}, refused() {}, issued() {}, sent() {} }
+export const silentMeter: BootMeter = {
+  committed() {},
+  refused() {},
+  issued() {},
+  extension() {},
+  sent() {},
+  identified() {},
+}
 
 /** The stage that an event opens: the one before it is done. */
 const opens: Readonly<Partial<Record<EventKind, StageName>>> = {

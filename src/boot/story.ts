@@ -6,9 +6,13 @@ import type { ConsoleLog } from './console-log.ts'
 import type { Download, DownloadRequest } from './download.ts'
 import type { EnrolRequest } from './enrol.ts'
 import type { EpoxyRedemption } from './epoxy.ts'
+import type { ExtensionAnswer, ExtensionRequest } from './extension.ts'
+import type { IdentityRequest } from './identity.ts'
+import type { KeyRegistration } from './identity-key.ts'
 import type { Redemption } from './redeem.ts'
 import type { Report } from './report.ts'
 import type { SecretWritten } from './rotate-secret.ts'
+import type { SeedRequest } from './serve-seed.ts'
 import type { Stage1Request } from './serve-stage1.ts'
 import type { SiteScriptOf } from './site-script.ts'
 import type { Stage1Answer } from './stage1-answer.ts'
@@ -39,8 +43,21 @@ export interface StorySteps {
   handover(request: HandoverRequest): Promise<string>
   redeem(request: Redemption): Promise<string>
   redeemEpoxy(request: EpoxyRedemption): Promise<string>
+  /** A file that cloud-init or Ignition asks for. */
+  seed(request: SeedRequest): Promise<string>
   report(request: Report): Promise<void>
+  /** Asks an extension for a node. */
+  extension(request: ExtensionRequest): Promise<ExtensionAnswer>
+  /** The public halves of what extension services see signed: JSON. */
+  extensionKeySet(): Promise<string>
   confirmSecret(request: SecretWritten): Promise<void>
+  /** Registers the key of a boot's identity; the answer. */
+  registerKey(request: KeyRegistration): Promise<string>
+  /** Gives out an identity document; the answer. */
+  issueIdentity(request: IdentityRequest): Promise<string>
+  /** What is published of the issuer, and of its keys: JSON. */
+  identityConfiguration(): Promise<string>
+  identityKeySet(): Promise<string>
   /** Keeps the last lines of a console that failed. */
   consoleLog(request: ConsoleLog): Promise<void>
   /** Puts a request that could not be read on record. */

@@ -1,4 +1,5 @@
 import Type, { type TSchema } from 'typebox'
+import { overlayKinds, overlaySchema } from './join/overlay.ts'
 import { joinKinds, joinSchema } from './join.ts'
 import { profileSchema } from './profile.ts'
 
@@ -93,32 +94,52 @@ const secretSource = [
   ),
   Type.Object(
     { fromFile: Type.String({ minLength: 1, maxLength: 1024 }) },
-    { ...strict, description: 'The first line of a file, beside this one where the path is relative.' },
+    {
+      ...strict,
+      description:
+        'The first line of a file, or the whole of it for a secret of lines; beside this one where the path is relative.',
+    },
   ),
   Type.Literal('***', { description: 'Keeps the value that is stored.' }),
 ]
 
-/** The ways to join, each secret setting also by where it comes from. */
+interface JoinForm {
+  readonly properties: Readonly<Record<string, TSchema>> & { readonly kind: { readonly const: string } }
+  readonly required: readonly string[]
+}
+
+/** The ways to join, each secret also by where it comes from. */
 function joinForms(): TSchema[] {
-  const forms = joinSchema.anyOf as unknown as {
-    properties: {
-      kind: { const: keyof typeof joinKinds }
-      settings: { properties?: Record<string, TSchema> }
-    }
-  }[]
-  return forms.map((form) => {
+  return (joinSchema.anyOf as unknown as JoinForm[]).map((form) => {
     const { kind, settings } = form.properties
-    const secrets: readonly string[] = joinKinds[kind.const].secretSettings
-    if (settings.properties === undefined || secrets.length === 0) return form as unknown as TSchema
-    const fields = Object.entries(settings.properties).map(([name, schema]) => [
-      name,
-      secrets.includes(name) ? Type.Union([schema, ...secretSource]) : schema,
-    ])
-    return Type.Object(
-      { kind: Type.Literal(kind.const), settings: Type.Object(Object.fromEntries(fields), strict) },
-      strict,
+    const { secretSettings } = joinKinds[kind.const as keyof typeof joinKinds]
+    const overlays = Type.Union(
+      (overlaySchema.anyOf as unknown as JoinForm[]).map((one) =>
+        withSources(one, overlayKinds[one.properties.kind.const as keyof typeof overlayKinds].secretSettings),
+      ),
     )
+    const own = settings as TSchema & Partial<JoinForm>
+    return withFields(form, {
+      settings: own.properties === undefined ? own : withSources(own as unknown as JoinForm, secretSettings),
+      overlay: overlays,
+    })
   })
+}
+
+/** The form with each of these fields also by where it comes from. */
+function withSources(form: JoinForm, names: readonly string[]): TSchema {
+  const changed = names.map((name) => [name, Type.Union([form.properties[name] as TSchema, ...secretSource])])
+  return withFields(form, Object.fromEntries(changed))
+}
+
+function withFields({ properties, required = [] }: JoinForm, changed: Record<string, TSchema>): TSchema {
+  const fields = Object.entries({ ...(properties as Record<string, TSchema>), ...changed })
+  return Type.Object(
+    Object.fromEntries(
+      fields.map(([name, schema]) => [name, required.includes(name) ? schema : Type.Optional({ ...schema })]),
+    ),
+    strict,
+  )
 }
 
 const joinDocument = Type.Object(
@@ -148,7 +169,13 @@ const words: Readonly<Record<keyof (typeof profileSchema)['properties'], string>
   acceptUnsigned: 'Boots images that no publisher signed.',
   publishers: "Whose signatures count; left out, every publisher's.",
   imgverify: 'iPXE checks signatures itself, where its build can.',
+  extensions: 'Operations that its nodes may ask extension services for.',
+  joinFromExtension: 'What an extension answers may be the join that a node runs.',
   expect: 'Seconds that stages may take before a boot is slow, for both sequences or for each; else learned.',
+  identity:
+    'Whom its nodes are given identity documents for, which labels are in them, and how long they are good.',
+  leave: 'How its nodes leave their cluster before they are reinstalled.',
+  reboot: 'Who reboots its nodes then; left out, the operator.',
   boot: 'What a boot serves.',
   reinstall: 'What a reinstall serves.',
 }

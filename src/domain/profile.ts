@@ -6,10 +6,19 @@ import { type ArtifactBase, artifactBaseSchema } from './artifact-base.ts'
 import type { Branded } from './brand.ts'
 import { parseImageSource } from './channel.ts'
 import type { EvidenceKind } from './evidence.ts'
+import { audienceFile, type ProfileIdentity, profileIdentitySchema } from './identity.ts'
 import { handsOutCredential, type Join, joinFault, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
+import { type HookCall, hooksFault, type Leave, leaveSchema, rebootSchema } from './leave.ts'
 import { quote } from './node.ts'
 import { expectationSchema, expectedOf } from './profile-expect.ts'
+import {
+  extensionsFault,
+  extensionsWritten,
+  type ProfileExtensions,
+  profileExtensionFields,
+} from './profile-extensions.ts'
+import { profileFault } from './profile-fault.ts'
 import { publisherNamePattern } from './publisher.ts'
 import type { SecretKind } from './secret.ts'
 import type { ExpectedOf } from './usual-times.ts'
@@ -74,6 +83,10 @@ export const profileSchema = Type.Object(
     ),
     imgverify: Type.Optional(Type.Boolean()),
     expect: Type.Optional(expectationSchema),
+    leave: Type.Optional(leaveSchema),
+    reboot: Type.Optional(rebootSchema),
+    ...profileExtensionFields,
+    identity: Type.Optional(profileIdentitySchema),
     boot: sequence,
     reinstall: Type.Optional(sequence),
   },
@@ -88,7 +101,7 @@ export type SequenceName = 'boot' | 'reinstall'
 export type EvidenceName = EvidenceKind
 
 /** A profile with every default filled in and every rule checked. */
-export interface Profile {
+export interface Profile extends ProfileExtensions {
   readonly name: ProfileName
   readonly tokens: 'native' | 'epoxy'
   readonly evidence: Readonly<Record<SequenceName, readonly EvidenceName[]>>
@@ -115,6 +128,11 @@ export interface Profile {
   readonly imgverify: boolean
   /** How many seconds each stage may take before it is slow; what is left out is learned from the fleet. */
   readonly expect: ExpectedOf | undefined
+  /** How its nodes leave their cluster before they are reinstalled, and how they are rebooted then. */
+  readonly leave?: Leave
+  readonly reboot?: HookCall
+  /** Whom its nodes are given identity documents for; left out: they are given none. */
+  readonly identity?: ProfileIdentity
   readonly boot: Sequence
   readonly reinstall: Sequence | undefined
 }
@@ -123,7 +141,7 @@ const compiled = Compile(profileSchema)
 
 /** Reads a profile; throws `invalid` naming the field and what it breaks. */
 export function parseProfile(value: unknown): Profile {
-  if (!compiled.Check(value)) throw firstFault(value)
+  if (!compiled.Check(value)) throw profileFault(compiled as never, value)
   const profile = withDefaults(value)
   for (const name of ['boot', 'reinstall'] as const) {
     const sequence = profile[name]
@@ -132,7 +150,11 @@ export function parseProfile(value: unknown): Profile {
   if (profile.reinstall === 'local')
     throw wrong(profile, 'reinstall', 'cannot be "local": there is nothing to install from')
   parseKernelArguments(profile.kernelArguments)
+  checkExtensions(profile)
   if (profile.secrets === 'rotating') checkRotating(profile)
+  if (profile.identity !== undefined) checkIdentity(profile, profile.identity)
+  const fault = hooksFault(profile)
+  if (fault !== undefined) throw wrong(profile, fault.at, fault.what)
   if (profile.artifactBase !== undefined && profile.downloads !== 'digest')
     throw wrong(profile, 'artifactBase', 'needs "downloads: digest": a cache gets no capability to ask with')
   if (profile.acceptUnsigned && profile.publishers !== undefined)
@@ -171,7 +193,9 @@ function withDefaults(written: Written): Profile {
     acceptUnsigned: written.acceptUnsigned ?? false,
     publishers: written.publishers,
     imgverify: written.imgverify ?? false,
+    ...(written.identity === undefined ? {} : { identity: written.identity }),
     expect: written.expect === undefined ? undefined : expectedOf(written.expect),
+    ...extensionsWritten(written),
     boot: sequenceWithDefaults(written.boot),
     reinstall: written.reinstall === undefined ? undefined : sequenceWithDefaults(written.reinstall),
   }
@@ -189,6 +213,35 @@ function checkRotating(profile: Profile): void {
     throw wrong(profile, 'secrets', 'cannot be "rotating" with "tokens: epoxy": its clients write no secret')
   if (!profile.evidence.boot.includes('secret') && !profile.evidence.reinstall.includes('secret'))
     throw wrong(profile, 'secrets', 'cannot be "rotating" where no sequence requires "secret" as evidence')
+}
+
+/** Only stage 3 of ours makes a key, and an address alone proves too little. */
+function checkIdentity(profile: Profile, { audiences }: ProfileIdentity): void {
+  if (profile.tokens === 'epoxy')
+    throw wrong(profile, 'identity', 'cannot be given with "tokens: epoxy": its clients make no key')
+  const files = new Map(audiences.map((name) => [audienceFile(name), name]))
+  const other = audiences.find((name) => files.get(audienceFile(name)) !== name)
+  if (other !== undefined)
+    throw wrong(
+      profile,
+      'identity.audiences',
+      `${quote(other)} and ${quote(files.get(audienceFile(other)) ?? '')} would be one file on the node`,
+    )
+  for (const name of ['boot', 'reinstall'] as const)
+    if (typeof profile[name] === 'object' && profile.evidence[name].every((kind) => kind === 'address'))
+      refuseAddressOnly(profile, 'give identities')
+}
+
+/** What extensions answer may let a node in, so an address alone opens none. */
+function checkExtensions(profile: Profile): void {
+  const sequences = [profile.boot, profile.reinstall]
+  const joins = sequences.map((one) => (typeof one === 'object' && 'join' in one ? one.join : undefined))
+  const fault = extensionsFault(profile, joins)
+  if (fault !== undefined) throw wrong(profile, fault.field, fault.what)
+  if (profile.extensions === undefined) return
+  for (const name of ['boot', 'reinstall'] as const)
+    if (typeof profile[name] === 'object' && profile.evidence[name].every((kind) => kind === 'address'))
+      refuseAddressOnly(profile, 'hand out what extensions answer')
 }
 
 function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence): void {
@@ -242,6 +295,8 @@ export function stage2ImagesOf(profile: Profile): string[] {
  * see, so it counts.
  */
 export function handsOutCredentials(profile: Profile): boolean {
+  if (profile.extensions !== undefined) return true
+  if (profile.identity !== undefined) return true
   return [profile.boot, profile.reinstall].some(
     (sequence) => typeof sequence === 'object' && (isChain(sequence) || handsOutCredential(sequence.join)),
   )
@@ -277,20 +332,4 @@ function refuseAddressOnly(profile: Profile, what: string): void {
 
 function wrong(profile: Profile, field: string, what: string): PawlError {
   return new PawlError('invalid', `profile "${profile.name}": ${field} ${what}`)
-}
-
-function firstFault(value: unknown): PawlError {
-  const errors = [...compiled.Errors(value)]
-  const unknown = errors.find((e) => e.keyword === 'additionalProperties' && e.instancePath === '')
-  if (unknown !== undefined) {
-    const names = (unknown.params as { additionalProperties: string[] }).additionalProperties
-    return new PawlError('invalid', `profile: unknown field ${quote(names[0] ?? '')}`)
-  }
-  // Of a union's many errors the deepest path says most about what was meant.
-  const [deepest] = errors.sort((a, b) => b.instancePath.length - a.instancePath.length)
-  const path = (deepest?.instancePath ?? '').slice(1).replaceAll('/', '.')
-  return new PawlError(
-    'invalid',
-    `profile${path === '' ? '' : `: ${path}`} ${deepest?.message ?? 'is not a profile'}`,
-  )
 }

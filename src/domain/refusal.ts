@@ -57,8 +57,25 @@ export const refusalCauses = {
   'other-key': 'the token was used before under another Idempotency-Key',
   'session-ended': 'the session has ended',
   'session-expired': 'the session was idle or open for too long',
+  'extension-not-allowed': 'the profile does not allow this extension',
+  'extension-too-often': 'the boot has asked for this extension as often as one may',
   'early-success': 'success was reported before the last stage',
   'no-such-artifact': 'the image of this stage has no such artifact',
+  'no-identity': 'the profile that the node booted by gives its nodes no identity, or is gone',
+  'identity-proof': 'the proof of possession of the identity key is not good; the reason says why',
+  'identity-proof-used': 'the proof of possession was used before: each is good once',
+  'identity-other-key': 'this boot has registered another identity key before: one is registered in a boot',
+  'identity-foreign-key': 'the identity key is that of another node',
+  'identity-unknown-key': 'no boot of this node has registered this identity key',
+  'identity-other-boot': 'the identity key is of an earlier boot of the node',
+  'identity-not-in-service':
+    'the boot with this identity key has not come to stage 3, or the node is not ready',
+  'identity-audience': 'the profile does not name the audience, or names several and none was asked for',
+  'identity-too-often': 'too many identity documents were asked for with this key in three minutes',
+  'identity-address-only':
+    'the boot was proved by an address alone, and the profile does not accept that for an identity',
+  'identity-storm': 'the node is one of a storm, and no machine',
+  'asked-too-often': 'a file was asked for more often than by a client that lost its answer',
   'does-not-fit': 'the boot script cannot be rendered with these values',
 } as const
 

@@ -52,10 +52,12 @@ export function parseDeliveryId(text: string): string {
 }
 
 /**
- * Reads a receiver's URL; throws `invalid`. Returns it as the URL parser spells it, so that an address in octal, in hex or
+ * Reads the URL of a receiver, or of whose `of` is; throws `invalid`. Returns it as the URL parser spells it, so that an address in octal, in hex or
  * as one number is the dotted one from here on.
  */
-export function parseWebhookUrl(text: string): URL {
+export function parseWebhookUrl(text: string, of = 'webhook'): URL {
+  const badUrl = (what: string, hint?: string): PawlError =>
+    new PawlError('invalid', `the ${of}'s URL ${what}`, hint === undefined ? {} : { hint })
   const url = /^https?:\/\/[^\s\\]+$/i.test(text) && URL.canParse(text) ? new URL(text) : undefined
   // What it holds may be secret: the error does not repeat it.
   if (url === undefined || text.length > maxUrlCharacters || /[^!-~]/.test(text))
@@ -68,10 +70,6 @@ export function parseWebhookUrl(text: string): URL {
   if (text.includes('#')) throw badUrl('has a fragment, which is never sent')
   if (url.port === '0') throw badUrl('names port 0')
   return url
-}
-
-function badUrl(what: string, hint?: string): PawlError {
-  return new PawlError('invalid', `the webhook's URL ${what}`, hint === undefined ? {} : { hint })
 }
 
 const secretLength = 20

@@ -19,7 +19,7 @@ export type Precondition =
 
 /** What has revisions. Channels by `name/channel`, operator tokens by their id. */
 export interface Revised {
-  readonly kind: 'node' | 'profile' | 'channel' | 'publisher' | 'operator token' | 'webhook'
+  readonly kind: 'node' | 'profile' | 'channel' | 'publisher' | 'operator token' | 'webhook' | 'extension'
   readonly name: string
 }
 
@@ -48,6 +48,7 @@ const records: Readonly<Record<Revised['kind'], { kinds: readonly EventKind[]; f
     kinds: ['webhook-changed', 'webhook-enabled', 'webhook-disabled', 'webhook-secret-rotated'],
     field: 'webhook',
   },
+  extension: { kinds: ['extension-applied'], field: 'operation' },
 }
 
 /** Counts a node's revision up for each event that is a change by an operator. */

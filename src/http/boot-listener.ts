@@ -188,8 +188,7 @@ async function answerError(
   }
   const status = statusOf(known.code)
   if (status >= 500) {
-    if (!toldToWait.has(known.code))
-      log.error({ err: known, route: request.routeOptions.url }, 'failed')
+    if (!toldToWait.has(known.code)) log.error({ err: known, route: request.routeOptions.url }, 'failed')
     reply.header('retry-after', String(known.retryAfterSeconds ?? jittered(10)))
   }
   return reply.code(status).send(`${known.message}\n`)

@@ -29,10 +29,10 @@ import type { OperatorApp, OperatorParts } from './routes/operator-app.ts'
 import { autoApprovalRoutes, factRoutes } from './routes/operator-auto-approvals.ts'
 import { channelRoutes, proposalRoutes, rolloutRoutes } from './routes/operator-channels.ts'
 import { chainRoutes, checkpointRoutes } from './routes/operator-checkpoints.ts'
-import { nodeIdentityRoutes } from './routes/operator-node-identity.ts'
 import { pendingRoutes } from './routes/operator-enrolment.ts'
 import { eventStreamRoutes } from './routes/operator-event-stream.ts'
 import { eventRoutes, healthRoutes } from './routes/operator-events.ts'
+import { extensionRoutes } from './routes/operator-extensions.ts'
 import { fleetRoutes } from './routes/operator-fleet.ts'
 import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
 import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
@@ -41,6 +41,7 @@ import { ipxeListRoutes } from './routes/operator-ipxe.ts'
 import { mediaRoutes } from './routes/operator-media.ts'
 import { type MetricsAnswers, metricsRoutes, targetRoutes } from './routes/operator-metrics.ts'
 import { nodeCertificateRoutes } from './routes/operator-node-certificates.ts'
+import { nodeIdentityRoutes } from './routes/operator-node-identity.ts'
 import { nodeLogRoutes } from './routes/operator-node-logs.ts'
 import { nodeRoutes } from './routes/operator-nodes.ts'
 import { openApiRoutes } from './routes/operator-openapi.ts'
@@ -205,6 +206,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     proposalRoutes(api, parts)
     rolloutRoutes(api, parts)
     webhookRoutes(api, parts)
+    extensionRoutes(api, parts)
     statusRoutes(api, parts)
     targetRoutes(api, parts)
     ipxeListRoutes(api, parts)

@@ -1,6 +1,6 @@
-import { backendCalls, backendFaults, type JoinMeter } from '../domain/join-credential.ts'
 import type { BootMeter } from '../boot/meter.ts'
 import { extensionLimits } from '../domain/extension.ts'
+import { backendCalls, backendFaults, type JoinMeter } from '../domain/join-credential.ts'
 import {
   type CacheMeter,
   cacheAnswers,

@@ -2,6 +2,7 @@
  * Which templates there are, and which values each takes: one table. The types, the checks before rendering, the trial
  * rendering at start and the comment at the head of each template file are all held against it.
  */
+import { parseOperation } from '../domain/extension.ts'
 import { parseNodeName } from '../domain/node.ts'
 import { PawlError } from '../errors.ts'
 import {
@@ -46,7 +47,17 @@ const kinds = {
   sha256: text(sha256Hex, '0'.repeat(64)),
   shellWord: text(shellWord, 'word'),
   shellWordOrNone: text((value, name) => (value === '' ? '' : shellWord(value, name)), 'word', ''),
-  shellWords: kind<readonly string[]>(shellWords, ['word', 'other']),
+  shellWords: kind<readonly string[]>(shellWords, ['word', 'other'], []),
+  peers: kind<readonly Entry[]>(
+    entriesOf({ publicKey: 'word', endpoint: 'wordOrNone', allowedIps: 'words', keepalive: 'wordOrNone' }),
+    [
+      { publicKey: 'word', endpoint: 'word', allowedIps: ['word', 'other'], keepalive: 'word' },
+      { publicKey: 'word', endpoint: '', allowedIps: ['word'], keepalive: '' },
+    ],
+  ),
+  lighthouses: kind<readonly Entry[]>(entriesOf({ address: 'word', endpoints: 'words' }), [
+    { address: 'word', endpoints: ['word', 'other'] },
+  ]),
   lists: kind<readonly Entry[]>(
     entriesOf({ name: 'word', values: 'words' }),
     [{ name: 'one', values: ['word', 'other'] }],
@@ -57,6 +68,11 @@ const kinds = {
   kernelArguments: kind<readonly string[]>(
     (value, name) => kernelArguments(listOfText(value, name), name),
     ['console=ttyS0', 'quiet'],
+    [],
+  ),
+  extensions: kind<readonly ExtensionUrl[]>(
+    checkExtensions,
+    [{ operation: 'allocate_k8s_token', url: 'https://boot.example.com:8443/v1/x' }],
     [],
   ),
   settings: kind<readonly Setting[]>(checkSettings, [{ name: 'one', value: 'word' }], []),
@@ -125,6 +141,7 @@ export const templateVariables = {
     stage3Url: 'anyUrl',
     reportUrl: 'anyUrl',
     imagesVersion: 'word',
+    extensions: 'extensions',
   },
   'autoexec.ipxe': {
     publicUrl: 'httpsUrl',
@@ -224,6 +241,25 @@ function text(check: Kind<string>['check'], ...examples: [string, ...string[]]):
 interface Setting {
   readonly name: string
   readonly value: string
+}
+
+/** An extension as ePoxy's stage 1 names it. */
+interface ExtensionUrl {
+  readonly operation: string
+  readonly url: string
+}
+
+function checkExtensions(list: readonly ExtensionUrl[], where: string): ExtensionUrl[] {
+  if (!Array.isArray(list)) throw notA(where, 'a list')
+  return list.map((extension: ExtensionUrl) => {
+    if (typeof extension !== 'object' || extension === null)
+      throw notA(`${where}: entry`, 'a name with a URL')
+    const operation = parseOperation(asText(extension.operation, `${where}: operation`))
+    return {
+      operation,
+      url: httpsUrl(asText(extension.url, `${where}: ${operation}`), `${where}: ${operation}`),
+    }
+  })
 }
 
 function checkSettings(list: readonly Setting[], where: string): Setting[] {

@@ -1,13 +1,9 @@
-import type { ClientRequest } from 'node:http'
-import { request as httpRequest } from 'node:http'
-import { request as httpsRequest } from 'node:https'
-import { isIP, type LookupFunction } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { AddressRange } from '../domain/address.ts'
 import { parseRetryAfter, webhookSignature } from '../domain/webhook.ts'
-import { addressUse } from '../domain/webhook-address.ts'
-import { answerTo, beginningOf, noAddress, reasonOf } from '../outgoing/answer.ts'
-import { type Resolve, resolveHost } from '../outgoing/resolve.ts'
+import { answerTo, beginningOf, reasonOf } from '../outgoing/answer.ts'
+import type { Resolve } from '../outgoing/resolve.ts'
+import { NotAllowed, openAddresses, requestTo, unless } from '../outgoing/target.ts'
 
 /** Where a webhook is sent, and what proves both ends to each other. */
 export interface WebhookTarget {
@@ -46,9 +42,6 @@ export interface SendOptions {
 
 const defaultTimeoutMilliseconds = 10_000
 
-/** A receiver that may not be sent to; the message says which address is meant. */
-class NotAllowed extends Error {}
-
 /**
  * Sends one message, once. Redirects are not followed: they would lead where nobody judged. Never rejects: what goes wrong
  * is the outcome.
@@ -81,10 +74,13 @@ export async function sendWebhook(
 async function exchange(
   target: WebhookTarget,
   message: WebhookMessage,
-  { allowed, resolve = resolveHost }: SendOptions,
+  { allowed, resolve }: SendOptions,
   signal: AbortSignal,
 ): Promise<{ status: number; body: string; retryAfter: string | undefined }> {
-  const addresses = await unless(signal, openAddresses(target.url, allowed, resolve))
+  const addresses = await unless(
+    signal,
+    openAddresses(target.url, { allowed, setting: 'webhookAllowedNetworks', resolve }),
+  )
   const request = requestTo(target, addresses, signal)
   const timestamp = Math.floor(message.now.getTime() / 1000)
   const body = Buffer.from(message.body)
@@ -100,69 +96,6 @@ async function exchange(
   const response = await answerTo(request, body)
   const text = (await beginningOf(response).finally(() => request.destroy())).toString('utf8')
   return { status: response.statusCode ?? 0, body: text, retryAfter: response.headers['retry-after'] }
-}
-
-/**
- * The addresses of the receiver that may be connected to. They are what is connected to, by number: a name that is asked
- * for again could give another answer (DNS rebinding).
- */
-async function openAddresses(
-  url: URL,
-  allowed: readonly AddressRange[],
-  resolve: Resolve,
-): Promise<readonly string[]> {
-  const host = url.hostname.replace(/^\[|\]$/g, '')
-  const found = isIP(host) === 0 ? await resolve(host) : [host]
-  if (found.length === 0) throw new NotAllowed(noAddress)
-  const judged = found.slice(0, 16).map((address) => ({ address, use: addressUse(address, allowed) }))
-  const open = judged.filter(({ use }) => use === 'listed' || (use === 'public' && url.protocol === 'https:'))
-  if (open.length > 0) return open.map(({ address }) => address)
-  const closed = judged.find(({ use }) => use === 'closed')
-  throw new NotAllowed(
-    closed === undefined
-      ? 'http:// is for networks that webhookAllowedNetworks lists'
-      : `${closed.address} is not of the public Internet, nor in webhookAllowedNetworks`,
-  )
-}
-
-function requestTo(
-  { url, ca }: WebhookTarget,
-  addresses: readonly string[],
-  signal: AbortSignal,
-): ClientRequest {
-  const host = url.hostname.replace(/^\[|\]$/g, '')
-  const lookup: LookupFunction = (_host, options, done) => {
-    const all = addresses.map((address) => ({ address, family: isIP(address) }))
-    const [first] = all
-    if (options.all === true) done(null, all)
-    else done(null, first?.address ?? '', first?.family ?? 4)
-  }
-  const common = {
-    method: 'POST',
-    host,
-    port: url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port),
-    path: `${url.pathname}${url.search}`,
-    headers: { host: url.host },
-    agent: false as const,
-    lookup,
-    signal,
-    maxHeaderSize: 16 * 1024,
-  }
-  if (url.protocol === 'http:') return httpRequest(common)
-  return httpsRequest({
-    ...common,
-    minVersion: 'TLSv1.2',
-    ...(isIP(host) === 0 ? { servername: host } : {}),
-    ...(ca === null ? {} : { ca }),
-  })
-}
-
-/** Waits for `work` no longer than the signal allows. */
-function unless<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(new Error('aborted')), { once: true })
-    work.then(resolve, reject)
-  })
 }
 
 function whyOf(error: unknown): string {

@@ -93,6 +93,7 @@ export const apiTags = {
   profiles: 'What a kind of node boots.',
   fleet: 'Nodes, profiles and channels as files describe them.',
   webhooks: 'Events sent to receivers.',
+  extensions: 'Services that booting nodes may ask.',
   events: 'The record of everything that happened.',
   operators: 'Who may ask, and who is asking.',
   health: 'What monitors and tools ask.',
