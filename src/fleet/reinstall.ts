@@ -4,6 +4,7 @@ import { clearMarks, markNodes } from '../boot/marks.ts'
 import { PawlError } from '../errors.ts'
 import { findCampaign, insertCampaign } from '../storage/campaigns.ts'
 import type { CampaignRow } from '../storage/machine-tables.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import { type CampaignView, campaignView } from './campaign-view.ts'
 import { type By, type Change, change } from './change.ts'
 import { makesCampaign, type PlannedNode, planCancels, planMarks, type Step } from './reinstall-plan.ts'
@@ -73,6 +74,15 @@ function checkLimits(request: ReinstallRequest): void {
   if (expiresSeconds === undefined || expiresSeconds === 0) return
   if (!Number.isSafeInteger(expiresSeconds) || expiresSeconds < 60 || expiresSeconds > maxMarkSeconds)
     throw new PawlError('invalid', 'a mark is good for 60 s to 365 days, or for ever (0)')
+}
+
+/** Marks one node inside a change that has its own reasons; throws `conflict` as `reinstall` does. */
+export async function markIn(
+  change: Change,
+  node: NodeRow,
+  request: Pick<ReinstallRequest, 'force'>,
+): Promise<void> {
+  await markAll(change, await planMarks(change, [node], request), request)
 }
 
 async function markAll(

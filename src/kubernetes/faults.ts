@@ -34,6 +34,8 @@ export type KubernetesFault = keyof typeof kubernetesFaults
 export class KubernetesError extends Error {
   override readonly name = 'KubernetesError'
   readonly fault: KubernetesFault
+  /** Whether the same request may succeed later without anybody changing anything. */
+  readonly passes: boolean
   /** The API's status, where it answered. */
   readonly status: number | undefined
   /** What the API asked for with 429 or 503. */
@@ -46,6 +48,7 @@ export class KubernetesError extends Error {
   ) {
     super(message)
     this.fault = fault
+    this.passes = kubernetesFaults[fault].passes
     this.status = answer.status
     this.retryAfterSeconds = answer.retryAfterSeconds
   }

@@ -1,0 +1,67 @@
+import { inChunks } from './chunks.ts'
+import type { Queries, Tx } from './database.ts'
+import type { LeavingRow } from './leaving-tables.ts'
+
+/** Starts one; the database refuses a second of a node that is under way. */
+export async function insertLeaving(tx: Tx, row: LeavingRow): Promise<void> {
+  await tx.insertInto('leavings').values(row).execute()
+}
+
+/** The latest of a node, ended or not. */
+export function findLeaving(db: Queries, node: string): Promise<LeavingRow | undefined> {
+  return db
+    .selectFrom('leavings')
+    .selectAll()
+    .where('node', '=', node)
+    .orderBy('started_at', 'desc')
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst()
+}
+
+/** The latest of each of these nodes that is under way or failed, by node. */
+export async function findOpenLeavings(
+  db: Queries,
+  nodes: readonly string[],
+): Promise<Map<string, LeavingRow>> {
+  const rows: LeavingRow[] = []
+  for (const chunk of inChunks(nodes, 1)) {
+    const found = await db.selectFrom('leavings').selectAll().where('node', 'in', chunk).execute()
+    rows.push(...found)
+  }
+  // The latest of each node last, so that it is the one that stays.
+  rows.sort((a, b) => (a.started_at < b.started_at ? -1 : 1))
+  return new Map(rows.map((row) => [row.node, row]))
+}
+
+/** Those whose next step is due, the longest due first. */
+export function listDueLeavings(db: Queries, now: Date, limit: number): Promise<LeavingRow[]> {
+  return db
+    .selectFrom('leavings')
+    .selectAll()
+    .where('ended_at', 'is', null)
+    .where('next_at', '<=', now.toISOString())
+    .orderBy('next_at')
+    .limit(limit)
+    .execute()
+}
+
+/** Writes a step, unless another server or an operator came first: says whether it was written. */
+export async function stepLeaving(
+  db: Queries,
+  { id, passes }: Pick<LeavingRow, 'id' | 'passes'>,
+  changes: Partial<Omit<LeavingRow, 'id' | 'passes'>>,
+): Promise<boolean> {
+  const result = await db
+    .updateTable('leavings')
+    .set({ ...changes, passes: passes + 1 })
+    .where('id', '=', id)
+    .where('passes', '=', passes)
+    .executeTakeFirst()
+  return result.numUpdatedRows === 1n
+}
+
+/** Forgets those that ended before. */
+export async function trimLeavings(db: Queries, before: Date): Promise<void> {
+  await db.deleteFrom('leavings').where('ended_at', '<', before.toISOString()).execute()
+}
