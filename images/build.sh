@@ -82,7 +82,7 @@ build_stage3() {
 
   tree=$work/filesystem
   base_tree "$tree"
-  add_programs "$tree" curl dhcpcd jq nft
+  add_programs "$tree" curl dhcpcd jq nft openssl
   # The NIC has its driver and its firmware by now; the others are not needed by a demo.
   add_modules "$tree" "$recipes/stage3/modules" "$recipes/filesystem/modules"
   install -m 644 "$recipes/filesystem/stage3.sh" "$recipes/filesystem/secret.sh" "$tree/usr/lib/pawl/"
@@ -91,7 +91,7 @@ build_stage3() {
   mkdir -p "$tree/root" "$tree/var" "$tree/tmp" "$tree/home"
   chmod 700 "$tree/root"
   pack_filesystem "$tree" "$work/out/stage3/filesystem.squashfs"
-  describe stage3 busybox curl dhcpcd jq nft
+  describe stage3 busybox curl dhcpcd jq nft openssl
 }
 
 # describe STAGE PROGRAM...

@@ -138,7 +138,8 @@ base_tree() {
   printf 'hosts: files dns\n' >"$1/etc/nsswitch.conf"
   printf '127.0.0.1 localhost\n::1 localhost\n' >"$1/etc/hosts"
   install -m 644 "$recipes/lib/"*.sh "$1/usr/lib/pawl/"
-  chmod 755 "$1/usr/lib/pawl/udhcpc.sh" "$1/usr/lib/pawl/dhcpcd.sh"
+  chmod 755 "$1/usr/lib/pawl/udhcpc.sh" "$1/usr/lib/pawl/dhcpcd.sh" "$1/usr/lib/pawl/identity.sh"
+  ln -s ../lib/pawl/identity.sh "$1/usr/sbin/pawl-identity"
 }
 
 # add_programs TREE NAME...: each with the libraries it loads, at the paths where the loader looks for them.

@@ -101,7 +101,9 @@ collect_additions() {
   cp -R "$recipes/debian/files/." "$add/"
   install -m 644 "$recipes/lib/agent.sh" "$recipes/lib/medium.sh" "$recipes/lib/network.sh" "$recipes/lib/transfer.sh" \
     "$recipes/filesystem/stage3.sh" "$recipes/filesystem/secret.sh" "$add/usr/lib/pawl/"
-  install -m 755 "$recipes/debian/agent" "$recipes/debian/prepare" "$add/usr/lib/pawl/"
+  install -m 755 "$recipes/debian/agent" "$recipes/debian/prepare" "$recipes/lib/identity.sh" "$add/usr/lib/pawl/"
+  mkdir -p "$add/usr/sbin"
+  ln -s ../lib/pawl/identity.sh "$add/usr/sbin/pawl-identity"
   chmod -R u=rwX,go=rX "$add"
 }
 

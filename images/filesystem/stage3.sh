@@ -1,6 +1,7 @@
 # shellcheck shell=dash
 # What every full system does at its start, after its own preparations. Sourced by the agents, never run.
-# firewall -> redeem stage 3 -> configuration -> new secret to the boot medium -> redeem join -> run the join script -> report -> forget the secrets.
+# firewall -> redeem stage 3 -> configuration -> new secret to the boot medium -> identity -> redeem join -> run the join script -> report ->
+# forget the secrets -> renew the identity.
 # Needs curl, jq, nft, ip, nc, su and the user nobody.
 
 JOIN_TIMEOUT_SECONDS=1800
@@ -19,12 +20,14 @@ join_cluster() {
   read_stage3
   say "configuration: $CONFIGURATION"
   rotate_secret
+  get_identity
   redeem join "$TOKEN_JOIN" "$RUN/join.json"
   # shellcheck disable=SC2034  # read by say
   STAGE='join'
   run_join_script
   report_success
   forget_secrets
+  keep_identity
   trap - EXIT
   echo 'pawl: ready'
 }
@@ -93,13 +96,14 @@ find_boot_listener() {
   LISTENERS=https://${authority%%/*}
 }
 
-# Sets CONFIGURATION and TOKEN_JOIN. While a root is rotated there are two boot listeners, and the answer names both: the firewall is
+# Sets CONFIGURATION, TOKEN_JOIN and AUDIENCES. While a root is rotated there are two boot listeners, and the answer names both: the firewall is
 # made anew then, before anything else.
 read_stage3() {
   local values before="$LISTENERS"
   values=$(jq -er --arg known "$LISTENERS" "$JQ_WORD"'
     def is_listener: test("^https://([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$");
     "CONFIGURATION=\(.configuration | tojson | word) TOKEN_JOIN=\(.tokens.join | word)",
+    "AUDIENCES=\([(.identity.audiences // [])[] | select(test("^[A-Za-z0-9][A-Za-z0-9:/._~-]{0,254}$"))] | join(" ") | word)",
     "LISTENERS=\([$known, (.bootListeners // [])[] | select(is_listener)] | unique | join(" ") | word)"
   ' "$RUN/stage3.json" 2>/dev/null) || fail 'the answer of stage 3 is not one this image can read' 'use images as new as the server'
   eval "$values"
@@ -122,6 +126,33 @@ check_boot_listener() {
   done
   # With a name there is no address to try: the port is closed.
   [ -z "$tried" ] || say 'unprivileged access to the boot listener is blocked'
+}
+
+# --- identity -------------------------------------------------------------------------------------------------------
+
+# For whom this node gets identity documents, from the profile; empty: for nobody.
+AUDIENCES=
+
+# Before the join, whose script may need them: /run/pawl-identity/AUDIENCE.jwt.
+get_identity() {
+  [ -n "$AUDIENCES" ] || return 0
+  command -v pawl-identity >/dev/null || fail 'the profile gives its nodes an identity, and this image has no pawl-identity' 'take it from images/lib/identity.sh'
+  pawl-identity register "$BASE" "$RUN/ca.crt" "$RUN/report.headers" 2>"$RUN/identity.log" ||
+    fail "no identity: $(tail -n 1 "$RUN/identity.log")" 'the server has the cause: pawl event list'
+  # shellcheck disable=SC2086  # its words are wanted
+  pawl-identity fetch $AUDIENCES 2>"$RUN/identity.log" ||
+    fail "no identity document: $(tail -n 1 "$RUN/identity.log")" 'the server has the cause: pawl event list'
+  say "identity documents for $AUDIENCES"
+}
+
+# They are renewed for as long as this system runs, by a unit where there is systemd.
+keep_identity() {
+  [ -n "$AUDIENCES" ] || return 0
+  if command -v systemctl >/dev/null; then
+    systemctl start --no-block pawl-identity.service
+  else
+    setsid pawl-identity keep </dev/null >/dev/null 2>&1 &
+  fi
 }
 
 # --- join -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,267 @@
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { request } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import { createRemoteJWKSet, customFetch, jwtVerify } from 'jose'
+import { discovery, None, customFetch as oidcFetch } from 'openid-client'
+import pino from 'pino'
+import t, { type Test } from 'tap'
+import { openStory } from '../../src/fleet/open-story.ts'
+import { buildBootListener } from '../../src/http/boot-listener.ts'
+import { openArtifactStore } from '../../src/images/artifacts.ts'
+import { openArtifactCache } from '../../src/images/cache.ts'
+import { demoProfile, storeDemoFleet, storeProfile } from '../helpers/fleet.ts'
+import { boot, type Learnt, machineOf } from '../helpers/machine.ts'
+import { freePort } from '../helpers/ports.ts'
+import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
+
+/**
+ * The script of the images as a node runs it, with real curl and openssl, in each shell that images have, against the boot listener
+ * over TLS; and relying parties that know nothing of us but the issuer's URL and its CA.
+ */
+const script = join(import.meta.dirname, '../../images/lib/identity.sh')
+const has = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0
+const absent = ['curl', 'openssl'].filter((name) => !has(name))
+const needs = {
+  skip: absent.length > 0 && process.env.PAWL_REQUIRE !== 'all' && `${absent.join(', ')} not installed`,
+}
+const shells: readonly (readonly [string, ...string[]])[] = has('busybox')
+  ? [['sh'], ['busybox', 'ash']]
+  : [['sh']]
+const limits = {
+  maxBodyBytes: 65_536,
+  requestTimeoutSeconds: 15,
+  idleTimeoutSeconds: 15,
+  maxConnections: 100,
+}
+
+interface Site {
+  readonly world: World
+  readonly url: string
+  readonly folder: string
+  readonly ca: string
+  readonly app: FastifyInstance
+  readonly secret: string
+}
+
+/** A boot listener on a port of this machine, with a certificate of its own, whose clock is the machine's. */
+async function listen(t: Test, openWorld: OpenWorld, lifetimeSeconds = 3600): Promise<Site> {
+  const folder = mkdtempSync(join(tmpdir(), 'pawl-identity-'))
+  const [key, ca] = [join(folder, 'server.key'), join(folder, 'ca.crt')]
+  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=test']
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      ...ec,
+      '-days',
+      '2',
+      '-addext',
+      'subjectAltName=IP:127.0.0.1',
+      '-keyout',
+      key,
+      '-out',
+      ca,
+    ],
+    { stdio: 'ignore' },
+  )
+  const port = await freePort()
+  const url = `https://127.0.0.1:${port}`
+  const world = await openWorld({ settings: { publicUrl: url } })
+  world.clock.advance((Date.now() - world.clock.now().getTime()) / 1000)
+  const secret = await storeDemoFleet(world)
+  const audiences = ['https://vault.example.test/v1', 'cluster']
+  await storeProfile(world, { ...demoProfile, identity: { audiences, lifetimeSeconds } })
+  const app = buildBootListener(openStory(world.context), {
+    tls: { key: readFileSync(key), cert: readFileSync(ca) },
+    log: pino({ level: 'silent' }),
+    limits,
+    trustedProxies: [],
+    artifacts: openArtifactCache(await openArtifactStore(join(folder, 'artifacts'))),
+  })
+  await app.listen({ host: '127.0.0.1', port })
+  t.teardown(async () => {
+    await app.close()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  return { world, url, folder, ca, app, secret }
+}
+
+interface Ran {
+  readonly code: number
+  readonly out: string
+  readonly said: string
+}
+
+/** Runs the script as its node. */
+function run(
+  { folder }: Site,
+  [shell, ...more]: readonly [string, ...string[]],
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Ran> {
+  const options = {
+    env: { PATH: process.env.PATH ?? '', PAWL_IDENTITY_DIR: join(folder, 'identity'), ...env },
+    timeout: 60_000,
+  }
+  return new Promise((resolve) => {
+    execFile(shell, [...more, script, ...args], options, (error, out, said) =>
+      resolve({ code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1, out, said }),
+    )
+  })
+}
+
+function writeHeaders({ folder }: Site, { report: token }: Learnt): string {
+  const file = join(folder, 'report.headers')
+  writeFileSync(file, `Authorization: Bearer ${token}\n`, { mode: 0o600 })
+  return file
+}
+
+/** What a relying party asks with: it trusts the issuer's CA and nothing else. */
+function trusting(ca: string): typeof fetch {
+  return (input, init) =>
+    new Promise((resolve, reject) => {
+      const headers = Object.fromEntries(new Headers(init?.headers))
+      request(String(input), { ca: readFileSync(ca), headers }, (answer) => {
+        const pieces: Buffer[] = []
+        answer.on('data', (piece: Buffer) => pieces.push(piece))
+        answer.on('end', () => {
+          const type = answer.headers['content-type'] ?? ''
+          resolve(
+            new Response(Buffer.concat(pieces), {
+              status: answer.statusCode ?? 0,
+              headers: { 'content-type': type },
+            }),
+          )
+        })
+      })
+        .on('error', reject)
+        .end()
+    })
+}
+
+await forEachDatabase(t, async (t, openWorld) => {
+  for (const shell of shells)
+    for (const type of ['p256', 'ed25519'])
+      await t.test(
+        `${shell.join(' ')} makes a key of ${type}; a relying party takes its document`,
+        needs,
+        async (t) => {
+          const site = await listen(t, openWorld)
+          const { world, url, ca, secret } = site
+          const learnt = await boot(world, machineOf(secret), 'stage3')
+          const env = { PAWL_IDENTITY_KEY: type }
+          const base = `${url}/v1/boot/node1`
+          const headers = writeHeaders(site, learnt)
+          const registered = await run(site, shell, ['register', base, ca, headers], env)
+          t.match(registered, { code: 0, said: /the key is registered/ })
+          const again = await run(site, shell, ['register', base, ca, headers], env)
+          t.equal(again.code, 0, 'once more is the same key')
+          for (let n = 0; n < 2; n += 1)
+            t.match(await run(site, shell, ['fetch', 'https://vault.example.test/v1', 'cluster']), {
+              code: 0,
+              said: '',
+            })
+          const files = readdirSync(join(site.folder, 'identity')).sort()
+          t.same(files, [
+            ...['audiences', 'base', 'ca.crt', 'cluster.jwt', 'error'],
+            ...['https___vault.example.test_v1.jwt', 'key.pem', 'public.der'],
+          ])
+          for (const name of files)
+            t.equal(statSync(join(site.folder, 'identity', name)).mode & 0o77, 0, `${name} is root's alone`)
+          const { out: token } = await run(site, shell, ['print', 'https://vault.example.test/v1'])
+
+          const fetching = trusting(ca)
+          const found = await discovery(new URL(url), 'vault', undefined, None(), { [oidcFetch]: fetching })
+          const {
+            jwks_uri: keysUrl = '',
+            issuer,
+            id_token_signing_alg_values_supported: algorithms,
+          } = found.serverMetadata()
+          t.equal(issuer, url)
+          t.same(algorithms, ['ES256'])
+          const keys = createRemoteJWKSet(new URL(keysUrl), { [customFetch]: fetching })
+          const wanted = { issuer, audience: 'https://vault.example.test/v1', algorithms: ['ES256'] }
+          const { payload } = await jwtVerify(token, keys, wanted)
+          t.match(payload, {
+            sub: 'node:node1',
+            session: learnt.session,
+            profile: 'demo',
+            cnf: { jkt: /^[\w-]{43}$/ },
+          })
+          await t.rejects(jwtVerify(token, keys, { ...wanted, audience: 'cluster' }), {
+            code: 'ERR_JWT_CLAIM_VALIDATION_FAILED',
+          })
+          const forged = `${token.slice(0, -8)}${token.endsWith('AAAAAAAA') ? 'BBBBBBBB' : 'AAAAAAAA'}`
+          await t.rejects(jwtVerify(forged, keys, wanted), { code: 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED' })
+        },
+      )
+
+  await t.test('a node whose clock is wrong follows the server', needs, async (t) => {
+    const site = await listen(t, openWorld)
+    site.world.clock.advance(0)
+    const learnt = await boot(site.world, machineOf(site.secret), 'stage3')
+    const args = ['register', `${site.url}/v1/boot/node1`, site.ca, writeHeaders(site, learnt)]
+    // A date(1) that is ten minutes behind stands for the machine's clock.
+    const folder = join(site.folder, 'bin')
+    execFileSync('mkdir', [folder])
+    writeFileSync(join(folder, 'date'), '#!/bin/sh\necho $(($(/bin/date +%s) - 600))\n', { mode: 0o755 })
+    const env = { PATH: `${folder}:${process.env.PATH}` }
+    const ran = await run(site, ['sh'], args, env)
+    t.match(ran, { code: 0, said: /the clock differs from the server's by (599|600|601) s/ })
+    t.match(await run(site, ['sh'], ['fetch', 'cluster'], env), { code: 0 })
+  })
+
+  await t.test('it stops when the server refuses, and waits while the server is away', needs, async (t) => {
+    const site = await listen(t, openWorld)
+    const { world, secret, url, ca } = site
+    const fetching = () => run(site, ['sh'], ['fetch', 'cluster'], { PAWL_IDENTITY_RETRY_SECONDS: '0' })
+    t.match(await fetching(), { code: 1, said: /no key is registered/ })
+    const learnt = await boot(world, machineOf(secret), 'stage3')
+    const headers = writeHeaders(site, learnt)
+    const wrong = writeHeaders(site, { ...learnt, report: 'x'.repeat(44) })
+    const register = () => run(site, ['sh'], ['register', `${url}/v1/boot/node1`, ca, headers])
+    t.match(await register(), { code: 3, said: /the server refused \(403\)/ })
+    t.equal(wrong, headers)
+    writeHeaders(site, learnt)
+    t.match(await register(), { code: 0 })
+    t.match(await run(site, ['sh'], ['fetch', 'other']), { code: 3 })
+    t.match(await fetching(), { code: 0 })
+    await world.context.storage.db.updateTable('nodes').set({ state: 'disabled' }).execute()
+    t.match(await run(site, ['sh'], ['keep']), { code: 3, said: /the server refused/ })
+    t.ok(existsSync(join(site.folder, 'identity/cluster.jwt')), 'what was given stays until it ends')
+    await site.app.close()
+    t.match(await fetching(), { code: 1, said: /no answer/ })
+    t.match(await run(site, ['sh'], []), { code: 2, said: /pawl-identity register BASE/ })
+  })
+
+  await t.test('what is published may be kept, and nothing else', async (t) => {
+    const { app } = await listen(t, openWorld)
+    const configuration = await app.inject('/.well-known/openid-configuration')
+    t.equal(configuration.headers['cache-control'], 'public, max-age=3600')
+    const keys = await app.inject('/.well-known/jwks.json')
+    t.match(keys, {
+      statusCode: 200,
+      headers: { 'cache-control': 'public, max-age=300', 'content-type': /json/ },
+    })
+    t.match(keys.json(), { keys: [{ kty: 'EC', crv: 'P-256', alg: 'ES256', use: 'sig' }] })
+    t.notMatch(keys.body, '"d"')
+    const refused = await app.inject({
+      method: 'POST',
+      url: '/v1/boot/node1/identity',
+      headers: { dpop: 'x' },
+    })
+    t.match(refused, { statusCode: 403, body: 'refused\n', headers: { 'cache-control': 'no-store' } })
+    const twice = await app.inject({
+      method: 'POST',
+      url: '/v1/boot/node1/identity',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      payload: 'audience=a&audience=b',
+    })
+    t.equal(twice.statusCode, 400)
+    t.equal((await app.inject({ method: 'HEAD', url: '/v1/boot/node1/identity' })).statusCode, 404)
+  })
+})
