@@ -281,11 +281,19 @@ function usual(api: KubernetesStandIn, asked: AskedOfKubernetes): KubernetesAnsw
   if (!open && (user === 'system:anonymous' || !api.allows(asked)))
     return status(403, 'Forbidden', `${path} is forbidden: User "${user}" cannot ${method} it`)
   if (path === '/version') return { status: 200, body: { major: '1', minor: '20', gitVersion: 'v1.20.0' } }
+  if (path === '/api/v1') return { status: 200, body: resources }
   if (path === '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews') return review(api, asked)
   const eviction = /^(.+\/pods\/[^/]+)\/eviction$/.exec(path)?.[1]
   if (eviction !== undefined) return evict(api, asked, eviction)
   if (isCollection(path)) return method === 'POST' ? create(api, asked) : list(api, asked)
   return one(api, asked)
+}
+
+/** Of what there is, what somebody looks for. */
+const resources: KubernetesObject = {
+  kind: 'APIResourceList',
+  groupVersion: 'v1',
+  resources: [{ name: 'pods/eviction', namespaced: true, kind: 'Eviction', group: 'policy', version: 'v1' }],
 }
 
 function isCollection(path: string): boolean {
