@@ -2,6 +2,7 @@ import type { JoinPlace } from '../domain/join/kind.ts'
 import { type Join, joinKinds, mapSecretSettings } from '../domain/join.ts'
 import type { TemplateName } from '../templates/variables.ts'
 import type { BootContext } from './context.ts'
+import { behindOverlay } from './join-overlay.ts'
 
 export type { JoinPlace }
 
@@ -29,7 +30,7 @@ export function renderJoin(
 ): string {
   const open = openJoin(context, of, join)
   const { template, variables } = joinKinds[open.kind]
-  return context.templates.render(
+  const script = context.templates.render(
     template as TemplateName,
     // The engine checks name and values against its table, and `profile apply` renders every join once.
     {
@@ -38,4 +39,5 @@ export function renderJoin(
       ...more,
     } as never,
   )
+  return open.overlay === undefined ? script : behindOverlay(context, of, open.overlay, script)
 }

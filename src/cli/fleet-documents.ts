@@ -129,11 +129,11 @@ async function secretsOf(
 ): Promise<Record<string, unknown>> {
   const resolved = await resolveSecrets(join as Record<string, unknown>, { env: into.env, file })
   for (const { setting, message } of resolved.faults) {
-    const at = [...path, 'settings', setting]
+    const at = [...path, ...setting.split('.')]
     into.faults.push(yaml.fault(at, `${at.join('.')} ${message}`))
   }
   for (const setting of resolved.inClear) {
-    const at = [...path, 'settings', setting]
+    const at = [...path, ...setting.split('.')]
     into.warnings.push(
       `${yaml.place(at)}: ${at.join('.')} is in the file as it is; fromEnv or fromFile keep it out`,
     )

@@ -1,7 +1,8 @@
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { Compile } from 'typebox/compile'
-import { joinKinds, joinSchema } from '../domain/join.ts'
+import { overlaySchema } from '../domain/join/overlay.ts'
+import { type JoinSecret, joinSchema, mapSecretFields, secretsOf } from '../domain/join.ts'
 import { PawlError } from '../errors.ts'
 
 /** What secrets of files are taken from. */
@@ -29,26 +30,30 @@ export async function resolveSecrets(
 ): Promise<{ join: Record<string, unknown>; faults: SecretFault[]; inClear: string[] }> {
   const faults: SecretFault[] = []
   const inClear: string[] = []
-  const secrets: readonly string[] = joinKinds[join.kind as keyof typeof joinKinds]?.secretSettings ?? []
-  const settings: Record<string, unknown> = { ...(join.settings as object | undefined) }
-  for (const setting of secrets) {
-    const value = settings[setting]
+  const values = new Map<string, unknown>()
+  const named = mapSecretFields(join, (value, secret) => {
+    values.set(secret.name, value)
+    return value
+  })
+  for (const secret of secretsOf(join).filter(({ name }) => values.has(name))) {
+    const value = values.get(secret.name)
+    const setting = `${secret.part}.${secret.field}`
     if (typeof value === 'string' && value !== '***') inClear.push(setting)
     if (typeof value !== 'object' || value === null) continue
+    const schema = schemaOf(join, secret)
     try {
-      const secret = await fetchSecret(value, sources)
-      if (!fits(join.kind, setting, secret))
-        throw new PawlError('invalid', 'has not the form that it must have')
-      settings[setting] = secret
+      const found = await fetchSecret(value, sources, isMultiline(schema))
+      if (!fits(schema, found)) throw new PawlError('invalid', 'has not the form that it must have')
+      values.set(secret.name, found)
     } catch (error) {
       if (!(error instanceof PawlError)) throw error
       faults.push({ setting, message: error.message })
     }
   }
-  return { join: { ...join, ...(join.settings === undefined ? {} : { settings }) }, faults, inClear }
+  return { join: mapSecretFields(named, (_value, { name }) => values.get(name)), faults, inClear }
 }
 
-async function fetchSecret(from: object, { env, file }: SecretSources): Promise<string> {
+async function fetchSecret(from: object, { env, file }: SecretSources, whole: boolean): Promise<string> {
   if ('fromEnv' in from) {
     const value = env[String(from.fromEnv)]
     if (value === undefined || value === '')
@@ -65,7 +70,8 @@ async function fetchSecret(from: object, { env, file }: SecretSources): Promise<
     if (!found.isFile()) throw new PawlError('invalid', `comes from ${named}, which is no file`)
     if (found.size > maxSecretBytes)
       throw new PawlError('invalid', `comes from ${named}, which is larger than 64 KiB`)
-    return (await readFile(path, 'utf8')).split('\n')[0]?.trimEnd() ?? ''
+    const text = await readFile(path, 'utf8')
+    return whole ? text : (text.split('\n')[0]?.trimEnd() ?? '')
   } catch (error) {
     if (error instanceof PawlError) throw error
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown'
@@ -73,11 +79,34 @@ async function fetchSecret(from: object, { env, file }: SecretSources): Promise<
   }
 }
 
-function fits(kind: unknown, setting: string, value: string): boolean {
-  const forms = joinSchema.anyOf as unknown as {
-    properties: { kind: { const: unknown }; settings: { properties?: Record<string, object> } }
-  }[]
-  const form = forms.find(({ properties }) => properties.kind.const === kind)
-  const schema = form?.properties.settings.properties?.[setting]
+interface SecretSchema {
+  readonly pattern?: string
+}
+
+/** The form of a secret, in the settings of its join's kind or in its overlay. */
+function schemaOf(
+  join: Readonly<Record<string, unknown>>,
+  { part, field }: JoinSecret,
+): SecretSchema | undefined {
+  const form = formOf(joinSchema.anyOf, join.kind)
+  if (part === 'settings') return (form?.properties.settings as Form | undefined)?.properties?.[field]
+  const overlay = join.overlay as { kind?: unknown }
+  return formOf(overlaySchema.anyOf, overlay.kind)?.properties[field]
+}
+
+interface Form {
+  readonly properties: Readonly<Record<string, { readonly const?: unknown } & SecretSchema>>
+}
+
+function formOf(forms: unknown, kind: unknown): Form | undefined {
+  return (forms as readonly Form[]).find(({ properties }) => properties.kind?.const === kind)
+}
+
+/** A secret without a pattern is a text of lines: a kubeconfig, a key as PEM. Its file is taken whole. */
+function isMultiline(schema: SecretSchema | undefined): boolean {
+  return schema !== undefined && schema.pattern === undefined
+}
+
+function fits(schema: SecretSchema | undefined, value: string): boolean {
   return schema === undefined || Compile(schema as never).Check(value as never)
 }

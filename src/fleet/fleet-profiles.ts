@@ -1,5 +1,5 @@
 import { canonicalJson } from '../domain/canonical-json.ts'
-import { joinKinds } from '../domain/join.ts'
+import { secretFields } from '../domain/join.ts'
 import { type Profile, parseProfile, sourcesOf, writeProfile } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
 import { allProfiles, deleteProfile, findProfile, listProfiles, readProfile } from '../storage/fleet.ts'
@@ -121,14 +121,9 @@ function defaultsOf({ name, tokens }: Profile): Map<string, unknown> {
   return plain
 }
 
-const secretFields = new RegExp(
-  `^(boot|reinstall)\\.join\\.settings\\.(${Object.values(joinKinds)
-    .flatMap(({ secretSettings }) => secretSettings)
-    .join('|')})$`,
-)
-
 function isSecret(field: string): boolean {
-  return secretFields.test(field)
+  const [, inJoin] = /^(?:boot|reinstall)\.join\.(.*)$/.exec(field) ?? []
+  return inJoin !== undefined && secretFields.has(inJoin)
 }
 
 /** A document's values by their path; lists are one value. */

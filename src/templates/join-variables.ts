@@ -17,4 +17,26 @@ export const joinTemplateVariables = {
     introToken: 'shellWordOrNone',
   },
   'join-script.sh': { ...boot, script: 'base64', secret: 'base64OrNone' },
+  'join-overlay-wireguard.sh': {
+    ...boot,
+    interface: 'shellWord',
+    addresses: 'shellWords',
+    listenPort: 'shellWordOrNone',
+    mtu: 'shellWordOrNone',
+    peers: 'peers',
+  },
+  'join-overlay-tailscale.sh': {
+    ...boot,
+    authKey: 'base64',
+    loginServer: 'shellWordOrNone',
+    tags: 'shellWords',
+  },
+  'join-overlay-zerotier.sh': { ...boot, networkId: 'shellWord' },
+  'join-overlay-nebula.sh': {
+    ...boot,
+    ca: 'base64',
+    certificate: 'base64',
+    key: 'base64',
+    lighthouses: 'lighthouses',
+  },
 } as const

@@ -229,6 +229,32 @@ export const golden: Readonly<Record<string, Golden>> = {
       caCertHash: `sha256:${'ab'.repeat(32)}`,
     },
   },
+  'join-cloud-init.sh': {
+    name: 'join-cloud-init.sh',
+    variables: {
+      ...joined,
+      seedUrl: `${base}/ssssssssssss-SEED-ssssssssssssssssssssssssss/nocloud`,
+      ca: Buffer.from('-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n').toString('base64'),
+      network: '',
+    },
+  },
+  'join-cloud-init-network.sh': {
+    name: 'join-cloud-init.sh',
+    variables: {
+      ...joined,
+      seedUrl: `${base}/ssssssssssss-SEED-ssssssssssssssssssssssssss/nocloud`,
+      ca: Buffer.from('-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n').toString('base64'),
+      network: Buffer.from('{"network":{"version":2}}\n').toString('base64'),
+    },
+  },
+  'join-ignition.sh': {
+    name: 'join-ignition.sh',
+    variables: {
+      ...joined,
+      seedUrl: `${base}/ssssssssssss-SEED-ssssssssssssssssssssssssss/ignition`,
+      ca: Buffer.from('-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n').toString('base64'),
+    },
+  },
   'join-script.sh': {
     name: 'join-script.sh',
     variables: {

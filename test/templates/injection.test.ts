@@ -56,6 +56,14 @@ const calmIpv6: Readonly<Record<string, { readonly sign: string; readonly value:
   address: { sign: ':', value: '2001:db8::7' },
 }
 
+/** An entry of a list with harmless values: which of its fields are empty, and how long its own lists are, stays. */
+function calmEntry(entry: unknown, example: unknown): unknown {
+  if (typeof entry !== 'object' || entry === null) return example
+  const calm = (field: string, value: unknown): unknown =>
+    Array.isArray(value) ? value.map(() => 'word') : value && (example as Record<string, unknown>)[field]
+  return Object.fromEntries(Object.entries(entry).map(([field, value]) => [field, calm(field, value)]))
+}
+
 /** The same case of a template with harmless values: flags, address families, emptiness and lengths of lists stay. */
 function harmless(name: TemplateName, variables: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const examples = exampleVariables(name)[0] ?? {}
@@ -63,7 +71,8 @@ function harmless(name: TemplateName, variables: Readonly<Record<string, unknown
     const ipv6 = calmIpv6[field]
     const isIpv6 = ipv6 !== undefined && typeof value === 'string' && value.includes(ipv6.sign)
     const example = isIpv6 ? ipv6.value : examples[field]
-    if (Array.isArray(value) && Array.isArray(example)) return [field, value.map(() => example[0])]
+    if (Array.isArray(value) && Array.isArray(example))
+      return [field, value.map((entry) => calmEntry(entry, example[0]))]
     return [
       field,
       typeof value === 'string' && value !== '' && field !== 'whenServerAbsent' ? example : value,

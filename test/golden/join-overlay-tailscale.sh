@@ -1,0 +1,15 @@
+#!/bin/sh
+# Profile worker, session 6fkH0cTn3JvS.
+set -eu
+command -v tailscale >/dev/null || {
+  echo "this image has no tailscale: use an image that has it, or no overlay" >&2
+  exit 1
+}
+mkdir -p /run/pawl
+key=$(mktemp /run/pawl/tailscale.XXXXXX)
+trap 'rm -f "$key"' EXIT
+base64 -d >"$key" <<'END_OF_KEY'
+dHNrZXktYXV0aC1rMTIzNDU2Q05UUkwtYWJjZGVmCg==
+END_OF_KEY
+tailscale up --timeout=300s --auth-key="file:$key" --hostname=node1 --login-server=https://headscale.example.com --advertise-tags=tag:edge,tag:node
+echo "pawl: overlay: this node is in the tailnet"
