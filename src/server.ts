@@ -109,7 +109,12 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
     .tidy(clock())
     .catch((error: unknown) => log.warn({ err: error }, 'old uploads stay for now'))
   let crew: Crew | undefined
-  const own = openContext(options, storage, roots, { settings, artifacts, meter: counts.meter, joins: counts.joins })
+  const own = openContext(options, storage, roots, {
+    settings,
+    artifacts,
+    meter: counts.meter,
+    joins: counts.joins,
+  })
   const context = { ...own, transfers: cuttingIn(() => crew, own.transfers) }
   const opened = openServing(config, log, artifacts, counts.cache)
   const { cache, cacheLimitBytes, ipxe, gate } = opened

@@ -79,10 +79,16 @@ redeem() {
       *) fail "the server answered $name with $REQUEST_ERROR" ;;
     esac
     [ $(($(uptime_seconds) - start)) -lt "$RETRY_SECONDS" ] || fail "no answer to $name: $REQUEST_ERROR"
-    say "no answer to $name ($REQUEST_ERROR)"
+    say "no answer to $name ($REQUEST_ERROR)$(server_words "$out")"
     pause "$wait"
     wait=$NEXT_WAIT
   done
+}
+
+# server_words FILE: the server's own line about a 503: a join may wait for its cluster, and whoever stands at the console should know.
+server_words() {
+  [ "$HTTP_STATUS" = 503 ] && [ -s "$1" ] || return 0
+  printf ': %s' "$(head -n 1 "$1" | head -c 300 | tr -c '\040-\176' ' ')"
 }
 
 # send_report MESSAGE_FILE FINAL HEADERS: one try; 0 when the server took it.

@@ -1,15 +1,11 @@
 import { credentialOf, type Join, mapSecretSettings } from '../domain/join.ts'
-import { type BackendFault, backendFaults } from '../domain/join-credential.ts'
 import { PawlError } from '../errors.ts'
-import { type Broker, BrokerFault } from '../joining/broker.ts'
-import { Busy } from '../joining/calls.ts'
+import type { Broker } from '../joining/broker.ts'
 import type { Joining } from '../joining/joining.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import {
   endJoinCall,
   findJoinCredential,
-  leaseJoinCredential,
-  noteJoinFault,
   planJoinCredential,
   takeJoinCredential,
 } from '../storage/join-credentials.ts'
@@ -17,7 +13,7 @@ import type { JoinCredentialRow } from '../storage/join-tables.ts'
 import type { BootContext } from './context.ts'
 import { secretPlace } from './join-script.ts'
 import type { OpenedToken } from './open-token.ts'
-import { inTransaction, type Work } from './work.ts'
+import type { Work } from './work.ts'
 
 /**
  * A credential that a cluster makes for one boot, in three steps, of which only the middle one waits for the cluster:
@@ -46,14 +42,8 @@ export interface MadeCredential {
   readonly seconds: number
 }
 
-type AnyBroker = Broker<NonNullable<Join['settings']>>
-
-/** How long a lease is beyond the calls that it is for: an answer that comes late still counts. */
-const leaseMarginSeconds = 5
-/** The calls of one make: where it was made before, it is removed and made again. */
-const mostCalls = 3
-/** Names that are somebody else's already, in a row: the third is no accident. */
-const mostTaken = 3
+/** A broker with the settings of its own kind. */
+export type AnyBroker = Broker<NonNullable<Join['settings']>>
 
 /** Makes up what is to be made, or finds what was made up before. By the settings as they are now: they may have been mended. */
 export async function planCredential(
@@ -93,102 +83,6 @@ export function tryCredential(
   return broker.variables(settings, broker.makeUp(context.randomBytes))
 }
 
-/** Has it made. Throws `join-unavailable` where the cluster does not, with what the node says on its console meanwhile. */
-export async function makeCredential(
-  context: BootContext,
-  { row }: PlannedCredential,
-): Promise<MadeCredential> {
-  const { broker, joining } = joiningOf(context, row.kind)
-  const settings = openSettings(context, row)
-  try {
-    return await joining.making.run(broker.backend(settings), () =>
-      call(context, { broker, joining, settings }, row),
-    )
-  } catch (error) {
-    if (error instanceof Busy) {
-      joining.meter.busy()
-      throw unavailable(error.message)
-    }
-    if (!(error instanceof BrokerFault)) throw error
-    await noteFault(context, row, error)
-    throw unavailable(error.message, error.retryAfterSeconds)
-  }
-}
-
-interface Backend {
-  readonly broker: AnyBroker
-  readonly joining: Joining
-  readonly settings: NonNullable<Join['settings']>
-}
-
-async function call(
-  context: BootContext,
-  backend: Backend,
-  planned: JoinCredentialRow,
-): Promise<MadeCredential> {
-  const { broker, joining, settings } = backend
-  const { timeoutSeconds, lifetimeSeconds } = joining.limits
-  let row = planned
-  for (let tries = 1; ; tries += 1) {
-    const began = context.clock()
-    const until = after(began, mostCalls * timeoutSeconds + leaseMarginSeconds)
-    const expiresAt = after(began, broker.lifetimeSeconds(settings) ?? lifetimeSeconds)
-    const asked = { now: began, until, expiresAt, settings: row.settings }
-    if (!(await context.storage.transaction((tx) => leaseJoinCredential(tx, row, asked))))
-      throw unavailable('another request of this boot is being served')
-    const secret = context.sealer.open(row.sealed, credentialPlace(row.session))
-    const again = row.state === 'called'
-    const made = await making(context, backend, row, { secret, until, expiresAt, again })
-    const seconds = secondsSince(context, began)
-    if (made) return { row, secret, until, expiresAt, seconds }
-    if (tries === mostTaken)
-      throw new BrokerFault('refused', 'the cluster says of every name that it is taken')
-    row = await madeUpAnew(context, broker, row, until)
-  }
-}
-
-async function making(
-  context: BootContext,
-  { broker, joining, settings }: Backend,
-  { session, node, handle }: JoinCredentialRow,
-  of: { readonly secret: string; readonly until: Date; readonly expiresAt: Date; readonly again: boolean },
-): Promise<boolean> {
-  const began = context.clock()
-  const { secret, until, expiresAt, again } = of
-  try {
-    const made = await broker.make({ handle, secret, expiresAt, node, session, again }, settings)
-    joining.meter.called('make', 'done', secondsSince(context, began))
-    return made === 'made'
-  } catch (error) {
-    const fault = error instanceof BrokerFault ? error.fault : undefined
-    if (fault !== undefined) joining.meter.called('make', fault, secondsSince(context, began))
-    const untouched = !again && fault !== undefined && certain.has(fault)
-    await context.storage.transaction((tx) =>
-      endJoinCall(tx, { session, until }, untouched ? { state: 'planned' } : {}),
-    )
-    throw error
-  }
-}
-
-/** Faults after which the cluster has surely made nothing. */
-const certain: ReadonlySet<BackendFault> = new Set<BackendFault>([
-  ...(['wrong-ca', 'wrong-name', 'expired-certificate', 'unauthorized'] as const),
-  ...(['forbidden', 'refused', 'settings'] as const),
-])
-
-async function madeUpAnew(
-  context: BootContext,
-  broker: AnyBroker,
-  row: JoinCredentialRow,
-  until: Date,
-): Promise<JoinCredentialRow> {
-  const { handle, secret } = broker.makeUp(context.randomBytes)
-  const sealed = context.sealer.seal(secret, credentialPlace(row.session))
-  const changes = { state: 'planned' as const, handle, sealed }
-  await context.storage.transaction((tx) => endJoinCall(tx, { session: row.session, until }, changes))
-  return { ...row, ...changes }
-}
-
 /** Gives a credential to the node, in the transaction that uses its token up: what the template is given of it. */
 export async function takeCredential(
   work: Work,
@@ -205,7 +99,13 @@ export async function takeCredential(
     session: session.id,
     actor: 'server',
     source: null,
-    detail: { kind, profile, credential: handle, expiresAt: expiresAt.toISOString(), seconds },
+    detail: {
+      kind,
+      profile,
+      credential: handle,
+      expiresAt: expiresAt.toISOString(),
+      milliseconds: Math.round(seconds * 1000),
+    },
   })
   const { broker } = joiningOf(work.context, kind)
   return broker.variables(openSettings(work.context, row), { handle, secret })
@@ -255,50 +155,21 @@ function endpointOf({ settings }: Join): unknown {
   return (settings as { endpoint?: unknown } | undefined)?.endpoint
 }
 
-/** One event for each cause of a session, whatever the node's patience; the timeline counts the tries. */
-async function noteFault(context: BootContext, row: JoinCredentialRow, error: BrokerFault): Promise<void> {
-  const { session, node, profile, kind } = row
-  const now = context.clock()
-  context.spans?.note({
-    ...{ session, stage: 'stage3', kind: 'refused', at: now, seconds: 0 },
-    detail: `join: ${error.message}`,
-  })
-  if (row.fault === error.fault) return
-  await inTransaction(context, async (work) => {
-    if (!(await noteJoinFault(work.tx, session, error.fault))) return
-    await work.event({
-      ...{ kind: 'credential-refused', node, session, actor: 'server', source: null },
-      detail: {
-        kind,
-        profile,
-        cause: error.fault,
-        message: error.message,
-        means: backendFaults[error.fault],
-      },
-    })
-  })
-}
-
-function joiningOf({ joining }: BootContext, kind: string): { joining: Joining; broker: AnyBroker } {
+/** Who makes the credentials of a kind of join. */
+export function joiningOf({ joining }: BootContext, kind: string): { joining: Joining; broker: AnyBroker } {
   const broker = joining?.broker(kind)
   if (joining === undefined || broker === undefined)
     throw new PawlError('internal', `nobody makes credentials for joins of the kind ${kind}`)
   return { joining, broker }
 }
 
-function credentialPlace(session: string): string {
+/** Where a credential's secret belongs, for sealing. */
+export function credentialPlace(session: string): string {
   return `join-credential/${session}`
 }
 
-function after(time: Date, seconds: number): Date {
-  return new Date(time.getTime() + seconds * 1000)
-}
-
-function secondsSince({ clock }: BootContext, began: Date): number {
-  return (clock().getTime() - began.getTime()) / 1000
-}
-
-function unavailable(why: string, retryAfterSeconds?: number): PawlError {
+/** The node is told to come again, and why. */
+export function unavailable(why: string, retryAfterSeconds?: number): PawlError {
   return new PawlError('join-unavailable', `the join waits: ${why}`, {
     hint: 'ask again',
     ...(retryAfterSeconds === undefined

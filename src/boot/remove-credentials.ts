@@ -117,7 +117,7 @@ async function gone(context: BootContext, row: JoinCredentialRow, because?: stri
       ...{ kind: 'credential-removed', node, session, actor: 'server', source: null },
       detail: {
         ...{ kind, profile, credential: handle, cause: removal },
-        ...(made_at === null ? {} : { seconds: (work.now.getTime() - Date.parse(made_at)) / 1000 }),
+        ...(made_at === null ? {} : { milliseconds: work.now.getTime() - Date.parse(made_at) }),
         ...(because === undefined ? {} : { because }),
       },
     })

@@ -2,6 +2,7 @@ import { Refusal } from '../domain/refusal.ts'
 import type { SshHostKey } from '../domain/ssh-host-key.ts'
 import { advance, next, nodeTransitions, type SessionEvent, sessionTransitions } from '../domain/state.ts'
 import { parseIdempotencyKey } from '../domain/token.ts'
+import type { WireguardKey } from '../domain/wireguard-key.ts'
 import { putMarks } from '../storage/campaigns.ts'
 import { updateNode } from '../storage/nodes.ts'
 import { writeRedemption } from '../storage/redemption.ts'
@@ -26,6 +27,8 @@ export interface Report extends Asking {
   readonly final: boolean
   /** The public SSH host keys that the system has made for itself; kept with a success. */
   readonly sshHostKeys?: readonly SshHostKey[]
+  /** The public key of the tunnel that its join set up; kept with a success. */
+  readonly wireguardPublicKey?: WireguardKey
 }
 
 const maxMessage = 2048
@@ -94,6 +97,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     sequence: session.sequence,
     reinstalled: cleared !== node,
     ...(report.sshHostKeys === undefined ? {} : { sshHostKeys: report.sshHostKeys }),
+    ...(report.wireguardPublicKey === undefined ? {} : { wireguardPublicKey: report.wireguardPublicKey }),
   })
 }
 

@@ -113,9 +113,11 @@ export function openBackendCalls(limits: CallLimits, now: () => number): Backend
         backend.fault = undefined
         return done
       } catch (error) {
-        const quiet = error instanceof BrokerFault && silent.has(error.fault)
-        backend.fault = quiet ? error : undefined
-        backend.restsUntil = quiet ? now() + limits.restMilliseconds : 0
+        if (error instanceof BrokerFault) {
+          const quiet = silent.has(error.fault)
+          backend.fault = quiet ? error : undefined
+          backend.restsUntil = quiet ? now() + limits.restMilliseconds : 0
+        }
         throw error
       } finally {
         next(name, backend)

@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 
@@ -39,5 +41,42 @@ t.test(
     t.ok(least >= 8 && most <= 12, `${least} to ${most}`)
     t.equal(next, 'next 16')
     t.equal(pauses(30, 0, 1).next, 'next 30')
+  },
+)
+
+t.test(
+  'a join that waits for its cluster says why in one line, and comes again with the same key',
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'pawl-redeem-'))
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    const script = `set -u
+RUN=${folder} BASE=https://b SPANS=${folder}/spans RETRY_SECONDS=1800 STAGE=stage3
+. ${lib}
+say() { echo "$*"; }
+fail() { echo "error: $1"; exit 3; }
+sleep() { :; }
+uptime_seconds() { echo 1; }
+new_idempotency_key() { cat /proc/sys/kernel/random/uuid; }
+write_headers() { : >"$1"; }
+n=0
+request() {
+  n=$((n + 1)) RETRY_AFTER=0
+  cat "$1" >>"$RUN/keys"
+  if [ $n -lt 3 ]; then
+    HTTP_STATUS=503 REQUEST_ERROR='HTTP 503'
+    printf 'the join waits: no answer \\033[31mfrom the API\\nsecond line\\n' >"$2"
+  else
+    HTTP_STATUS=200
+    echo '{}' >"$2"
+  fi
+}
+redeem join token "$RUN/join.json"
+echo "done after $n; $(sort -u "$RUN/keys" | wc -l) key"`
+    const { stdout, stderr, status } = spawnSync('sh', ['-c', script], { encoding: 'utf8' })
+    t.same([status, stderr], [0, ''])
+    const lines = stdout.trim().split('\n')
+    t.equal(lines[0], 'no answer to join (HTTP 503): the join waits: no answer  [31mfrom the API ')
+    t.notMatch(stdout, 'second line')
+    t.equal(lines.at(-1), 'done after 3; 1 key')
   },
 )

@@ -74,6 +74,10 @@ await forEachDatabase(t, async (t, openWorld) => {
   await t.test('one is made at the first redemption, and dies with the boot', async (t) => {
     const { world, api, machine, learnt, join, end, counted } = await open(t, { ttlSeconds: 120 })
     t.same(tokensAt(api), [], 'nothing is made before')
+    api.answer = () => {
+      world.clock.advance(0.086)
+      return undefined
+    }
     const answer = await join()
     const [name = ''] = tokensAt(api)
     t.match(name, /^bootstrap-token-[a-z0-9]{6}$/)
@@ -121,6 +125,8 @@ await forEachDatabase(t, async (t, openWorld) => {
       ],
     )
     t.same(counted, ['make done', 'remove done'])
+    const [made] = await world.events({ kind: 'credential-made' })
+    t.equal(made?.detail.milliseconds, 86, 'an event says how long the cluster took')
   })
 
   await t.test('a cluster that does not do it spends nothing, and is told once', async (t) => {
