@@ -56,6 +56,22 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
   tftpMaxTransfers: ['a whole number from 1 to 1000000', '0', '1000001'],
   tftpMaxTransfersPerClient: ['a whole number from 1 to 1000000', '0', '-1'],
   tftpGiveUpSeconds: ['a whole number from 1 to 3600', '0', '3601'],
+  identityIssuer: [
+    'https://HOST[:PORT][/PATH], without user or query',
+    '',
+    'boot.example.com',
+    'http://boot.example.com',
+    'https://boot.example.com/?a',
+    'https://boot.example.com/#a',
+    'https://user@boot.example.com',
+    'https://boot.example.com//a',
+    'https://boot.example.com/a b',
+    'https://boot.example.com/%2e%2e',
+  ],
+  identitySeconds: ['a whole number from 300 to 86400', '299', '86401'],
+  identityOverlapSeconds: ['a whole number from 60 to 43200', '59', '43201'],
+  identityKeyDays: ['a whole number from 1 to 3650', '0', '3651'],
+  identityKeyLeadSeconds: ['a whole number from 600 to 604800', '599', '604801'],
   publicUrl: [
     url,
     'https://h:0',
@@ -319,6 +335,26 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
   tftpMaxTransfers: [['100', 100]],
   tftpMaxTransfersPerClient: [['4', 4]],
   tftpGiveUpSeconds: [['60', 60]],
+  identityIssuer: [
+    ['https://ID.example.com/', 'https://id.example.com'],
+    ['https://id.example.com:8443/pawl/prod', 'https://id.example.com:8443/pawl/prod'],
+  ],
+  identitySeconds: [
+    ['300', 300],
+    ['86400', 86_400],
+  ],
+  identityOverlapSeconds: [
+    ['60', 60],
+    ['43200', 43_200],
+  ],
+  identityKeyDays: [
+    ['1', 1],
+    ['3650', 3650],
+  ],
+  identityKeyLeadSeconds: [
+    ['600', 600],
+    ['604800', 604_800],
+  ],
   publicUrl: [
     ['https://Boot.Example.NET', 'https://boot.example.net'],
     ['https://boot.example.net:443/', 'https://boot.example.net'],

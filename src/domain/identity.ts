@@ -45,6 +45,30 @@ export function audienceFile(name: string): string {
   return name.replace(/[:/~]/g, '_')
 }
 
+/** What a schema cannot say. */
+export function identityFault({
+  identity,
+  tokens,
+}: {
+  readonly identity?: ProfileIdentity
+  readonly tokens: string
+}): { readonly at: string; readonly what: string } | undefined {
+  if (identity === undefined) return undefined
+  if (tokens === 'epoxy')
+    return { at: 'identity', what: 'cannot be given with "tokens: epoxy": its clients make no key' }
+  const files = new Map<string, string>()
+  for (const name of identity.audiences) {
+    const other = files.get(audienceFile(name))
+    if (other !== undefined)
+      return {
+        at: 'identity.audiences',
+        what: `has "${other}" and "${name}", which would be one file on the node`,
+      }
+    files.set(audienceFile(name), name)
+  }
+  return undefined
+}
+
 /** The claims of a document. */
 export interface IdentityClaims {
   readonly iss: string

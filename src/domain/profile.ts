@@ -6,11 +6,10 @@ import { type ArtifactBase, artifactBaseSchema } from './artifact-base.ts'
 import type { Branded } from './brand.ts'
 import { parseImageSource } from './channel.ts'
 import type { EvidenceKind } from './evidence.ts'
-import { audienceFile, type ProfileIdentity, profileIdentitySchema } from './identity.ts'
+import { identityFault, type ProfileIdentity, profileIdentitySchema } from './identity.ts'
 import { handsOutCredential, type Join, joinFault, joinSchema } from './join.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { type HookCall, hooksFault, type Leave, leaveSchema, rebootSchema } from './leave.ts'
-import { quote } from './node.ts'
 import { expectationSchema, expectedOf } from './profile-expect.ts'
 import {
   extensionsFault,
@@ -152,7 +151,8 @@ export function parseProfile(value: unknown): Profile {
   parseKernelArguments(profile.kernelArguments)
   checkExtensions(profile)
   if (profile.secrets === 'rotating') checkRotating(profile)
-  if (profile.identity !== undefined) checkIdentity(profile, profile.identity)
+  const unfit = identityFault(profile)
+  if (unfit !== undefined) throw wrong(profile, unfit.at, unfit.what)
   const fault = hooksFault(profile)
   if (fault !== undefined) throw wrong(profile, fault.at, fault.what)
   if (profile.artifactBase !== undefined && profile.downloads !== 'digest')
@@ -215,23 +215,6 @@ function checkRotating(profile: Profile): void {
     throw wrong(profile, 'secrets', 'cannot be "rotating" where no sequence requires "secret" as evidence')
 }
 
-/** Only stage 3 of ours makes a key, and an address alone proves too little. */
-function checkIdentity(profile: Profile, { audiences }: ProfileIdentity): void {
-  if (profile.tokens === 'epoxy')
-    throw wrong(profile, 'identity', 'cannot be given with "tokens: epoxy": its clients make no key')
-  const files = new Map(audiences.map((name) => [audienceFile(name), name]))
-  const other = audiences.find((name) => files.get(audienceFile(name)) !== name)
-  if (other !== undefined)
-    throw wrong(
-      profile,
-      'identity.audiences',
-      `${quote(other)} and ${quote(files.get(audienceFile(other)) ?? '')} would be one file on the node`,
-    )
-  for (const name of ['boot', 'reinstall'] as const)
-    if (typeof profile[name] === 'object' && profile.evidence[name].every((kind) => kind === 'address'))
-      refuseAddressOnly(profile, 'give identities')
-}
-
 /** What extensions answer may let a node in, so an address alone opens none. */
 function checkExtensions(profile: Profile): void {
   const sequences = [profile.boot, profile.reinstall]
@@ -248,6 +231,7 @@ function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence)
   const addressOnly = profile.evidence[name].every((kind) => kind === 'address')
   if (addressOnly && name === 'reinstall') refuseAddressOnly(profile, 'serve reinstall')
   if (sequence === 'local') return
+  if (addressOnly && profile.identity !== undefined) refuseAddressOnly(profile, 'give identities')
   const chained = isChain(sequence)
   if (chained !== (profile.tokens === 'epoxy')) {
     throw wrong(

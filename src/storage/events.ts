@@ -1,8 +1,8 @@
+import { ChainVerifier } from '../domain/chain-verifier.ts'
 import {
   type ChainEnds,
   type ChainedEvent,
   type ChainFault,
-  ChainVerifier,
   chainEvent,
   chainOf,
   type EventFacts,

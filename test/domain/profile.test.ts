@@ -192,3 +192,38 @@ t.test('what a profile expects of its stages', (t) => {
   for (const expect of refused) t.throws(() => expectOf(expect), { code: 'invalid' }, JSON.stringify(expect))
   t.end()
 })
+
+t.test('an identity is refused where nobody could get it, or anybody', async (t) => {
+  const base = { name: 'p' }
+  const audiences = ['https://vault.example.com', 'cluster']
+  const rows: [string, Record<string, unknown>, RegExp][] = [
+    ['no audience', { identity: { audiences: [] } }, /identity/],
+    ['17 audiences', { identity: { audiences: Array.from({ length: 17 }, (_, n) => `a${n}`) } }, /identity/],
+    ['one twice', { identity: { audiences: ['a', 'a'] } }, /identity/],
+    ['a space in one', { identity: { audiences: ['a b'] } }, /identity/],
+    ['a folder', { identity: { audiences: ['../a'] } }, /identity/],
+    ['too long', { identity: { audiences: ['a'.repeat(256)] } }, /identity/],
+    ['one file for two', { identity: { audiences: ['a/b', 'a:b'] } }, /one file on the node/],
+    ['good for a minute', { identity: { audiences, lifetimeSeconds: 60 } }, /identity/],
+    ['good for two days', { identity: { audiences, lifetimeSeconds: 172_800 } }, /identity/],
+    [
+      '17 labels',
+      { identity: { audiences, labels: Array.from({ length: 17 }, (_, n) => `l${n}`) } },
+      /identity/,
+    ],
+    ['a field that is not known', { identity: { audiences, issuer: 'x' } }, /identity/],
+    ['by an address alone', { identity: { audiences }, evidence: ['address'] }, /give identities/],
+  ]
+  for (const [what, more, message] of rows)
+    t.throws(() => parseProfile({ ...base, boot: images, ...more }), { code: 'invalid', message }, what)
+  const good = { ...base, boot: images, identity: { audiences, labels: ['rack'], lifetimeSeconds: 300 } }
+  t.same(parseProfile(good).identity, good.identity)
+  t.same(
+    parseProfile(writeProfile(parseProfile(good))),
+    parseProfile(good),
+    'written and read again it is the same',
+  )
+  t.ok(handsOutCredentials(parseProfile(good)))
+  const byAddress = { ...good, evidence: ['address'], acceptAddressOnly: true }
+  t.ok(parseProfile(byAddress).identity)
+})
