@@ -11,7 +11,7 @@ ca: the certificate of this server's CA, PEM as base64
 network: network configuration for /etc/cloud/cloud.cfg.d as base64, or empty: then cloud-init leaves the network as it is
 {%- endcomment -%}
 #!/bin/sh
-# Profile {{ profile }}, session {{ session }}.
+# Node {{ host }}, profile {{ profile }}, session {{ session }}.
 set -eu
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -22,10 +22,17 @@ command -v cloud-init >/dev/null || {
 mkdir -p /run/pawl /etc/cloud/cloud.cfg.d
 settings=/etc/cloud/cloud.cfg.d/99-pawl.cfg
 network=/etc/cloud/cloud.cfg.d/99-pawl-network.cfg
-trap 'rm -f "$settings" "$network"' EXIT
+# cloud-init writes down where its data came from, in files that all may read: the token is taken out of them.
+forget() {
+  rm -f "$settings" "$network"
+  grep -rlsE --exclude=obj.pkl '/[A-Za-z0-9_-]{44}/nocloud/' /run/cloud-init /var/lib/cloud /var/log |
+    xargs -r sed -i -E 's#/[A-Za-z0-9_-]{44}/nocloud/#/(token)/nocloud/#g'
+}
+trap forget EXIT
 # What looked for data sources at the start of the system found none, and has said so there. What other boots left on a disk is not ours.
 rm -rf /run/cloud-init "$network"
-mkdir -p -m 755 /run/cloud-init
+mkdir /run/cloud-init
+chmod 755 /run/cloud-init
 : >/run/cloud-init/enabled
 {
   cat /etc/ssl/certs/ca-certificates.crt 2>/dev/null || true
@@ -58,7 +65,7 @@ cat /run/pawl/cloud-init-status
 # 2: done, with something that it got over.
 if [ "$code" != 0 ]; then
   [ "$code" != 2 ] || exit 0
-  echo "cloud-init: $(sed '1,/^detail:/d' /run/pawl/cloud-init-status | tr '\n' ' ' | cut -c 1-400)" >&2
+  printf 'cloud-init: %s\n' "$(sed '1,/^detail:/d' /run/pawl/cloud-init-status | tr '\n' ' ' | cut -c 1-400)" >&2
   exit 1
 fi
 echo "cloud-init: done"

@@ -1,7 +1,7 @@
 {%- comment -%}
 Where Ignition ran in the initramfs (by ignition.config.url= on the kernel command line) there is nothing left to do. Elsewhere the
-system's own ignition-apply does what can be done in a system that runs: files, directories, links, users, units; no disks. The URL holds
-a token: it is in a file for root alone, and opens nothing once this boot is reported.
+system's own ignition-apply does what it can in a system that runs: files, directories, links and units. Disks and users it refuses, and
+so does this. The URL holds a token: it is in a file for root alone, and opens nothing once this boot is reported.
 
 host: the node
 session: the boot session
@@ -10,7 +10,7 @@ seedUrl: where the configuration is
 ca: the certificate of this server's CA, PEM as base64
 {%- endcomment -%}
 #!/bin/sh
-# Profile {{ profile }}, session {{ session }}.
+# Node {{ host }}, profile {{ profile }}, session {{ session }}.
 set -eu
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -22,7 +22,7 @@ if [ -s /etc/.ignition-result.json ] && [ -e /run/ignition.json ]; then
 fi
 apply=$(command -v ignition-apply || true)
 for place in /usr/libexec/ignition-apply /usr/lib/dracut/modules.d/30ignition/ignition; do
-  [ -z "$apply" ] && [ -x "$place" ] || continue
+  if [ -n "$apply" ] || [ ! -x "$place" ]; then continue; fi
   # One program: by this name it applies.
   ln -sf "$place" /run/pawl/ignition-apply
   apply=/run/pawl/ignition-apply
@@ -53,9 +53,15 @@ curl --config /run/pawl/ignition.curl || {
   echo "ignition: the configuration cannot be fetched" >&2
   exit 1
 }
-"$apply" --ignore-unsupported /run/pawl/ignition.json || {
-  echo "ignition: not applied: see above" >&2
+# It refuses systems that have been provisioned before. This one was made anew by this boot, as a container's is when it is built.
+container=pawl "$apply" /run/pawl/ignition.json >/run/pawl/ignition.log 2>&1 || {
+  printf 'ignition: %s\n' "$(sed -n 's/^CRITICAL *: *//p' /run/pawl/ignition.log | tail -n 1 | cut -c 1-400)" >&2
   exit 1
 }
-[ ! -d /run/systemd/system ] || systemctl daemon-reload
-echo "ignition: applied to the system that runs: disks and filesystems are left as they are"
+# What it writes for the first start of a system is not looked at by one that runs.
+presets=/etc/systemd/system-preset/20-ignition.preset
+if [ -d /run/systemd/system ]; then
+  systemctl daemon-reload
+  [ ! -e "$presets" ] || sed -n 's/^enable //p' "$presets" | xargs -r systemctl enable --now
+fi
+echo "ignition: applied by ignition-apply"

@@ -120,7 +120,7 @@ function checkConfiguration(text: string): void {
       : error.instancePath.slice(1).replaceAll('/', '.')
   throw new PawlError(
     'render-failed',
-    `is not an Ignition configuration of spec 3.x: ${where.slice(0, 200)} ${error?.message ?? ''}`.trim(),
+    `is not an Ignition configuration of spec 3.x: ${where.slice(0, 200)} ${wordsOf(error?.message)}`.trim(),
   )
 }
 
@@ -143,4 +143,8 @@ export function renderIgnition(given: IgnitionSettings, values: DocumentValues):
   } catch (error) {
     throw isPawlError(error) ? new PawlError('render-failed', `join: settings.${at} ${error.message}`) : error
   }
+}
+
+function wordsOf(message = ''): string {
+  return message === 'schema is false' ? 'is none of its fields' : message
 }
