@@ -7,7 +7,9 @@ import { addDatabaseCommands } from './commands/database.ts'
 import { addDhcpCommands } from './commands/dhcp.ts'
 import { addDoctorCommand } from './commands/doctor.ts'
 import { addEventCommands } from './commands/event.ts'
+import { addExtensionCommands } from './commands/extension.ts'
 import { addFleetCommands } from './commands/fleet.ts'
+import { addIdentityCommands } from './commands/identity.ts'
 import { addImageCommands } from './commands/image.ts'
 import { addImportCommands } from './commands/import.ts'
 import { addInitCommand } from './commands/init.ts'
@@ -21,7 +23,6 @@ import { addProposalCommands } from './commands/proposal.ts'
 import { addPublisherCommands } from './commands/publisher.ts'
 import { addReinstallCommands } from './commands/reinstall.ts'
 import { addRolloutCommands } from './commands/rollout.ts'
-import { addIdentityCommands } from './commands/identity.ts'
 import { addRootCommands } from './commands/root.ts'
 import { addServerCommand } from './commands/server.ts'
 import { addStatusCommand } from './commands/status.ts'
@@ -81,6 +82,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
   addRolloutCommands(program, context)
   addProposalCommands(program, context)
   addWebhookCommands(program, context)
+  addExtensionCommands(program, context)
   addStormCommands(program, context)
   addOperatorCommands(program, context)
   addLoginCommand(program, context)

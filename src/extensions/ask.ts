@@ -107,7 +107,10 @@ async function exchange(
   }))
     request.setHeader(name, value)
   try {
-    return await taken(await answerTo(request, body), limits)
+    const answer = await taken(await answerTo(request, body), limits)
+    // A body that ends with its connection looks whole when we have cut it.
+    if (signal.aborted) throw new Fault('timeout', 'cut off')
+    return answer
   } finally {
     request.destroy()
   }
