@@ -183,10 +183,14 @@ run_join_script() {
 }
 
 send_success() {
-  [ -n "$SSH_HOST_KEYS" ] || { send_report "$RUN/message" false "$RUN/success.headers"; return; }
+  [ -n "$SSH_HOST_KEYS" ] || [ -s "$RUN/wireguard.pub" ] || { send_report "$RUN/message" false "$RUN/success.headers"; return; }
   touch "$SPANS"
+  set --
+  [ -z "$SSH_HOST_KEYS" ] || set -- --data-urlencode "ssh_host_keys@$SSH_HOST_KEYS"
+  # Of a tunnel that the join script has set up.
+  [ ! -s "$RUN/wireguard.pub" ] || set -- "$@" --data-urlencode "wireguard_public_key@$RUN/wireguard.pub"
   request "$RUN/success.headers" /dev/null "$BASE/report" --max-time 20 --data-urlencode "message@$RUN/message" \
-    --data-urlencode "ssh_host_keys@$SSH_HOST_KEYS" --data-urlencode "spans@$SPANS"
+    "$@" --data-urlencode "spans@$SPANS"
   [ "$HTTP_STATUS" = 204 ] || [ "$HTTP_STATUS" = 200 ]
 }
 

@@ -91,7 +91,7 @@ export function report(
   machine: Machine,
   token: string | undefined,
   message: string,
-  more: Partial<Pick<Report, 'key' | 'final' | 'sshHostKeys'>> = {},
+  more: Partial<Pick<Report, 'key' | 'final' | 'sshHostKeys' | 'wireguardPublicKey'>> = {},
 ): Promise<void> {
   return takeReport(world.context, {
     ...asking(machine, 'report'),
@@ -100,6 +100,7 @@ export function report(
     key: more.key,
     final: more.final ?? false,
     ...(more.sshHostKeys === undefined ? {} : { sshHostKeys: more.sshHostKeys }),
+    ...(more.wireguardPublicKey === undefined ? {} : { wireguardPublicKey: more.wireguardPublicKey }),
   })
 }
 

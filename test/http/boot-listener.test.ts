@@ -199,6 +199,16 @@ await forEachDatabase(t, async (t, openWorld) => {
         },
         400,
       ],
+      [
+        'a report with a key of WireGuard that is none',
+        {
+          method: 'POST',
+          url: '/v1/boot/node1/report',
+          headers: { ...form, ...bearer('A'.repeat(44)) },
+          payload: 'message=success&wireguard_public_key=AAAA',
+        },
+        400,
+      ],
       ['a new secret without a name', { method: 'POST', url: '/v1/boot/node1/secret?written=true' }, 400],
       [
         'a new secret that is neither',

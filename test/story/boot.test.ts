@@ -2,6 +2,7 @@ import t from 'tap'
 import { expireSessions } from '../../src/boot/expire-sessions.ts'
 import { Refusal } from '../../src/domain/refusal.ts'
 import { parseSshHostKeys } from '../../src/domain/ssh-host-key.ts'
+import { parseWireguardKey } from '../../src/domain/wireguard-key.ts'
 import { nodeRow, storeDemoFleet, storeNode } from '../helpers/fleet.ts'
 import {
   askHandover,
@@ -166,6 +167,23 @@ await forEachDatabase(t, async (t, openWorld) => {
     await report(world, machine, learnt.report, 'success', { sshHostKeys })
     t.same((await world.events({ kind: 'session-ready' }))[0]?.detail.sshHostKeys, sshHostKeys)
   })
+
+  await t.test(
+    'the public key of a tunnel that the join set up is kept in the event of its success',
+    async (t) => {
+      const { world, secret } = await open()
+      const machine = machineOf(secret)
+      const learnt = await boot(world, machine, 'join')
+      const wireguardPublicKey = parseWireguardKey('xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=')
+      await report(world, machine, learnt.report, 'error: first', { wireguardPublicKey })
+      t.notOk((await world.events({ kind: 'attempt-failed' }))[0]?.detail.wireguardPublicKey)
+      await report(world, machine, learnt.report, 'success', { wireguardPublicKey })
+      t.equal(
+        (await world.events({ kind: 'session-ready' }))[0]?.detail.wireguardPublicKey,
+        wireguardPublicKey,
+      )
+    },
+  )
 
   await t.test('a success report may be repeated under its key, and under no other', async (t) => {
     const { world, secret } = await open()

@@ -9,6 +9,7 @@ import type { Asking } from '../../boot/work.ts'
 import { maxConsoleBytes } from '../../domain/console-text.ts'
 import { parseToldSpans, type ToldSpan } from '../../domain/span.ts'
 import { parseSshHostKeys } from '../../domain/ssh-host-key.ts'
+import { parseWireguardKey } from '../../domain/wireguard-key.ts'
 import { isPawlError, PawlError } from '../../errors.ts'
 import type { StageName } from '../../storage/tables.ts'
 import { arrivalOf } from '../arrival.ts'
@@ -143,14 +144,22 @@ function consoleOf(stage: unknown): StageName {
   return stage === 'stage3' || stage === 'join' ? stage : 'stage2'
 }
 
-function reportOf(fields: Fields): Pick<Report, 'message' | 'final' | 'sshHostKeys' | 'told'> {
+function reportOf(
+  fields: Fields,
+): Pick<Report, 'message' | 'final' | 'sshHostKeys' | 'wireguardPublicKey' | 'told'> {
   const message = text(fields.message)
   if (message === undefined || message === '')
     throw new PawlError('invalid', 'a report needs a message: "success", or "error: …"')
   const final = fields.final === 'true' || fields.final === true
   const told = toldOf(fields)
-  if (fields.ssh_host_keys === undefined) return { message, final, told }
-  return { message, final, told, sshHostKeys: parseSshHostKeys(text(fields.ssh_host_keys) ?? 'given twice') }
+  const { ssh_host_keys: sshKeys, wireguard_public_key: wireguardKey } = fields
+  return {
+    ...{ message, final, told },
+    ...(sshKeys === undefined ? {} : { sshHostKeys: parseSshHostKeys(text(sshKeys) ?? 'given twice') }),
+    ...(wireguardKey === undefined
+      ? {}
+      : { wireguardPublicKey: parseWireguardKey(text(wireguardKey) ?? 'given twice') }),
+  }
 }
 
 function writtenOf(fields: Fields): Pick<SecretWritten, 'id' | 'written' | 'reason'> {
