@@ -14,6 +14,7 @@ import type { CrashPoint } from './server-child.ts'
 /** A data folder with an installation and `node1`, and servers on it that are killed. */
 export interface Installation {
   readonly ca: string
+  readonly dataDir: string
   /** The enrolment secret of `node1`. */
   readonly secret: string
   /** Starts a server. It ends with the tests, without a warning. */
@@ -64,6 +65,7 @@ export async function install(
   )
   return {
     ca: readFileSync(join(dataDir, 'ca.crt'), 'utf8'),
+    dataDir,
     secret: secret.text,
     startChild: (port) => startChild(t, dataDir, port),
     arm,
