@@ -10,7 +10,7 @@ type Detail = EventView['detail']
 const words: Readonly<Record<string, (detail: Detail) => string>> = {
   ...machineWords,
   refused: (detail) =>
-    `refused${stageOf(detail.request)}: ${causeOf(detail.cause)}${detail.image === undefined ? '' : ` (${text(detail.image)})`}`,
+    `refused${stageOf(detail.request)}: ${detail.cause === 'identity-proof' ? `no good proof of possession: ${text(detail.reason)}` : causeOf(detail.cause)}${detail.image === undefined ? '' : ` (${text(detail.image)})`}`,
   'refusals-counted': (detail) => `${count(Number(detail.count), 'more refusal')}: ${causeOf(detail.cause)}`,
   'attempt-failed': (detail) => `the node reported${stageOf(detail.stage)}: ${text(detail.message)}`,
   'answer-repeated': (detail) => `the answer${stageOf(detail.stage)} was lost, and given again under its key`,
@@ -20,6 +20,12 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
     detail.repeat === true
       ? 'stage 1 was asked again at once: a second NIC, or a lost answer'
       : 'a later stage 1 retired the session',
+  'credential-made': (detail) => `the cluster made a join credential, good until ${text(detail.expiresAt)}`,
+  'credential-refused': (detail) => `the join waits for its cluster: ${text(detail.message)}`,
+  'credential-removed': (detail) =>
+    `the join credential is gone from its cluster${detail.because === undefined ? '' : `: ${text(detail.because)}`}`,
+  'credential-not-removed': (detail) =>
+    `the join credential is still at its cluster, and tried again: ${text(detail.message)}`,
   'reported-late': (detail) => `a report came after the session was over: ${text(detail.message)}`,
   'too-many-boots': (detail) =>
     detail.retryAfterSeconds === undefined
