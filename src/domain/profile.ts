@@ -195,6 +195,8 @@ function withDefaults(written: Written): Profile {
     imgverify: written.imgverify ?? false,
     ...(written.identity === undefined ? {} : { identity: written.identity }),
     expect: written.expect === undefined ? undefined : expectedOf(written.expect),
+    ...(written.leave === undefined ? {} : { leave: written.leave }),
+    ...(written.reboot === undefined ? {} : { reboot: written.reboot }),
     ...extensionsWritten(written),
     boot: sequenceWithDefaults(written.boot),
     reinstall: written.reinstall === undefined ? undefined : sequenceWithDefaults(written.reinstall),

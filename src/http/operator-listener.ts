@@ -38,6 +38,7 @@ import { identityRoutes, loginRoutes } from './routes/operator-identity.ts'
 import { imageTestRoutes, pruneRoutes } from './routes/operator-image-tests.ts'
 import { imageRoutes } from './routes/operator-images.ts'
 import { ipxeListRoutes } from './routes/operator-ipxe.ts'
+import { leavingRoutes } from './routes/operator-leaving.ts'
 import { mediaRoutes } from './routes/operator-media.ts'
 import { type MetricsAnswers, metricsRoutes, targetRoutes } from './routes/operator-metrics.ts'
 import { nodeCertificateRoutes } from './routes/operator-node-certificates.ts'
@@ -187,6 +188,7 @@ function apiRoutes(parts: OperatorParts): FastifyPluginCallback {
     pendingRoutes(api, parts)
     autoApprovalRoutes(api, parts)
     reinstallRoutes(api, parts)
+    leavingRoutes(api, parts)
     factRoutes(api, parts)
     imageRoutes(api, parts)
     imageTestRoutes(api, parts)

@@ -170,9 +170,15 @@ function write(change: Change, row: LeavingRow, changes: Partial<LeavingRow>): P
   return stepLeaving(change.tx, row, { ...changes, changed_at: now, next_at: now })
 }
 
-/** What nobody thought of ends this one node's leaving, and is told: a step that throws each second would never end. */
+/** What another try does not mend ends this one node's leaving; what nobody thought of is told, and tried again until its time is over. */
 async function giveUp(context: BootContext, row: LeavingRow, error: unknown): Promise<void> {
   context.onEffectError?.(error)
   if (isPawlError(error, 'storage-unavailable')) return
-  await fail(context, row, isPawlError(error) ? error.message : 'an internal error; the log has its cause')
+  const now = context.clock()
+  if (isPawlError(error)) return fail(context, row, error.message)
+  if (row.deadline <= now.toISOString())
+    return fail(context, row, 'an internal error; the log of the server has its cause')
+  await stepLeaving(context.storage.db, row, { next_at: addSeconds(now, afterErrorSeconds).toISOString() })
 }
+
+const afterErrorSeconds = 10

@@ -231,6 +231,10 @@ await forEachDatabase(t, async (t, openWorld) => {
     await makeFleet(installation)
     const folder = temporaryFolder(t)
     writeFileSync(join(folder, 'profile.yaml'), profileFile)
+    writeFileSync(
+      join(folder, 'extension.yaml'),
+      'operation: allocate_k8s_token\nurl: https://tokens.example.com/v2/allocate_k8s_token\n',
+    )
     writeFileSync(join(folder, 'fleet.yaml'), 'kind: Node\nname: mlab6\nlabels: {site: ams04}\n')
     const learnt = new Map([['$TMP', folder]])
     const pending = await installation.run(['complete', 'pending'])

@@ -9,6 +9,7 @@ import { wholeList } from '../pages.ts'
 import type { Column, Field } from '../table.ts'
 import { type Piece, type Tone, toned } from '../text.ts'
 import { collect, nodePath } from '../values.ts'
+import { leavingFields } from './node-leave.ts'
 
 interface ListFlags {
   readonly state?: string
@@ -56,7 +57,10 @@ export function addNodeShowCommands(node: Command, context: Context): void {
           isLate && !context.flags().json
             ? (await api.get<Timeline>(`${nodePath(name)}/timeline`)).session?.pace
             : null
-        answer(context, found, () => context.output.fields(fieldsOf(found, why, context.io.now())))
+        const leaving = context.flags().json === true ? [] : await leavingFields(api, name)
+        answer(context, found, () =>
+          context.output.fields([...fieldsOf(found, why, context.io.now()), ...leaving]),
+        )
       }),
     )
   withExamples(show, ['pawl node show mlab1', 'pawl node show mlab1 --json'])

@@ -10,6 +10,7 @@ import { addCertificateCommands } from './node-certificate.ts'
 import { addEnrolmentCommands } from './node-enrolment.ts'
 import { addFactsCommand } from './node-facts.ts'
 import { addKnownHostsCommand } from './node-known-hosts.ts'
+import { addLeaveCommand } from './node-leave.ts'
 import { addLogsCommand } from './node-logs.ts'
 import { addReinstallCommand } from './node-reinstall.ts'
 import { addSecretCommand } from './node-secret.ts'
@@ -35,6 +36,7 @@ export function addNodeCommands(program: Command, context: Context): void {
   addActions(node, context)
   addNodeShowCommands(node, context)
   addReinstallCommand(node, context)
+  addLeaveCommand(node, context)
   addSecretCommand(node, context)
   addCertificateCommands(node, context)
   addTimelineCommand(node, context)
@@ -127,14 +129,15 @@ function addRemove(node: Command, context: Context): void {
     .command('remove')
     .description('Forget a node: its boot ends at once, its tokens are spent. Its events stay.')
     .argument('<name>', 'the node')
+    .option('--cluster', 'its object in the cluster first, as its profile leaves it')
     .addOption(ifRevision())
-    .action((name: string, { ifRevision: revision }: RevisionFlag) =>
+    .action((name: string, { ifRevision: revision, cluster }: RevisionFlag & { readonly cluster?: true }) =>
       withApi(context, async (api) => {
-        await api.delete(nodePath(name), { revision })
+        await api.delete(`${nodePath(name)}${cluster === true ? '?cluster=true' : ''}`, { revision })
         answer(context, { name, removed: true }, () => context.output.line(`node "${name}" removed`))
       }),
     )
-  withExamples(command, ['pawl node remove mlab1'])
+  withExamples(command, ['pawl node remove mlab1', 'pawl node remove mlab1 --cluster'])
 }
 
 const actions = [

@@ -15,7 +15,8 @@ import {
 import { parseLabel } from '../../fleet/reinstall-selection.ts'
 import { issueSecret, revokeSecret } from '../../fleet/secrets.ts'
 import { timelineOf } from '../../fleet/timeline.ts'
-import { nothing, pageAsked } from '../schemas/answers.ts'
+import { removeNodeAndObject } from '../../leaving/remove.ts'
+import { noBody, nothing, pageAsked } from '../schemas/answers.ts'
 import { timelineAnswer, timelineQuery } from '../schemas/event.ts'
 import {
   changedNodeAnswer,
@@ -27,15 +28,24 @@ import {
   secretAnswer,
   secretWish,
 } from '../schemas/node.ts'
-import { bare, bodiless, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
+import { bare, bodiless, long, named, type OperatorApp, type OperatorParts, op } from './operator-app.ts'
 
 const viewer = { config: { role: 'viewer' } } as const
 const changer = { config: { role: 'operator', revised: true } } as const
 const creator = { config: { role: 'operator', idempotent: true } } as const
+const removal = Type.Object(
+  {
+    cluster: Type.Optional(
+      Type.Boolean({ description: 'Removes its object in the cluster first; where that fails, nothing.' }),
+    ),
+  },
+  { additionalProperties: false },
+)
 const noContent = { 204: Type.Null() }
 
 /** Nodes, their secrets and timelines. */
-export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): void {
+export function nodeRoutes(app: OperatorApp, parts: OperatorParts): void {
+  const { context, auth } = parts
   const { db } = context.storage
   app.get(
     '/nodes',
@@ -101,16 +111,19 @@ export function nodeRoutes(app: OperatorApp, { context, auth }: OperatorParts): 
   app.delete(
     '/nodes/:name',
     {
+      ...long(parts), // a cluster that does not answer
       ...changer,
       schema: {
         ...op('nodes', 'removeNode', 'Removes a node; its tokens are spent, its downloads cut.'),
-        ...bodiless,
+        body: noBody,
+        querystring: removal,
         params: named,
         response: noContent,
       },
     },
     async (request, reply) => {
-      await removeNode(context, auth.byOf(request), request.params.name)
+      const remove = request.query.cluster === true ? removeNodeAndObject : removeNode
+      await remove(context, auth.byOf(request), request.params.name)
       return reply.code(204).send(null)
     },
   )
