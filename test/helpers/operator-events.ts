@@ -123,7 +123,11 @@ export const otherEvents: readonly EventKind[] = [
   ...([
     'download-redirected',
     'join-redeemed',
-    'answer-repeated',
+    'credential-made',
+  'credential-refused',
+  'credential-removed',
+  'credential-not-removed',
+  'answer-repeated',
     'attempt-failed',
     'reported-late',
   ] as const),
