@@ -18,7 +18,7 @@ base64 -d >"$folder/script" <<'END_OF_SCRIPT'
 {{ script }}
 END_OF_SCRIPT
 {% if secret != "" -%}
-base64 -d >"$folder/secret" <<'END_OF_SECRET'
+(umask 077 && base64 -d >"$folder/secret") <<'END_OF_SECRET'
 {{ secret }}
 END_OF_SECRET
 PAWL_SECRET_FILE=$folder/secret

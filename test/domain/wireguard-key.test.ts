@@ -7,7 +7,7 @@ t.test('refuses what is no public key of WireGuard', async (t) => {
   const refused = [
     ...['', ' ', key.slice(1), `${key}x`, `${key}\n\n`, `${key}\n${key}`, ` ${key}`, `${key} `],
     ...[
-      key.replace('+', '-'),
+      key.replace('x', '-'),
       key.replace('=', ''),
       `${'A'.repeat(43)}=`,
       `${'A'.repeat(42)}B=`,

@@ -7,7 +7,7 @@ trap 'rm -rf "$folder"' EXIT
 base64 -d >"$folder/script" <<'END_OF_SCRIPT'
 IyEvYmluL3NoCmVjaG8gJ25vZGUxIGlzIGhlcmUnCg==
 END_OF_SCRIPT
-base64 -d >"$folder/secret" <<'END_OF_SECRET'
+(umask 077 && base64 -d >"$folder/secret") <<'END_OF_SECRET'
 aHVzaAo=
 END_OF_SECRET
 PAWL_SECRET_FILE=$folder/secret
