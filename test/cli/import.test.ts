@@ -119,23 +119,24 @@ t.test('ePoxy records become nodes, and profiles for what they boot', (t) => {
       serial: 'S1',
       profile: 'epoxy-v2-1-6',
     },
-    { name: 'mlab2.lga01.example.org', addresses: ['192.0.2.13'], profile: 'epoxy-v2-1-6' },
+    { name: 'mlab2.lga01.example.org', addresses: ['192.0.2.13'], profile: 'epoxy-v2-1-6-2' },
     { name: 'mlab3.lga01.example.org', profile: 'epoxy-v3' },
   ])
   t.same(
-    fleet.profiles.map(({ name, tokens, reinstall }) => [name, tokens, reinstall !== undefined]),
+    fleet.profiles.map(({ name, extensions, reinstall }) => [name, extensions, reinstall !== undefined]),
     [
-      ['epoxy-v2-1-6', 'epoxy', true],
-      ['epoxy-v3', 'epoxy', false],
+      ['epoxy-v2-1-6', undefined, true],
+      ['epoxy-v2-1-6-2', ['allocate_k8s_token'], true],
+      ['epoxy-v3', undefined, false],
     ],
   )
   t.match(warnings, [
     /mlab2.*: MAC address "x\\"\{" is not six hex pairs: left out/,
     /mlab2.*: UUID .* the firmware has none: left out/,
     /mlab2.*: it waits for its update/,
-    /mlab2.*: its extensions \(allocate_k8s_token\)/,
     /mlab3.*: its Update is not whole/,
     /trust the address alone/,
+    /do not say which service answers allocate_k8s_token: .* until pawl extension apply -f allocate_k8s_token.extension/,
   ])
   t.notMatch(JSON.stringify(fleet), 'AAAAAAAAAAAAAAAAAAAAAAAAAAA', 'no session id is taken over')
   t.same(
@@ -199,9 +200,14 @@ t.test('what is broken or hostile in ePoxy records costs its host alone, and say
       { name: 'b5' },
     ],
     [
-      { Name: 'b6', Extensions: [{ toString: 1, valueOf: 1 }, 'a/../b', 'ok'] },
-      /its extensions \(ok\)/,
-      { name: 'b6' },
+      { Name: 'b6', Boot: urls, Extensions: [{ toString: 1, valueOf: 1 }, 'a/../b', 'ok', 'report', 'ok'] },
+      /its extension is left out: "a\/..\/b" is not an operation/,
+      { name: 'b6', profile: 'epoxy-latest-2' },
+    ],
+    [
+      { Name: 'b61', Boot: urls, Extensions: Array.from({ length: 17 }, (_, n) => `op${n}`) },
+      /more than 16 extensions: the others are left out/,
+      { name: 'b61', profile: 'epoxy-latest-3' },
     ],
     [
       { Name: 'b7', LastSuccess: '2999-01-01T00:00:00Z' },
@@ -420,6 +426,14 @@ await forEachDatabase(t, async (t, openWorld) => {
         set,
       )
     }
+    const services = join(folder, 'services')
+    const again = ['import', 'epoxy', join(folder, 'hosts'), '--out', services]
+    t.match(await run(again), { exit: 0 })
+    const file = join(services, 'allocate_k8s_token.extension')
+    t.match(readFileSync(file, 'utf8'), /^operation: allocate_k8s_token\nurl:\n$/m)
+    writeFileSync(file, 'operation: allocate_k8s_token\nurl: https://tokens.example.org/v2\n')
+    t.match(await run(again), { exit: 0, stdout: /nothing was written/ })
+    t.match(readFileSync(file, 'utf8'), /tokens/, 'what was filled in stays')
     const preview = await run([
       'import',
       'epoxy',

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -63,6 +64,7 @@ async function moved(t: Test, hosts: number): Promise<Fleet> {
       flags: {
         ...{ data: dataDir, bootListen: `127.0.0.1:${port}`, operatorListen: '127.0.0.1:0' },
         publicUrl: `https://127.0.0.1:${port}`,
+        extensionAllowedNetworks: ['127.0.0.0/8'],
       },
       env: {},
       fileName: 'none',
@@ -86,6 +88,11 @@ async function moved(t: Test, hosts: number): Promise<Fleet> {
   await cli('import', 'epoxy', join(folder, 'hosts'), '--out', join(folder, 'fleet'))
   await cli('apply', '-f', join(folder, 'fleet'), '--yes')
   await cli('diff', '-f', join(folder, 'fleet'), '--exit-code')
+  // The URL of the service is in no record: the importer leaves a file to fill in.
+  const service = join(folder, 'fleet', 'allocate_k8s_token.extension')
+  const written = readFileSync(service, 'utf8')
+  writeFileSync(service, written.replace(/^url:$/m, `url: ${storage.url}/v2/allocate_k8s_token`))
+  await cli('extension', 'apply', '-f', service, '--ca', join(dataDir, 'ca.crt'))
   return {
     ...{ server, dataDir, ca, log, asked: storage.asked, cli },
     wait: (seconds) => {
@@ -127,7 +134,7 @@ function record(host: number, storage: string): string {
     Update: urls,
     ImagesVersion: 'v2.1.6',
     UpdateEnabled: false,
-    Extensions: [],
+    Extensions: ['allocate_k8s_token'],
     CurrentSessionIDs: { Stage2ID: 'AAAAAAAAAAAAAAAAAAAAAAAAAAA' },
     LastSuccess: '2020-01-01T00:00:00Z',
   }
@@ -135,8 +142,23 @@ function record(host: number, storage: string): string {
 }
 
 const kexec = ['/sbin/kexec', '--command-line={{.vars.cmdline}}', '{{.files.vmlinuz.name}}']
-const handedOver = ['report', 'stage2', 'stage3'].map((name) => `epoxy.${name}={{kargs \`epoxy.${name}\`}}`)
+const handedOver = ['report', 'stage2', 'stage3', 'allocate_k8s_token'].map(
+  (name) => `epoxy.${name}={{kargs \`epoxy.${name}\`}}`,
+)
 const files = { vmlinuz: { url: '{{kargs `storage`}}', sha256 } }
+
+const clusterToken = 'abcdef.0123456789abcdef'
+
+/** The fleet's own extension service, as it was: it takes ePoxy's body, and says what joins the cluster. */
+async function allocate(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  const { v1 } = JSON.parse(String(Buffer.concat(chunks))) as { v1: Record<string, string> }
+  const asks =
+    v1.hostname?.endsWith('.lga0t.example.org') === true && v1.ipv4_address?.startsWith('127.0.0.') === true
+  const body = { api_address: 'api.example.org:6443', token: clusterToken, ca_hash: 'sha256:00' }
+  response.writeHead(asks ? 200 : 400, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+}
 
 /** The documents of the fleet, where they always were: a web server that answers HEAD and ranges. */
 async function serveStorage(t: Test, dataDir: string): Promise<{ url: string; asked: string[] }> {
@@ -145,6 +167,7 @@ async function serveStorage(t: Test, dataDir: string): Promise<{ url: string; as
   const tls = await loadTls(authority, { kind: 'boot', names: ['127.0.0.1'], now: new Date() })
   const server = createServer(tls.options(), (request, response) => {
     const { method, url = '', headers } = request
+    if (method === 'POST' && url === '/v2/allocate_k8s_token') return void allocate(request, response)
     asked.push(`${method} ${url} ${headers.range ?? ''}`.trim())
     const stage = (document: object): Buffer => Buffer.from(JSON.stringify({ v1: document }))
     const kernelUrl = { vmlinuz: { ...files.vmlinuz, url: `${base()}/kernel` } }
@@ -157,7 +180,10 @@ async function serveStorage(t: Test, dataDir: string): Promise<{ url: string; as
         files: kernelUrl,
         commands: ['# the next kernel', kexec],
       }),
-      '/v2.1.6/stage3.json': stage({ env: { PATH: '/bin' }, commands: ['/usr/bin/setup --now'] }),
+      '/v2.1.6/stage3.json': stage({
+        env: { PATH: '/bin' },
+        commands: ['/usr/bin/setup --now', '/usr/bin/join {{kargs `epoxy.allocate_k8s_token`}}'],
+      }),
       '/kernel': kernel,
     }
     const body = bodies[url]
@@ -198,6 +224,11 @@ async function boot(
 ): Promise<Booted> {
   const runs: EpoxyRun[] = []
   const ran: (readonly string[])[] = []
+  const joinCluster = async (url: string): Promise<undefined> => {
+    const answer = await ask({ ...fleet.medium(host), ...(lose && { lose }) }, 'POST', url)
+    if (answer.status !== 200) throw new Error(`the extension answered ${answer.status}`)
+    if (JSON.parse(String(answer.body)).token !== clusterToken) throw new Error('no token')
+  }
   let kargs = fleet.medium(host).kargs
   let kargsOfStage1: Readonly<Record<string, string>> = {}
   for (const action of ['stage1', 'stage2', 'stage3'] as const) {
@@ -209,6 +240,7 @@ async function boot(
       command: (argv, bytes) => {
         ran.push(argv)
         fail?.(argv)
+        if (argv[0] === '/usr/bin/join') return joinCluster(argv[1] ?? '')
         if (argv[0] !== '/sbin/kexec') return undefined
         if (bytes[argv[2] ?? '']?.equals(kernel) !== true) throw new Error('no kernel')
         commandLine = argv[1]?.replace('--command-line=', '')
@@ -246,7 +278,10 @@ t.test('the fleet boots through all stages, and nothing of its URLs is kept or s
     ],
   )
   t.same(booted.runs[2]?.reports, [{ message: 'success', status: 204 }])
-  t.same(booted.ran.at(-1), ['/usr/bin/setup', '--now'])
+  t.same(booted.ran.slice(-2), [
+    ['/usr/bin/setup', '--now'],
+    ['/usr/bin/join', booted.kargs['epoxy.allocate_k8s_token']],
+  ])
   t.same(
     fleet.asked,
     [
@@ -267,6 +302,8 @@ t.test('the fleet boots through all stages, and nothing of its URLs is kept or s
       const answer = await ask(fleet.medium(0), 'POST', booted.kargs[`epoxy.${name}`] ?? '', formHeader, body)
       t.equal(answer.status, 403, name)
     }
+    const token = await ask(fleet.medium(0), 'POST', booted.kargs['epoxy.allocate_k8s_token'] ?? '')
+    t.same([token.status, token.body.includes(clusterToken)], [403, false], 'the extension')
     const late = await ask(
       fleet.medium(0),
       'POST',
@@ -290,11 +327,12 @@ t.test('the fleet boots through all stages, and nothing of its URLs is kept or s
   })
 
   const everywhere = await fleet.everywhere()
-  for (const name of ['stage2', 'stage3', 'report']) {
+  for (const name of ['stage2', 'stage3', 'report', 'allocate_k8s_token']) {
     const token = tokenOf(booted.kargs[`epoxy.${name}`] ?? '')
     t.equal(token.length, 44)
     t.notOk(everywhere.includes(token.slice(12)), `${name} is in no file, log, event or answer`)
   }
+  t.notOk(everywhere.includes(clusterToken), 'what the service answers is not kept')
   t.notOk(everywhere.includes('from-the-medium'), 'debug.config is not kept')
 })
 
@@ -317,6 +355,7 @@ t.test('what is lost on its way at any step costs a minute, and no boot', async 
     'next.json',
     'stage3',
     'stage3.json',
+    'allocate_k8s_token',
   ]
   const cases = steps.flatMap((name) => (['request', 'answer'] as const).map((what) => ({ name, what })))
   const fleet = await moved(t, cases.length + 2)

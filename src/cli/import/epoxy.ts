@@ -1,12 +1,15 @@
 import { canonicalJson } from '../../domain/canonical-json.ts'
+import { extensionLimits, parseOperation } from '../../domain/extension.ts'
 import { parseProfile, writeProfile } from '../../domain/profile.ts'
 import { isPawlError } from '../../errors.ts'
+import type { FleetFile } from '../fleet-yaml.ts'
 import { type EpoxyHistory, historyFile, historyOf } from './epoxy-history.ts'
 import { type EpoxyHost, epoxyRecords } from './epoxy-records.ts'
 import { asProfileName, Gathering, type Imported, isRecord, textOf } from './gather.ts'
 
 type Chain = Readonly<Record<'stage1.ipxe' | 'stage1.json' | 'stage2' | 'stage3', string>>
-type Profiles = Map<string, { name: string; document: Record<string, unknown> }>
+type Document = Readonly<Record<string, unknown>> & { readonly extensions?: readonly string[] }
+type Profiles = Map<string, { name: string; document: Document }>
 
 /** More than one apply takes: hosts beyond them get no profile. */
 const maxProfiles = 500
@@ -49,7 +52,35 @@ export function importEpoxy(text: string, file: string, now: Date): Imported {
       file,
       'these profiles trust the address alone, as ePoxy does (acceptAddressOnly in SECURITY.md)',
     )
-  return { ...gathering.imported(documents), beside: historyFile(history) }
+  const operations = new Set(
+    [...profiles.values()].flatMap(({ name, document }) =>
+      used.has(name) ? (document.extensions ?? []) : [],
+    ),
+  )
+  for (const operation of operations)
+    gathering.warnOf(
+      file,
+      `the records do not say which service answers ${operation}: its nodes get nothing until pawl extension apply -f ${operation}.extension`,
+    )
+  return {
+    ...gathering.imported(documents),
+    beside: [...historyFile(history), ...[...operations].toSorted().map(serviceFile)],
+  }
+}
+
+/** Where the service of an operation is to be filled in. Its name is none that `pawl diff` reads in a folder. */
+function serviceFile(operation: string): FleetFile {
+  const name = `${operation}.extension`
+  return {
+    name,
+    lines: [
+      `# The service that answers ${operation}: its URL is in the configuration of ePoxy's server.`,
+      `# Fill it in, then: pawl extension apply -f ${name}`,
+      `operation: ${operation}`,
+      'url:',
+    ],
+    toFillIn: true,
+  }
 }
 
 /** What of a host has no place in Pawl. */
@@ -58,17 +89,24 @@ function warnOf(host: EpoxyHost, info: EpoxyHost, where: string, gathering: Gath
     gathering.warn(where, 'it waits for its update: mark it with pawl node reinstall when it is a node')
   if (textOf(info.PublicSSHHostKey) !== undefined)
     gathering.warn(where, 'its PublicSSHHostKey was told without proof, and is left out')
-  if (Array.isArray(host.Extensions) && host.Extensions.length > 0)
-    gathering.warn(
-      where,
-      `its extensions (${operationsOf(host).join(', ')}) have no place in Pawl: join settings of the profile hand out credentials`,
-    )
 }
 
-/** The operations of its extensions; what is no name of one is none. */
-function operationsOf({ Extensions }: EpoxyHost): string[] {
-  const all = Array.isArray(Extensions) ? Extensions : []
-  return all.filter((one) => typeof one === 'string' && /^[A-Za-z0-9_-]{1,64}$/.test(one))
+/** The operations of its extensions, as a profile takes them; what is no name of one is none. */
+function operationsOf({ Extensions }: EpoxyHost, where: string, gathering: Gathering): string[] {
+  const all = new Set(Array.isArray(Extensions) ? Extensions : [])
+  const usable = [...all].filter((one) => {
+    try {
+      return typeof one === 'string' && parseOperation(one) === one
+    } catch (error) {
+      if (!isPawlError(error, 'invalid')) throw error
+      gathering.warn(where, `its extension is left out: ${error.message}`)
+      return false
+    }
+  })
+  const { ofProfile } = extensionLimits
+  if (usable.length > ofProfile)
+    gathering.warn(where, `it has more than ${ofProfile} extensions: the others are left out`)
+  return usable.slice(0, ofProfile).toSorted()
 }
 
 /** The name of the profile of all hosts that boot what this one does. */
@@ -92,8 +130,12 @@ function profileFor(
       where,
       'its record names no stage1.json, as before 2019: it is taken to stand beside the script',
     )
-  const base = { tokens: 'epoxy', evidence: ['address'], acceptAddressOnly: true }
-  const document: Record<string, unknown> = { ...base, boot: { imagesVersion, chain: boot } }
+  const extensions = operationsOf(host, where, gathering)
+  const base = {
+    ...{ tokens: 'epoxy', evidence: ['address'], acceptAddressOnly: true },
+    ...(extensions.length === 0 ? {} : { extensions }),
+  }
+  const document: Document = { ...base, boot: { imagesVersion, chain: boot } }
   const bootFault = faultOf(document)
   if (bootFault !== undefined) {
     gathering.warn(where, `${bootFault}: it gets no profile`)
@@ -111,11 +153,7 @@ function profileFor(
 }
 
 /** The profile that boots this, with a name of its own where it is new; undefined where there is no room for another. */
-function nameOf(
-  document: Record<string, unknown>,
-  imagesVersion: string,
-  profiles: Profiles,
-): string | undefined {
+function nameOf(document: Document, imagesVersion: string, profiles: Profiles): string | undefined {
   const key = canonicalJson(document)
   const known = profiles.get(key)
   if (known !== undefined) return known.name
@@ -129,7 +167,7 @@ function nameOf(
 }
 
 /** Why it is no profile; undefined where it is one. */
-function faultOf(document: Record<string, unknown>): string | undefined {
+function faultOf(document: Document): string | undefined {
   try {
     writeProfile(parseProfile({ name: 'epoxy', ...document }))
     return undefined
