@@ -24,6 +24,7 @@ export const graveMarks: ReadonlySet<string> = new Set([
   'CA of node certificates',
   'publicUrl',
   'oldPublicUrl',
+  'identityIssuer',
 ])
 
 const settings = [
@@ -35,6 +36,11 @@ const settings = [
   's3Endpoint',
   's3PublicEndpoint',
   'bootClientCertificates',
+  'identityIssuer',
+  'identitySeconds',
+  'identityOverlapSeconds',
+  'identityKeyDays',
+  'identityKeyLeadSeconds',
   'checkpointSeconds',
   'eventRetentionDays',
   'oidcIssuer',

@@ -112,6 +112,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'open-artifacts.ts': ['config.ts', 'images', 'pki'],
   backup: ['boot', 'config.ts', 'config-file.ts', 'pki', 'storage'],
   doctor: [
+    'extensions',
     'boot',
     'boot',
     'config.ts',

@@ -8,6 +8,7 @@ import { openAsItIs, type Storage } from '../storage/database.ts'
 import { certificates, keys } from './certificates.ts'
 import { images, profiles, templates } from './content.ts'
 import { database, events, lastBackup } from './database.ts'
+import { extensions } from './extensions.ts'
 import { type Announced, type Check, type Finding, fail, failure, ok, type Subject } from './finding.ts'
 import { identity } from './identity.ts'
 import { joins } from './joins.ts'
@@ -49,6 +50,7 @@ const checks: readonly Check[] = [
   { name: 'listeners', run: listeners },
   { name: 'TFTP', run: tftp },
   { name: 'traces', run: traces },
+  { name: 'extensions', run: extensions },
   { name: 'names', run: names },
   { name: 'templates', run: templates },
   { name: 'images', run: images },

@@ -1,0 +1,68 @@
+import { X509Certificate } from 'node:crypto'
+import { settingsSealer } from '../boot/settings-sealer.ts'
+import { addSeconds } from '../domain/clock.ts'
+import { type Probe, probeService } from '../extensions/probe.ts'
+import { extensionTarget } from '../fleet/extension-view.ts'
+import { settingsKey } from '../pki/settings-key.ts'
+import type { ExtensionRow } from '../storage/extension-tables.ts'
+import { listExtensions } from '../storage/extensions.ts'
+import { listProfiles, readProfile } from '../storage/fleet.ts'
+import { appliedMigrations } from '../storage/migrate.ts'
+import { days, type Finding, fail, ok, type Subject, warn } from './finding.ts'
+
+const check = 'extensions'
+const probeMilliseconds = 3000
+const soonSeconds = 14 * 86_400
+
+/** The services that booting nodes may ask: each is looked up, and hands are shaken; nothing is asked of it. */
+export async function extensions({ storage, config, dataDir, now }: Subject): Promise<Finding[]> {
+  if (storage === undefined) return []
+  const applied = await appliedMigrations(storage.db as never)
+  if (!applied.includes('0024-extensions')) return [] // the server makes its tables when it starts
+  const rows = await listExtensions(storage.db)
+  const sealer = settingsSealer(settingsKey(dataDir))
+  const rules = { allowed: config.extensionAllowedNetworks, setting: 'extensionAllowedNetworks' }
+  const found = rows.map(async (row) => {
+    const target = extensionTarget({ sealer }, row)
+    return [...judged(row, await probeService(target, rules, probeMilliseconds), now), ...expiring(row, now)]
+  })
+  const known = new Set(rows.map(({ operation }) => operation))
+  const missing = (await listProfiles(storage.db)).flatMap((profile) =>
+    (readProfile(profile).extensions ?? [])
+      .filter((operation) => !known.has(operation))
+      .map((operation) =>
+        warn(
+          check,
+          `profile "${profile.name}" allows ${operation}, which is not set`,
+          'pawl extension apply -f FILE',
+        ),
+      ),
+  )
+  return [...(await Promise.all(found)).flat(), ...missing]
+}
+
+function judged({ operation }: ExtensionRow, probe: Probe, now: Date): Finding[] {
+  if (probe.kind === 'failed')
+    return [
+      fail(
+        check,
+        `${operation}: ${probe.reason}`,
+        'its nodes are told 502 and ask again: look at the service',
+      ),
+    ]
+  const { address, certificateUntil: until } = probe
+  if (until === undefined) return [ok(check, `${operation}: ${address} takes connections, in clear`)]
+  const left = until.getTime() - now.getTime()
+  if (until > addSeconds(now, soonSeconds))
+    return [ok(check, `${operation}: ${address} is the service that it should be`)]
+  return [warn(check, `${operation}: the certificate of the service ends in ${days(left)}`, 'renew it there')]
+}
+
+/** What we show the service runs out, too. */
+function expiring({ operation, client_certificate: pem }: ExtensionRow, now: Date): Finding[] {
+  if (pem === null) return []
+  const left = new X509Certificate(pem).validToDate.getTime() - now.getTime()
+  if (left > soonSeconds * 1000) return []
+  const ends = left <= 0 ? 'has ended' : `ends in ${days(left)}`
+  return [fail(check, `${operation}: our client certificate ${ends}`, 'apply the extension with another one')]
+}
