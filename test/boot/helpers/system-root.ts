@@ -87,7 +87,7 @@ export async function runInSystem(
     await writeFile(join(out, name), content, { mode: 0o700 })
   const args = ['--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', 'sh', script, archive, out]
   return new Promise((resolve, reject) => {
-    const child = spawn('unshare', args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 120_000 })
+    const child = spawn('unshare', args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 900_000 })
     let output = ''
     for (const stream of [child.stdout, child.stderr])
       stream.setEncoding('utf8').on('data', (more: string) => {
