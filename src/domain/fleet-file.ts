@@ -113,17 +113,21 @@ function joinForms(): TSchema[] {
   return (joinSchema.anyOf as unknown as JoinForm[]).map((form) => {
     const { kind, settings } = form.properties
     const { secretSettings } = joinKinds[kind.const as keyof typeof joinKinds]
-    const overlays = Type.Union(
-      (overlaySchema.anyOf as unknown as JoinForm[]).map((one) =>
-        withSources(one, overlayKinds[one.properties.kind.const as keyof typeof overlayKinds].secretSettings),
-      ),
-    )
     const own = settings as TSchema & Partial<JoinForm>
     return withFields(form, {
       settings: own.properties === undefined ? own : withSources(own as unknown as JoinForm, secretSettings),
-      overlay: overlays,
+      overlay: overlayForms(),
     })
   })
+}
+
+/** The networks to join before, in the same way. */
+function overlayForms(): TSchema {
+  return Type.Union(
+    (overlaySchema.anyOf as unknown as JoinForm[]).map((one) =>
+      withSources(one, overlayKinds[one.properties.kind.const as keyof typeof overlayKinds].secretSettings),
+    ),
+  )
 }
 
 /** The form with each of these fields also by where it comes from. */
@@ -227,11 +231,43 @@ export type DocumentKind = keyof typeof documentSchemas
 
 /** The JSON Schema of a document of a fleet file, for editors. */
 export function fleetFileSchema(): Record<string, unknown> {
+  const overlay = named('overlay', overlayForms())
+  const joins = joinForms().map((form) =>
+    named(`join-${(form as unknown as JoinForm).properties.kind.const}`, form),
+  )
   return {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
     title: 'Pawl fleet file',
     description: 'A document of the files that `pawl diff` and `pawl apply` read.',
-    // Plain data: what typebox keeps beside a schema is of no use to editors.
-    oneOf: JSON.parse(JSON.stringify(Object.values(documentSchemas))),
+    oneOf: Object.values(documentSchemas).map((schema) => byName(plain(schema), [...joins, overlay])),
+    $defs: Object.fromEntries([
+      ...joins.map(({ name, schema }) => [name, byName(schema, [overlay])]),
+      [overlay.name, overlay.schema],
+    ]),
   }
+}
+
+/** What stands in many places of the schema, and is written once. */
+interface Named {
+  readonly name: string
+  readonly text: string
+  readonly schema: unknown
+}
+
+function named(name: string, schema: TSchema): Named {
+  return { name, text: JSON.stringify(schema), schema: plain(schema) }
+}
+
+/** Plain data: what typebox keeps beside a schema is of no use to editors. */
+function plain(schema: TSchema): unknown {
+  return JSON.parse(JSON.stringify(schema)) as unknown
+}
+
+function byName(schema: unknown, shared: readonly Named[]): unknown {
+  if (typeof schema !== 'object' || schema === null) return schema
+  if (Array.isArray(schema)) return schema.map((one) => byName(one, shared))
+  const text = JSON.stringify(schema)
+  const known = shared.find((one) => one.text === text)
+  if (known !== undefined) return { $ref: `#/$defs/${known.name}` }
+  return Object.fromEntries(Object.entries(schema).map(([key, one]) => [key, byName(one, shared)]))
 }
