@@ -140,6 +140,13 @@ export const refused: Record<string, [rule: string, ...values: string[]]> = {
     '',
   ],
   bootClientCertificates: ['one of tls1.3, always, never', 'on', 'TLS1.3', ''],
+  extensionAllowedNetworks: [
+    'an IP address or a CIDR prefix without host bits',
+    'hooks.example.net',
+    '10.0.0.1/8',
+    '10.0.0.0/33',
+    '',
+  ],
   webhookAllowedNetworks: [
     'an IP address or a CIDR prefix without host bits',
     'hooks.example.net',
@@ -401,6 +408,10 @@ export const taken: Record<string, [text: string, value: unknown][]> = {
   bootClientCertificates: [
     ['always', 'always'],
     ['never', 'never'],
+  ],
+  extensionAllowedNetworks: [
+    ['10.0.0.0/8', [{ address: '10.0.0.0', prefixLength: 8 }]],
+    ['FD00::1', [{ address: 'fd00::1', prefixLength: 128 }]],
   ],
   webhookAllowedNetworks: [
     ['10.0.0.0/8', [{ address: '10.0.0.0', prefixLength: 8 }]],

@@ -275,6 +275,7 @@ t.test('without any setting the defaults hold', async (t) => {
     identityOverlapSeconds: 1200,
     identityKeyDays: 30,
     identityKeyLeadSeconds: 86_400,
+    extensionAllowedNetworks: [],
     webhookAllowedNetworks: [],
     otlpEndpoint: undefined,
     otlpHeadersFile: undefined,
