@@ -69,7 +69,10 @@ export function kubeadmBroker({ clock, timeoutMilliseconds }: KubeadmOptions): B
         const config = readKubeconfig(kubeconfig)
         const over = expiredPart(config, now)
         if (over !== undefined)
-          return { at: 'kubeconfig', message: over.replace(/^the kubeconfig's /, 'has a ') }
+          return {
+            at: 'kubeconfig',
+            message: over.replace(/^the kubeconfig's (.+) ended at/, 'has a $1 that ended at'),
+          }
         const known = hashesOf(config)
         if (caCertHash === undefined || known.includes(caCertHash)) return undefined
         return { at: 'caCertHash', message: `is not that of the CA in the kubeconfig, ${known.join(' or ')}` }

@@ -87,7 +87,7 @@ t.test('each cluster is asked whether it would make and delete a token, and noth
       { kubeconfig: api.kubeconfig({ as: 'expired-certificate' }) },
       () => {},
       'fail',
-      /^kubeconfig has a client certificate ended at/,
+      /^kubeconfig has a client certificate that ended at/,
     ],
     [
       'nothing listens',

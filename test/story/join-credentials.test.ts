@@ -324,7 +324,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       [
         'an expired certificate',
         { kubeconfig: api.kubeconfig({ as: 'expired-certificate' }) },
-        /settings\.kubeconfig has a client certificate ended/,
+        /settings\.kubeconfig has a client certificate that ended/,
       ],
       ['another CA’s hash', { caCertHash: bad }, /settings\.caCertHash is not that of the CA/],
       ['another group', { group: 'system:masters' }, /settings/],
