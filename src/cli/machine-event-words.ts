@@ -27,6 +27,11 @@ export const machineWords: Readonly<Record<string, (detail: Detail) => string>> 
     `somebody came with an old enrolment secret: ${machines(detail.machines)}`,
   'two-machines': (detail) => `two machines at once: ${machines(detail.machines)}`,
   'machines-alternate': (detail) => `two machines in turn: ${machines(detail.machines)}`,
+  'identity-key-registered': (detail) => `it registered its identity key ${text(detail.thumbprint)}`,
+  'identity-issued': (detail) =>
+    `it was given its first identity document for ${text(detail.audience)}, good until ${text(detail.until)}`,
+  'identity-key-made': (detail) =>
+    `key ${text(detail.kid)} was made, and signs identity documents from ${text(detail.signsFrom)} on`,
   'facts-accepted': (detail) => `the machine's facts of ${text(detail.refusedAt)} were accepted`,
   'reinstall-expired': (detail) => `the reinstall mark ran out at ${text(detail.expiresAt)}`,
   'campaign-started': (detail) =>

@@ -22,6 +22,9 @@ import { publisherNamePattern } from './publisher.ts'
 import type { SecretKind } from './secret.ts'
 import type { ExpectedOf } from './usual-times.ts'
 
+export { reliesOnAddress } from './profile-address.ts'
+export { sourcesOf, stage2ImagesOf } from './profile-images.ts'
+
 /** A profile's name. */
 export type ProfileName = Branded<string, 'ProfileName'>
 
@@ -257,25 +260,6 @@ function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence)
     refuseAddressOnly(profile, `hand out ${sequence.join.kind} credentials`)
 }
 
-/** Every image that a profile's sequences name, as they are written, each once. */
-export function sourcesOf(profile: Profile): string[] {
-  const all = [profile.boot, profile.reinstall].flatMap((sequence) =>
-    typeof sequence === 'object' && 'stage2' in sequence
-      ? [...imagesOfStage(sequence.stage2), ...imagesOfStage(sequence.stage3)]
-      : [],
-  )
-  return [...new Set(all)]
-}
-
-/** The names of the images that a profile's sequences boot as their stage 2. */
-export function stage2ImagesOf(profile: Profile): string[] {
-  return [profile.boot, profile.reinstall].flatMap((sequence) =>
-    typeof sequence === 'object' && 'stage2' in sequence
-      ? imagesOfStage(sequence.stage2).map((source) => parseImageSource(source).name)
-      : [],
-  )
-}
-
 /**
  * Whether booting this profile gives a machine what a cluster takes for proof. What a chain of URLs hands out is not ours to
  * see, so it counts.
@@ -286,17 +270,6 @@ export function handsOutCredentials(profile: Profile): boolean {
   return [profile.boot, profile.reinstall].some(
     (sequence) => typeof sequence === 'object' && (isChain(sequence) || handsOutCredential(sequence.join)),
   )
-}
-
-/**
- * Whether nodes of this profile are proved by their address alone, as far as stock iPXE can prove them: a certificate comes with
- * stage 2 only. Then an address that two nodes have lets neither boot.
- */
-export function reliesOnAddress(profile: Profile): boolean {
-  return (['boot', 'reinstall'] as const).some((name) => {
-    const evidence = profile.evidence[name]
-    return profile[name] !== undefined && evidence.includes('address') && !evidence.includes('secret')
-  })
 }
 
 /** Whether a sequence is a chain of the user's own URLs. */

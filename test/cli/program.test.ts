@@ -49,9 +49,10 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ],
       ...['fetch', 'add', 'list', 'trust', 'remove'].map((name) => `ipxe ${name}`),
       ...['show', 'rotate', 'cut-over'].map((name) => `root ${name}`),
+      ...['keys', 'rotate', 'show'].map((name) => `identity ${name}`),
       'status',
       ...['add', 'set', 'remove', 'enable', 'disable', 'arm', 'list', 'show'].map((name) => `node ${name}`),
-      ...['reinstall', 'secret'].map((name) => `node ${name}`),
+      ...['reinstall', 'drain-and-reinstall', 'secret'].map((name) => `node ${name}`),
       ...['issue', 'list', 'revoke'].map((name) => `node certificate ${name}`),
       ...['timeline', 'logs', 'watch', 'known-hosts', 'pending', 'approve', 'reject'].map(
         (name) => `node ${name}`,
