@@ -42,6 +42,9 @@ interface Opened {
 /** Requests that open a stage, and tell who asked. */
 const asking = new Set<SpanKind>(['asked', 'reported', 'repeated'])
 
+/** What an agent does in one stage only: its clock tells whole seconds, and would put it before a stage that began within one. */
+const toldOf: Readonly<Partial<Record<SpanKind, StageName>>> = { joined: 'join' }
+
 /**
  * The spans of each stage, in order of time. A span that does not say its stage is of the one that was open then. Refusals that name no
  * session (who was refused could not prove whose it was) stand where they happened.
@@ -60,7 +63,7 @@ export function spansByStage(
   const placeOf = (stage: StageName | null, at: string) =>
     found.get(stage !== null && found.has(stage) ? stage : (openAt(at) ?? 'stage1'))
   for (const row of rows) {
-    const place = placeOf(row.stage, row.at)
+    const place = placeOf(row.stage ?? (row.told === 1 ? (toldOf[row.kind] ?? null) : null), row.at)
     place?.spans.push(viewOf(row, first?.at ?? row.at))
     place?.rows.push(row)
   }

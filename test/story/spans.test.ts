@@ -6,7 +6,9 @@ import { type Arrival, parseToldSpans } from '../../src/domain/span.ts'
 import { removeNode } from '../../src/fleet/nodes.ts'
 import { openStory } from '../../src/fleet/open-story.ts'
 import { timelineOf } from '../../src/fleet/timeline.ts'
+import { spansByStage } from '../../src/fleet/timeline-spans.ts'
 import { listSpans } from '../../src/storage/spans.ts'
+import type { StageName } from '../../src/storage/tables.ts'
 import { storeDemoFleet } from '../helpers/fleet.ts'
 import { facts } from '../helpers/machine.ts'
 import { forEachDatabase, type OpenWorld, type World } from '../helpers/world.ts'
@@ -311,3 +313,26 @@ await t.test('what an agent tells is parsed line by line, and what is no span is
     t.same(parseToldSpans(text), [], JSON.stringify(text.slice(0, 60)))
   t.equal(parseToldSpans('joined 1 1 - x\n'.repeat(1000)).length, 32)
 })
+
+await t.test(
+  'what the join took stands with the join, though the clock that tells it has whole seconds',
+  (t) => {
+    const stages = [
+      { stage: 'stage3', at: '2026-11-21T06:00:02.100Z' },
+      { stage: 'join', at: '2026-11-21T06:00:02.400Z' },
+    ] as const
+    const [joined] = parseToldSpans('joined 1795240802 12 - the join script')
+    const row = {
+      ...{ session: 's', stage: null, seconds: 12, bytes: null, agent: null, tls: null, times: 1 },
+      ...{ kind: 'joined' as const, at: joined?.at ?? '', detail: joined?.detail ?? null, told: 1 },
+    }
+    const placed = (of: readonly { readonly stage: StageName; readonly at: string }[]) =>
+      [...spansByStage(of, [row], [])].map(([stage, { spans }]) => [stage, kinds(spans)])
+    t.same(placed(stages), [
+      ['stage3', []],
+      ['join', ['joined the join script']],
+    ])
+    t.same(placed(stages.slice(0, 1)), [['stage3', ['joined the join script']]], 'where no join was opened')
+    t.end()
+  },
+)
