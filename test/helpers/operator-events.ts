@@ -100,6 +100,7 @@ export const operatorEvents: Readonly<Partial<Record<EventKind, Told>>> = {
 
 /** The kinds that machines cause, or the server by itself: no operator's name is on them. */
 export const otherEvents: readonly EventKind[] = [
+  ...(['leave-drained', 'leave-completed', 'leave-failed'] as const),
   ...(['node-held', 'reinstall-expired', 'campaign-completed', 'campaign-node-skipped'] as const),
   ...([
     'operator-refused',
@@ -124,10 +125,10 @@ export const otherEvents: readonly EventKind[] = [
     'download-redirected',
     'join-redeemed',
     'credential-made',
-  'credential-refused',
-  'credential-removed',
-  'credential-not-removed',
-  'answer-repeated',
+    'credential-refused',
+    'credential-removed',
+    'credential-not-removed',
+    'answer-repeated',
     'attempt-failed',
     'reported-late',
   ] as const),
