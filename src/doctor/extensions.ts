@@ -20,10 +20,9 @@ export async function extensions({ storage, config, dataDir, now }: Subject): Pr
   const applied = await appliedMigrations(storage.db as never)
   if (!applied.includes('0024-extensions')) return [] // the server makes its tables when it starts
   const rows = await listExtensions(storage.db)
-  const sealer = settingsSealer(settingsKey(dataDir))
   const rules = { allowed: config.extensionAllowedNetworks, setting: 'extensionAllowedNetworks' }
   const found = rows.map(async (row) => {
-    const target = extensionTarget({ sealer }, row)
+    const target = extensionTarget({ sealer: settingsSealer(settingsKey(dataDir)) }, row)
     return [...judged(row, await probeService(target, rules, probeMilliseconds), now), ...expiring(row, now)]
   })
   const known = new Set(rows.map(({ operation }) => operation))
