@@ -276,8 +276,11 @@ function userOf(api: KubernetesStandIn, request: IncomingMessage): string {
 function usual(api: KubernetesStandIn, asked: AskedOfKubernetes): KubernetesAnswer {
   const { method, path, user } = asked
   if (user === '') return status(401, 'Unauthorized', 'Unauthorized')
+  // kubeadm opens cluster-info to who shows no credential, and to nobody else.
   const open =
-    method === 'GET' && (path === '/version' || path.endsWith('/kube-public/configmaps/cluster-info'))
+    method === 'GET' &&
+    (path === '/version' ||
+      (user === 'system:anonymous' && path.endsWith('/kube-public/configmaps/cluster-info')))
   if (!open && (user === 'system:anonymous' || !api.allows(asked)))
     return status(403, 'Forbidden', `${path} is forbidden: User "${user}" cannot ${method} it`)
   if (path === '/version') return { status: 200, body: { major: '1', minor: '20', gitVersion: 'v1.20.0' } }

@@ -12,7 +12,7 @@ import { readKubeconfig } from '../../src/kubernetes/kubeconfig.ts'
 import { freePort } from './ports.ts'
 
 const run = promisify(execFile)
-const programs = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubeadm', 'kubelet'] as const
+const programs = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubeadm'] as const
 
 /** A Kubernetes of one test: the real etcd, API server and controller manager, set up by the real kubeadm. It has no scheduler. */
 export interface KubernetesCluster {
@@ -86,16 +86,26 @@ export async function startKubernetes(t: Test, address = '127.0.0.1'): Promise<K
   const adminKubeconfig = readFileSync(join(folder, 'admin.conf'), 'utf8')
   const admin = openKubernetes(readKubeconfig(adminKubeconfig), { clock: () => new Date() })
   // The role of administrators is made behind the first answers.
-  await until(admin, '/apis/rbac.authorization.k8s.io/v1/clusterroles/system:node-bootstrapper', () => {
-    if (api.exitCode !== null) throw new Error(`kube-apiserver ended: ${tail(folder, 'kube-apiserver')}`)
-  })
-  start('kube-controller-manager', managerArguments(folder, ports))
+  const runs = (program: string, child: ChildProcess) => () => {
+    if (child.exitCode !== null) throw new Error(`${program} ended: ${tail(folder, program)}`)
+  }
+  const roles = '/apis/rbac.authorization.k8s.io/v1/clusterroles'
+  await until(admin, `${roles}/system:node-bootstrapper`, runs('kube-apiserver', api))
+  // It would go to the address that machines use.
+  const managerConfig = join(folder, 'controller-manager.conf')
+  writeFileSync(managerConfig, readFileSync(managerConfig, 'utf8').replace('//10.0.2.2:', '//127.0.0.1:'))
+  const manager = start('kube-controller-manager', managerArguments(folder, ports))
+  // kubeadm writes into it what runs the containers of the control plane's own node.
+  const labels = { 'kubernetes.io/hostname': 'control-plane' }
+  const metadata = { name: 'control-plane', labels }
+  await admin.request('POST', '/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata })
   const asAdmin = ['--config', config, '--kubeconfig', join(folder, 'admin.conf')]
   await kubeadm('init', 'phase', 'upload-config', 'all', ...asAdmin)
   await kubeadm('init', 'phase', 'bootstrap-token', ...asAdmin)
   await forgetFirstToken(admin)
   await announce(admin, `${address}:${ports.api}`)
-  await until(admin, '/api/v1/namespaces/default/serviceaccounts/default')
+  const account = '/api/v1/namespaces/default/serviceaccounts/default'
+  await until(admin, account, runs('kube-controller-manager', manager))
   const ca = readFileSync(join(folder, 'pki/ca.crt'), 'utf8')
   const server = `https://127.0.0.1:${ports.api}`
   return {
