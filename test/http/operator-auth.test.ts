@@ -65,7 +65,7 @@ const routes: [string, string, Role | readonly Role[], number][] = [
   ['POST', 'events/checkpoints', 'operator', 201],
   ['GET', 'events/checkpoints/999', 'viewer', 404],
   ['GET', 'identity', 'viewer', 200],
-  ['POST', 'identity/rotate', 'admin', 201],
+  ['POST', 'identity/rotate', 'admin', 400],
   ['GET', 'nodes/n/identities', 'viewer', 404],
   ['GET', 'events/checkpoint-keys', 'viewer', 200],
   ['POST', 'events/checkpoint-keys', 'admin', 201],
