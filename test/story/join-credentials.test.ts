@@ -154,14 +154,17 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('an API that hangs is given up, and what it did all the same is the same one', async (t) => {
-    const { api, join } = await open(t, {}, { timeoutSeconds: 0.2 })
+    const { world, api, machine, learnt, join } = await open(t, {}, { timeoutSeconds: 30 })
+    const joining = joiningOf({ clock: world.clock.now, timeoutSeconds: 3 })
+    const hasty = { ...world, context: { ...world.context, joining } }
     api.answer = (asked) => {
       if (asked.method !== 'POST') return undefined
       // It does it, and its answer is lost.
       api.add({ ...asked.body, kind: 'Secret' })
       return 'hang'
     }
-    t.match(await outcomeOf(join()), /^join-unavailable: .*in time/)
+    const asked = askStage(hasty, machine, 'join', learnt.join, key)
+    t.match(await outcomeOf(asked), /^join-unavailable: .*in time/)
     const made = tokensAt(api)
     t.equal(made.length, 1)
     api.answer = () => undefined
