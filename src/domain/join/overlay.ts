@@ -1,4 +1,3 @@
-import { isIPv4 } from 'node:net'
 import Type, { type Static } from 'typebox'
 import { PawlError } from '../../errors.ts'
 import type { JoinFault, JoinPlace } from './kind.ts'
@@ -145,9 +144,11 @@ export function overlayVariables(overlay: Overlay, { labels }: JoinPlace): Recor
   return { ca: base64(ca), certificate: base64(certificate), key: base64(key), lighthouses }
 }
 
+const ipv4 = /^((25[0-5]|2[0-4]\d|1?\d?\d)(\.(?=\d)|$)){4}$/
+
 function addressIn(labels: Readonly<Record<string, string>>, label: string): string {
   const value = labels[label]
-  if (value !== undefined && isIPv4(value)) return value
+  if (value !== undefined && ipv4.test(value)) return value
   const what = value === undefined ? 'it has no such label' : 'its value is no IPv4 address'
   throw new PawlError(
     'render-failed',
