@@ -93,7 +93,11 @@ const patterns: readonly (readonly [RegExp, string, RegExp])[] = [
   // A token of ours: 44 base64url characters, of which the first 12 are its name.
   [new RegExp(String.raw`${start}([\w-]{12})[\w-]{32}(?![\w-])`, 'g'), `$1${censored}`, /[\w-]{44}/],
   // A token cut short, where `tokens: epoxy` profiles have theirs: in the path.
-  [/(\/v1\/boot\/[^/\s"\\]+\/)[^/\s"'\\*]+(?=\/(?:stage[23]|report|extension|nocloud|ignition)\b)/g, '$1…', /\/v1\/boot\//],
+  [
+    /(\/v1\/boot\/[^/\s"\\]+\/)[^/\s"'\\*]+(?=\/(?:stage[23]|report|extension|nocloud|ignition)\b)/g,
+    '$1…',
+    /\/v1\/boot\//,
+  ],
   // What joins a Kubernetes cluster: kubeadm's bootstrap token.
   [
     new RegExp(String.raw`${start}([a-z0-9]{6}\.)[a-z0-9]{16}(?![\w.-])`, 'g'),

@@ -73,6 +73,7 @@ await t.test('the commands are those that are built, and no others', (t) => {
       ...['list', 'show', 'approve', 'reject'].map((name) => `proposal ${name}`),
       ...['create', 'set', 'list', 'show', 'remove', 'enable', 'disable'].map((name) => `webhook ${name}`),
       ...['test', 'rotate-secret', 'deliveries', 'redeliver'].map((name) => `webhook ${name}`),
+      ...['apply', 'list', 'show', 'remove', 'keys', 'rotate-key'].map((name) => `extension ${name}`),
       ...['run', 'clean'].map((name) => `storm ${name}`),
       ...['create', 'list', 'revoke'].map((name) => `operator token ${name}`),
       ...['session list', 'session revoke', 'person list', 'person remove'].map((name) => `operator ${name}`),

@@ -123,7 +123,10 @@ function writeHeaders({ folder }: Site, { report: token }: Learnt): string {
 /** What a relying party asks with: it trusts the issuer's CA and nothing else. */
 function trusting(
   ca: string,
-): (input: string | URL, init?: { readonly headers?: Headers | Record<string, string> }) => Promise<Response> {
+): (
+  input: string | URL,
+  init?: { readonly headers?: Headers | Record<string, string> },
+) => Promise<Response> {
   return (input, init) =>
     new Promise((resolve, reject) => {
       const headers = Object.fromEntries(new Headers(init?.headers))

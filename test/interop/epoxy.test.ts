@@ -176,7 +176,9 @@ await forEachDatabase(t, async (t, openWorld) => {
       const { world, stage1Json } = await open(t, openWorld)
       const kargs = await stage1Json()
       const client = { ca, kargs, run: done }
-      t.match(await runEpoxyStage({ ...client, stage: 'stage3' }), { message: 'error: Bad status code: got 403, expected 200 code' })
+      t.match(await runEpoxyStage({ ...client, stage: 'stage3' }), {
+        message: 'error: Bad status code: got 403, expected 200 code',
+      })
       t.equal((await world.events({ kind: 'refused' }))[0]?.detail.cause, 'wrong-order')
       for (let i = 0; i < 3; i++) {
         const early = await runEpoxyStage({ ...client, stage: 'stage2' })

@@ -208,10 +208,10 @@ t.test(
     t.equal(held.length, 0)
     const entered: number[] = []
     const rest = [1, 2, 3].map(async (n) => {
-    const leave = await room.enter()
-    entered.push(n)
-    return leave
-  })
+      const leave = await room.enter()
+      entered.push(n)
+      return leave
+    })
     await new Promise((resolve) => setImmediate(resolve))
     t.same(entered, [])
     first[0]?.()

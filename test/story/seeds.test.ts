@@ -254,10 +254,18 @@ await forEachDatabase(t, async (t, openWorld) => {
 
   await t.test('refuses at stage 1 a command line that has no room for the URL', async (t) => {
     const { world, machine } = await open(ignition)
-    await storeProfile(world, {
-      ...joining(ignition),
-      kernelArguments: `a=${'b'.repeat(1000)}`,
-    })
+    await storeProfile(world, { ...joining(ignition), kernelArguments: `a=${'b'.repeat(1000)}` })
+    const fits = await causeOf(world, askStage1(world, machine))
+    t.equal(fits, 'not refused')
+    // Its own 2000 bytes are still a command line; with the URL they are none.
+    const { db } = world.context.storage
+    const { manifest } = await db
+      .selectFrom('images')
+      .select('manifest')
+      .where('name', '=', 'full')
+      .executeTakeFirstOrThrow()
+    const long = manifest.replace('console=ttyS0', `console=ttyS0 c=${'d'.repeat(980)}`)
+    await db.updateTable('images').set({ manifest: long }).where('name', '=', 'full').execute()
     t.equal(await causeOf(world, askStage1(world, machine)), 'does-not-fit')
   })
 
