@@ -75,6 +75,9 @@ export function handsOutCredential(join: Join): boolean {
 export function joinFault(join: Join): JoinFault | undefined {
   const fault = joinKinds[join.kind].fault?.(join.settings ?? {})
   if (fault !== undefined) return { ...fault, at: `settings.${fault.at}` }
+  // A service's script is run as it comes: it may be of any interpreter, so nothing can be put before it.
+  if (join.kind === 'extension' && join.settings.answer === 'script' && join.overlay !== undefined)
+    return { at: 'overlay', message: 'cannot stand before a script that an extension answers' }
   const below = join.overlay === undefined ? undefined : overlayFault(join.overlay)
   return below === undefined ? undefined : { ...below, at: `overlay.${below.at}` }
 }
@@ -105,16 +108,6 @@ function secretNames(
 ): readonly string[] {
   return typeof kind === 'string' && Object.hasOwn(kinds, kind) ? (kinds[kind]?.secretSettings ?? []) : []
 }
-
-/** Every secret that any join may have, as `settings.token`. */
-export const secretFields: ReadonlySet<string> = new Set([
-  ...Object.values(joinKinds).flatMap(({ secretSettings }) =>
-    secretSettings.map((name) => `settings.${name}`),
-  ),
-  ...Object.values(overlayKinds).flatMap(({ secretSettings }) =>
-    secretSettings.map((name) => `overlay.${name}`),
-  ),
-])
 
 /** The same join with each secret passed through `change`, which is told what it is called where it is sealed, and its field. */
 export function mapSecretSettings(

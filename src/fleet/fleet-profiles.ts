@@ -1,5 +1,4 @@
 import { canonicalJson } from '../domain/canonical-json.ts'
-import { secretFields } from '../domain/join.ts'
 import { type Profile, parseProfile, sourcesOf, writeProfile } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
 import { allProfiles, deleteProfile, findProfile, listProfiles, readProfile } from '../storage/fleet.ts'
@@ -16,7 +15,7 @@ import {
   type Records,
   remember,
 } from './fleet-plan.ts'
-import { masked, withStoredSecrets } from './profile-secrets.ts'
+import { masked, secretsIn, withStoredSecrets } from './profile-secrets.ts'
 import { applyProfileIn, openSecrets, shownProfile } from './profiles.ts'
 
 type Written = FleetRequest['profiles'][number]
@@ -100,13 +99,14 @@ function changesOf(
   const now = flatten(writeProfile(after))
   const defaults = before === undefined ? defaultsOf(after) : undefined
   const left = flatten(last)
+  const secrets = new Set([before ?? after, after].flatMap((one) => [...secretsIn(one).keys()]))
   old.delete('name')
   now.delete('name')
   return [...new Set([...old.keys(), ...now.keys()])]
     .filter((field) => canonicalJson(old.get(field) ?? null) !== canonicalJson(now.get(field) ?? null))
     .filter((field) => canonicalJson(defaults?.get(field) ?? null) !== canonicalJson(now.get(field) ?? null))
     .map((field) => {
-      if (isSecret(field)) return { ...plainChange(field, null, null), secret: true }
+      if (secrets.has(field)) return { ...plainChange(field, null, null), secret: true }
       const drifted =
         left.has(field) && canonicalJson(left.get(field) ?? null) !== canonicalJson(old.get(field) ?? null)
       return { ...plainChange(field, old.get(field), now.get(field)), drifted }
@@ -119,11 +119,6 @@ function defaultsOf({ name, tokens }: Profile): Map<string, unknown> {
   plain.delete('boot')
   if (tokens !== 'native') plain.delete('tokens')
   return plain
-}
-
-function isSecret(field: string): boolean {
-  const [, inJoin] = /^(?:boot|reinstall)\.join\.(.*)$/.exec(field) ?? []
-  return inJoin !== undefined && secretFields.has(inJoin)
 }
 
 /** A document's values by their path; lists are one value. */

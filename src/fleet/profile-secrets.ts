@@ -34,6 +34,16 @@ export function mapSecrets(
   return changed
 }
 
+/** The secrets that a profile has, by the path of their fields: `leave.kubeconfig`. */
+export function secretsIn(profile: Profile): Map<string, string> {
+  const secrets = new Map<string, string>()
+  mapSecrets(profile, (value, { at }) => {
+    secrets.set(at, value)
+    return value
+  })
+  return secrets
+}
+
 /** The join of a sequence, where it has one. */
 export function joinOf(profile: Profile, sequence: SequenceName): Join | undefined {
   const written = profile[sequence]

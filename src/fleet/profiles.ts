@@ -31,7 +31,7 @@ import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
 import { checkLeave } from './leave-settings.ts'
 import { type Listed, listed } from './listed.ts'
-import { joinOf, mapSecrets, masked, withStoredSecrets } from './profile-secrets.ts'
+import { joinOf, mapSecrets, masked, secretsIn, withStoredSecrets } from './profile-secrets.ts'
 import { requireRevision } from './revision.ts'
 import { sharedAddresses, sharedAddressWarning } from './shared-addresses.ts'
 import { trustWarning } from './trust-warnings.ts'
@@ -222,15 +222,6 @@ function same(a: Profile, b: Profile): boolean {
 
 /** Which secret settings are other than before, by name, never by value. */
 function changedSecrets(before: Profile | undefined, after: Profile): string[] {
-  const known = before === undefined ? new Map<string, string>() : secretsOf(before)
-  return [...secretsOf(after)].filter(([name, value]) => known.get(name) !== value).map(([name]) => name)
-}
-
-function secretsOf(profile: Profile): Map<string, string> {
-  const secrets = new Map<string, string>()
-  mapSecrets(profile, (value, { at }) => {
-    secrets.set(at, value)
-    return value
-  })
-  return secrets
+  const known = before === undefined ? new Map<string, string>() : secretsIn(before)
+  return [...secretsIn(after)].filter(([name, value]) => known.get(name) !== value).map(([name]) => name)
 }
