@@ -50,11 +50,14 @@ echo 'network: {config: disabled}' >"$network"
 {%- else -%}
 echo '{{ network }}' | base64 -d >"$network"
 {%- endif %}
-# Each stage records its own errors. What one could not do need not keep the next from what it can.
+# Each stage records its own errors. What one could not do need not keep the next from what it can. The folders that it makes are the
+# system's: all may enter them.
+umask 022
 cloud-init init --local || true
 cloud-init init || true
 cloud-init modules --mode=config || true
 cloud-init modules --mode=final || true
+umask 077
 [ -e /run/cloud-init/result.json ] || {
   echo "cloud-init did not come to its end: see /var/log/cloud-init.log" >&2
   exit 1

@@ -54,7 +54,8 @@ curl --config /run/pawl/ignition.curl || {
   exit 1
 }
 # It refuses systems that have been provisioned before. This one was made anew by this boot, as a container's is when it is built.
-container=pawl "$apply" /run/pawl/ignition.json >/run/pawl/ignition.log 2>&1 || {
+# The folders that it makes are the system's: all may enter them.
+(umask 022 && container=pawl exec "$apply" /run/pawl/ignition.json) >/run/pawl/ignition.log 2>&1 || {
   printf 'ignition: %s\n' "$(sed -n 's/^CRITICAL *: *//p' /run/pawl/ignition.log | tail -n 1 | cut -c 1-400)" >&2
   exit 1
 }

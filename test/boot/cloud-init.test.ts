@@ -79,6 +79,7 @@ async function suite(): Promise<void> {
         ...noUsers,
         'write_files:',
         '  - {path: /etc/of, permissions: "0640", content: "{{ host }} {{ labels.rack }} {{ session }}"}',
+        '  - {path: /etc/of-new/folder/file, permissions: "0644", content: "x"}',
         'runcmd:',
         '  - [sh, -c, "echo ran in $(hostname) >/etc/ran"]',
         '',
@@ -95,6 +96,7 @@ async function suite(): Promise<void> {
         '/out/join.sh || echo "exit $?"',
         'for file in /etc/of /etc/of-vendor /etc/ran /etc/hostname; do echo "$file: $(cat $file)"; done',
         'stat -c "mode %a" /etc/of',
+        'stat -c "folder %a" /etc/of-new /etc/of-new/folder',
         'echo "id: $(cat /var/lib/cloud/data/instance-id)"',
         'grep -h "network config" /var/log/cloud-init.log | grep -m 1 192.0.2.7 | cut -c 1-200 | sed "s/^/network: /"',
         'ls /etc/cloud/cloud.cfg.d | sed "s/^/left: /"',
@@ -114,6 +116,7 @@ async function suite(): Promise<void> {
     t.match(output, '/etc/ran: ran in cloud')
     t.match(output, /^\/etc\/hostname: cloud$/m, "the node's name is the host's")
     t.match(output, /^mode 640$/m)
+    t.match(output, /^folder 755\nfolder 755$/m, 'new folders of its files are for all to enter')
     t.match(output, `id: ${session}`, 'each boot is an instance of its own')
     t.match(output, /^network: /m, 'the network configuration is what cloud-init applies')
     t.notMatch(output, /^left: 99-pawl/m, 'the URL is not left in the settings')

@@ -34,11 +34,14 @@ datasource:
     seedfrom: "https://boot.example.com:8443/v1/boot/node1.example.com/ssssssssssss-SEED-ssssssssssssssssssssssssss/nocloud/"
 END_OF_SETTINGS
 echo 'eyJuZXR3b3JrIjp7InZlcnNpb24iOjJ9fQo=' | base64 -d >"$network"
-# Each stage records its own errors. What one could not do need not keep the next from what it can.
+# Each stage records its own errors. What one could not do need not keep the next from what it can. The folders that it makes are the
+# system's: all may enter them.
+umask 022
 cloud-init init --local || true
 cloud-init init || true
 cloud-init modules --mode=config || true
 cloud-init modules --mode=final || true
+umask 077
 [ -e /run/cloud-init/result.json ] || {
   echo "cloud-init did not come to its end: see /var/log/cloud-init.log" >&2
   exit 1

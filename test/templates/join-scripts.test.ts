@@ -27,6 +27,12 @@ const standIns = {
   esac`,
   wg: `case $1 in genkey) echo PRIVATE-SECRET ;; pubkey) read -r key; echo "public of $key" | cut -c1-9 ;; esac`,
   tailscale: `for word in "$@"; do case $word in --auth-key=file:*) cat "\${word#--auth-key=file:}" >ROOT/seen ;; esac; done`,
+  'cloud-init': `case "$1 $2" in
+  'init --local') mkdir -p ROOT/etc/made-by-cloud-init ;;
+  'modules --mode=final') echo {} >ROOT/run/cloud-init/result.json ;;
+  'status --wait') echo 'status: done' ;;
+  esac`,
+  'ignition-apply': 'mkdir -p ROOT/etc/made-by-ignition; echo applied',
   'zerotier-cli': `[ "$1" != listnetworks ] || echo '200 listnetworks 8056c2e21c000001 net 00:00 OK PRIVATE zt0 10.0.0.1/24'`,
 } as const
 
@@ -46,6 +52,7 @@ function run(
   written: object,
   labels: Record<string, string> = {},
   lacks: readonly string[] = [],
+  more: Record<string, unknown> = {},
 ): Ran {
   const root = t.testdir({ bin: {}, 'argv.log': '' })
   for (const [name, body] of Object.entries(standIns).filter(([name]) => !lacks.includes(name))) {
@@ -53,9 +60,10 @@ function run(
     writeFileSync(path, `#!/bin/sh\necho "${name} $*" >>${root}/argv.log\n${body.replaceAll('ROOT', root)}\n`)
     chmodSync(path, 0o755)
   }
-  const script = renderJoin({ templates, sealer } as never, { ...place, labels }, written as Join)
+  const script = renderJoin({ templates, sealer } as never, { ...place, labels }, written as Join, more)
   const path = join(root, 'join.sh')
-  writeFileSync(path, script.replaceAll(/(?<![A-Za-z0-9])\/(etc|run|var|opt)\//g, `${root}/$1/`))
+  const here = script.replace(/^PATH=.*\n/m, '')
+  writeFileSync(path, here.replaceAll(/(?<![A-Za-z0-9])\/(etc|run|var|opt)\//g, `${root}/$1/`))
   chmodSync(path, 0o700)
   mkdirSync(join(root, 'run'))
   const env = { PATH: `${root}/bin:/usr/bin:/bin`, HOME: root }
@@ -155,6 +163,25 @@ exit 7
   t.equal(ran.output, 'node1 a3 $HOME "é" END_OF_SCRIPT\n600\n700\nIT\'S $HUSH\n2ND\n')
   t.same(spawnSync('ls', [join(ran.root, 'run/pawl')], { encoding: 'utf8' }).stdout, '', 'nothing is left')
 })
+
+t.test(
+  'cloud-init and Ignition: new folders are for all to enter, what the script keeps is for root',
+  async (t) => {
+    const seed = { seedUrl: 'https://pawl:8443/v1/boot/node1/TOKEN/nocloud', ca: 'Y2E=' }
+    const userData = '#cloud-config\nruncmd: []\n'
+    const cloudInit = run(t, { kind: 'cloud-init', settings: { userData } }, {}, [], { ...seed, network: '' })
+    t.equal(cloudInit.status, 0, cloudInit.output)
+    t.equal(cloudInit.mode('etc/made-by-cloud-init'), '755')
+    for (const name of ['cloud-init-ca.pem', 'cloud-init-status'])
+      t.equal(cloudInit.mode(`run/pawl/${name}`), '600')
+    const config = '{"ignition":{"version":"3.3.0"}}'
+    const ignition = run(t, { kind: 'ignition', settings: { config } }, {}, [], seed)
+    t.equal(ignition.status, 0, ignition.output)
+    t.equal(ignition.mode('etc/made-by-ignition'), '755')
+    t.equal(ignition.file('run/pawl/ignition.log'), 'applied\n')
+    t.equal(ignition.mode('run/pawl/ignition.log'), '600')
+  },
+)
 
 t.test('WireGuard: the key is made here and stays, and the public one is left for the report', async (t) => {
   const peer = { publicKey: 'xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=', allowedIps: ['10.8.0.0/24'] }
