@@ -2,7 +2,7 @@ import { parseMac } from '../domain/node.ts'
 import { isPawlError, type PawlError } from '../errors.ts'
 import type { FleetChannel, FleetNode, FleetRequest } from '../fleet/fleet-plan.ts'
 import type { FleetDocument, LoadedFleet } from './fleet-files.ts'
-import { resolveSecrets } from './fleet-secrets.ts'
+import { type ResolvedSecrets, resolveHook, resolveSecrets } from './fleet-secrets.ts'
 import type { YamlFile } from './yaml-file.ts'
 
 type Path = readonly string[]
@@ -15,6 +15,7 @@ interface Place {
 }
 
 type Collected = Pick<LoadedFleet, 'fleet' | 'placeOf' | 'warnings'>
+type Hook = Parameters<typeof resolveHook>[0]
 type WrittenProfile = FleetRequest['profiles'][number]
 
 /**
@@ -35,7 +36,7 @@ export async function collectFleet(
     if (document.kind !== 'Join') continue
     const name = String(document.value.name)
     if (!places.take('join', name, { yaml: document.yaml, path: ['name'] })) continue
-    const join = await secretsOf(document, ['join'], document.value.join as object, { env, faults, warnings })
+    const join = await secretsOf(document, ['join'], document.value.join as object)
     joins.set(name, { join, used: false, place: document.yaml.place([]) })
   }
   const profiles: WrittenProfile[] = []
@@ -49,6 +50,10 @@ export async function collectFleet(
       const path = [sequence, 'join']
       profile[sequence] = { ...written, join: await joinOf(document, path, written.join) }
     }
+    for (const name of ['leave', 'reboot']) {
+      const hook = profile[name] as Hook | undefined
+      if (hook !== undefined) profile[name] = await hookOf(document, [name], hook)
+    }
     profiles.push(profile as WrittenProfile) // checked against its schema
   }
   for (const [name, { used, place }] of joins)
@@ -56,7 +61,7 @@ export async function collectFleet(
   return { fleet: { nodes, profiles, channels }, placeOf: places.of, warnings }
 
   async function joinOf(document: FleetDocument, path: Path, written: { from?: string }): Promise<unknown> {
-    if (written.from === undefined) return secretsOf(document, path, written, { env, faults, warnings })
+    if (written.from === undefined) return secretsOf(document, path, written)
     const known = joins.get(written.from)
     if (known === undefined) {
       const there = [...joins.keys()].join(', ')
@@ -72,6 +77,33 @@ export async function collectFleet(
     }
     known.used = true
     return known.join
+  }
+
+  async function secretsOf(
+    document: FleetDocument,
+    path: Path,
+    join: object,
+  ): Promise<Record<string, unknown>> {
+    const { file } = document
+    return told(document, path, await resolveSecrets(join as Record<string, unknown>, { env, file }))
+  }
+
+  async function hookOf(document: FleetDocument, path: Path, hook: Hook): Promise<unknown> {
+    return told(document, path, await resolveHook(hook, { env, file: document.file }))
+  }
+
+  function told({ yaml }: FleetDocument, path: Path, resolved: ResolvedSecrets): Record<string, unknown> {
+    for (const { setting, message } of resolved.faults) {
+      const at = [...path, ...setting.split('.')]
+      faults.push(yaml.fault(at, `${at.join('.')} ${message}`))
+    }
+    for (const setting of resolved.inClear) {
+      const at = [...path, ...setting.split('.')]
+      warnings.push(
+        `${yaml.place(at)}: ${at.join('.')} is in the file as it is; fromEnv or fromFile keep it out`,
+      )
+    }
+    return resolved.value
   }
 }
 
@@ -119,26 +151,6 @@ function channelsOf({ kind, value, yaml }: FleetDocument, places: Places): Fleet
   const { kind: _, name, ...rest } = value
   if (!places.take('channel', String(name), { yaml, path: [] })) return []
   return [{ channel: String(name), ...rest }]
-}
-
-async function secretsOf(
-  { yaml, file }: FleetDocument,
-  path: Path,
-  join: object,
-  into: { env: Readonly<Record<string, string | undefined>>; faults: PawlError[]; warnings: string[] },
-): Promise<Record<string, unknown>> {
-  const resolved = await resolveSecrets(join as Record<string, unknown>, { env: into.env, file })
-  for (const { setting, message } of resolved.faults) {
-    const at = [...path, ...setting.split('.')]
-    into.faults.push(yaml.fault(at, `${at.join('.')} ${message}`))
-  }
-  for (const setting of resolved.inClear) {
-    const at = [...path, ...setting.split('.')]
-    into.warnings.push(
-      `${yaml.place(at)}: ${at.join('.')} is in the file as it is; fromEnv or fromFile keep it out`,
-    )
-  }
-  return resolved.join
 }
 
 interface Places {

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { Compile } from 'typebox/compile'
 import { overlaySchema } from '../domain/join/overlay.ts'
 import { type JoinSecret, joinSchema, mapSecretFields, secretsOf } from '../domain/join.ts'
+import { kubeconfigOfJoin, type Leave, leaveSchema, secretOfHook } from '../domain/leave.ts'
 import { PawlError } from '../errors.ts'
 
 /** What secrets of files are taken from. */
@@ -12,13 +13,21 @@ export interface SecretSources {
   readonly file: string
 }
 
-/** What is wrong with a secret of a join, and where in it. Never holds its value. */
+/** What is wrong with a secret of a join or hook, and where in it. Never holds its value. */
 export interface SecretFault {
   readonly setting: string
   readonly message: string
 }
 
 const maxSecretBytes = 64 * 1024
+
+/** What files say, with its secrets in place. */
+export interface ResolvedSecrets {
+  readonly value: Record<string, unknown>
+  readonly faults: readonly SecretFault[]
+  /** The secrets that stand in the file as they are. */
+  readonly inClear: readonly string[]
+}
 
 /**
  * A join with each secret in place of where it comes from. Only secret settings can come from elsewhere: they are never
@@ -27,30 +36,67 @@ const maxSecretBytes = 64 * 1024
 export async function resolveSecrets(
   join: Readonly<Record<string, unknown>>,
   sources: SecretSources,
-): Promise<{ join: Record<string, unknown>; faults: SecretFault[]; inClear: string[] }> {
-  const faults: SecretFault[] = []
-  const inClear: string[] = []
-  const values = new Map<string, unknown>()
-  const named = mapSecretFields(join, (value, secret) => {
-    values.set(secret.name, value)
+): Promise<ResolvedSecrets> {
+  const written = new Map<string, unknown>()
+  mapSecretFields(join, (value, { name }) => {
+    written.set(name, value)
     return value
   })
-  for (const secret of secretsOf(join).filter(({ name }) => values.has(name))) {
-    const value = values.get(secret.name)
-    const setting = `${secret.part}.${secret.field}`
+  const known = secretsOf(join).filter(({ name }) => written.has(name))
+  const { values, ...rest } = await resolveEach(
+    known.map((secret) => ({
+      name: secret.name,
+      setting: `${secret.part}.${secret.field}`,
+      value: written.get(secret.name),
+      schema: schemaOf(join, secret),
+    })),
+    sources,
+  )
+  return { value: mapSecretFields(join, (_value, { name }) => values.get(name)), ...rest }
+}
+
+/** A hook of leaving, in the same way. */
+export async function resolveHook(
+  hook: Readonly<Record<string, unknown>> & Pick<Leave, 'kind'>,
+  sources: SecretSources,
+): Promise<ResolvedSecrets> {
+  const setting = secretOfHook(hook)
+  const value = hook[setting]
+  if (value === kubeconfigOfJoin && setting === 'kubeconfig')
+    return { value: { ...hook }, faults: [], inClear: [] }
+  const schema = formOf(leaveSchema.anyOf, hook.kind)?.properties[setting]
+  const { values, ...rest } = await resolveEach([{ name: setting, setting, value, schema }], sources)
+  return { value: { ...hook, ...Object.fromEntries(values) }, ...rest }
+}
+
+interface WrittenSecret {
+  readonly name: string
+  readonly setting: string
+  readonly value: unknown
+  readonly schema: SecretSchema | undefined
+}
+
+async function resolveEach(
+  secrets: readonly WrittenSecret[],
+  sources: SecretSources,
+): Promise<{ values: Map<string, unknown>; faults: SecretFault[]; inClear: string[] }> {
+  const values = new Map<string, unknown>()
+  const faults: SecretFault[] = []
+  const inClear: string[] = []
+  for (const { name, setting, value, schema } of secrets) {
+    values.set(name, value)
     if (typeof value === 'string' && value !== '***') inClear.push(setting)
     if (typeof value !== 'object' || value === null) continue
-    const schema = schemaOf(join, secret)
     try {
       const found = await fetchSecret(value, sources, isMultiline(schema))
       if (!fits(schema, found)) throw new PawlError('invalid', 'has not the form that it must have')
-      values.set(secret.name, found)
+      values.set(name, found)
     } catch (error) {
       if (!(error instanceof PawlError)) throw error
       faults.push({ setting, message: error.message })
     }
   }
-  return { join: mapSecretFields(named, (_value, { name }) => values.get(name)), faults, inClear }
+  return { values, faults, inClear }
 }
 
 async function fetchSecret(from: object, { env, file }: SecretSources, whole: boolean): Promise<string> {

@@ -1,6 +1,7 @@
 import Type, { type TSchema } from 'typebox'
 import { overlayKinds, overlaySchema } from './join/overlay.ts'
 import { joinKinds, joinSchema } from './join.ts'
+import { type Leave, leaveSchema, rebootSchema, secretOfHook } from './leave.ts'
 import { profileSchema } from './profile.ts'
 
 /**
@@ -130,6 +131,12 @@ function overlayForms(): TSchema {
   )
 }
 
+/** A hook, its secret also by where it comes from. */
+function hookForm(form: unknown): TSchema {
+  const hook = form as JoinForm
+  return withSources(hook, [secretOfHook({ kind: hook.properties.kind.const as Leave['kind'] })])
+}
+
 /** The form with each of these fields also by where it comes from. */
 function withSources(form: JoinForm, names: readonly string[]): TSchema {
   const changed = names.map((name) => [name, Type.Union([form.properties[name] as TSchema, ...secretSource])])
@@ -199,11 +206,17 @@ function sequenceForms(sequence: { anyOf?: readonly unknown[] }, from: boolean):
   return Type.Union(forms)
 }
 
+/** What takes the place of a field of the profile, where secrets of it come from elsewhere. */
+function formOfField(name: string, schema: unknown, from: boolean): TSchema {
+  if (name === 'boot' || name === 'reinstall') return sequenceForms(schema as object, from)
+  if (name === 'leave') return Type.Union(leaveSchema.anyOf.map((form) => hookForm(form)))
+  return name === 'reboot' ? hookForm(rebootSchema) : (schema as TSchema)
+}
+
 function profileFields(from: boolean): Record<string, TSchema> {
   return Object.fromEntries(
     Object.entries(profileSchema.properties).map(([name, schema]) => {
-      const own = name === 'boot' || name === 'reinstall' ? sequenceForms(schema as object, from) : schema
-      const told = described(own as TSchema, words[name as keyof typeof words])
+      const told = described(formOfField(name, schema, from), words[name as keyof typeof words])
       return [name, profileSchema.required.includes(name as never) ? told : Type.Optional(told)]
     }),
   )

@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox'
+import { PawlError } from '../errors.ts'
 import { joinKinds } from './join.ts'
 import type { Profile, SequenceName } from './profile.ts'
 import { parseWebhookUrl } from './webhook.ts'
@@ -65,8 +66,8 @@ export const defaultTimeoutSeconds: Readonly<Record<Leave['kind'], number>> = {
 export const kubeconfigOfJoin = 'join'
 
 /** The secret setting of each kind of hook. */
-export function secretOfHook(hook: Leave): 'kubeconfig' | 'secret' {
-  return hook.kind === 'kubernetes' ? 'kubeconfig' : 'secret'
+export function secretOfHook({ kind }: Pick<Leave, 'kind'>): 'kubeconfig' | 'secret' {
+  return kind === 'kubernetes' ? 'kubeconfig' : 'secret'
 }
 
 /** The same hooks with each secret passed through `change`, which is told of which hook it is. */
@@ -116,7 +117,7 @@ export function hooksFault(
     ['leave', leave],
     ['reboot', reboot],
   ] as const)
-    if (hook?.kind === 'webhook') parseWebhookUrl(hook.url, `${name} hook`)
+    if (hook?.kind === 'webhook') checkHookUrl(hook.url, `${name} hook`)
   if (
     leave?.kind === 'kubernetes' &&
     leave.kubeconfig === kubeconfigOfJoin &&
@@ -124,4 +125,12 @@ export function hooksFault(
   )
     return { at: 'leave.kubeconfig', what: 'says "join", and no join of the profile has a kubeconfig' }
   return undefined
+}
+
+/** A hook's URL stands in the profile, which every viewer sees: nothing in it may be what lets us in. */
+function checkHookUrl(text: string, of: string): void {
+  const hint = 'the signature is what proves us: profiles, with this URL, are shown to viewers'
+  const url = parseWebhookUrl(text, of, hint)
+  if (url.search !== '' || text.includes('?'))
+    throw new PawlError('invalid', `the ${of}'s URL has a query`, { hint })
 }

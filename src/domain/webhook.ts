@@ -55,18 +55,18 @@ export function parseDeliveryId(text: string): string {
  * Reads the URL of a receiver, or of whose `of` is; throws `invalid`. Returns it as the URL parser spells it, so that an address in octal, in hex or
  * as one number is the dotted one from here on.
  */
-export function parseWebhookUrl(text: string, of = 'webhook'): URL {
+export function parseWebhookUrl(
+  text: string,
+  of = 'webhook',
+  hintOnUser = 'the signature is what proves us: a receiver that wants more takes it in the path or query',
+): URL {
   const badUrl = (what: string, hint?: string): PawlError =>
     new PawlError('invalid', `the ${of}'s URL ${what}`, hint === undefined ? {} : { hint })
   const url = /^https?:\/\/[^\s\\]+$/i.test(text) && URL.canParse(text) ? new URL(text) : undefined
   // What it holds may be secret: the error does not repeat it.
   if (url === undefined || text.length > maxUrlCharacters || /[^!-~]/.test(text))
     throw badUrl(`is not https://HOST[:PORT][/PATH] of at most ${maxUrlCharacters} characters`)
-  if (url.username !== '' || url.password !== '')
-    throw badUrl(
-      'holds a user or password',
-      'the signature is what proves us: a receiver that wants more takes it in the path or query',
-    )
+  if (url.username !== '' || url.password !== '') throw badUrl('holds a user or password', hintOnUser)
   if (text.includes('#')) throw badUrl('has a fragment, which is never sent')
   if (url.port === '0') throw badUrl('names port 0')
   return url

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { FileFaults, type LoadedFleet, loadFleet } from '../../src/cli/fleet-files.ts'
 import { fleetFileSchema } from '../../src/domain/fleet-file.ts'
 import { isPawlError } from '../../src/errors.ts'
+import { startKubernetesApi } from '../helpers/kubernetes-api.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 import { openInstallation, temporaryFolder } from './helpers/installation.ts'
 
@@ -191,6 +192,51 @@ t.test('secrets come from the environment or a file, and are in no fault', async
   t.match(await faultsIn(t, join_('{fromFile: /dev/zero}')), [/comes from \/dev\/zero, which is no file/])
 })
 
+t.test('secrets of hooks come from there too', async (t) => {
+  const signing = `whsec_${Buffer.alloc(32, 3).toString('base64')}`
+  const profile = (kubeconfig: string, secret: string): string =>
+    `kind: Profile
+name: p
+boot: local
+reinstall: {stage2: a@1, stage3: b@1}
+leave: {kind: kubernetes, kubeconfig: ${kubeconfig}}
+reboot: {kind: webhook, url: "https://x.example.test/", secret: ${secret}}
+`
+  const kubeconfig = 'apiVersion: v1\nkind: Config\n'
+  const folder = folderOf(t, {
+    'elsewhere.yaml': profile('{fromFile: secrets/leave.conf}', '{fromEnv: HOOK}'),
+    'kept.yaml': profile('"***"', '"***"'),
+    'join.yaml': profile('join', '{fromFile: secrets/hook}'),
+    'clear.yaml': profile('text', signing),
+    'secrets/leave.conf': kubeconfig,
+    'secrets/hook': `${signing}\nnot read\n`,
+  })
+  const hooksIn = async (file: string): Promise<unknown[]> => {
+    const { fleet, warnings } = await read([join(folder, file)], { HOOK: signing })
+    const { leave, reboot } = fleet.profiles[0] as {
+      leave?: { kubeconfig: string }
+      reboot?: { secret: string }
+    }
+    return [leave?.kubeconfig, reboot?.secret, warnings.map((text) => text.replaceAll(`${folder}/`, ''))]
+  }
+  t.same(await hooksIn('elsewhere.yaml'), [kubeconfig, signing, []])
+  t.same(await hooksIn('kept.yaml'), ['***', '***', []])
+  t.same(await hooksIn('join.yaml'), ['join', signing, []])
+  t.match(await hooksIn('clear.yaml'), [
+    'text',
+    signing,
+    [
+      /^clear.yaml:5:\d+: leave.kubeconfig is in the file as it is; fromEnv/,
+      /^clear.yaml:6:\d+: reboot.secret is in the file as it is/,
+    ],
+  ])
+  t.match(await faultsIn(t, profile('{fromEnv: NONE}', '{fromEnv: HOOK}'), { HOOK: 'hunter2' }), [
+    /^a.yaml:5:\d+: leave.kubeconfig comes from the environment variable NONE, which is not set$/,
+    /^a.yaml:6:\d+: reboot.secret has not the form that it must have$/,
+  ])
+  t.match(await faultsIn(t, profile('join', 'hunter2')), [/^a.yaml:6:\d+: reboot.secret must be /])
+})
+
 t.test(
   'docs/fleet.schema.json is the schema that files are checked against (npm run docs writes it)',
   async (t) => {
@@ -224,6 +270,43 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.match(await run(['diff', '-f', without, '--exit-code'], { env }), {
       exit: 0,
       stdout: /^0 to add, 0 to change, 0 to remove/m,
+    })
+  })
+
+  await t.test('a profile with hooks goes round: shown and applied, exported and compared', async (t) => {
+    const api = await startKubernetesApi(t)
+    const { run } = await openInstallation(t, openWorld)
+    const webhook = {
+      kind: 'webhook',
+      url: 'https://x.example.test/',
+      secret: `whsec_${Buffer.alloc(32, 3).toString('base64')}`,
+    }
+    const kubernetes = { kind: 'kubernetes', kubeconfig: { fromFile: 'leave.conf' } }
+    const images = { stage2: 'a@1', stage3: 'b@1' }
+    const profile = (name: string, leave: object): string =>
+      JSON.stringify({
+        ...{ kind: 'Profile', name, boot: 'local', reinstall: images, leave },
+        reboot: { ...webhook, secret: { fromEnv: 'HOOK' } },
+      })
+    const folder = folderOf(t, {
+      'a.yaml': `${profile('drained', kubernetes)}\n---\n${profile('called', webhook)}\n`,
+      'leave.conf': api.kubeconfig(),
+    })
+    const env = { HOOK: webhook.secret }
+    t.match(await run(['apply', '-f', folder, '--yes'], { env }), { exit: 0, stdout: /^2 added/m })
+    for (const name of ['drained', 'called']) {
+      const { stdout } = await run(['profile', 'show', name])
+      t.match(stdout, /^ {2}(kubeconfig|secret): "\*\*\*"$/m)
+      t.match(await run(['profile', 'apply', '-f', '-'], { stdin: stdout }), {
+        exit: 0,
+        stdout: /revision 1$/m,
+      })
+    }
+    const { stdout } = await run(['export'])
+    t.notMatch(stdout, webhook.secret)
+    t.match(await run(['diff', '-f', '-', '--exit-code'], { stdin: stdout }), {
+      exit: 0,
+      stdout: /^0 to add, 0 to change, 0 to remove, 2 unchanged$/m,
     })
   })
 

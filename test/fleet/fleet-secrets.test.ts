@@ -132,7 +132,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       const another = { ...files(''), profiles: [{ name, boot: 'local' }] }
       said.push(changed, await applyFleet(context, by, { ...another, dryRun: true }))
       said.push(await applyFleet(context, by, { ...files('***'), dryRun: true }))
-      for (const value of [secret.value(wrong), `${secret.value(wrong)}\u0007`, wrong])
+      for (const value of [secret.value(wrong), `${secret.value(wrong)}\u0007`, `{{ "${wrong}"`, wrong])
         for (const more of [{ kernelArguments: 'init=/bin/sh' }, { armed: 'yes' }, {}]) {
           said.push(await applyFleet(context, by, { ...files(value, more), dryRun: true }))
           if (Object.keys(more).length > 0)
@@ -147,5 +147,24 @@ await forEachDatabase(t, async (t, openWorld) => {
         for (const needle of new Set([mark, secret.needle?.(mark) ?? mark]))
           t.notOk(text.includes(needle), `${field}: ${needle} is nowhere`)
     }
+  })
+  await t.test("a hook's URL, which viewers see, has no place for a credential", async (t) => {
+    const { context } = await openWorld()
+    const table: readonly (readonly [string, string])[] = [
+      ['https://u:hunter2@x.example.test/', 'holds a user or password'],
+      ['https://x.example.test/leave?key=hunter2', 'has a query'],
+      ['https://x.example.test/?', 'has a query'],
+      ['https://x.example.test/#hunter2', 'has a fragment, which is never sent'],
+    ]
+    for (const [url, what] of table)
+      for (const name of ['leave', 'reboot']) {
+        const hook = { kind: 'webhook', url: 'https://x.example.test/', secret: `whsec_${base64('')}` }
+        const hooks = { leave: hook, [name]: { ...hook, url } }
+        const error = await errorOf(
+          applyProfile(context, by, 'p', { name: 'p', boot: 'local', reinstall: images, ...hooks }),
+        )
+        t.match(error, { code: 'invalid', message: `the ${name} hook's URL ${what}` })
+        t.notMatch(`${error?.message} ${error?.hint}`, /hunter2|path or query/)
+      }
   })
 })

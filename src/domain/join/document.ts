@@ -104,9 +104,10 @@ function attempt<T>(step: () => T): T {
   }
 }
 
-/** Liquid quotes lines of the text behind the first, which could be a secret's. */
+/** Liquid quotes lines of the text behind the first, and in it what is not closed, which could be a secret's. */
 function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0]?.slice(0, 200) ?? ''
+  const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n')
+  return line.replace(/^(tag|output) .* (not closed)/, 'a $1 is $2').slice(0, 200)
 }
 
 /** What is wrong with text as YAML whose top is a mapping, or its values. As cloud-init's own reader takes it: YAML 1.1. */
