@@ -2,6 +2,7 @@ import { eventKinds } from '../domain/event.ts'
 import { refusalCauses } from '../domain/refusal.ts'
 import type { EventView } from './answers.ts'
 import { count } from './format.ts'
+import { leaveWords } from './leave-event-words.ts'
 import { machineWords } from './machine-event-words.ts'
 
 type Detail = EventView['detail']
@@ -9,6 +10,7 @@ type Detail = EventView['detail']
 /** What these kinds say of themselves beyond their name. Others show their details as they are. */
 const words: Readonly<Record<string, (detail: Detail) => string>> = {
   ...machineWords,
+  ...leaveWords,
   refused: (detail) =>
     `refused${stageOf(detail.request)}: ${detail.cause === 'identity-proof' ? `no good proof of possession: ${text(detail.reason)}` : causeOf(detail.cause)}${detail.image === undefined ? '' : ` (${text(detail.image)})`}`,
   'refusals-counted': (detail) => `${count(Number(detail.count), 'more refusal')}: ${causeOf(detail.cause)}`,
@@ -137,6 +139,7 @@ export const problemKinds: ReadonlySet<string> = new Set([
   'two-machines',
   'machines-alternate',
   'node-held',
+  'leave-failed',
   'asked-while-held',
   'webhook-events-lost',
   'webhook-failing',

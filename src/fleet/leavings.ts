@@ -1,14 +1,14 @@
 import type { BootContext } from '../boot/context.ts'
 import { addSeconds } from '../domain/clock.ts'
 import { defaultTimeoutSeconds, type Leave, type LeaveHooks } from '../domain/leave.ts'
-import { PawlError } from '../errors.ts'
+import { isPawlError, PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import type { LeavingRow, LeavingState } from '../storage/leaving-tables.ts'
 import { findLeaving, insertLeaving, stepLeaving } from '../storage/leavings.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
 import { type By, type Change, change, noSuchNode } from './change.ts'
-import { openHooks, sealLeaving } from './leave-settings.ts'
+import { openHooks, openLeaving, sealLeaving } from './leave-settings.ts'
 import { lock } from './nodes.ts'
 import { takeBack } from './reinstall.ts'
 import { planCancels, planMarks } from './reinstall-plan.ts'
@@ -43,12 +43,6 @@ export interface LeavingView {
   readonly endedAt: string | null
 }
 
-/** How a node's leaving is shown beside the node: while it is under way, or when it failed. */
-export type LeavingSummary = Pick<
-  LeavingView,
-  'id' | 'state' | 'waitsFor' | 'cause' | 'cordoned' | 'startedAt'
->
-
 /**
  * Begins: everything that stands against a reinstall is found now. Asked again while it is under way, it is the same one. Throws
  * `not-found`, and `conflict` where the profile has no leave hook.
@@ -68,13 +62,31 @@ export function startLeaving(
       })
     if (before !== undefined && before.ended_at === null) return leavingView(before)
     await planMarks(change, [node], { nodes: [name], force })
-    const row = await freshLeaving(change, node, force)
+    const row = { ...(await freshLeaving(change, node, force)), ...takenOver(before, node) }
     await insertLeaving(change.tx, row)
     const view = leavingView(row)
     const { id, hook, reboot, profile } = view
     await change.note('leave-started', name, { id, profile, hook, reboot, deadline: row.deadline })
     return view
   })
+}
+
+/**
+ * What an earlier try did and nobody took back is this one's to take back. One that is done had its reinstall, unless its mark is there still:
+ * whether the node is schedulable is the operator's business from then on.
+ */
+function takenOver(
+  before: LeavingRow | undefined,
+  node: NodeRecord,
+): Partial<Pick<LeavingRow, 'was_unschedulable' | 'cordoned' | 'marked'>> {
+  if (before === undefined) return {}
+  const marked = hasItsMark(before, node)
+  const cordoned = before.cordoned === 1 && (before.state !== 'done' || marked)
+  return { ...(marked ? { marked: 1 } : {}), ...(cordoned ? { was_unschedulable: 0, cordoned: 1 } : {}) }
+}
+
+function hasItsMark(row: LeavingRow, node: NodeRecord): boolean {
+  return row.marked === 1 && node.reinstall === 'marked'
 }
 
 async function freshLeaving(
@@ -125,8 +137,8 @@ export function timeoutOf(hook: Leave): number {
 const cancelSeconds = 600
 
 /**
- * Takes it back: the mark, where the node has it still, and then its cluster schedules to it again. Also of one that failed or is done, as
- * long as there is something to take back; throws `conflict` otherwise.
+ * Takes it back: the mark, where the node has it still, and then its cluster schedules to it again, asked by the kubeconfig that the profile
+ * has now. Also of one that failed, is done, or was cancelled in vain, as long as there is something to take back; throws `conflict` otherwise.
  */
 export function cancelLeaving(context: BootContext, by: By, name: string): Promise<LeavingView> {
   return change(context, by, async (change) => {
@@ -134,8 +146,8 @@ export function cancelLeaving(context: BootContext, by: By, name: string): Promi
     const row = await findLeaving(change.tx, node.id)
     if (row === undefined) throw neverLeft(name)
     if (row.state === 'cancelling') return leavingView(row)
-    const isMarked = row.marked === 1 && node.reinstall === 'marked'
-    if (row.ended_at !== null && !isMarked && (row.state !== 'failed' || row.cordoned === 0))
+    const isMarked = hasItsMark(row, node)
+    if (row.ended_at !== null && !isMarked && (row.cordoned === 0 || row.state === 'done'))
       throw new PawlError('conflict', `node "${name}": leaving is ${row.state}`, {
         hint: 'there is nothing to take back',
       })
@@ -145,6 +157,7 @@ export function cancelLeaving(context: BootContext, by: By, name: string): Promi
     const changes: Partial<LeavingRow> = {
       state: uncordons ? 'cancelling' : 'cancelled',
       marked: isMarked ? 0 : row.marked,
+      hooks: uncordons ? await presentHooks(change, row) : row.hooks,
       ...{ waits_for: null, cause: null, changed_at: at, next_at: at },
       deadline: addSeconds(change.now, cancelSeconds).toISOString(),
       ended_at: uncordons ? null : at,
@@ -161,6 +174,21 @@ export function cancelLeaving(context: BootContext, by: By, name: string): Promi
     })
     return leavingView({ ...row, ...changes })
   })
+}
+
+/** The hooks with the kubeconfig as the profile says it by now; as they were, where it says none that can be read. */
+async function presentHooks({ tx, context }: Change, row: LeavingRow): Promise<string> {
+  const stored = await findProfile(tx, row.profile)
+  if (stored === undefined) return row.hooks
+  try {
+    const { sealer } = context
+    const { leave } = openHooks(readProfile(stored), sealer)
+    if (leave?.kind !== 'kubernetes') return row.hooks
+    return sealLeaving({ ...openLeaving(row.hooks, row.id, sealer), leave }, row.id, sealer)
+  } catch (error) {
+    if (isPawlError(error)) return row.hooks
+    throw error
+  }
 }
 
 /** The latest of a node; throws `not-found` where it has not left in the last thirty days. */
@@ -192,13 +220,6 @@ export function leavingView(row: LeavingRow): LeavingView {
     deadline: row.deadline,
     endedAt: row.ended_at,
   }
-}
-
-/** What `node show` says of it: null where it is over, unless it failed. */
-export function leavingSummary(row: LeavingRow | undefined): LeavingSummary | null {
-  if (row === undefined || (row.ended_at !== null && row.state !== 'failed')) return null
-  const { id, state, waitsFor, cause, cordoned, startedAt } = leavingView(row)
-  return { id, state, waitsFor, cause, cordoned, startedAt }
 }
 
 function neverLeft(name: string): PawlError {

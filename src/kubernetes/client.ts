@@ -1,6 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
+import { isClosedToClusters } from '../domain/cluster-address.ts'
 import { parseRetryAfter } from '../domain/webhook.ts'
 import { answerTo } from '../outgoing/answer.ts'
 import { type Resolve, resolveHost } from '../outgoing/resolve.ts'
@@ -91,20 +92,13 @@ async function exchange(
 async function addressesOf(server: URL, resolve: Resolve): Promise<readonly string[]> {
   const host = hostOf(server)
   const found = isIP(host) === 0 ? await resolve(host) : [host]
-  const open = found.slice(0, 16).filter((address) => !isLinkLocal(address))
+  const open = found.slice(0, 16).filter((address) => !isClosedToClusters(address))
   if (open.length > 0) return open
   throw new KubernetesError(
     'unreachable',
     found.length === 0
       ? 'no answer from the Kubernetes API: its name has no address'
       : 'the Kubernetes API is not asked at a link-local address',
-  )
-}
-
-/** Where the metadata services of clouds are (169.254.169.254, fd00:ec2::254, 168.63.129.16), and what a prefix cannot reach. */
-function isLinkLocal(address: string): boolean {
-  return /^(?:(?:::ffff:)?169\.254\.|fe[89ab]|fd00:ec2:|(?:::ffff:)?168\.63\.129\.16$|::ffff:a9fe:)/i.test(
-    address,
   )
 }
 

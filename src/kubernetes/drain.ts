@@ -94,8 +94,16 @@ export async function deleteNodeObject(api: Kubernetes, node: string): Promise<b
   }
 }
 
-/** One pass of a drain of a node that is unschedulable already. Throws KubernetesError. */
-export async function drainPass(api: Kubernetes, node: string, wishes: DrainWishes): Promise<DrainPass> {
+/**
+ * One pass of a drain of a node that is unschedulable already. Of more pods than one pass evicts, the `turn` says which are asked for: budgets
+ * that keep the first do not hold up the others. Throws KubernetesError.
+ */
+export async function drainPass(
+  api: Kubernetes,
+  node: string,
+  wishes: DrainWishes,
+  turn = 0,
+): Promise<DrainPass> {
   const pods = (await podsOf(api, node)).filter(isToLeave)
   if (pods.length === 0) return { kind: 'drained' }
   const message = refusalOf(pods, wishes)
@@ -103,7 +111,7 @@ export async function drainPass(api: Kubernetes, node: string, wishes: DrainWish
   const standing = pods.filter((pod) => pod.metadata.deletionTimestamp === undefined)
   const version = standing.length === 0 ? '' : await evictionVersion(api)
   const held: string[] = []
-  for (const pod of standing.slice(0, evictionsAtOnce)) {
+  for (const pod of inTurn(standing, turn)) {
     const why = await evict(api, pod, version, wishes)
     if (why !== undefined) held.push(`${nameOf(pod)}: ${why}`)
   }
@@ -114,6 +122,13 @@ export async function drainPass(api: Kubernetes, node: string, wishes: DrainWish
 }
 
 const evictionsAtOnce = 50
+
+function inTurn(pods: readonly Pod[], turn: number): Pod[] {
+  if (pods.length <= evictionsAtOnce) return [...pods]
+  const start = (turn * evictionsAtOnce) % pods.length
+  return [...pods.slice(start), ...pods.slice(0, start)].slice(0, evictionsAtOnce)
+}
+
 const podsAtOnce = 50
 /** Kubernetes supports 110 pods a node, and some clusters more. */
 const maxPages = 40

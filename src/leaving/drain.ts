@@ -5,6 +5,7 @@ import { deleteNodeObject, drainPass, isUnschedulable, setUnschedulable } from '
 import { isKubernetesError, KubernetesError } from '../kubernetes/faults.ts'
 import { readKubeconfig } from '../kubernetes/kubeconfig.ts'
 import type { LeavingRow } from '../storage/leaving-tables.ts'
+import { isUnchanged } from '../storage/leavings.ts'
 import type { StepOutcome } from './outcome.ts'
 
 /** One step of a drain. What was there before is written down before anything is changed, so that it can be put back after a kill. */
@@ -14,7 +15,7 @@ export async function drainStep(
   leave: KubernetesLeave,
 ): Promise<StepOutcome> {
   return asOutcome(async () => {
-    const api = clusterOf(context, leave)
+    const api = clusterOfRow(context, row, leave)
     if (row.was_unschedulable === null) {
       const was = await isUnschedulable(api, row.name)
       const found = was ? { was_unschedulable: 1, cordoned: 0 } : { was_unschedulable: 0, cordoned: 1 }
@@ -28,7 +29,7 @@ export async function drainStep(
         return { kind: 'done', changes: { cordoned: 0 } }
       throw error
     }
-    const pass = await drainPass(api, row.name, leave)
+    const pass = await drainPass(api, row.name, leave, row.passes)
     if (pass.kind === 'refused') return { kind: 'failed', cause: pass.message }
     if (pass.kind === 'draining')
       return { kind: 'waits', waitsFor: pass.waitsFor, seconds: betweenPassesSeconds }
@@ -46,7 +47,7 @@ export async function uncordonStep(
 ): Promise<StepOutcome> {
   return asOutcome(async () => {
     try {
-      await setUnschedulable(clusterOf(context, leave), row.name, false)
+      await setUnschedulable(clusterOfRow(context, row, leave), row.name, false)
     } catch (error) {
       if (!isKubernetesError(error, 'not-found')) throw error
     }
@@ -76,10 +77,24 @@ export function clusterOf(
   }
 }
 
+/** What an operator took back meanwhile is not gone on with: each request that changes something is asked for first. */
+function clusterOfRow(context: BootContext, row: LeavingRow, leave: KubernetesLeave): Kubernetes {
+  const api = clusterOf(context, leave)
+  return {
+    async request(method, path, body) {
+      if (method !== 'GET' && !(await isUnchanged(context.storage.db, row))) throw new Overtaken()
+      return api.request(method, path, body)
+    },
+  }
+}
+
+class Overtaken extends Error {}
+
 async function asOutcome(step: () => Promise<StepOutcome>): Promise<StepOutcome> {
   try {
     return await step()
   } catch (error) {
+    if (error instanceof Overtaken) return { kind: 'overtaken' }
     if (!isKubernetesError(error)) throw error
     if (!error.passes) return { kind: 'failed', cause: error.message }
     const seconds = Math.min(error.retryAfterSeconds ?? afterFaultSeconds, longestPauseSeconds)

@@ -3,6 +3,7 @@ import type { HookCall } from '../domain/leave.ts'
 import { deliveryId } from '../domain/webhook.ts'
 import { readLabels, writeAddress } from '../fleet/node-view.ts'
 import type { LeavingRow } from '../storage/leaving-tables.ts'
+import { isUnchanged } from '../storage/leavings.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { sendWebhook } from '../webhooks/send.ts'
 import type { StepOutcome } from './outcome.ts'
@@ -12,7 +13,8 @@ const longestPauseSeconds = 300
 
 /**
  * Calls a hook, once. It is one message with one `webhook-id` however often it is sent, so that a receiver does the work once: 2xx is done,
- * 202 is not yet, no answer, 429 and 5xx are for another try, and anything else is a no.
+ * 202 is not yet, no answer, 429 and 5xx are for another try, and anything else is a no. It is not sent when the row was changed meanwhile: a
+ * machine whose mark was taken back is not to be rebooted.
  */
 export async function hookStep(
   context: BootContext,
@@ -35,6 +37,7 @@ export async function hookStep(
       labels: readLabels(node.labels),
     },
   })
+  if (!(await isUnchanged(context.storage.db, row))) return { kind: 'overtaken' }
   const outcome = await sendWebhook(
     { url: new URL(hook.url), ca: hook.ca ?? null, secrets: [hook.secret] },
     { id: deliveryId(row.id, kind), body, now: context.clock() },

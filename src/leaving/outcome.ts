@@ -7,3 +7,5 @@ export type StepOutcome =
   | { readonly kind: 'again'; readonly changes: Partial<LeavingRow> }
   | { readonly kind: 'waits'; readonly waitsFor: string; readonly seconds: number }
   | { readonly kind: 'failed'; readonly cause: string }
+  /** An operator or another server wrote a step meanwhile: nothing was changed, and nothing is written. */
+  | { readonly kind: 'overtaken' }

@@ -1,5 +1,5 @@
 import type { BootContext } from '../boot/context.ts'
-import { PawlError } from '../errors.ts'
+import { type ErrorCode, isPawlError, PawlError } from '../errors.ts'
 import { type By, change } from '../fleet/change.ts'
 import { openHooks } from '../fleet/leave-settings.ts'
 import { lock, removeNodeIn } from '../fleet/nodes.ts'
@@ -42,9 +42,14 @@ export async function removeNodeAndObject(context: BootContext, by: By, name: st
       await removeNodeIn(change, name)
     })
   } catch (cause) {
+    if (isPawlError(cause, 'not-found')) return // somebody else removed it meanwhile
+    if (isPawlError(cause) && saidAsItIs.has(cause.code)) throw cause
     throw new PawlError('cluster-failed', `the cluster's object is gone, and node "${name}" is still here`, {
       hint: 'ask again: what is gone is passed over',
       cause,
     })
   }
 }
+
+/** These tell what to do as they are. The object is gone then, and the same request can be made again. */
+const saidAsItIs: ReadonlySet<ErrorCode> = new Set(['precondition-failed', 'conflict', 'storage-unavailable'])

@@ -10,7 +10,7 @@ import { lock } from '../fleet/nodes.ts'
 import { byServer } from '../fleet/operators.ts'
 import { markIn } from '../fleet/reinstall.ts'
 import type { LeavingRow } from '../storage/leaving-tables.ts'
-import { listDueLeavings, stepLeaving, trimLeavings } from '../storage/leavings.ts'
+import { isUnchanged, listDueLeavings, stepLeaving, trimLeavings } from '../storage/leavings.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
 import { drainStep, uncordonStep } from './drain.ts'
 import { hookStep } from './hook.ts'
@@ -26,7 +26,7 @@ export async function tendLeavings(context: BootContext): Promise<void> {
   const lane = async (): Promise<void> => {
     for (let row = due.shift(); row !== undefined; row = due.shift()) {
       const hold = row
-      await step(context, hold).catch((error: unknown) => giveUp(context, hold, error))
+      await stepAsRead(context, hold).catch((error: unknown) => giveUp(context, hold, error))
     }
   }
   await Promise.all(Array.from({ length: lanes }, lane))
@@ -37,6 +37,11 @@ const dueAtOnce = 200
 /** Clusters that hang hold up no more than their lanes, for a minute at most. */
 const lanes = 16
 const keptSeconds = 30 * 86_400
+
+/** A row may have waited long for its lane: one that was changed meanwhile has its step the next time. */
+async function stepAsRead(context: BootContext, row: LeavingRow): Promise<void> {
+  if (await isUnchanged(context.storage.db, row)) await step(context, row)
+}
 
 async function step(context: BootContext, row: LeavingRow): Promise<void> {
   const node = await findNode(context.storage.db, row.name)
@@ -74,6 +79,7 @@ async function settle(
   hooks: LeaveHooks,
 ): Promise<void> {
   const now = context.clock()
+  if (outcome.kind === 'overtaken') return
   if (outcome.kind === 'failed') return fail(context, row, outcome.cause)
   if (outcome.kind === 'done') return finishStep(context, row, hooks, outcome.changes ?? {})
   const changes =

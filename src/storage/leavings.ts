@@ -1,4 +1,3 @@
-import { inChunks } from './chunks.ts'
 import type { Queries, Tx } from './database.ts'
 import type { LeavingRow } from './leaving-tables.ts'
 
@@ -19,19 +18,13 @@ export function findLeaving(db: Queries, node: string): Promise<LeavingRow | und
     .executeTakeFirst()
 }
 
-/** The latest of each of these nodes that is under way or failed, by node. */
-export async function findOpenLeavings(
+/** Whether nobody has written a step of it since it was read. */
+export async function isUnchanged(
   db: Queries,
-  nodes: readonly string[],
-): Promise<Map<string, LeavingRow>> {
-  const rows: LeavingRow[] = []
-  for (const chunk of inChunks(nodes, 1)) {
-    const found = await db.selectFrom('leavings').selectAll().where('node', 'in', chunk).execute()
-    rows.push(...found)
-  }
-  // The latest of each node last, so that it is the one that stays.
-  rows.sort((a, b) => (a.started_at < b.started_at ? -1 : 1))
-  return new Map(rows.map((row) => [row.node, row]))
+  { id, passes }: Pick<LeavingRow, 'id' | 'passes'>,
+): Promise<boolean> {
+  const found = await db.selectFrom('leavings').select('passes').where('id', '=', id).executeTakeFirst()
+  return found?.passes === passes
 }
 
 /** Those whose next step is due, the longest due first. */

@@ -51,13 +51,15 @@ interface Manifest {
   }
 }
 
-const documents = parseAllDocuments(readFileSync(join(deploy, 'kubernetes/pawl.yaml'), 'utf8')).map(
-  (document) => {
+function documentsOf<Document>(name: string): Document[] {
+  return parseAllDocuments(readFileSync(join(deploy, 'kubernetes', name), 'utf8')).map((document) => {
     const [error] = document.errors
     if (error !== undefined) throw error
-    return document.toJS() as Manifest
-  },
-)
+    return document.toJS() as Document
+  })
+}
+
+const documents = documentsOf<Manifest>('pawl.yaml')
 const named = (kind: string, name = 'pawl'): Manifest => {
   const found = documents.find((one) => one.kind === kind && one.metadata.name === name)
   if (found === undefined) throw new Error(`there is no ${kind} ${name}`)
@@ -121,6 +123,81 @@ t.test('the manifests fit together', async (t) => {
     for (const { name } of volumeMounts) t.ok(volumes.includes(name), name)
   }
 })
+
+/** What binds an account to what it may do. */
+interface Grant {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly metadata: {
+    readonly name: string
+    readonly namespace?: string
+    readonly annotations?: Readonly<Record<string, string>>
+  }
+  readonly automountServiceAccountToken?: boolean
+  readonly rules?: readonly object[]
+  readonly roleRef?: object
+  readonly subjects?: readonly object[]
+  readonly type?: string
+}
+
+const rbac = 'rbac.authorization.k8s.io'
+
+t.test(
+  'the accounts for joining and leaving: bound to their role, which allows so much and no more',
+  async (t) => {
+    const cases = [
+      {
+        file: 'leave-rbac.yaml',
+        kinds: [
+          'v1 Namespace',
+          'v1 ServiceAccount',
+          `${rbac}/v1 ClusterRole`,
+          `${rbac}/v1 ClusterRoleBinding`,
+        ],
+        account: { name: 'pawl-leave', namespace: 'pawl' },
+        role: 'ClusterRole',
+        within: undefined,
+        rules: [
+          { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'patch', 'delete'] },
+          { apiGroups: [''], resources: ['pods'], verbs: ['list'] },
+          { apiGroups: [''], resources: ['pods/eviction'], verbs: ['create'] },
+        ],
+      },
+      {
+        file: 'join-role.yaml',
+        kinds: ['v1 ServiceAccount', `${rbac}/v1 Role`, `${rbac}/v1 RoleBinding`, 'v1 Secret'],
+        account: { name: 'pawl-join', namespace: 'kube-system' },
+        role: 'Role',
+        within: 'kube-system',
+        rules: [{ apiGroups: [''], resources: ['secrets'], verbs: ['create', 'delete'] }],
+      },
+    ]
+    for (const { file, kinds, account, role, within, rules } of cases) {
+      const grants = documentsOf<Grant | null>(file).filter((one) => one !== null)
+      t.same(
+        grants.map(({ apiVersion, kind }) => `${apiVersion} ${kind}`),
+        kinds,
+        file,
+      )
+      const of = (kind: string): Grant => {
+        const found = grants.find((one) => one.kind === kind)
+        if (found === undefined) throw new Error(`${file} has no ${kind}`)
+        return found
+      }
+      t.match(of('ServiceAccount').metadata, account)
+      t.same(of(role).rules, rules, file)
+      const binding = of(`${role}Binding`)
+      for (const { metadata } of [of(role), binding]) t.equal(metadata.namespace, within, file)
+      t.same(binding.roleRef, { apiGroup: rbac, kind: role, name: of(role).metadata.name })
+      t.same(binding.subjects, [{ kind: 'ServiceAccount', ...account }])
+      for (const { metadata, type } of grants.filter(({ kind }) => kind === 'Secret')) {
+        t.equal(type, 'kubernetes.io/service-account-token')
+        t.equal(metadata.namespace, account.namespace)
+        t.same(metadata.annotations, { 'kubernetes.io/service-account.name': account.name })
+      }
+    }
+  },
+)
 
 t.test('the data folder that a pod makes of its secrets is one that a server starts on', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'pawl-kubernetes-'))

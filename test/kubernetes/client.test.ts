@@ -68,6 +68,10 @@ t.test('tells every way to fail from the others, and no error holds the credenti
       'https://[fd00:ec2::254]',
       'https://[::ffff:169.254.169.254]',
       'https://[fe80::1]',
+      'https://168.63.129.16',
+      'https://[::ffff:a83f:8110]',
+      'https://[::ffff:a9fe:a9fe]',
+      'https://[64:ff9b::a9fe:a9fe]',
     ].map(
       (server) =>
         ({

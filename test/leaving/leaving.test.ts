@@ -1,12 +1,18 @@
 import t, { type Test } from 'tap'
+import { PawlError } from '../../src/errors.ts'
 import type { By } from '../../src/fleet/change.ts'
 import { cancelLeaving, showLeaving, startLeaving } from '../../src/fleet/leavings.ts'
 import { showNode } from '../../src/fleet/node-view.ts'
-import { addNode, removeNode } from '../../src/fleet/nodes.ts'
+import { addNode, changeNode, removeNode } from '../../src/fleet/nodes.ts'
 import { applyProfile, showProfile } from '../../src/fleet/profiles.ts'
+import { reinstall } from '../../src/fleet/reinstall.ts'
+import { hookStep } from '../../src/leaving/hook.ts'
 import { removeNodeAndObject } from '../../src/leaving/remove.ts'
 import { tendLeavings } from '../../src/leaving/tend.ts'
+import { findLeaving } from '../../src/storage/leavings.ts'
+import { findNode } from '../../src/storage/nodes.ts'
 import {
+  type AskedOfKubernetes,
   type KubernetesStandIn,
   standInToken,
   startKubernetesApi,
@@ -338,7 +344,7 @@ await forEachDatabase(t, async (t, openWorld) => {
         t.equal(view.state, expected, said)
         t.equal(view.cause ?? view.waitsFor, said)
         t.equal(await mark(world), 'none')
-        if (view.endedAt === null) await cancelLeaving(world.context, by, 'node1')
+        if (view.endedAt === null || view.cordoned) await cancelLeaving(world.context, by, 'node1')
         api.answer = () => undefined
         await tend(world)
         world.clock.advance(1)
@@ -552,6 +558,225 @@ await forEachDatabase(t, async (t, openWorld) => {
         { via: undefined, found: false },
       ],
     )
+  })
+
+  t.test('started again after a failure, a cancel takes back what the first try did', async (t) => {
+    const api = await cluster(t)
+    api.addPod('alone', { owner: null })
+    const receiver = await startReceiver(t)
+    const hook = { kind: 'webhook', url: receiver.url, secret, ca: receiver.ca }
+    const world = await withNode(openWorld, { ...kubernetes(api), reboot: hook })
+    const { context } = world
+    const schedulesAgain = async (why: string): Promise<void> => {
+      await cancelLeaving(context, by, 'node1')
+      await tend(world)
+      t.match(await state(world), { state: 'cancelled', cordoned: false, marked: false }, why)
+      t.match(node(api), { spec: { unschedulable: false } }, why)
+      t.equal(await mark(world), 'none', why)
+      world.clock.advance(1)
+    }
+    const startsAgain = async (why: string): Promise<void> => {
+      world.clock.advance(1)
+      t.match(await startLeaving(context, by, 'node1'), { state: 'draining', cordoned: true }, why)
+    }
+    await startLeaving(context, by, 'node1')
+    await tend(world)
+    t.match(await state(world), { state: 'failed', cordoned: true })
+    await startsAgain('after a drain that failed')
+    await schedulesAgain('cancelled at once')
+    await startLeaving(context, by, 'node1')
+    await tend(world)
+    await startsAgain('after a drain that failed')
+    await tend(world)
+    t.match(await state(world), { state: 'failed', cordoned: true }, 'failed twice')
+    await schedulesAgain('cancelled after the second failure')
+    api.objects.delete('/api/v1/namespaces/default/pods/alone')
+    for (const code of [400, 200]) {
+      receiver.answer = () => ({ status: code })
+      await startLeaving(context, by, 'node1')
+      await tend(world)
+      t.match(await state(world), { state: code === 400 ? 'failed' : 'done', cordoned: true, marked: true })
+      await startsAgain(`after a reboot hook that answered ${code}`)
+      t.match(await state(world), { marked: true })
+      await schedulesAgain(`marked by the first try, whose reboot hook answered ${code}`)
+    }
+    // What another try did not do is not taken back: the operator's own mark and cordon stay.
+    api.objects.set('/api/v1/nodes/node1', { ...(node(api) as object), spec: { unschedulable: true } })
+    await reinstall(context, by, { nodes: ['node1'] })
+    t.match(await startLeaving(context, by, 'node1'), { cordoned: false, marked: false })
+    await tendLeavings(context)
+    await cancelLeaving(context, by, 'node1')
+    await tend(world)
+    t.match(node(api), { spec: { unschedulable: true } })
+    t.equal(await mark(world), 'marked')
+  })
+
+  t.test('an uncordon that failed is tried again, by the kubeconfig that the profile has now', async (t) => {
+    const api = await cluster(t)
+    api.addPod('alone', { owner: null })
+    api.allows = ({ path }) => path !== '/api/v1/nodes/node1' || !refuses
+    let refuses = false
+    const world = await withNode(openWorld, kubernetes(api))
+    const { context } = world
+    await startLeaving(context, by, 'node1')
+    await tend(world)
+    refuses = true
+    for (let time = 0; time < 2; time += 1) {
+      t.match(await cancelLeaving(context, by, 'node1'), { state: 'cancelling' })
+      await tend(world)
+      t.match(await state(world), {
+        state: 'cancelled',
+        cordoned: true,
+        cause: /^it may still be unschedulable: the Kubernetes API forbids/,
+      })
+    }
+    refuses = false
+    const requestsBefore = api.requests.length
+    const kubeconfig = api.kubeconfig({ as: 'certificate' })
+    await applyProfile(context, by, 'worker', profileWith(kubernetes(api, { kubeconfig })))
+    await cancelLeaving(context, by, 'node1')
+    await tend(world)
+    t.match(await state(world), { state: 'cancelled', cordoned: false, cause: null })
+    t.match(node(api), { spec: { unschedulable: false } })
+    t.same(
+      api.requests.slice(requestsBefore).map(({ method, user }) => ({ method, user })),
+      [{ method: 'PATCH', user: 'pawl' }],
+    )
+    t.notOk((await world.dump()).includes(kubeconfig), 'sealed as before')
+    await t.rejects(cancelLeaving(context, by, 'node1'), { code: 'conflict' })
+    // A profile that knows no cluster any more leaves the hooks as they were.
+    world.clock.advance(1)
+    await startLeaving(context, by, 'node1')
+    await tend(world)
+    await applyProfile(context, by, 'worker', profileWith({}))
+    await cancelLeaving(context, by, 'node1')
+    await tend(world)
+    t.match(node(api), { spec: { unschedulable: false } })
+  })
+
+  t.test('after a cancel was answered no step begins, and no further request of one under way', async (t) => {
+    const api = await cluster(t)
+    for (const name of ['web-1', 'web-2']) api.addPod(name)
+    const world = await withNode(openWorld, kubernetes(api, { deleteNode: true }))
+    const { context } = world
+    const cancelsAt = (matches: (asked: AskedOfKubernetes) => boolean): void => {
+      api.requests.length = 0
+      api.answer = async (asked) => {
+        if (!matches(asked)) return undefined
+        api.answer = () => undefined
+        api.requests.length = 0
+        await cancelLeaving(context, by, 'node1')
+        return undefined
+      }
+    }
+    const only = async (expected: readonly string[], why: string): Promise<void> => {
+      await startLeaving(context, by, 'node1')
+      await tendLeavings(context)
+      await tendLeavings(context)
+      t.match(await state(world), { state: 'cancelling' }, why)
+      const seen = api.requests.map(({ method }) => method).filter((method) => method !== 'GET')
+      t.same(seen, expected, why)
+      await tend(world)
+      t.match(await state(world), { state: 'cancelled', cordoned: false }, why)
+      t.match(node(api), { spec: { unschedulable: false } }, why)
+      world.clock.advance(1)
+    }
+    cancelsAt(({ method, path }) => method === 'GET' && path === '/api/v1/pods')
+    await only([], 'no eviction')
+    cancelsAt(({ path }) => path.endsWith('/eviction'))
+    await only([], 'no second eviction')
+    for (const path of [...api.objects.keys()]) if (path.includes('/pods/')) api.objects.delete(path)
+    cancelsAt(({ method, path }) => method === 'GET' && path === '/api/v1/pods')
+    await only([], 'the object of the node stays')
+    t.same(world.errors, [])
+  })
+
+  t.test(
+    'a row that was read long ago is read anew before its step, and before its hook is called',
+    async (t) => {
+      const receiver = await startReceiver(t)
+      const hook = { kind: 'webhook', url: receiver.url, secret, ca: receiver.ca }
+      const world = await withNode(openWorld, { leave: hook, reboot: hook })
+      const { context } = world
+      const lanes = 16
+      for (let node = 1; node <= lanes + 1; node += 1) {
+        if (node > 1) await addNode(context, by, { name: `node${node}`, profile: 'worker' })
+        await startLeaving(context, by, `node${node}`)
+        world.clock.advance(1)
+      }
+      const last = `node${lanes + 1}`
+      const cancelled = receiver.sent(lanes).then(async () => void (await cancelLeaving(context, by, last)))
+      receiver.answer = () => ({ status: 200, hold: cancelled })
+      await tendLeavings(context)
+      const asked = receiver.received.map(({ body }) => JSON.parse(body).data.node)
+      t.equal(asked.length, lanes)
+      t.notOk(asked.includes(last), 'the one that was cancelled meanwhile')
+      receiver.answer = () => ({ status: 202 })
+      await tendLeavings(context) // from marked to rebooting
+      const found = await findNode(context.storage.db, 'node1')
+      const row = found && (await findLeaving(context.storage.db, found.id))
+      if (row === undefined || found === undefined) throw new Error('it is not there')
+      t.equal(row.state, 'rebooting')
+      receiver.received.length = 0
+      await cancelLeaving(context, by, 'node1')
+      t.same(await hookStep(context, row, found, { kind: 'reboot', hook: { ...hook, kind: 'webhook' } }), {
+        kind: 'overtaken',
+      })
+      t.same(receiver.received, [], 'no reboot of a node whose mark was taken back')
+    },
+  )
+
+  t.test('a node with more pods than one pass evicts has each of them tried in turn', async (t) => {
+    const api = await cluster(t)
+    for (let pod = 0; pod < 50; pod += 1) api.addPod(`held-${pod}`)
+    for (let pod = 0; pod < 20; pod += 1) api.addPod(`free-${pod}`)
+    api.answer = ({ path }) =>
+      /held-\d+\/eviction$/.test(path) ? status(429, 'TooManyRequests', 'budget') : undefined
+    const world = await withNode(openWorld, kubernetes(api))
+    await startLeaving(world.context, by, 'node1')
+    await tend(world, 10)
+    const left = [...api.objects.keys()].filter((path) => path.includes('/pods/free-'))
+    t.same(left, [], 'budgets of the first fifty do not hold up the others')
+  })
+
+  t.test('what stands against removing a node is said as it is, whatever became of its object', async (t) => {
+    const api = await cluster(t)
+    const world = await withNode(openWorld, kubernetes(api))
+    const { context } = world
+    const meanwhile = (what: () => Promise<unknown>): void => {
+      api.add({ apiVersion: 'v1', kind: 'Node', metadata: { name: 'node1' }, spec: {} })
+      api.answer = async ({ method }) => {
+        if (method === 'DELETE') await what()
+        return undefined
+      }
+    }
+    const { revision } = await showNode(context.storage.db, 'node1')
+    meanwhile(() => changeNode(context, by, 'node1', { labels: { changed: 'meanwhile' } }))
+    const precondition = { at: [revision] }
+    await t.rejects(removeNodeAndObject(context, { ...by, precondition }, 'node1'), {
+      code: 'precondition-failed',
+    })
+    for (const code of ['conflict', 'storage-unavailable'] as const) {
+      let fails = false
+      meanwhile(async () => {
+        fails = true
+      })
+      const storage = new Proxy(context.storage, {
+        get: (target, key) => {
+          if (fails) throw new PawlError(code, 'what is in the way')
+          return Reflect.get(target, key)
+        },
+      })
+      await t.rejects(removeNodeAndObject({ ...context, storage }, by, 'node1'), {
+        code,
+        message: 'what is in the way',
+      })
+    }
+    t.equal((await showNode(context.storage.db, 'node1')).name, 'node1')
+    meanwhile(() => removeNode(context, by, 'node1'))
+    await removeNodeAndObject(context, by, 'node1')
+    await t.rejects(showNode(context.storage.db, 'node1'), { code: 'not-found' })
+    t.equal(node(api), undefined)
   })
 })
 

@@ -135,11 +135,12 @@ function waitFields({ waitsFor, cause }: LeavingView): Field[] {
   return waitsFor === null ? [] : [{ name: '', value: `waits for ${waitsFor}` }]
 }
 
-/** How a node leaves its cluster, for `node show`: nothing where it does not, or has long. */
+/** How a node leaves its cluster, for `node show`: nothing where it does not, has long, or was taken back whole. */
 export async function leavingFields(api: Api, name: string): Promise<Field[]> {
   try {
     const view = await api.get<LeavingView>(`${nodePath(name)}/leave`)
-    if (view.endedAt !== null && view.state !== 'failed') return []
+    const isLeft = view.state === 'failed' || (view.state === 'cancelled' && view.cordoned)
+    if (view.endedAt !== null && !isLeft) return []
     return [{ name: 'leaving', value: stateOf(view) }, ...waitFields(view)]
   } catch (error) {
     if (isPawlError(error, 'not-found')) return []
