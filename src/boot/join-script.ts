@@ -1,5 +1,8 @@
 import type { JoinPlace } from '../domain/join/kind.ts'
+import { overlayVariables } from '../domain/join/overlay.ts'
 import { type Join, joinKinds, mapSecretSettings } from '../domain/join.ts'
+import { Refusal } from '../domain/refusal.ts'
+import { isPawlError } from '../errors.ts'
 import type { TemplateName } from '../templates/variables.ts'
 import type { BootContext } from './context.ts'
 import { behindOverlay } from './join-overlay.ts'
@@ -40,4 +43,38 @@ export function renderJoin(
     } as never,
   )
   return open.overlay === undefined ? script : behindOverlay(context, of, open.overlay, script)
+}
+
+/**
+ * Refuses a join that cannot be rendered for this node, as where it lacks a label, before anything is handed out. Secrets need not be open
+ * for that.
+ */
+export function checkJoin(of: JoinPlace, join: Join, session?: string): void {
+  fitting({ node: of.host, ...(session === undefined ? {} : { session }) }, () => {
+    joinKinds[join.kind].variables(join.settings ?? {}, of)
+    if (join.overlay !== undefined) overlayVariables(join.overlay, of)
+  })
+}
+
+/** The script for a node that asks for its join: what cannot be rendered is a refusal, with an event that says why. */
+export function renderFitting(
+  context: Pick<BootContext, 'templates' | 'sealer'>,
+  of: JoinPlace,
+  join: Join,
+  more: Readonly<Record<string, unknown>> = {},
+): string {
+  return fitting({ node: of.host, session: of.session }, () => renderJoin(context, of, join, more))
+}
+
+/** Makes a refusal of what does not fit this node. */
+export function fitting<Got>(
+  subject: { readonly node: string; readonly session?: string },
+  step: () => Got,
+): Got {
+  try {
+    return step()
+  } catch (error) {
+    if (!isPawlError(error, 'render-failed')) throw error
+    throw new Refusal('does-not-fit', { ...subject, detail: { reason: error.message } })
+  }
 }

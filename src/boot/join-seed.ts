@@ -4,15 +4,13 @@ import type { DocumentValues } from '../domain/join/document.ts'
 import { type IgnitionSettings, renderIgnition } from '../domain/join/ignition.ts'
 import type { Join } from '../domain/join.ts'
 import { checkCommandLine } from '../domain/kernel-args.ts'
-import { Refusal } from '../domain/refusal.ts'
 import { textLength, tokenFromRandom } from '../domain/token.ts'
-import { isPawlError } from '../errors.ts'
 import type { SeedKind } from '../storage/seed-tables.ts'
 import { insertSeed } from '../storage/seeds.ts'
 import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
 import { bootBase } from './entry.ts'
-import { type JoinPlace, openJoin } from './join-script.ts'
+import { fitting, type JoinPlace, openJoin } from './join-script.ts'
 import type { Pinned } from './pin.ts'
 import type { Work } from './work.ts'
 
@@ -92,7 +90,7 @@ export async function mintJoinSeed(
   const join = subject.pinned.join
   const kind = join === undefined ? undefined : seedOf[join.kind]
   if (join === undefined || kind === undefined) return {}
-  const { network } = fitting(work.context, subject)
+  const { network } = renderFittingSeed(work.context, subject)
   const token = await mintSeed(work, subject.session, kind)
   return seedVariables(work.context, { host: subject.node.name, kind: join.kind, token, network })
 }
@@ -104,7 +102,7 @@ export async function withIgnitionUrl(
   kernelArguments: string,
 ): Promise<string> {
   if (subject.pinned.join?.kind !== 'ignition') return kernelArguments
-  fitting(work.context, subject)
+  renderFittingSeed(work.context, subject)
   const token = await mintSeed(work, subject.session, 'ignition-boot')
   return withUrl(work.context, subject.node.name, kernelArguments, token)
 }
@@ -116,7 +114,7 @@ export async function withIgnitionUrl(
 export function checkSeed(context: BootContext, subject: Subject, kernelArguments: string): void {
   const kind = subject.pinned.join?.kind
   if (kind === undefined || seedOf[kind] === undefined) return
-  fitting(context, subject)
+  renderFittingSeed(context, subject)
   if (kind === 'ignition') withUrl(context, subject.node.name, kernelArguments, 'A'.repeat(textLength))
 }
 
@@ -125,13 +123,8 @@ function withUrl({ entry }: BootContext, host: string, kernelArguments: string, 
   return checkCommandLine(`${kernelArguments} ${url}`.trim())
 }
 
-function fitting(context: BootContext, subject: Subject): RenderedSeed {
-  try {
-    return renderSeed(context, subject)
-  } catch (error) {
-    if (!isPawlError(error, 'render-failed')) throw error
-    throw new Refusal('does-not-fit', { node: subject.node.name, detail: { reason: error.message } })
-  }
+function renderFittingSeed(context: BootContext, subject: Subject): RenderedSeed {
+  return fitting({ node: subject.node.name }, () => renderSeed(context, subject))
 }
 
 async function mintSeed(work: Work, session: SessionRow, kind: SeedKind): Promise<string> {

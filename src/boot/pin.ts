@@ -8,6 +8,7 @@ import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName 
 import { Refusal } from '../domain/refusal.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import { checkSigned } from './check-signature.ts'
+import { checkJoin } from './join-script.ts'
 import { checkSeed } from './join-seed.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
 import type { Work } from './work.ts'
@@ -70,17 +71,17 @@ export async function pinImages(
 ): Promise<Pinned> {
   const stage2 = await pinImage(work, node, profile, sequence.stage2, facts)
   const stage3 = await pinImage(work, node, profile, sequence.stage3, facts)
-  const seeded = { profile: profile.name, join: sequence.join }
-  checkSeed(
-    work.context,
-    { node, session: { id: 'AAAAAAAAAAAA', sequence: name }, pinned: seeded },
-    stage3.arguments,
-  )
-  const artifactBase = artifactBaseOf(profile.artifactBase, JSON.parse(node.labels) as Record<string, string>) // our own row
+  const { join } = sequence
+  const labels = JSON.parse(node.labels) as Record<string, string> // our own row
+  const session = { id: 'AAAAAAAAAAAA', sequence: name }
+  const place = { host: node.name, session: session.id, profile: profile.name, sequence: name, labels }
+  checkJoin(place, join)
+  checkSeed(work.context, { node, session, pinned: { profile: profile.name, join } }, stage3.arguments)
+  const artifactBase = artifactBaseOf(profile.artifactBase, labels)
   return {
     ...pinBasics(profile, name),
     images: { stage2, stage3 },
-    join: sequence.join,
+    join,
     ...(profile.identity === undefined ? {} : { identity: { audiences: profile.identity.audiences } }),
     ...(artifactBase === undefined ? {} : { artifactBase }),
   }

@@ -26,7 +26,7 @@ import {
   PlannedQuestion,
   planQuestion,
 } from './join-extension.ts'
-import { renderJoin } from './join-script.ts'
+import { checkJoin, renderFitting } from './join-script.ts'
 import { mintJoinSeed, withIgnitionUrl } from './join-seed.ts'
 import { makeCredential } from './make-credential.ts'
 import { mint } from './mint.ts'
@@ -257,17 +257,18 @@ async function answerJoin(
     ...{ host: node.name, session: session.id, profile: pinned.profile, sequence: session.sequence },
     labels: JSON.parse(node.labels) as Record<string, string>, // our own row
   }
+  checkJoin(of, join, session.id)
   const answer = { stage: 'join', session: session.id, kind: join.kind }
   if (join.kind === 'extension') {
     if (told === undefined) return planQuestion(work, opened, join, source)
     await noteAnswered(work, join.settings, { node: node.name, session: session.id, source }, told)
-    return { ...answer, script: told.script ?? renderJoin(work.context, of, join, told.values) }
+    return { ...answer, script: told.script ?? renderFitting(work.context, of, join, told.values) }
   }
   if (credentialOf(join) !== 'brokered') {
     const seed = await mintJoinSeed(work, opened)
-    return { ...answer, script: renderJoin(work.context, of, join, seed) }
+    return { ...answer, script: renderFitting(work.context, of, join, seed) }
   }
   if (made === undefined) return planCredential(work, opened, join)
   const credential = await takeCredential(work, opened, made)
-  return { ...answer, script: renderJoin(work.context, of, join, credential) }
+  return { ...answer, script: renderFitting(work.context, of, join, credential) }
 }

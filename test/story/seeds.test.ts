@@ -198,6 +198,35 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.ok((await askStage(world, machine, 'join', learnt.join)).text, 'the join token was not spent')
   })
 
+  await t.test('so is one whose script or overlay needs a label that it lacks', async (t) => {
+    const peer = { publicKey: 'xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=', allowedIps: ['10.8.0.0/24'] }
+    const overlay = { kind: 'wireguard', addressLabel: 'rack', peers: [peer] }
+    const table: [Record<string, unknown>, RegExp][] = [
+      [
+        { kind: 'script', settings: { script: '#!/bin/sh\necho {{ labels.rack }}\n' } },
+        /^join: settings\.script undefined variable: labels\.rack/,
+      ],
+      [{ kind: 'none', overlay }, /^join\.overlay: .* label "rack", and it has no such label$/],
+      [{ kind: 'nomad', settings: { servers: ['n1'] }, overlay }, /label "rack"/],
+    ]
+    for (const [join, reason] of table) {
+      const { world, machine } = await open(join)
+      const label = (labels: string): Promise<unknown> =>
+        world.context.storage.db.updateTable('nodes').set({ labels }).execute()
+      t.equal(await causeOf(world, askStage1(world, machine)), 'does-not-fit')
+      t.match((await world.events({ kind: 'refused' })).at(-1)?.detail.reason, reason)
+      await label('{"rack":"10.8.0.7"}')
+      const learnt = await boot(world, machine, 'stage3')
+      await label('{}')
+      t.equal(await causeOf(world, askStage(world, machine, 'join', learnt.join)), 'does-not-fit')
+      const [refused] = (await world.events({ kind: 'refused' })).slice(-1)
+      t.match(refused?.detail.reason, reason, 'a label that went in the middle of the boot')
+      t.ok(refused?.session, "and it stands in the boot's timeline")
+      await label('{"rack":"10.8.0.7"}')
+      t.ok((await askStage(world, machine, 'join', learnt.join)).text, 'the join token was not spent')
+    }
+  })
+
   await t.test(
     'secret user data is sealed, shown as ***, and only in the file that the node fetches',
     async (t) => {

@@ -1,6 +1,6 @@
 import Type from 'typebox'
-import { isPawlError } from '../../errors.ts'
-import { renderDocument, tryDocument } from './document.ts'
+import { isPawlError, PawlError } from '../../errors.ts'
+import { type DocumentValues, renderDocument, tryDocument } from './document.ts'
 import type { JoinKind } from './kind.ts'
 
 const settings = Type.Object(
@@ -21,7 +21,7 @@ export const script: JoinKind<typeof settings> = {
   variables(given, { host, session, profile, sequence, labels }) {
     const values = { host, session, instanceId: session, profile, sequence }
     const text =
-      labels === undefined ? tryDocument(given.script) : renderDocument(given.script, { ...values, labels })
+      labels === undefined ? tryDocument(given.script) : rendered(given.script, { ...values, labels })
     return { script: base64(text), secret: given.secret === undefined ? '' : base64(given.secret) }
   },
   // What is in a script is not ours to see.
@@ -39,6 +39,15 @@ export const script: JoinKind<typeof settings> = {
       throw error
     }
   },
+}
+
+function rendered(text: string, values: DocumentValues): string {
+  try {
+    return renderDocument(text, values)
+  } catch (error) {
+    if (!isPawlError(error, 'render-failed')) throw error
+    throw new PawlError('render-failed', `join: settings.script ${error.message}`)
+  }
 }
 
 function base64(text: string): string {
