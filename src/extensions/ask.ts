@@ -123,6 +123,8 @@ async function taken(
   const status = response.statusCode ?? 0
   if (status >= 300 && status < 400)
     throw new Fault('redirect', `it answers ${status}: redirects are not followed`)
+  // RFC 9110 §15 ends at 599, and so does what we can pass on.
+  if (status < 200 || status > 599) throw new Fault('status', `it answers ${status}, which is no status`)
   const written = response.headers['content-type']
   const type = mediaTypeOf(written)
   const types = JSON.parse(limits.answer_types) as string[] // our own column

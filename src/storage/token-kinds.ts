@@ -20,6 +20,7 @@ export async function allowTokenKinds(db: Kysely<unknown>, kinds: readonly strin
   const after = before
     .replace(/^create table "tokens"/i, 'create table "tokens_next"')
     .replace(/("kind" in \()[^)]*\)/, `$1${written})`)
+  if (!after.includes(written)) throw new Error('the list of token kinds was not found in the schema')
   await sql.raw(after).execute(db)
   await sql`insert into tokens_next select * from tokens`.execute(db)
   await sql`drop table tokens`.execute(db)

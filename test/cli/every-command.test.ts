@@ -187,7 +187,7 @@ const elsewhere: Readonly<Record<string, string>> = {
   'dhcp config': 'test/cli/scenarios/30-dhcp.txt',
   'root rotate': 'test/root-rotation.test.ts',
   'root cut-over': 'test/root-rotation.test.ts',
-  'node drain-and-reinstall': 'test/leaving/leaving.test.ts',
+  'node drain-and-reinstall': 'test/cli/scenarios/34-leaving.txt',
   'node arm': 'test/cli/scenarios/03-nodes.txt',
   'node watch': 'test/cli',
   'node accept-facts': 'test/cli/scenarios/22-auto-approve.txt',

@@ -341,6 +341,7 @@ await forEachDatabase(t, async (t, openWorld) => {
         receiver,
         () => ({ status: 500, headers: { 'content-type': 'text/html' }, body: 'secret' }),
       ],
+      ['a status that is none', 502, 'status', receiver, () => ({ status: 799, headers: type, body: '{}' })],
       ['dripping', 504, 'timeout', drip],
       ['silent', 504, 'timeout', silent],
       ['cut off', 502, 'unreachable', cut],

@@ -307,12 +307,15 @@ await forEachDatabase(t, async (t, openWorld) => {
       url: 'https://receiver.example.test/',
       kinds: ['node-added'],
     })
+    const extension = { url: 'https://receiver.example.test/' }
+    await ask('admin', 'PUT', 'extensions/allocate', extension)
     const { id } = (await ask('admin', 'POST', 'operator-tokens', { name: 'ci', role: 'viewer' })).json()
     const at: Readonly<Record<string, string>> = {
       nodes: 'node1',
       profiles: 'demo',
       'operator-tokens': id,
       webhooks: 'hook',
+      extensions: 'allocate',
     }
     const bodies: Readonly<Record<string, unknown>> = {
       changeNode: { serial: 'X' },
@@ -321,6 +324,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       moveChannel: { version: '3' },
       rollBackChannel: {},
       setChannelRules: { twoPerson: true },
+      applyExtension: { ...extension, timeoutSeconds: 5 },
       updateWebhook: { kinds: ['node-removed'] },
     }
     let tried = 0
@@ -331,7 +335,7 @@ await forEachDatabase(t, async (t, openWorld) => {
         const url = path
           .replace('{name}/{channel}', 'small/stable')
           .replace('{fingerprint}', '0'.repeat(64))
-          .replace(/\/([a-z-]+)\/\{(?:name|id)\}/, (_all, kind) => `/${kind}/${at[kind]}`)
+          .replace(/\/([a-z-]+)\/\{(?:name|id|operation)\}/, (_all, kind) => `/${kind}/${at[kind]}`)
         const body = bodies[operation.operationId ?? '']
         const answer = await ask('admin', method.toUpperCase(), url, body, { 'if-match': '"r77"' })
         t.match(answer.json(), { status: 412, code: 'precondition-failed' }, `${method} ${url}`)

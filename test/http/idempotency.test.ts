@@ -205,6 +205,12 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['channels/full/stable', '1'],
     ])
       await ask('admin', url ?? '', { version }, null, 'PUT')
+    const leave = {
+      ...{ kind: 'webhook', url: 'https://hooks.example.test/leave' },
+      secret: `whsec_${Buffer.alloc(24, 1).toString('base64')}`,
+    }
+    await ask('admin', 'profiles/leaver', { ...demoProfile, name: 'leaver', leave }, null, 'PUT')
+    await storeNode(world, { name: 'node3', profile: 'leaver' })
     const [kernel, initramfs] = [smallKernel(), smallFile('initramfs')]
     for (const { digest, bytes } of [kernel, initramfs])
       await here.app.inject({
@@ -220,6 +226,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     const signer = await newSigner()
     const bodies: Readonly<Record<string, [string, unknown]>> = {
       addNode: ['nodes', { name: 'new' }],
+      leaveNode: ['nodes/node3/leave', undefined],
       reinstallNodes: ['reinstall', { nodes: ['node1'] }],
       createAutoApproval: [
         'auto-approvals',
