@@ -2,6 +2,7 @@ import { credentialOf, type Join, mapSecretSettings } from '../domain/join.ts'
 import { PawlError } from '../errors.ts'
 import type { Broker } from '../joining/broker.ts'
 import type { Joining } from '../joining/joining.ts'
+import type { Queries } from '../storage/database.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import {
   endJoinCall,
@@ -52,7 +53,7 @@ export async function planCredential(
   join: Join,
 ): Promise<PlannedCredential> {
   const known = await findJoinCredential(work.tx, session.id)
-  const settings = JSON.stringify((await joinNow(work, pinned.profile, session.sequence, join)).settings)
+  const settings = JSON.stringify((await joinNow(work.tx, pinned.profile, session.sequence, join)).settings)
   if (known !== undefined) return new PlannedCredential({ ...known, settings })
   const { broker } = joiningOf(work.context, join.kind)
   const { handle, secret } = broker.makeUp(work.context.randomBytes)
@@ -137,13 +138,13 @@ export function openSettings(
  * The join as its profile has it now, where it joins the same cluster; else as it was pinned. The account by which we ask a cluster is ours and
  * not the boot's: nodes that wait because it has ended go on when it is mended.
  */
-async function joinNow(
-  { tx }: Work,
+export async function joinNow(
+  db: Queries,
   profile: string,
   sequence: 'boot' | 'reinstall',
   pinned: Join,
 ): Promise<Join> {
-  const row = await findProfile(tx, profile)
+  const row = await findProfile(db, profile)
   const written = row === undefined ? undefined : readProfile(row)[sequence]
   if (typeof written !== 'object' || !('join' in written)) return pinned
   const { join } = written

@@ -1,4 +1,5 @@
-import { credentialOf } from '../domain/join.ts'
+import { credentialOf, type Join } from '../domain/join.ts'
+import type { BackendFault } from '../domain/join-credential.ts'
 import { isPawlError } from '../errors.ts'
 import { BrokerFault } from '../joining/broker.ts'
 import { Busy } from '../joining/calls.ts'
@@ -10,18 +11,20 @@ import {
   listCredentialsToRemove,
   listForgottenCredentials,
   postponeRemoval,
+  releaseRemoval,
 } from '../storage/join-credentials.ts'
 import type { JoinCredentialRow } from '../storage/join-tables.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
-import { openSettings } from './join-credential.ts'
+import { type AnyBroker, joinNow, openSettings } from './join-credential.ts'
 import { readPinned } from './pin.ts'
 import { inTransaction, type Work } from './work.ts'
 
 /** Why a credential is not wanted any more. */
 export type RemovalCause = 'success' | 'fail' | 'expire' | 'supersede' | 'session is over'
 
-const batch = 50
+/** Removals at once. The chore's and those behind a commit have room together (removals of open-joining.ts). */
+const batch = 15
 const firstPauseSeconds = 5
 const longestPauseSeconds = 60
 /** Beyond its lifetime a credential opens nothing; by then the cluster's own controller has removed it. */
@@ -71,35 +74,73 @@ async function removeOne(context: BootContext, joining: Joining, row: JoinCreden
   const again = new Date(now.getTime() + pause * 1000)
   if (!(await context.storage.transaction((tx) => claimRemoval(tx, row, again)))) return false
   const fault = row.state === 'planned' ? undefined : await removeAtCluster(context, joining, row)
+  if (fault === 'busy') return release(context, row, again)
   if (fault === undefined) await gone(context, row)
   else if (isOver(row, now)) await gone(context, row, 'its time was over')
   else if (row.removal_tries === 0) await lingers(context, row, fault)
   return true
 }
 
-/** What the cluster says; undefined where it is gone. */
+/** There was no room for it: nothing was tried, and it comes again soon. False, so that nobody begins it again at once. */
+async function release(context: BootContext, row: JoinCredentialRow, claimed: Date): Promise<false> {
+  const soon = new Date(context.clock().getTime() + firstPauseSeconds * 1000)
+  await context.storage.transaction((tx) => releaseRemoval(tx, row, { claimed, soon }))
+  return false
+}
+
+interface RemovalFault {
+  readonly cause: string
+  readonly message: string
+}
+
+/** Faults of the account that we ask by, which may have been mended in the profile since. */
+const ofAccount: ReadonlySet<string> = new Set<BackendFault>([
+  ...(['unauthorized', 'forbidden', 'expired-certificate', 'wrong-ca', 'settings'] as const),
+])
+
+/** What the cluster says; undefined where it is gone, `busy` where it was not asked. */
 async function removeAtCluster(
   context: BootContext,
   joining: Joining,
   row: JoinCredentialRow,
-): Promise<{ readonly cause: string; readonly message: string } | undefined> {
+): Promise<RemovalFault | 'busy' | undefined> {
+  const broker = joining.broker(row.kind)
+  if (broker === undefined)
+    return { cause: 'settings', message: `nobody knows joins of the kind ${row.kind}` }
+  const fault = await removeBy(context, { joining, broker }, row)
+  if (fault === undefined || fault === 'busy' || !ofAccount.has(fault.cause)) return fault
+  const settings = await settingsNow(context, row)
+  return settings === row.settings ? fault : removeBy(context, { joining, broker }, { ...row, settings })
+}
+
+async function removeBy(
+  context: BootContext,
+  { joining, broker }: { readonly joining: Joining; readonly broker: AnyBroker },
+  row: JoinCredentialRow,
+): Promise<RemovalFault | 'busy' | undefined> {
   const began = context.clock()
   const seconds = (): number => (context.clock().getTime() - began.getTime()) / 1000
   try {
-    const broker = joining.broker(row.kind)
-    if (broker === undefined)
-      return { cause: 'settings', message: `nobody knows joins of the kind ${row.kind}` }
     const settings = openSettings(context, row)
     await joining.removing.run(broker.backend(settings), () => broker.remove(row.handle, settings))
     joining.meter.called('remove', 'done', seconds())
     return undefined
   } catch (error) {
-    if (error instanceof Busy) return { cause: 'busy', message: error.message }
+    if (error instanceof Busy) return 'busy'
     if (isPawlError(error, 'key-unreadable')) return { cause: 'settings', message: error.message }
     if (!(error instanceof BrokerFault)) throw error
     joining.meter.called('remove', error.fault, seconds())
     return { cause: error.fault, message: error.message }
   }
+}
+
+/** The settings by which its cluster is asked now. */
+async function settingsNow(
+  { storage }: BootContext,
+  { profile, sequence, kind, settings }: JoinCredentialRow,
+): Promise<string> {
+  const made = { kind, settings: JSON.parse(settings) } as Join // our own row
+  return JSON.stringify((await joinNow(storage.db, profile, sequence, made)).settings)
 }
 
 function isOver({ expires_at, created_at }: JoinCredentialRow, now: Date): boolean {
@@ -127,7 +168,7 @@ async function gone(context: BootContext, row: JoinCredentialRow, because?: stri
 async function lingers(
   context: BootContext,
   { session, node, kind, profile, handle, expires_at }: JoinCredentialRow,
-  fault: { readonly cause: string; readonly message: string },
+  fault: RemovalFault,
 ): Promise<void> {
   await inTransaction(context, (work) =>
     work.event({

@@ -136,6 +136,20 @@ export async function claimRemoval(
   return numUpdatedRows === 1n
 }
 
+/** Gives a claim back that came to nothing; the try does not count. */
+export async function releaseRemoval(
+  tx: Tx,
+  { session, removal_tries }: JoinCredentialRow,
+  { claimed, soon }: { readonly claimed: Date; readonly soon: Date },
+): Promise<void> {
+  await tx
+    .updateTable('join_credentials')
+    .set({ remove_at: soon.toISOString(), removal_tries })
+    .where('session', '=', session)
+    .where('remove_at', '=', claimed.toISOString())
+    .execute()
+}
+
 /** Has its removal looked at again later. */
 export async function postponeRemoval(tx: Tx, session: string, until: string): Promise<void> {
   await tx.updateTable('join_credentials').set({ remove_at: until }).where('session', '=', session).execute()

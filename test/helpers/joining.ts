@@ -30,7 +30,7 @@ export function joiningOf(
       timeoutMilliseconds: timeoutSeconds * 1000,
     }),
     making: openBackendCalls(limits, now),
-    removing: openBackendCalls({ ...limits, calls: 4, waiting: 100 }, now),
+    removing: openBackendCalls({ ...limits, calls: 4, waiting: 30 }, now),
     limits: { lifetimeSeconds: 300, timeoutSeconds },
     meter,
     ...openBackground((error) => errors.push(error)),

@@ -246,6 +246,61 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.equal((await world.kinds({ kind: 'credential-removed' })).length, 1)
   })
 
+  await t.test('many at once are removed, and none is told of as failed', async (t) => {
+    const { world, api, machine, learnt, join, end } = await open(t)
+    await join()
+    const { db } = world.context.storage
+    const row = await db.selectFrom('join_credentials').selectAll().executeTakeFirstOrThrow()
+    const gone = { removal: 'fail', remove_at: worldBegins.toISOString() }
+    const others = Array.from({ length: 59 }, (_, n) => ({ ...row, ...gone, session: `other-${n}` }))
+    await db.insertInto('join_credentials').values(others).execute()
+    await report(world, machine, learnt.report, 'success')
+    await end()
+    t.same(await db.selectFrom('join_credentials').select('session').execute(), [])
+    t.same(tokensAt(api), [])
+    t.equal((await world.kinds({ kind: 'credential-removed' })).length, 60)
+    t.same(await world.kinds({ kind: 'credential-not-removed' }), [])
+  })
+
+  await t.test('one there is no room for waits: that is no failure and no try', async (t) => {
+    const { world, api, machine, learnt, join, end, counted } = await open(t)
+    await join()
+    const held = Promise.withResolvers<void>()
+    const { joining } = world.context
+    const host = new URL(api.url).host
+    const calls = Array.from({ length: 34 }, () => joining?.removing.run(host, () => held.promise))
+    await report(world, machine, learnt.report, 'success')
+    await end()
+    const { db } = world.context.storage
+    const row = await db.selectFrom('join_credentials').selectAll().executeTakeFirstOrThrow()
+    t.match(row, { removal: 'success', removal_tries: 0 })
+    t.same(await world.kinds({ kind: 'credential-not-removed' }), [])
+    t.same(counted, ['make done'])
+    held.resolve()
+    await Promise.all(calls)
+    await tendCredentials(world.context)
+    t.equal(tokensAt(api).length, 1, 'not at once')
+    world.clock.advance(6)
+    await tendCredentials(world.context)
+    t.same(tokensAt(api), [])
+  })
+
+  await t.test('it is removed by the account as it was mended', async (t) => {
+    const { world, api, machine, learnt, join, end, counted } = await open(t)
+    await join()
+    api.allows = ({ user }) => user === 'pawl'
+    await report(world, machine, learnt.report, 'success')
+    await end()
+    t.match(await world.events({ kind: 'credential-not-removed' }), [{ detail: { cause: 'forbidden' } }])
+    t.same(counted, ['make done', 'remove forbidden'], 'the same account is not asked twice')
+    const mended = joiningProfile(api, { kubeconfig: api.kubeconfig({ as: 'certificate' }) })
+    await applyProfile(world.context, by, 'demo', { ...mended, acceptUnsigned: true })
+    world.clock.advance(61)
+    await tendCredentials(world.context)
+    t.same(tokensAt(api), [])
+    t.same(counted.slice(2), ['remove forbidden', 'remove done'])
+  })
+
   await t.test('one whose time is over is given up', async (t) => {
     const { world, api, machine, learnt, join, end } = await open(t)
     await join()
