@@ -130,19 +130,41 @@ check_boot_listener() {
 
 # --- identity -------------------------------------------------------------------------------------------------------
 
-# For whom this node gets identity documents, from the profile; empty: for nobody.
+# For whom this node was to get identity documents when its boot began; empty: for nobody. Then for whom it has them.
 AUDIENCES=
+IDENTITY=${PAWL_IDENTITY_DIR:-/run/pawl-identity}
 
-# Before the join, whose script may need them: /run/pawl-identity/AUDIENCE.jwt.
+# Before the join, whose script may need them: /run/pawl-identity/AUDIENCE.jwt. The profile may have been changed since this boot began: what it
+# does not give any more is no fault of the node, which goes on without.
 get_identity() {
+  local audience code=0 got=''
   [ -n "$AUDIENCES" ] || return 0
   command -v pawl-identity >/dev/null || fail 'the profile gives its nodes an identity, and this image has no pawl-identity' 'take it from images/lib/identity.sh'
-  pawl-identity register "$BASE" "$RUN/ca.crt" "$RUN/report.headers" 2>"$RUN/identity.log" ||
-    fail "no identity: $(tail -n 1 "$RUN/identity.log")" 'the server has the cause: pawl event list'
-  # shellcheck disable=SC2086  # its words are wanted
-  pawl-identity fetch $AUDIENCES 2>"$RUN/identity.log" ||
-    fail "no identity document: $(tail -n 1 "$RUN/identity.log")" 'the server has the cause: pawl event list'
-  say "identity documents for $AUDIENCES"
+  pawl-identity register "$BASE" "$RUN/ca.crt" "$RUN/report.headers" 2>"$RUN/identity.log" || code=$?
+  case $code in
+    0) ;;
+    3)
+      say 'going on without an identity: the server refused it, and has the cause: pawl event list'
+      AUDIENCES=
+      return 0
+      ;;
+    *) fail "no identity: $(tail -n 1 "$RUN/identity.log")" 'the server has the cause: pawl event list' ;;
+  esac
+  for audience in $AUDIENCES; do
+    grep -qxF "$audience" "$IDENTITY/granted" || say "going on without identity documents for $audience: the profile does not name it any more"
+  done
+  # shellcheck disable=SC2013  # one a line, without spaces
+  for audience in $(cat "$IDENTITY/granted"); do
+    code=0
+    pawl-identity fetch "$audience" 2>"$RUN/identity.log" || code=$?
+    case $code in
+      0) got="$got $audience" ;;
+      3) say "going on without identity documents for $audience: the server refused it, and has the cause: pawl event list" ;;
+      *) fail "no identity document: $(tail -n 1 "$RUN/identity.log")" 'the server has the cause: pawl event list' ;;
+    esac
+  done
+  AUDIENCES=${got# }
+  [ -z "$AUDIENCES" ] || say "identity documents for $AUDIENCES"
 }
 
 # They are renewed for as long as this system runs, by a unit where there is systemd.

@@ -3,9 +3,10 @@
 # pawl-identity: the identity documents of this node (docs/identity.md). Needs openssl and curl, and no more than a small shell.
 #
 #   pawl-identity register BASE CA_FILE HEADERS_FILE   once in a boot, in stage 3: makes the key and registers it. HEADERS_FILE
-#                                                      has the line "Authorization: Bearer REPORT_TOKEN"
+#                                                      has the line "Authorization: Bearer REPORT_TOKEN". FOLDER/granted has
+#                                                      the audiences then that documents may be for, one a line
 #   pawl-identity fetch AUDIENCE...                    gets a document for each, in FOLDER/AUDIENCE.jwt (: / ~ are _ there)
-#   pawl-identity keep                                 renews what was fetched, in time, until the server refuses
+#   pawl-identity keep                                 renews what was fetched, in time, until the server refuses all of it
 #   pawl-identity print AUDIENCE                       the document
 #
 # PAWL_IDENTITY_DIR  FOLDER, root's alone: /run/pawl-identity, which is memory
@@ -156,12 +157,15 @@ register() {
   chmod 700 "$DIR"
   cat "$2" >"$DIR/ca.crt" || exit 1
   printf '%s\n' "$1" >"$DIR/base"
-  rm -f "$DIR/audiences" "$DIR/offset"
+  rm -f "$DIR/audiences" "$DIR/granted" "$DIR/offset"
   make_key
   read_key
   # RFC 9449 section 4.2: the proof is for the token that comes with it.
   ath=$(sed -n 's/^Authorization: Bearer //p' "$3" | tr -d '\r\n' | openssl dgst -sha256 -binary | base64url)
   ask "$1/identity/key" "$ath" "$3" --data-binary '' -H 'Content-Type:'
+  # As the profile is now: it may be another one than at the beginning of this boot.
+  sed -n 's/.*"audiences":\[\([^]]*\)\].*/\1/p' "$DIR/answer" | tr ',' '\n' |
+    sed -n 's|^"\([A-Za-z0-9][A-Za-z0-9:/._~-]*\)"$|\1|p' >"$DIR/granted"
   rm -f "$DIR/answer" "$DIR/headers" "$DIR/signed" "$DIR/signature.der"
   say 'the key is registered'
 }
@@ -189,13 +193,35 @@ fetch() {
 
 file_of() { printf '%s.jwt' "$(printf %s "$1" | tr ':/~' '___')"; }
 
-# Renews until the server refuses: then this boot is not the node's last one any more, or an operator took it out of service.
+# Renews for as long as the server gives one of them. One that it refuses has been taken out of the profile; all of them: this boot is not
+# the node's last one any more, or an operator took the node out of service.
 keep() {
+  local audience seconds least refused going
   [ -s "$DIR/audiences" ] || stop 1 'there is nothing to renew: fetch comes first'
   while :; do
-    # shellcheck disable=SC2046  # one a line, without spaces
-    fetch $(cat "$DIR/audiences")
-    sleep "$RENEW"
+    least=86400 refused='' going=''
+    # Each on its own: what ends one of them, in a subshell, ends no other.
+    # shellcheck disable=SC2013  # one a line, without spaces
+    for audience in $(cat "$DIR/audiences"); do
+      seconds=$(fetch "$audience" && echo "$RENEW")
+      case $? in
+        0) ;;
+        3)
+          refused="$refused $audience"
+          continue
+          ;;
+        *) seconds=60 ;;
+      esac
+      going=yes
+      [ "$seconds" -ge "$least" ] || least=$seconds
+    done
+    [ -n "$going" ] || stop 3 'the server refused all of them'
+    for audience in $refused; do
+      say "no documents for $audience any more"
+      grep -vxF "$audience" "$DIR/audiences" >"$DIR/audiences.new"
+      mv "$DIR/audiences.new" "$DIR/audiences"
+    done
+    sleep "$least"
   done
 }
 

@@ -102,13 +102,14 @@ function run(
   [shell, ...more]: readonly [string, ...string[]],
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  file = script,
 ): Promise<Ran> {
   const options = {
     env: { PATH: process.env.PATH ?? '', PAWL_IDENTITY_DIR: join(folder, 'identity'), ...env },
     timeout: 60_000,
   }
   return new Promise((resolve) => {
-    execFile(shell, [...more, script, ...args], options, (error, out, said) =>
+    execFile(shell, [...more, file, ...args], options, (error, out, said) =>
       resolve({ code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1, out, said }),
     )
   })
@@ -148,6 +149,75 @@ function trusting(
     })
 }
 
+const vault = 'https://vault.example.test/v1'
+
+async function register(site: Site, shell: readonly [string, ...string[]]): Promise<void> {
+  const learnt = await boot(site.world, machineOf(site.secret), 'stage3')
+  const args = ['register', `${site.url}/v1/boot/node1`, site.ca, writeHeaders(site, learnt)]
+  const { code, said } = await run(site, shell, args)
+  if (code !== 0) throw new Error(said)
+}
+
+function nameAudiences({ world }: Site, audiences: string[]): Promise<unknown> {
+  return storeProfile(world, { ...demoProfile, identity: { audiences, lifetimeSeconds: 3600 } })
+}
+
+/** Renews until it would sleep so many times: the last one ends it. What is away is not asked twice. */
+async function keep(
+  site: Site,
+  shell: readonly [string, ...string[]],
+  times: number,
+): Promise<Ran & { readonly slept: string[] }> {
+  const slept = join(site.folder, 'slept')
+  writeFileSync(slept, '')
+  const sleep = `sleep() { echo "$1" >>'${slept}'; [ "$(wc -l <'${slept}')" -lt ${times} ] || exit 9; }`
+  const patched = join(site.folder, 'identity.sh')
+  writeFileSync(patched, readFileSync(script, 'utf8').replace('set -u\n', `set -u\n${sleep}\n`))
+  const ran = await run(site, shell, ['keep'], { PAWL_IDENTITY_RETRY_SECONDS: '0' }, patched)
+  return { ...ran, slept: readFileSync(slept, 'utf8').split('\n').filter(Boolean) }
+}
+
+/** Runs the agent's own step. Its `fail`, which reports and reboots, is a line here. */
+function getIdentity(
+  { folder, url, ca }: Site,
+  [shell, ...more]: readonly [string, ...string[]],
+): Promise<{ readonly said: string; readonly audiences: string }> {
+  const stage3 = join(import.meta.dirname, '../../images/filesystem/stage3.sh')
+  const agent = readFileSync(stage3, 'utf8').replace(/^\. .*$/m, '')
+  execFileSync('mkdir', ['-p', join(folder, 'bin')])
+  writeFileSync(
+    join(folder, 'bin/pawl-identity'),
+    `#!/bin/sh\nexec ${[shell, ...more].join(' ')} ${script} "$@"\n`,
+    {
+      mode: 0o755,
+    },
+  )
+  if (ca !== join(folder, 'ca.crt')) throw new Error('the agent has its CA in ca.crt')
+  const steps = `${agent}
+say() { echo "$*"; }
+fail() { echo "FAILED $1"; exit 1; }
+AUDIENCES='cluster ${vault}'
+get_identity
+printf %s "$AUDIENCES" >"$RUN/given"`
+  rmSync(join(folder, 'given'), { force: true })
+  const env = {
+    ...{ PATH: `${join(folder, 'bin')}:${process.env.PATH}`, PAWL_IDENTITY_DIR: join(folder, 'identity') },
+    ...{ PAWL_IDENTITY_RETRY_SECONDS: '0', RUN: folder, BASE: `${url}/v1/boot/node1` },
+  }
+  return new Promise((resolve) => {
+    execFile(shell, [...more, '-u', '-c', steps], { env, timeout: 60_000 }, (_error, said) => {
+      const given = join(folder, 'given')
+      resolve({ said, audiences: existsSync(given) ? readFileSync(given, 'utf8') : 'none' })
+    })
+  })
+}
+
+function documentsOf({ folder }: Site): string[] {
+  return readdirSync(join(folder, 'identity'))
+    .filter((name) => name.endsWith('.jwt'))
+    .sort()
+}
+
 await forEachDatabase(t, async (t, openWorld) => {
   for (const shell of shells)
     for (const type of ['p256', 'ed25519'])
@@ -172,7 +242,7 @@ await forEachDatabase(t, async (t, openWorld) => {
             })
           const files = readdirSync(join(site.folder, 'identity')).sort()
           t.same(files, [
-            ...['audiences', 'base', 'ca.crt', 'cluster.jwt', 'error'],
+            ...['audiences', 'base', 'ca.crt', 'cluster.jwt', 'error', 'granted'],
             ...['https___vault.example.test_v1.jwt', 'key.pem', 'public.der'],
           ])
           for (const name of files)
@@ -242,6 +312,58 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.match(await fetching(), { code: 1, said: /no answer/ })
     t.match(await run(site, ['sh'], []), { code: 2, said: /pawl-identity register BASE/ })
   })
+
+  for (const shell of shells)
+    await t.test(`${shell.join(' ')} renews what is left of its audiences`, needs, async (t) => {
+      const site = await listen(t, openWorld)
+      await register(site, shell)
+      t.match(await run(site, shell, ['fetch', 'cluster', vault]), { code: 0 })
+      await nameAudiences(site, [vault])
+      const before = (await run(site, shell, ['print', vault])).out
+      t.match(await keep(site, shell, 1), {
+        said: /refused \(403\)[\s\S]*no documents for cluster any more/,
+        slept: ['2400'],
+      })
+      t.equal(readFileSync(join(site.folder, 'identity/audiences'), 'utf8'), `${vault}\n`)
+      t.not((await run(site, shell, ['print', vault])).out, before, 'the other one was renewed')
+      await nameAudiences(site, ['another'])
+      t.match(await keep(site, shell, 1), { code: 3, said: /the server refused all of them/, slept: [] })
+    })
+
+  await t.test('it goes on renewing behind a server that was away for long', needs, async (t) => {
+    const site = await listen(t, openWorld)
+    await register(site, ['sh'])
+    t.match(await run(site, ['sh'], ['fetch', 'cluster', vault]), { code: 0 })
+    await site.app.close()
+    t.match(await keep(site, ['sh'], 2), { said: /no answer/, slept: ['60', '60'] })
+  })
+
+  for (const shell of shells)
+    await t.test(`${shell.join(' ')}: a boot goes on when its profile is changed`, needs, async (t) => {
+      const site = await listen(t, openWorld)
+      const learnt = await boot(site.world, machineOf(site.secret), 'stage3')
+      writeHeaders(site, learnt)
+      await nameAudiences(site, [vault, 'new'])
+      t.match(await getIdentity(site, shell), {
+        said: `going on without identity documents for cluster: the profile does not name it any more
+identity documents for ${vault} new
+`,
+        audiences: `${vault} new`,
+      })
+      t.same(documentsOf(site), ['https___vault.example.test_v1.jwt', 'new.jwt'])
+      const again = await boot(site.world, machineOf(site.secret), 'stage3')
+      writeHeaders(site, again)
+      await storeProfile(site.world, demoProfile)
+      rmSync(join(site.folder, 'identity'), { recursive: true })
+      t.match(await getIdentity(site, shell), {
+        said: /^going on without an identity: the server refused it[^\n]*\n$/,
+        audiences: '',
+      })
+      t.same(documentsOf(site), [])
+      rmSync(join(site.folder, 'identity'), { recursive: true })
+      await site.app.close()
+      t.match(await getIdentity(site, shell), { said: /^FAILED no identity: [^\n]*no answer/ })
+    })
 
   await t.test('what is published may be kept, and nothing else', async (t) => {
     const { app } = await listen(t, openWorld)
