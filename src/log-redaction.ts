@@ -78,7 +78,7 @@ const start = String.raw`(?:(?<![\w-])|(?<=\\(?:[bfnrt]|u[0-9a-f]{4}))|(?<=%[0-9
 const patterns: readonly (readonly [RegExp, string, RegExp])[] = [
   // Before the tokens: a key in PEM is made of words that could look like one.
   [
-    /-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?="|$))/gs,
+    /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|(?="|$))/gs,
     '*** private key ***',
     /PRIVATE KEY/,
   ],
@@ -104,6 +104,9 @@ const patterns: readonly (readonly [RegExp, string, RegExp])[] = [
     `$1${censored}`,
     /\.[a-z0-9]{16}/,
   ],
+  // Of k3s and RKE2, where the hash of the CA is no secret; and Tailscale's keys.
+  [new RegExp(String.raw`${start}(K10[0-9a-f]{64}::)[^\s"'\\,;]+`, 'g'), `$1${censored}`, /K10/],
+  [new RegExp(String.raw`${start}(tskey-[a-z]+-)[\w-]+`, 'g'), `$1${censored}`, /tskey-/],
 ]
 
 /** `line` without anything that looks like a secret. Works on JSON text: no pattern takes a quotation mark or a backslash. */

@@ -8,7 +8,7 @@ const hidden = '***'
 /** What secrets look like that could stand on a console. Agents mask the ones they know; this is for what they do not. */
 const secrets: readonly (readonly [RegExp, string])[] = [
   [
-    /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g,
+    /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g,
     `${hidden} private key ${hidden}`,
   ],
   [/\b(bearer|basic)([ \t]+)[^\s"']+/gi, `$1$2${hidden}`],
@@ -17,6 +17,9 @@ const secrets: readonly (readonly [RegExp, string])[] = [
   [/(?<![\w-])([\w-]{12})[\w-]{32}(?![\w-])/g, `$1${hidden}`],
   // kubeadm's bootstrap token.
   [/(?<![\w.-])([a-z0-9]{6}\.)[a-z0-9]{16}(?![\w.-])/g, `$1${hidden}`],
+  // Of k3s and RKE2, where the hash of the CA is no secret; and Tailscale's keys.
+  [/(K10[0-9a-f]{64}::)[^\s"']+/g, `$1${hidden}`],
+  [/(tskey-[a-z]+-)[\w-]+/g, `$1${hidden}`],
 ]
 
 const esc = String.fromCharCode(27)
