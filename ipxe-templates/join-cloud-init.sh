@@ -29,6 +29,7 @@ forget() {
     xargs -r sed -i -E 's#/[A-Za-z0-9_-]{44}/nocloud/#/(token)/nocloud/#g'
 }
 trap forget EXIT
+trap 'exit 143' HUP INT TERM
 # What looked for data sources at the start of the system found none, and has said so there. What other boots left on a disk is not ours.
 rm -rf /run/cloud-init "$network"
 mkdir /run/cloud-init

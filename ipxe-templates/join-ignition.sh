@@ -36,6 +36,7 @@ command -v curl >/dev/null || {
   exit 1
 }
 trap 'rm -f /run/pawl/ignition.curl /run/pawl/ignition.json' EXIT
+trap 'exit 143' HUP INT TERM
 echo '{{ ca }}' | base64 -d >/run/pawl/ignition-ca.pem
 cat >/run/pawl/ignition.curl <<'END_OF_SETTINGS'
 url = "{{ seedUrl }}"

@@ -34,7 +34,8 @@ mv -f /etc/rancher/k3s/config.yaml.new /etc/rancher/k3s/config.yaml
 # The agent writes it at each start, when a server has taken the token and signed for the kubelet.
 joined=/var/lib/rancher/k3s/agent/kubelet.kubeconfig
 rm -f "$joined"
-systemctl restart k3s-agent.service
+# Its start waits for a server, without an end of its own.
+systemctl --no-block restart k3s-agent.service
 tries=0
 until [ -s "$joined" ]; do
   tries=$((tries + 1))

@@ -34,7 +34,8 @@ mv -f /etc/rancher/rke2/config.yaml.new /etc/rancher/rke2/config.yaml
 # The agent writes it at each start, when a server has taken the token and signed for the kubelet.
 joined=/var/lib/rancher/rke2/agent/kubelet.kubeconfig
 rm -f "$joined"
-systemctl restart rke2-agent.service
+# Its start waits for a server, without an end of its own.
+systemctl --no-block restart rke2-agent.service
 tries=0
 until [ -s "$joined" ]; do
   tries=$((tries + 1))

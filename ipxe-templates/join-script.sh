@@ -14,6 +14,7 @@ set -eu
 mkdir -p /run/pawl
 folder=$(mktemp -d /run/pawl/join.XXXXXX)
 trap 'rm -rf "$folder"' EXIT
+trap 'exit 143' HUP INT TERM
 base64 -d >"$folder/script" <<'END_OF_SCRIPT'
 {{ script }}
 END_OF_SCRIPT

@@ -25,6 +25,7 @@ command -v curl >/dev/null || {
   exit 1
 }
 trap 'rm -f /run/pawl/ignition.curl /run/pawl/ignition.json' EXIT
+trap 'exit 143' HUP INT TERM
 echo 'LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=' | base64 -d >/run/pawl/ignition-ca.pem
 cat >/run/pawl/ignition.curl <<'END_OF_SETTINGS'
 url = "https://boot.example.com:8443/v1/boot/node1.example.com/ssssssssssss-SEED-ssssssssssssssssssssssssss/ignition"

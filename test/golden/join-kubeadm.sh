@@ -10,6 +10,7 @@ version=$(kubeadm config print join-defaults | sed -n 's/^apiVersion: //p' | hea
 mkdir -p /run/pawl
 configuration=$(mktemp /run/pawl/kubeadm.XXXXXX)
 trap 'rm -f "$configuration"' EXIT
+trap 'exit 143' HUP INT TERM
 echo "apiVersion: $version" >"$configuration"
 cat >>"$configuration" <<'END_OF_CONFIGURATION'
 kind: JoinConfiguration

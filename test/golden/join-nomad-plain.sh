@@ -5,6 +5,10 @@ command -v nomad >/dev/null || {
   echo "this image has no nomad: use an image that has it, or another join" >&2
   exit 1
 }
+command -v curl >/dev/null || {
+  echo "this image has no curl, which asks the client whether a server answers it" >&2
+  exit 1
+}
 mkdir -p /etc/nomad.d
 cat >/etc/nomad.d/pawl.hcl <<'END_OF_CONFIGURATION'
 name       = "node1"

@@ -8,6 +8,7 @@ command -v tailscale >/dev/null || {
 mkdir -p /run/pawl
 key=$(mktemp /run/pawl/tailscale.XXXXXX)
 trap 'rm -f "$key"' EXIT
+trap 'exit 143' HUP INT TERM
 base64 -d >"$key" <<'END_OF_KEY'
 dHNrZXk=
 END_OF_KEY

@@ -16,14 +16,16 @@ const place = { host: 'node1', session: '6fkH0cTn3JvS', profile: 'worker', seque
 
 const standIns = {
   k3s: '',
+  kubeadm: '',
   rke2: '',
   nomad: '',
   nebula: '',
   'wg-quick': '',
   curl: 'printf 200',
   systemctl: `case "$*" in
-  'restart k3s-agent.service') mkdir -p ROOT/var/lib/rancher/k3s/agent; echo x >ROOT/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
-  'restart rke2-agent.service') mkdir -p ROOT/var/lib/rancher/rke2/agent; echo x >ROOT/var/lib/rancher/rke2/agent/kubelet.kubeconfig ;;
+  'restart k3s-agent.service'|'restart rke2-agent.service') echo 'it waits for a server' >&2; exit 1 ;;
+  '--no-block restart k3s-agent.service') mkdir -p ROOT/var/lib/rancher/k3s/agent; echo x >ROOT/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
+  '--no-block restart rke2-agent.service') mkdir -p ROOT/var/lib/rancher/rke2/agent; echo x >ROOT/var/lib/rancher/rke2/agent/kubelet.kubeconfig ;;
   esac`,
   wg: `case $1 in genkey) echo PRIVATE-SECRET ;; pubkey) read -r key; echo "public of $key" | cut -c1-9 ;; esac`,
   tailscale: `for word in "$@"; do case $word in --auth-key=file:*) cat "\${word#--auth-key=file:}" >ROOT/seen ;; esac; done`,
@@ -46,16 +48,27 @@ interface Ran {
   mode(path: string): string
 }
 
-/** Runs a join; `lacks` are programs that the image has not. */
+interface Image {
+  readonly labels?: Record<string, string>
+  /** Programs that it has not. */
+  readonly lacks?: readonly string[]
+  /** What the boot adds to the settings. */
+  readonly more?: Record<string, unknown>
+  /** Other stand-ins. */
+  readonly other?: Record<string, string>
+  readonly shell?: string
+}
+
+/** Runs a join, in a session of its own; where a program is lacking, with no others of this machine. */
 function run(
   t: Test,
   written: object,
-  labels: Record<string, string> = {},
-  lacks: readonly string[] = [],
-  more: Record<string, unknown> = {},
+  { labels = {}, lacks = [], more = {}, other = {}, shell = '' }: Image = {},
 ): Ran {
   const root = t.testdir({ bin: {}, 'argv.log': '' })
-  for (const [name, body] of Object.entries(standIns).filter(([name]) => !lacks.includes(name))) {
+  for (const [name, body] of Object.entries({ ...standIns, ...other }).filter(
+    ([name]) => !lacks.includes(name),
+  )) {
     const path = join(root, 'bin', name)
     writeFileSync(path, `#!/bin/sh\necho "${name} $*" >>${root}/argv.log\n${body.replaceAll('ROOT', root)}\n`)
     chmodSync(path, 0o755)
@@ -66,11 +79,15 @@ function run(
   writeFileSync(path, here.replaceAll(/(?<![A-Za-z0-9])\/(etc|run|var|opt)\//g, `${root}/$1/`))
   chmodSync(path, 0o700)
   mkdirSync(join(root, 'run'))
-  const env = { PATH: `${root}/bin:/usr/bin:/bin`, HOME: root }
-  const { status, stdout, stderr } = spawnSync('sh', ['-c', `umask 022; exec ${path}`], {
-    env,
-    encoding: 'utf8',
-  })
+  const env = { PATH: lacks.length > 0 ? `${root}/bin` : `${root}/bin:/usr/bin:/bin`, HOME: root }
+  const { status, stdout, stderr } = spawnSync(
+    '/usr/bin/setsid',
+    ['/bin/sh', '-c', `umask 022; exec ${shell} ${path}`],
+    {
+      env,
+      encoding: 'utf8',
+    },
+  )
   return {
     ...{ root, status, output: `${stdout}${stderr}`.replaceAll(root, '') },
     argv: readFileSync(join(root, 'argv.log'), 'utf8').replaceAll(root, ''),
@@ -89,6 +106,7 @@ t.test('an image that lacks the program says so in its last line, and nothing is
     ['k3s', { kind: 'k3s', settings: agent }, 'etc/rancher'],
     ['rke2', { kind: 'rke2', settings: agent }, 'etc/rancher'],
     ['nomad', { kind: 'nomad', settings: { servers: ['n1'] } }, 'etc/nomad.d'],
+    ['curl', { kind: 'nomad', settings: { servers: ['n1'] } }, 'etc/nomad.d'],
     ['wg', { kind: 'none', overlay: wireguard }, 'etc/wireguard'],
     ['tailscale', { kind: 'none', overlay: { kind: 'tailscale', authKey: 'TOP-SECRET' } }, 'run/pawl'],
     [
@@ -106,7 +124,7 @@ t.test('an image that lacks the program says so in its last line, and nothing is
     ],
   ]
   for (const [program, join_, path] of table) {
-    const { status, output, root, argv } = run(t, join_, {}, [program])
+    const { status, output, root, argv } = run(t, join_, { lacks: [program] })
     t.equal(status, 1, program)
     t.match(output, new RegExp(`^this image has no ${program}`, 'm'))
     t.notOk(existsSync(join(root, path)), `${program}: ${path} is not made`)
@@ -134,7 +152,7 @@ t.test('k3s and RKE2: one file that only root reads, and the token in no argumen
       ].join('\n'),
     )
     t.equal(ran.mode(`etc/rancher/${kind}/config.yaml`), '600')
-    t.equal(ran.argv, `systemctl restart ${kind}-agent.service\n`)
+    t.equal(ran.argv, `systemctl --no-block restart ${kind}-agent.service\n`)
     t.notMatch(ran.output, 'TOP-SECRET')
   }
 })
@@ -158,7 +176,11 @@ stat -c %a "$PAWL_SECRET_FILE" "\${PAWL_SECRET_FILE%/*}"
 tr a-z A-Z <"$PAWL_SECRET_FILE"
 exit 7
 `
-  const ran = run(t, { kind: 'script', settings: { script, secret: "it's $hush\n2nd" } }, { rack: 'a3' })
+  const ran = run(
+    t,
+    { kind: 'script', settings: { script, secret: "it's $hush\n2nd" } },
+    { labels: { rack: 'a3' } },
+  )
   t.equal(ran.status, 7, "its exit code is the join's")
   t.equal(ran.output, 'node1 a3 $HOME "é" END_OF_SCRIPT\n600\n700\nIT\'S $HUSH\n2ND\n')
   t.same(spawnSync('ls', [join(ran.root, 'run/pawl')], { encoding: 'utf8' }).stdout, '', 'nothing is left')
@@ -169,13 +191,17 @@ t.test(
   async (t) => {
     const seed = { seedUrl: 'https://pawl:8443/v1/boot/node1/TOKEN/nocloud', ca: 'Y2E=' }
     const userData = '#cloud-config\nruncmd: []\n'
-    const cloudInit = run(t, { kind: 'cloud-init', settings: { userData } }, {}, [], { ...seed, network: '' })
+    const cloudInit = run(
+      t,
+      { kind: 'cloud-init', settings: { userData } },
+      { more: { ...seed, network: '' } },
+    )
     t.equal(cloudInit.status, 0, cloudInit.output)
     t.equal(cloudInit.mode('etc/made-by-cloud-init'), '755')
     for (const name of ['cloud-init-ca.pem', 'cloud-init-status'])
       t.equal(cloudInit.mode(`run/pawl/${name}`), '600')
     const config = '{"ignition":{"version":"3.3.0"}}'
-    const ignition = run(t, { kind: 'ignition', settings: { config } }, {}, [], seed)
+    const ignition = run(t, { kind: 'ignition', settings: { config } }, { more: seed })
     t.equal(ignition.status, 0, ignition.output)
     t.equal(ignition.mode('etc/made-by-ignition'), '755')
     t.equal(ignition.file('run/pawl/ignition.log'), 'applied\n')
@@ -186,7 +212,7 @@ t.test(
 t.test('WireGuard: the key is made here and stays, and the public one is left for the report', async (t) => {
   const peer = { publicKey: 'xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=', allowedIps: ['10.8.0.0/24'] }
   const overlay = { kind: 'wireguard', addressLabel: 'wg', peers: [{ ...peer, keepaliveSeconds: 25 }] }
-  const ran = run(t, { kind: 'none', settings: { cluster: 'east' }, overlay }, { wg: '10.8.0.7' })
+  const ran = run(t, { kind: 'none', settings: { cluster: 'east' }, overlay }, { labels: { wg: '10.8.0.7' } })
   t.equal(ran.status, 0, ran.output)
   t.equal(ran.file('etc/wireguard/wg0.key'), 'PRIVATE-SECRET\n')
   for (const name of ['etc/wireguard/wg0.key', 'etc/wireguard/wg0.conf']) t.equal(ran.mode(name), '600')
@@ -200,7 +226,7 @@ t.test('WireGuard: the key is made here and stays, and the public one is left fo
     [{}, /label "wg", and it has no such label/],
     [{ wg: 'ten' }, /label "wg", and its value is no IPv4 address/],
   ] as const)
-    t.throws(() => run(t, { kind: 'none', overlay }, labels), { code: 'render-failed', message })
+    t.throws(() => run(t, { kind: 'none', overlay }, { labels }), { code: 'render-failed', message })
 })
 
 t.test('the other overlays: secrets in files, never in arguments', async (t) => {
@@ -232,4 +258,56 @@ t.test('the other overlays: secrets in files, never in arguments', async (t) => 
     /^nebula -test -config \/etc\/nebula\/config\.yml\nsystemctl restart nebula\.service\n$/,
   )
   for (const ran of [tailscale, zerotier, nebula]) t.notMatch(`${ran.argv}${ran.output}`, /TOP-?SECRET/)
+})
+
+t.test('a script that is ended by a signal, as timeout ends one, leaves no secret behind', async (t) => {
+  const seed = { seedUrl: 'https://pawl:8443/v1/boot/node1/TOKEN/nocloud', ca: 'Y2E=' }
+  const end = 'kill -TERM 0; sleep 20'
+  const kubeadm = {
+    endpoint: 'k:6443',
+    token: 'abcdef.0123456789abcdef',
+    caCertHash: `sha256:${'a'.repeat(64)}`,
+  }
+  const table: [join: object, image: Image, folder: string, left: RegExp][] = [
+    [
+      { kind: 'script', settings: { script: `#!/bin/sh\n${end}\n`, secret: 'hush' } },
+      {},
+      'run/pawl',
+      /join\./,
+    ],
+    [
+      { kind: 'kubeadm', settings: kubeadm },
+      { other: { kubeadm: `[ "$1" = config ] || { ${end}; }` } },
+      'run/pawl',
+      /kubeadm\./,
+    ],
+    [
+      { kind: 'none', overlay: { kind: 'tailscale', authKey: 'hush' } },
+      { other: { tailscale: end } },
+      'run/pawl',
+      /tailscale\./,
+    ],
+    [
+      { kind: 'ignition', settings: { config: '{}' } },
+      { other: { 'ignition-apply': end }, more: seed },
+      'run/pawl',
+      /ignition\.(curl|json)$/m,
+    ],
+    [
+      { kind: 'cloud-init', settings: { userData: '#cloud-config\n' } },
+      { other: { 'cloud-init': end }, more: { ...seed, network: '' } },
+      'etc/cloud/cloud.cfg.d',
+      /99-pawl/,
+    ],
+  ]
+  const shells = ['', ...(existsSync('/bin/busybox') ? ['busybox sh'] : [])]
+  for (const shell of shells) {
+    for (const [join_, image, folder, left] of table) {
+      const ran = run(t, join_, { ...image, shell })
+      t.not(ran.status, 0, ran.output)
+      const { status, stdout } = spawnSync('ls', [join(ran.root, folder)], { encoding: 'utf8' })
+      t.equal(status, 0)
+      t.notMatch(stdout, left, `${JSON.stringify(join_).slice(0, 60)} ${shell}`)
+    }
+  }
 })
