@@ -63,6 +63,12 @@ t.test('refuses documents that no node could use, naming the setting', async (t)
       'userData',
       /the tag "for" is not for documents/,
     ],
+    [
+      'a label that is a count',
+      { userData: '#cloud-config\na: "{{ labels.size }}"\n' },
+      'userData',
+      /uses "labels\.size"/,
+    ],
     ['a file', { userData: '#cloud-config\n{% include "/etc/passwd" %}\n' }, 'userData', /the tag "include"/],
     [
       'an unknown filter',

@@ -85,6 +85,11 @@ function labelsIn(text: string): string[] {
       `uses "${String(unknown[0]).slice(0, 64)}", which there is not: ${known.join(', ')}`,
     )
   }
+  if (used.some(([name, label]) => name === 'labels' && label === 'size'))
+    throw new PawlError(
+      'render-failed',
+      'uses "labels.size", which is how many labels there are, and never missed: name that label otherwise',
+    )
   return used.flatMap(([name, label]) => (name === 'labels' && typeof label === 'string' ? [label] : []))
 }
 
