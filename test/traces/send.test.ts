@@ -259,7 +259,7 @@ t.test('pawl doctor asks the collector, and says what to do', async (t) => {
   const look = (flags: Record<string, string>) =>
     traces({ config: configOf(flags), now } as unknown as Subject)
   t.same(await look({}), [])
-  const flags = { otlpEndpoint: collector.url, otlpHeadersFile: file, otlpTimeoutSeconds: '1' }
+  const flags = { otlpEndpoint: collector.url, otlpHeadersFile: file, otlpTimeoutSeconds: '60' }
   t.match(await look(flags), [{ check: 'traces', level: 'ok', found: /\/v1\/traces answers in \d+ ms$/ }])
   const table: [number, 'fail' | 'warn', RegExp][] = [
     [401, 'fail', /otlpHeadersFile/],
@@ -275,8 +275,9 @@ t.test('pawl doctor asks the collector, and says what to do', async (t) => {
     t.notMatch(JSON.stringify(found), /tell-nobody/)
   }
   collector.answer = () => {}
-  t.match(await look(flags), [{ level: 'fail', found: /no answer in time$/ }])
-  const far = { ...flags, otlpEndpoint: 'http://192.0.2.1:4318' }
+  const impatient = { ...flags, otlpTimeoutSeconds: '1' }
+  t.match(await look(impatient), [{ level: 'fail', found: /no answer in time$/ }])
+  const far = { ...impatient, otlpEndpoint: 'http://192.0.2.1:4318' }
   t.match((await look(far)).at(-1), { level: 'warn', found: /in clear$/, advice: /https/ })
   t.same(
     collector.requests.flatMap(({ spans }) => spans),
