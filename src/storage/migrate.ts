@@ -56,6 +56,7 @@ const migrations: Readonly<Record<string, Migration>> = {
 export const releases: Readonly<Record<string, string>> = {
   '0.2.0': '0009-webhooks',
   '0.3.0': '0012-roots',
+  '0.4.0': '0024-extensions',
 }
 
 /** The names of all schema changes that this version knows, in order. */

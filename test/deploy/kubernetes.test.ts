@@ -124,6 +124,15 @@ t.test('the manifests fit together', async (t) => {
   }
 })
 
+t.test('the image that is named is of this version', async (t) => {
+  const { version } = JSON.parse(readFileSync(join(deploy, '../package.json'), 'utf8'))
+  for (const file of ['kubernetes/pawl.yaml', 'compose/compose.yaml']) {
+    const images = [...readFileSync(join(deploy, file), 'utf8').matchAll(/image: (\S+\/pawl:\S+)/g)]
+    t.ok(images.length > 0, file)
+    for (const [, image] of images) t.equal(image?.split(':').at(-1), version, file)
+  }
+})
+
 /** What binds an account to what it may do. */
 interface Grant {
   readonly apiVersion: string
