@@ -96,7 +96,8 @@ async function certificates() {
     const certificate = await makeCertificate({
       kind,
       commonName: server ? 'kube-apiserver' : 'pawl',
-      names: server ? ['localhost', '127.0.0.1'] : [],
+      // 10.0.2.2 is what machines under QEMU call this machine's loopback.
+      names: server ? ['localhost', '127.0.0.1', '10.0.2.2'] : [],
       key,
       now: at,
       issuer: root,
@@ -112,6 +113,12 @@ async function certificates() {
   ])
   return { root, other, server, client, expired }
 }
+
+/** What whoever has no credential may read, and no bootstrap token. */
+export const clusterInfoPath = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
+
+/** Where a kubelet asks for its certificate. Nobody signs it. */
+export const certificateRequestsPath = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
 
 /** The token of the account "pawl". */
 export const standInToken = 'stand-in-token-of-the-account-pawl'
@@ -277,9 +284,7 @@ function usual(api: KubernetesStandIn, asked: AskedOfKubernetes): KubernetesAnsw
   if (user === '') return status(401, 'Unauthorized', 'Unauthorized')
   // kubeadm opens cluster-info to who shows no credential, and to nobody else.
   const open =
-    method === 'GET' &&
-    (path === '/version' ||
-      (user === 'system:anonymous' && path.endsWith('/kube-public/configmaps/cluster-info')))
+    method === 'GET' && (path === '/version' || (user === 'system:anonymous' && path === clusterInfoPath))
   if (!open && (user === 'system:anonymous' || !api.allows(asked)))
     return status(403, 'Forbidden', `${path} is forbidden: User "${user}" cannot ${method} it`)
   if (path === '/version') return { status: 200, body: { major: '1', minor: '20', gitVersion: 'v1.20.0' } }
@@ -299,7 +304,7 @@ const resources: KubernetesObject = {
 }
 
 function isCollection(path: string): boolean {
-  return /^\/api\/v1(\/namespaces\/[^/]+)?\/[a-z]+$/.test(path)
+  return path === certificateRequestsPath || /^\/api\/v1(\/namespaces\/[^/]+)?\/[a-z]+$/.test(path)
 }
 
 function one(api: KubernetesStandIn, { method, path, body }: AskedOfKubernetes): KubernetesAnswer {

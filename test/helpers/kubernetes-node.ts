@@ -8,14 +8,12 @@ import type { Test } from 'tap'
 import type { Credential } from '../../src/joining/broker.ts'
 import { type Kubernetes, type KubernetesObject, openKubernetes } from '../../src/kubernetes/client.ts'
 import { readKubeconfig } from '../../src/kubernetes/kubeconfig.ts'
+import { clusterInfoPath, certificateRequestsPath as requests } from './kubernetes-api.ts'
 import type { KubernetesCluster } from './kubernetes-cluster.ts'
 
 /** What a machine does at a real cluster with a bootstrap token. */
 const run = promisify(execFile)
 const clock = (): Date => new Date()
-
-/** What whoever has no credential may read, and no bootstrap token. */
-export const clusterInfo = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
 
 /** A client that shows the bootstrap token. */
 export function asNode(
@@ -28,7 +26,7 @@ export function asNode(
 /** Waits until the bootstrap signer has signed cluster-info with this token. */
 export async function signedBy(cluster: KubernetesCluster, handle: string): Promise<void> {
   for (;;) {
-    const { data } = await cluster.admin.request('GET', clusterInfo)
+    const { data } = await cluster.admin.request('GET', clusterInfoPath)
     if (`jws-kubeconfig-${handle}` in (data as object)) return
     await pause(50)
   }
@@ -39,7 +37,6 @@ export async function tlsBootstrap(t: Test, cluster: KubernetesCluster, node: Ku
   const [key, csr] = [join(cluster.folder, 'n1.key'), join(cluster.folder, 'n1.csr')]
   const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key]
   await run('openssl', ['req', '-new', ...curve, '-subj', '/O=system:nodes/CN=system:node:n1', '-out', csr])
-  const requests = '/apis/certificates.k8s.io/v1/certificatesigningrequests'
   const asked: KubernetesObject = await node.request('POST', requests, {
     apiVersion: 'certificates.k8s.io/v1',
     kind: 'CertificateSigningRequest',

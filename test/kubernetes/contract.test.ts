@@ -1,7 +1,11 @@
 import { request } from 'node:https'
 import t, { type Test } from 'tap'
 import { type Kubeconfig, readKubeconfig } from '../../src/kubernetes/kubeconfig.ts'
-import { startKubernetesApi } from '../helpers/kubernetes-api.ts'
+import {
+  clusterInfoPath as clusterInfo,
+  certificateRequestsPath as requests,
+  startKubernetesApi,
+} from '../helpers/kubernetes-api.ts'
 import { kubernetesAbsent, startKubernetes } from '../helpers/kubernetes-cluster.ts'
 
 /**
@@ -25,7 +29,6 @@ interface Asked {
 const secrets = '/api/v1/namespaces/kube-system/secrets'
 const pods = '/api/v1/namespaces/default/pods'
 const reviews = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews'
-const clusterInfo = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
 
 const secret = (id: string, data: Readonly<Record<string, string>>): object => ({
   apiVersion: 'v1',
@@ -63,6 +66,28 @@ const review = (verb: string): object => ({
   spec: { resourceAttributes: { namespace: 'kube-system', verb, resource: 'secrets' } },
 })
 
+/** A kubelet's, of an EC key that nobody has. */
+const certificateRequest: object = {
+  apiVersion: 'certificates.k8s.io/v1',
+  kind: 'CertificateSigningRequest',
+  metadata: { name: 'node-csr-node1' },
+  spec: {
+    request: Buffer.from(
+      `-----BEGIN CERTIFICATE REQUEST-----
+MIHuMIGVAgEAMDMxFTATBgNVBAoMDHN5c3RlbTpub2RlczEaMBgGA1UEAwwRc3lz
+dGVtOm5vZGU6bm9kZTEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARK7hgKrBh3
+XkdlWZ15FRUW4Z7bRi92FTkDzz5YV6Wzmf/o4jvSnucRBT1bZv0K/34rwRf77woY
+jTgYNt8LM1xhoAAwCgYIKoZIzj0EAwIDSAAwRQIhAP64VaMRw9TRoDy2z4JyBn5s
+XV2iYrKz6//kBnGmkPVCAiAnXMWa8JneVEg2eGhV/h5XSas/kVNlE8QfmxQpXUpj
+rw==
+-----END CERTIFICATE REQUEST-----
+`,
+    ).toString('base64'),
+    signerName: 'kubernetes.io/kube-apiserver-client-kubelet',
+    usages: ['digital signature', 'key encipherment', 'client auth'],
+  },
+}
+
 const may = (allowed: boolean): object => ({ status: { allowed } })
 const bootstrap = { token: 'aaaaaa.0123456789abcdef' }
 const node = { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node1' }, spec: {} }
@@ -72,6 +97,7 @@ const nodePath = '/api/v1/nodes/node1'
 const own = `${secrets}/bootstrap-token-aaaaaa`
 const stranger = { as: { token: 'another-token-than-it-knows' } } as const
 const over = secret('bbbbbb', { expiration: '2026-01-01T00:00:00Z' })
+const ofNodes = secret('aaaaaa', { 'auth-extra-groups': 'system:bootstrappers:kubeadm:default-node-token' })
 const drained = (mark: boolean | null): object => ({ spec: { unschedulable: mark } })
 const podsOf = (node: string): string => `/api/v1/pods?fieldSelector=spec.nodeName%3D${node}&limit=1`
 const nobodysUid = '00000000-0000-0000-0000-000000000000'
@@ -93,8 +119,8 @@ const rows: readonly Row[] = [
   ['for what is open to all too', 'GET /version', '401 Unauthorized', stranger],
   ['a bootstrap token before it is made', 'GET /version', '401 Unauthorized', { as: bootstrap }],
 
-  ['a Secret is made', `POST ${secrets}`, 201, { body: secret('aaaaaa', {}), says: { kind: 'Secret' } }],
-  ['once', `POST ${secrets}`, '409 AlreadyExists', { body: secret('aaaaaa', {}) }],
+  ['a Secret is made', `POST ${secrets}`, 201, { body: ofNodes, says: { kind: 'Secret' } }],
+  ['once', `POST ${secrets}`, '409 AlreadyExists', { body: ofNodes }],
   ['its token lets in', 'GET /version', 200, { as: bootstrap }],
   ['but cluster-info is for who has none', `GET ${clusterInfo}`, '403 Forbidden', { as: bootstrap }],
   [
@@ -110,6 +136,14 @@ const rows: readonly Row[] = [
     { as: bootstrap, body: review('create'), says: may(false) },
   ],
   ['and reads no Secret', `GET ${own}`, '403 Forbidden', { as: bootstrap }],
+  [
+    'nobody asks for a certificate',
+    `POST ${requests}`,
+    '403 Forbidden',
+    { ...none, body: certificateRequest },
+  ],
+  ['the token does', `POST ${requests}`, 201, { as: bootstrap, body: certificateRequest }],
+  ['once', `POST ${requests}`, '409 AlreadyExists', { as: bootstrap, body: certificateRequest }],
   ['a Secret goes', `DELETE ${own}`, 200, { says: { kind: 'Status', status: 'Success' } }],
   ['once', `DELETE ${own}`, '404 NotFound'],
   ['one that is over is made', `POST ${secrets}`, 201, { body: over }],
@@ -203,7 +237,7 @@ t.test('the stand-in answers as the table says', async (t) => {
     data: {},
   })
   // Whoever came by a bootstrap token may not do what an administrator may.
-  api.allows = ({ user, path }) => !user.startsWith('system:bootstrap:') || path === reviews
+  api.allows = ({ user, path }) => !user.startsWith('system:bootstrap:') || [reviews, requests].includes(path)
   await askAll(t, api.kubeconfig({ as: 'certificate' }))
 })
 
