@@ -10,6 +10,7 @@ import { checkEventsOf, type DeferredCheck, findDamage, isLarge } from './integr
 import { alone, type Leadership, standForElection } from './leadership.ts'
 import { migrateToLatest } from './migrate.ts'
 import { guardPool, type Pool } from './postgres-guard.ts'
+import { refuseLentSessions } from './postgres-session.ts'
 import { OwnConnection, OwnSqliteDialect, openSqliteFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
@@ -165,16 +166,17 @@ function openSqlite(file: string, readOnly: boolean, eventsLater: boolean): Open
   }
 }
 
+/** For a server that is gone without a word: its answer would be waited for until TCP gives up, a quarter of an hour. */
+const answerMilliseconds = 20_000
+
 function openPostgres(url: string, readOnly: boolean, connections: number): Opened {
   const pool = new pg.Pool({
     connectionString: url,
     max: connections,
     connectionTimeoutMillis: 5000,
     keepAlive: true,
-    statement_timeout: 15_000,
-    // For a server that is gone without a word: its answer would be waited for until TCP gives up, a quarter of an hour.
-    query_timeout: 20_000,
-    ...(readOnly ? { options: '-c default_transaction_read_only=on' } : {}),
+    query_timeout: answerMilliseconds,
+    onConnect: prepareSessions(url, readOnly),
   })
   const explain = (error: unknown): unknown => (readOnly ? error : asDemoted(error, nameOf(url)))
   const guarded = guardPool(
@@ -188,9 +190,31 @@ function openPostgres(url: string, readOnly: boolean, connections: number): Open
   return { db: new Kysely<Tables>({ dialect }), group: undefined }
 }
 
+/** By statements: poolers refuse most parameters of a connection's beginning, and these are none that they know. */
+const sessionSettings = 'set statement_timeout = 15000'
+const readOnlySettings = `${sessionSettings}; set default_transaction_read_only = on`
+
+/** Sets each session of a pool; the first finds out beforehand whether sessions are the pool's own. */
+function prepareSessions(url: string, readOnly: boolean): (client: pg.ClientBase) => Promise<void> {
+  let looked: Promise<void> | undefined
+  return async (client) => {
+    looked ??= refuseLentSessions(client, () => openPostgresClient(url), nameOf(url))
+    await looked.catch((error: unknown) => {
+      looked = undefined // it may be another pooler, or none, when it is asked again
+      throw error
+    })
+    await client.query(readOnly ? readOnlySettings : sessionSettings)
+  }
+}
+
 /** A connection of its own, for what a pool's cannot do: listen. */
 function openPostgresClient(url: string): pg.Client {
-  return new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000, keepAlive: true })
+  return new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: 5000,
+    query_timeout: answerMilliseconds,
+    keepAlive: true,
+  })
 }
 
 const sqliteFaults: Readonly<Record<string, (file: string, cause: unknown) => PawlError>> = {
