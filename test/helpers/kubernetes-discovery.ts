@@ -4,9 +4,13 @@ import { clusterInfoPath, type KubernetesObject, type KubernetesStandIn } from '
 
 /**
  * Opens the stand-in's cluster-info, which says that the API is at `authority` (HOST:PORT), signed with each bootstrap token that stands
- * there, as the bootstrap signer of the controller manager does it.
+ * there, as the bootstrap signer of the controller manager does it. `between` is what somebody between makes of it.
  */
-export function openClusterInfo(api: KubernetesStandIn, authority: string): void {
+export function openClusterInfo(
+  api: KubernetesStandIn,
+  authority: string,
+  between: (kubeconfig: string) => string = (kubeconfig) => kubeconfig,
+): void {
   const kubeconfig = stringify({
     apiVersion: 'v1',
     kind: 'Config',
@@ -23,7 +27,7 @@ export function openClusterInfo(api: KubernetesStandIn, authority: string): void
   api.answer = ({ method, path, user }) => {
     if (method !== 'GET' || path !== clusterInfoPath || user !== 'system:anonymous') return undefined
     const metadata = { namespace: 'kube-public', name: 'cluster-info' }
-    const data = { kubeconfig, ...signatures(api, kubeconfig) }
+    const data = { kubeconfig: between(kubeconfig), ...signatures(api, kubeconfig) }
     return { status: 200, body: { apiVersion: 'v1', kind: 'ConfigMap', metadata, data } }
   }
 }
@@ -32,15 +36,15 @@ function signatures(api: KubernetesStandIn, kubeconfig: string): Record<string, 
   const tokens = [...api.objects.values()].filter(({ type }) => type === 'bootstrap.kubernetes.io/token')
   return Object.fromEntries(
     tokens.flatMap((token) => {
-      const id = valueOf(token, 'token-id')
-      if (valueOf(token, 'usage-bootstrap-signing') !== 'true') return []
-      return [[`jws-kubeconfig-${id}`, detached(kubeconfig, id, valueOf(token, 'token-secret'))]]
+      const id = secretValue(token, 'token-id')
+      if (secretValue(token, 'usage-bootstrap-signing') !== 'true') return []
+      return [[`jws-kubeconfig-${id}`, detached(kubeconfig, id, secretValue(token, 'token-secret'))]]
     }),
   )
 }
 
 /** A value of a Secret. */
-export function valueOf(secret: KubernetesObject, name: string): string {
+export function secretValue(secret: KubernetesObject, name: string): string {
   const packed = (secret.data as Readonly<Record<string, string>> | undefined)?.[name]
   return Buffer.from(packed ?? '', 'base64').toString('utf8')
 }
