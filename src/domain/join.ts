@@ -1,14 +1,13 @@
 import Type, { type Static, type TLiteral, type TObject, type TOptional, type TSchema } from 'typebox'
+import { k3s, rke2 } from './join/agent.ts'
 import { cloudInit } from './join/cloud-init.ts'
 import { extension } from './join/extension.ts'
 import { ignition } from './join/ignition.ts'
-import { k3s } from './join/k3s.ts'
 import type { CredentialKind, JoinFault, JoinKind } from './join/kind.ts'
 import { kubeadm } from './join/kubeadm.ts'
 import { nomad } from './join/nomad.ts'
 import { none } from './join/none.ts'
 import { overlayFault, overlayKinds, overlaySchema } from './join/overlay.ts'
-import { rke2 } from './join/rke2.ts'
 import { script } from './join/script.ts'
 
 /**

@@ -2,11 +2,14 @@
 
 const boot = { host: 'host', session: 'token', profile: 'shellWord' } as const
 
-const agent = { ...boot, server: 'shellWord', token: 'shellWord', fields: 'lists' } as const
-
 export const joinTemplateVariables = {
-  'join-k3s.sh': agent,
-  'join-rke2.sh': agent,
+  'join-agent.sh': {
+    ...boot,
+    distribution: 'shellWord',
+    server: 'shellWord',
+    token: 'shellWord',
+    fields: 'lists',
+  },
   'join-nomad.sh': {
     ...boot,
     servers: 'shellWords',

@@ -6,9 +6,10 @@ command -v k3s >/dev/null || {
   echo "this image has no k3s: use an image that has it, or another join" >&2
   exit 1
 }
-mkdir -p /etc/rancher/k3s
-rm -f /etc/rancher/k3s/config.yaml.new
-cat >/etc/rancher/k3s/config.yaml.new <<'END_OF_CONFIGURATION'
+configuration=/etc/rancher/k3s/config.yaml
+mkdir -p "${configuration%/*}"
+rm -f "$configuration.new"
+cat >"$configuration.new" <<'END_OF_CONFIGURATION'
 server: "https://k3s.example.com:6443"
 token: "K10abababababababababababababababababababababababababababababababab::node:0123456789abcdef"
 node-name: "node1"
@@ -20,7 +21,7 @@ node-taint:
 kubelet-arg:
   - "max-pods=200"
 END_OF_CONFIGURATION
-mv -f /etc/rancher/k3s/config.yaml.new /etc/rancher/k3s/config.yaml
+mv -f "$configuration.new" "$configuration"
 # The agent writes it at each start, when a server has taken the token and signed for the kubelet.
 joined=/var/lib/rancher/k3s/agent/kubelet.kubeconfig
 rm -f "$joined"

@@ -6,14 +6,15 @@ command -v rke2 >/dev/null || {
   echo "this image has no rke2: use an image that has it, or another join" >&2
   exit 1
 }
-mkdir -p /etc/rancher/rke2
-rm -f /etc/rancher/rke2/config.yaml.new
-cat >/etc/rancher/rke2/config.yaml.new <<'END_OF_CONFIGURATION'
+configuration=/etc/rancher/rke2/config.yaml
+mkdir -p "${configuration%/*}"
+rm -f "$configuration.new"
+cat >"$configuration.new" <<'END_OF_CONFIGURATION'
 server: "https://[2001:db8::1]:9345"
 token: "K10abababababababababababababababababababababababababababababababab::node:0123456789abcdef"
 node-name: "node1"
 END_OF_CONFIGURATION
-mv -f /etc/rancher/rke2/config.yaml.new /etc/rancher/rke2/config.yaml
+mv -f "$configuration.new" "$configuration"
 # The agent writes it at each start, when a server has taken the token and signed for the kubelet.
 joined=/var/lib/rancher/rke2/agent/kubelet.kubeconfig
 rm -f "$joined"
@@ -28,4 +29,4 @@ until [ -s "$joined" ]; do
   fi
   sleep 1
 done
-echo "pawl: join: RKE2 took this node"
+echo "pawl: join: rke2 took this node"

@@ -264,9 +264,10 @@ export const golden: Readonly<Record<string, Golden>> = {
     },
   },
   'join-k3s.sh': {
-    name: 'join-k3s.sh',
+    name: 'join-agent.sh',
     variables: {
       ...joined,
+      distribution: 'k3s',
       server: 'https://k3s.example.com:6443',
       token: `K10${'ab'.repeat(32)}::node:0123456789abcdef`,
       fields: [
@@ -277,9 +278,10 @@ export const golden: Readonly<Record<string, Golden>> = {
     },
   },
   'join-rke2.sh': {
-    name: 'join-rke2.sh',
+    name: 'join-agent.sh',
     variables: {
       ...joined,
+      distribution: 'rke2',
       server: 'https://[2001:db8::1]:9345',
       token: `K10${'ab'.repeat(32)}::node:0123456789abcdef`,
       fields: [],

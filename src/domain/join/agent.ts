@@ -1,12 +1,11 @@
 import Type, { type Static } from 'typebox'
-import type { JoinFault } from './kind.ts'
+import type { JoinFault, JoinKind } from './kind.ts'
 
 /** What agents of k3s and RKE2 have in common: one program, one configuration file, two names. */
 
 const text = String.raw`[A-Za-z0-9._,:/@%+=\[\]-]`
 
-/** The settings of an agent's join. */
-export const agentSettings = Type.Object(
+const settings = Type.Object(
   {
     /** A server, `https://HOST:PORT`: 6443 of k3s, 9345 of RKE2. */
     server: Type.String({ pattern: String.raw`^https://[A-Za-z0-9.:\[\]-]{1,253}$` }),
@@ -40,7 +39,7 @@ export const agentSettings = Type.Object(
   { additionalProperties: false },
 )
 
-export type AgentSettings = Static<typeof agentSettings>
+type AgentSettings = Static<typeof settings>
 
 const maxArgs = 32
 
@@ -57,7 +56,7 @@ const ownFields = [
 const taken = new Set([...ownFields, 'node-taint', 'config', 'data-dir'])
 
 /** What is wrong with an agent's settings that their schema cannot say. */
-export function agentFault({ token, agentArgs = {} }: AgentSettings): JoinFault | undefined {
+function fault({ token, agentArgs = {} }: AgentSettings): JoinFault | undefined {
   if (!/^K10[0-9a-f]{64}::./.test(token))
     return {
       at: 'token',
@@ -73,10 +72,28 @@ export function agentFault({ token, agentArgs = {} }: AgentSettings): JoinFault 
     : { at: `agentArgs.${own}`, message: 'is not one to give here: it is set otherwise' }
 }
 
-/** What an agent's template is given. */
-export function agentVariables(given: AgentSettings): Record<string, unknown> {
-  const { server, token, nodeLabels = [], nodeTaints = [], agentArgs = {} } = given
-  const lists = { 'node-label': nodeLabels, 'node-taint': nodeTaints, ...agentArgs }
-  const fields = Object.entries(lists).filter(([, values]) => values.length > 0)
-  return { server, token, fields: fields.map(([name, values]) => ({ name, values })) }
+/** What is written into the agent's configuration file beside its server and token. */
+function fieldsOf({ nodeLabels = [], nodeTaints = [], agentArgs = {} }: AgentSettings): readonly object[] {
+  const lists = Object.entries({ 'node-label': nodeLabels, 'node-taint': nodeTaints, ...agentArgs })
+  return lists.filter(([, values]) => values.length > 0).map(([name, values]) => ({ name, values }))
 }
+
+/** Joins a cluster as an agent of this distribution. */
+function agentOf(distribution: 'k3s' | 'rke2'): JoinKind<typeof settings> {
+  return {
+    settings,
+    secretSettings: ['token'],
+    template: 'join-agent.sh',
+    variables: (given) => ({
+      distribution,
+      server: given.server,
+      token: given.token,
+      fields: fieldsOf(given),
+    }),
+    credential: () => 'static',
+    fault,
+  }
+}
+
+export const k3s = agentOf('k3s')
+export const rke2 = agentOf('rke2')
