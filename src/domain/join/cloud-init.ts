@@ -1,7 +1,7 @@
 import Type, { type Static } from 'typebox'
 import { isPawlError, PawlError } from '../../errors.ts'
-import { type DocumentValues, readYaml, renderDocument, tryDocument } from './document.ts'
-import type { JoinFault, JoinKind } from './kind.ts'
+import { type DocumentValues, documentFault, readYaml, renderDocument } from './document.ts'
+import type { JoinKind } from './kind.ts'
 
 const settings = Type.Object(
   {
@@ -35,21 +35,11 @@ export const cloudInit: JoinKind<typeof settings> = {
     if ((written.userData === undefined) === (written.secretUserData === undefined))
       return { at: 'userData', message: 'or secretUserData is needed: one of the two' }
     for (const [at, text] of Object.entries(written)) {
-      const fault = documentFault(at, text)
+      const fault = documentFault(at, text, (rendered) => checkDocument(at, rendered))
       if (fault !== undefined) return fault
     }
     return undefined
   },
-}
-
-function documentFault(at: string, text: string): JoinFault | undefined {
-  try {
-    checkDocument(at, tryDocument(text))
-    return undefined
-  } catch (error) {
-    if (isPawlError(error, 'render-failed')) return { at, message: error.message }
-    throw error
-  }
 }
 
 /** Throws `render-failed` where cloud-init would not take a rendered document, or would pass over it with a warning. */

@@ -1,6 +1,7 @@
 import { Liquid } from 'liquidjs'
 import { parseDocument } from 'yaml'
-import { PawlError } from '../../errors.ts'
+import { isPawlError, PawlError } from '../../errors.ts'
+import type { JoinFault } from './kind.ts'
 
 /**
  * Documents of a profile that are given to a node with its own values in them: user data, an Ignition configuration. Liquid with less of
@@ -99,6 +100,24 @@ const example: Omit<DocumentValues, 'labels'> = {
   instanceId: 'AAAAAAAAAAAA',
   profile: 'profile',
   sequence: 'boot',
+}
+
+/**
+ * What is wrong with the document in a setting. `check` is given it rendered as for some node, and throws `render-failed`
+ * where what reads it there would not take it.
+ */
+export function documentFault(
+  at: string,
+  text: string,
+  check: (rendered: string) => unknown = () => {},
+): JoinFault | undefined {
+  try {
+    check(tryDocument(text))
+    return undefined
+  } catch (error) {
+    if (isPawlError(error, 'render-failed')) return { at, message: error.message }
+    throw error
+  }
 }
 
 function attempt<T>(step: () => T): T {

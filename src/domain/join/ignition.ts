@@ -1,8 +1,8 @@
 import Type, { type Static } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { isPawlError, PawlError } from '../../errors.ts'
-import { type DocumentValues, renderDocument, tryDocument } from './document.ts'
-import type { JoinFault, JoinKind } from './kind.ts'
+import { type DocumentValues, documentFault, renderDocument } from './document.ts'
+import type { JoinKind } from './kind.ts'
 
 const settings = Type.Object(
   {
@@ -95,18 +95,8 @@ export const ignition: JoinKind<typeof settings> = {
     if ((written.config === undefined) === (written.secretConfig === undefined))
       return { at: 'config', message: 'or secretConfig is needed: one of the two' }
     const at = written.config === undefined ? 'secretConfig' : 'config'
-    return faultOf(at, written.config ?? written.secretConfig ?? '')
+    return documentFault(at, written.config ?? written.secretConfig ?? '', checkConfiguration)
   },
-}
-
-function faultOf(at: string, text: string): JoinFault | undefined {
-  try {
-    checkConfiguration(tryDocument(text))
-    return undefined
-  } catch (error) {
-    if (isPawlError(error, 'render-failed')) return { at, message: error.message }
-    throw error
-  }
 }
 
 /** Throws `render-failed` naming the field. */

@@ -1,6 +1,6 @@
 import Type from 'typebox'
 import { isPawlError, PawlError } from '../../errors.ts'
-import { type DocumentValues, renderDocument, tryDocument } from './document.ts'
+import { type DocumentValues, documentFault, renderDocument, tryDocument } from './document.ts'
 import type { JoinKind } from './kind.ts'
 
 const settings = Type.Object(
@@ -31,13 +31,7 @@ export const script: JoinKind<typeof settings> = {
       return { at: 'script', message: 'does not begin with what runs it: a line like "#!/bin/sh"' }
     if (script.includes('\0'))
       return { at: 'script', message: 'holds a NUL, where every program stops reading' }
-    try {
-      tryDocument(script)
-      return undefined
-    } catch (error) {
-      if (isPawlError(error, 'render-failed')) return { at: 'script', message: error.message }
-      throw error
-    }
+    return documentFault('script', script)
   },
 }
 
