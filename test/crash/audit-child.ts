@@ -8,7 +8,7 @@ import { byServer } from '../../src/fleet/operators.ts'
 import { trimOldEvents } from '../../src/fleet/retention.ts'
 import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import { openStorage } from '../../src/storage/database.ts'
-import { watchStatements } from './statements.ts'
+import { dieAtStatement } from './statements.ts'
 
 const [database = '', folder = '', n = ''] = process.argv.slice(2)
 const storage = await openStorage(database)
@@ -19,16 +19,10 @@ const context = {
   rootCertificate: () => '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
 } as unknown as BootContext // all that these two use
 
-let statements = 0
-watchStatements(() => {
-  statements += 1
-  if (statements !== Number(n)) return
-  process.kill(process.pid, 'SIGKILL')
-  for (;;) {} // the signal arrives before anything else can happen
-})
+const statements = dieAtStatement('before', Number(n))
 
 const signer = openCheckpointSigner(folder)
 await makeCheckpoint(context, signer, byServer)
 await trimOldEvents(context, signer, 30)
 await storage.close()
-process.send?.(statements)
+process.send?.(statements())

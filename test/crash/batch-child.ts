@@ -5,26 +5,14 @@
  */
 import { appendFileSync } from 'node:fs'
 import { openStory, takeStep } from '../load/story.ts'
-import { watchStatements } from './statements.ts'
+import { dieAtStatement } from './statements.ts'
 
 const [database = '', answered = '', at = '', n = ''] = process.argv.slice(2)
 const { context, machines } = await openStory('sqlite', 24, database)
 for (const step of ['stage1', 'handover'] as const)
   await Promise.all(machines.map((machine) => takeStep(context, machine, step)))
 
-let statements = 0
-const die = (when: string): void => {
-  if (when !== at || statements !== Number(n)) return
-  process.kill(process.pid, 'SIGKILL')
-  for (;;) {} // the signal arrives before anything else can happen
-}
-watchStatements(
-  () => {
-    statements += 1
-    die('before')
-  },
-  () => die('after'),
-)
+const statements = dieAtStatement(at, Number(n))
 await Promise.all(
   machines.map(async (machine) => {
     await takeStep(context, machine, 'stage2')
@@ -32,4 +20,4 @@ await Promise.all(
   }),
 )
 await context.storage.close()
-process.send?.(statements)
+process.send?.(statements())

@@ -9,7 +9,7 @@ import { reinstall } from '../../src/fleet/reinstall.ts'
 import { storeDemoFleet } from '../helpers/fleet.ts'
 import { ann } from '../helpers/operators.ts'
 import { fleetAfter, fleetBefore, openFleet } from './fleets.ts'
-import { watchStatements } from './statements.ts'
+import { dieAtStatement } from './statements.ts'
 
 const [database = '', work = '', at = '', n = ''] = process.argv.slice(2)
 const closing: (() => unknown)[] = []
@@ -28,19 +28,7 @@ const works: Readonly<Record<string, () => Promise<unknown>>> = {
   },
 }
 
-let statements = 0
-const die = (when: string): void => {
-  if (when !== at || statements !== Number(n)) return
-  process.kill(process.pid, 'SIGKILL')
-  for (;;) {} // the signal arrives before anything else can happen
-}
-watchStatements(
-  () => {
-    statements += 1
-    die('before')
-  },
-  () => die('after'),
-)
+const statements = dieAtStatement(at, Number(n))
 await works[work]?.()
 for (const close of closing) await close()
-process.send?.(statements)
+process.send?.(statements())

@@ -23,3 +23,25 @@ export function watchStatements(
     }
   }
 }
+
+/**
+ * Counts the statements that Pawl runs in this process, and kills it without a warning before statement `n` or behind it; 0 is never.
+ *
+ * @returns tells how many there were
+ */
+export function dieAtStatement(at: string, n: number): () => number {
+  let statements = 0
+  const die = (when: string): void => {
+    if (when !== at || statements !== n) return
+    process.kill(process.pid, 'SIGKILL')
+    for (;;) {} // the signal arrives before anything else can happen
+  }
+  watchStatements(
+    () => {
+      statements += 1
+      die('before')
+    },
+    () => die('after'),
+  )
+  return () => statements
+}

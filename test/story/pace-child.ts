@@ -4,19 +4,13 @@
  */
 import type { Test } from 'tap'
 import { tendPaces } from '../../src/fleet/paces.ts'
-import { watchStatements } from '../crash/statements.ts'
+import { dieAtStatement } from '../crash/statements.ts'
 import { openAt } from '../helpers/world.ts'
 
 const [database = '', n = ''] = process.argv.slice(2)
 const world = await openAt({ teardown: () => {} } as unknown as Test, database, {})
 world.clock.advance(700)
-let statements = 0
-watchStatements(() => {
-  statements += 1
-  if (statements !== Number(n)) return
-  process.kill(process.pid, 'SIGKILL')
-  for (;;) {} // the signal arrives before anything else can happen
-})
+const statements = dieAtStatement('before', Number(n))
 await tendPaces(world.context)
-process.send?.(statements)
+process.send?.(statements())
 await world.context.storage.close()
