@@ -65,10 +65,16 @@ export class Connections {
   readonly #open = new Set<TLSSocket>()
   #idle: { readonly socket: TLSSocket; readonly timer: NodeJS.Timeout } | undefined
   #session: Buffer | undefined
+  #held = 0
   #off = false
 
   constructor(route: Route) {
     this.#route = route
+  }
+
+  /** How long this node has waited, in all, for this client to have room for its handshakes: no time of the server's. */
+  get heldMilliseconds(): number {
+    return this.#held
   }
 
   /** The firmware's connection of before, where it is open still, or else a new one. */
@@ -127,7 +133,9 @@ export class Connections {
 
   /** The time that a connection may take begins when this client has room for its handshake. */
   async #connect(options: ConnectionOptions, timeoutMilliseconds: number): Promise<TLSSocket> {
+    const begun = performance.now()
     const leave = await this.#route.room.enter()
+    this.#held += performance.now() - begun
     try {
       if (this.#off) throw new WireError('the power is gone')
       return await this.#handshake(options, timeoutMilliseconds)

@@ -72,12 +72,12 @@ export async function askInVain(client: Client, step: Step, request: WireRequest
 }
 
 async function attempt(client: Client, step: Step, send: () => Promise<WireAnswer>): Promise<WireAnswer> {
-  const { tally, signal } = client
+  const { tally, signal, connections } = client
   if (signal.aborted) throw signal.reason
-  const begun = performance.now()
+  const begun = performance.now() - connections.heldMilliseconds
   const answer = await send().catch((error: unknown) => failedBy(client, step, error))
   if (answer.status >= 200 && answer.status < 300) {
-    tally.time(step, performance.now() - begun)
+    tally.time(step, performance.now() - connections.heldMilliseconds - begun)
     return answer
   }
   const retryAfter = secondsOf(answer.headers['retry-after'])

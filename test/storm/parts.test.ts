@@ -18,6 +18,8 @@ import {
 } from '../../src/storm/marks.ts'
 import type { Behaviour } from '../../src/storm/plan.ts'
 import { readRecords } from '../../src/storm/records.ts'
+import { askAsAgent } from '../../src/storm/requests.ts'
+import type { Tally } from '../../src/storm/tally.ts'
 import { percentilesOf } from '../../src/storm/totals.ts'
 import { Backoff } from '../../src/storm/waits.ts'
 import { ask, type WireRequest } from '../../src/storm/wire.ts'
@@ -229,3 +231,44 @@ t.test(
     t.equal(held.length, 3, 'and all places are free again')
   },
 )
+
+t.test('the time for which a node waited for this client is no time of its request', async (t) => {
+  const { folder, tls } = await prepared()
+  const server = createTlsServer(tls, (socket) => {
+    socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const ca = readFileSync(join(folder, 'ca.crt'), 'utf8')
+  const target = { host: '127.0.0.1', port: (server.address() as AddressInfo).port, name: 'localhost', ca }
+  const behaviour = { certificate: 'rsa', cipher: undefined } as Behaviour
+  let ahead = 0
+  const now = performance.now.bind(performance)
+  performance.now = () => now() + ahead
+  t.teardown(() => {
+    performance.now = now
+  })
+  const room = new HandshakeRoom(() => undefined)
+  room.enter = async () => {
+    ahead += 600_000
+    return () => undefined
+  }
+  const connections = new Connections({
+    target,
+    personas: openPersonas(target, behaviour),
+    address: '127.64.1.1',
+    resumes: true,
+    onHandshake: () => undefined,
+    room,
+  })
+  const times: number[] = []
+  const tally = { time: (_: string, milliseconds: number) => times.push(milliseconds) } as unknown as Tally
+  const client = { connections, behaviour, tally, name: 'localhost', signal: new AbortController().signal }
+  for (const _ of [1, 2]) await askAsAgent(client, 'report', { method: 'POST', path: '/' })
+  connections.cut()
+  t.equal(times.length, 2)
+  t.ok(
+    times.every((one) => one > 0 && one < 600_000),
+    times.join(),
+  )
+})
