@@ -1,11 +1,10 @@
-import { request as httpRequest } from 'node:http'
-import { request as httpsRequest } from 'node:https'
-import { isIP, type LookupFunction } from 'node:net'
+import { isIP } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import { parseRetryAfter } from '../domain/webhook.ts'
 import { isPawlError } from '../errors.ts'
-import { answerTo, beginningOf, reasonOf } from '../outgoing/answer.ts'
+import { answerTo, beginningOf, noAddress, reasonOf } from '../outgoing/answer.ts'
 import { type Resolve, resolveHost } from '../outgoing/resolve.ts'
+import { hostOf, requestTo, unless } from '../outgoing/target.ts'
 
 /** Where traces are sent. Unlike a webhook's, its address is of the server's own settings: any may be named. */
 export interface TraceTarget {
@@ -53,7 +52,11 @@ export async function sendTraces(
     const to = typeof target === 'function' ? target() : target
     timer = setTimeout(() => cut.abort(), to.timeoutMilliseconds)
     const signals = signal === undefined ? cut.signal : AbortSignal.any([cut.signal, signal])
-    const request = requestTo(to, signals, resolve)
+    const addresses = await unless(signals, addressesOf(to.url, resolve))
+    const request = requestTo({ url: to.url, ca: to.ca ?? null }, addresses, signals)
+    const headers = { 'user-agent': 'pawl', ...to.headers, host: to.url.host }
+    for (const [name, value] of Object.entries({ ...headers, 'content-type': 'application/x-protobuf' }))
+      request.setHeader(name, value)
     const response = await answerTo(request, Buffer.from(body))
     const answer = await beginningOf(response).finally(() => request.destroy())
     return {
@@ -75,44 +78,10 @@ function whyOf(error: unknown, signal: AbortSignal): string {
   return isPawlError(error) ? error.message : reasonOf(error, 'otlpCaFile')
 }
 
-function requestTo({ url, headers, ca }: TraceTarget, signal: AbortSignal, resolve: Resolve) {
-  const host = url.hostname.replace(/^\[|\]$/g, '')
-  const common = {
-    method: 'POST',
-    host,
-    port: url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port),
-    path: url.pathname,
-    headers: {
-      'user-agent': 'pawl',
-      ...headers,
-      host: url.host,
-      'content-type': 'application/x-protobuf',
-    },
-    agent: false as const,
-    lookup: lookupBy(resolve),
-    signal,
-    maxHeaderSize: 16 * 1024,
-  }
-  if (url.protocol === 'http:') return httpRequest(common)
-  return httpsRequest({
-    ...common,
-    minVersion: 'TLSv1.2',
-    ...(isIP(host) === 0 ? { servername: host } : {}),
-    ...(ca === undefined ? {} : { ca }),
-  })
-}
-
-function lookupBy(resolve: Resolve): LookupFunction {
-  return (host, options, done) => {
-    resolve(host).then(
-      (addresses) => {
-        const all = addresses.map((address) => ({ address, family: isIP(address) }))
-        const [first] = all
-        if (first === undefined) done(Object.assign(new Error('no address'), { code: 'ENOTFOUND' }), '', 4)
-        else if (options.all === true) done(null, all)
-        else done(null, first.address, first.family)
-      },
-      (error: NodeJS.ErrnoException) => done(error, '', 4),
-    )
-  }
+/** The addresses of a collector: any, since the server's own settings name it. */
+async function addressesOf(url: URL, resolve: Resolve): Promise<readonly string[]> {
+  const host = hostOf(url)
+  const found = isIP(host) === 0 ? await resolve(host) : [host]
+  if (found.length === 0) throw Object.assign(new Error(noAddress), { code: 'ENOTFOUND' })
+  return found
 }
