@@ -1,8 +1,8 @@
 import type { Logger } from 'pino'
 import type { EventFacts, EventKind } from '../domain/event.ts'
+import { outcomeOf, type StageName, stageOpenedBy } from '../domain/stage.ts'
 import type { Queries } from '../storage/database.ts'
 import { listStages } from '../storage/sessions.ts'
-import type { StageName } from '../storage/tables.ts'
 import type { BootMeter } from './meter.ts'
 
 type Committed = Pick<EventFacts, 'kind' | 'node' | 'session' | 'at' | 'detail'>
@@ -17,21 +17,8 @@ export const silentMeter: BootMeter = {
   identified() {},
 }
 
-/** The stage that an event opens: the one before it is done. */
-const opens: Readonly<Partial<Record<EventKind, StageName>>> = {
-  'session-opened': 'stage1',
-  'stage2-redeemed': 'stage2',
-  'stage3-redeemed': 'stage3',
-  'join-redeemed': 'join',
-  'session-ready': 'report',
-}
-
 /** How a session ends in the stage that is open. */
-const ends: Readonly<Partial<Record<EventKind, string>>> = {
-  'session-failed': 'failed',
-  'session-expired': 'expired',
-  'session-superseded': 'superseded',
-}
+const cut: ReadonlySet<EventKind> = new Set(['session-failed', 'session-expired', 'session-superseded'])
 
 /** What was open before each, where all of a boot is native. */
 const before: Readonly<Partial<Record<StageName, StageName>>> = {
@@ -55,7 +42,8 @@ export function loggingStages(meter: BootMeter, log: Pick<Logger, 'info' | 'warn
 
   function say(event: Committed, stage: StageName | null, since: number | undefined): void {
     const { kind, node, session, at, detail } = event
-    const outcome = ends[kind] ?? (stage === 'report' || kind === 'booted-local' ? 'ready' : 'done')
+    const isReady = stage === 'report' || kind === 'booted-local'
+    const outcome = cut.has(kind) ? outcomeOf(kind) : isReady ? 'ready' : 'done'
     const seconds = since === undefined ? undefined : (at.getTime() - since) / 1000
     const level = outcome === 'failed' || outcome === 'expired' ? 'warn' : 'info'
     log[level](
@@ -65,7 +53,7 @@ export function loggingStages(meter: BootMeter, log: Pick<Logger, 'info' | 'warn
         stage,
         outcome,
         seconds,
-        ...(ends[kind] === undefined ? {} : { cause: detail.cause }),
+        ...(cut.has(kind) ? { cause: detail.cause } : {}),
       },
       'stage',
     )
@@ -96,9 +84,9 @@ export function loggingStages(meter: BootMeter, log: Pick<Logger, 'info' | 'warn
   function saw(event: Committed): void {
     const { kind, session, at } = event
     if (session === null) return
-    const opened = opens[kind]
+    const opened = stageOpenedBy[kind]
     if (kind === 'booted-local') say(event, 'stage1', at.getTime())
-    if (opened === undefined && ends[kind] === undefined) return
+    if (opened === undefined && !cut.has(kind)) return
     if (opened !== 'stage1') over(event, session, opened)
     if (opened === 'report') say(event, 'report', at.getTime())
     if (opened === undefined || opened === 'report') known.delete(session)

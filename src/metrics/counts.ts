@@ -7,6 +7,7 @@ import type { JoinMeter } from '../domain/join-credential.ts'
 import type { ProcessLoad } from '../domain/load.ts'
 import type { CacheMeter, TftpMeter } from '../domain/meters.ts'
 import { refusalCauses } from '../domain/refusal.ts'
+import { outcomeOf, sessionOutcomes } from '../domain/stage.ts'
 import { tokenKinds } from '../domain/token.ts'
 import type { TraceCounts } from '../domain/trace.ts'
 import { isPawlError } from '../errors.ts'
@@ -68,14 +69,6 @@ const redeems: Readonly<Record<string, string>> = {
   'session-ready': 'report',
 }
 
-const outcomes: Readonly<Record<string, string>> = {
-  'session-ready': 'ready',
-  'booted-local': 'local',
-  'session-failed': 'failed',
-  'session-expired': 'expired',
-  'session-superseded': 'superseded',
-}
-
 /** Opens the counters of this process. */
 export function openProcessMetrics(): ProcessMetrics {
   const metrics = openInstruments(processMetrics)
@@ -135,7 +128,7 @@ function beginAtZero(metrics: Metrics): void {
     metrics.counter('pawl_handshake_failures_total').inc({ cause }, 0)
   for (const kind of tokenKinds) metrics.counter('pawl_tokens_issued_total').inc({ kind }, 0)
   for (const kind of Object.values(redeems)) metrics.counter('pawl_tokens_redeemed_total').inc({ kind }, 0)
-  for (const outcome of Object.values(outcomes))
+  for (const outcome of Object.values(sessionOutcomes))
     metrics.counter('pawl_sessions_ended_total').inc({ outcome }, 0)
   for (const code of ['storage-unavailable', 'disk-full', 'other'])
     metrics.counter('pawl_database_errors_total').inc({ code }, 0)
@@ -153,7 +146,7 @@ function meterInto(
     committed: ({ kind, node, session, at }) => {
       events.inc({ kind })
       const redeemed = redeems[kind]
-      const outcome = outcomes[kind]
+      const outcome = outcomeOf(kind)
       if (redeemed !== undefined) metrics.counter('pawl_tokens_redeemed_total').inc({ kind: redeemed })
       if (outcome !== undefined) metrics.counter('pawl_sessions_ended_total').inc({ outcome })
       if (kind === 'session-opened' || kind === 'booted-local') {

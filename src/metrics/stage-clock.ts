@@ -1,23 +1,7 @@
 import type { EventKind } from '../domain/event.ts'
+import { outcomeOf, type StageName, stageOpenedBy } from '../domain/stage.ts'
 import type { Queries } from '../storage/database.ts'
 import { listStages } from '../storage/sessions.ts'
-import type { StageName } from '../storage/tables.ts'
-
-/** The stage that an event opens. */
-const opens: Readonly<Partial<Record<EventKind, StageName>>> = {
-  'session-opened': 'stage1',
-  'stage2-redeemed': 'stage2',
-  'stage3-redeemed': 'stage3',
-  'join-redeemed': 'join',
-  'session-ready': 'report',
-}
-
-const ends: ReadonlySet<EventKind> = new Set([
-  'session-ready',
-  'session-failed',
-  'session-expired',
-  'session-superseded',
-])
 
 /** How long stages take, from the events of sessions. */
 export interface StageClock {
@@ -82,7 +66,7 @@ export function openStageClock({ db, onStage, onBoot }: StageClockOptions): Stag
 
   return {
     saw({ kind, session, at: time }) {
-      const stage = opens[kind]
+      const stage = stageOpenedBy[kind]
       const at = time.getTime()
       const known = sessions.get(session)
       if (kind === 'session-opened') keep(session, { startedAt: at, stage: 'stage1', openedAt: at })
@@ -95,7 +79,7 @@ export function openStageClock({ db, onStage, onBoot }: StageClockOptions): Stag
           .finally(() => lookups.delete(lookup))
         lookups.add(lookup)
       }
-      if (ends.has(kind)) sessions.delete(session)
+      if (outcomeOf(kind) !== undefined) sessions.delete(session)
     },
     settled: async () => void (await Promise.all(lookups)),
   }

@@ -1,16 +1,8 @@
-import type { EventKind } from '../domain/event.ts'
+import { sessionOutcomes } from '../domain/stage.ts'
 import { settledId } from './commit-order.ts'
 import type { Queries } from './database.ts'
 
-/** The events that end a session: each session has one. */
-const endings = [
-  'session-ready',
-  'booted-local',
-  'session-failed',
-  'session-expired',
-  'session-superseded',
-] as const satisfies readonly EventKind[]
-
+const endings = Object.keys(sessionOutcomes) as (keyof typeof sessionOutcomes)[]
 const only = 1
 
 /** The end of a session, as the event log has it. */
