@@ -131,7 +131,7 @@ export function chores(
       work: () => forgetAnswers(context),
     },
     {
-      what: 'changing the key of identities',
+      what: 'tending the keys and proofs of identities',
       everyMilliseconds: 60_000,
       once: true,
       work: () => tendIdentityKeys(context),

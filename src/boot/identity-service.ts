@@ -1,10 +1,10 @@
-import { maxProofsKept, type ProfileIdentity, type Proof, proofFaults } from '../domain/identity.ts'
+import { maxProofs, type ProfileIdentity, type Proof, proofFaults } from '../domain/identity.ts'
 import type { EvidenceName, Profile } from '../domain/profile.ts'
 import { Refusal, type RefusalCause } from '../domain/refusal.ts'
 import { stormLabel } from '../domain/storm-label.ts'
 import { isRuleApproved } from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
-import { countProofs, findNodeIdentity, useProof } from '../storage/node-identities.ts'
+import { countProofs, findKeyAt, findNodeIdentity, useProof } from '../storage/node-identities.ts'
 import type { NodeIdentityRow } from '../storage/node-identity-tables.ts'
 import { lockNode } from '../storage/nodes.ts'
 import { findSession } from '../storage/sessions.ts'
@@ -41,6 +41,23 @@ export async function checkedProof(
   throw new Refusal('identity-proof', { detail: { fault: checked, reason: proofFaults[checked] } })
 }
 
+/** Whether the key is one of this node's, looked at without a lock: who comes with a key that he has just made costs no more. */
+export async function checkOwner(
+  { storage }: BootContext,
+  { host = '' }: Asking,
+  { thumbprint }: Proof,
+): Promise<void> {
+  const found = await findKeyAt(storage.db, host, thumbprint)
+  if (found === undefined) throw new Refusal('unknown-node')
+  if (found.owner !== found.node) throw notTheirs(host, found.owner ?? undefined, thumbprint)
+}
+
+function notTheirs(node: string, owner: string | undefined, thumbprint: string): Refusal {
+  return owner === undefined
+    ? new Refusal('identity-unknown-key', { node })
+    : new Refusal('identity-foreign-key', { node, detail: { thumbprint } })
+}
+
 /** Whose key this is, with its boot: that of this node, and the one that it is in service with, or on its way to. */
 export async function ownerOf(
   work: Work,
@@ -50,9 +67,7 @@ export async function ownerOf(
   const node = await lockNode(work.tx, work.context.storage.dialect, request.host ?? '')
   if (node === undefined) throw new Refusal('unknown-node')
   const row = await findNodeIdentity(work.tx, thumbprint)
-  if (row === undefined) throw new Refusal('identity-unknown-key', { node: node.name })
-  if (row.node !== node.id)
-    throw new Refusal('identity-foreign-key', { node: node.name, detail: { thumbprint } })
+  if (row?.node !== node.id) throw notTheirs(node.name, row?.node, thumbprint)
   const session = await findSession(work.tx, row.session)
   if (session === undefined) throw new Refusal('identity-unknown-key', { node: node.name })
   const fault = faultOfService(work, node, session)
@@ -115,6 +130,7 @@ export async function spend(
   { thumbprint, jti, endsAt }: Proof,
 ): Promise<void> {
   const proof = { thumbprint, jti, ends_at: endsAt.toISOString() }
-  if (!(await useProof(tx, proof, now.toISOString()))) throw new Refusal('identity-proof-used', subject)
-  if ((await countProofs(tx, thumbprint)) > maxProofsKept) throw new Refusal('identity-too-often', subject)
+  if (!(await useProof(tx, proof))) throw new Refusal('identity-proof-used', subject)
+  if ((await countProofs(tx, thumbprint, now.toISOString())) > maxProofs)
+    throw new Refusal('identity-too-often', subject)
 }

@@ -12,6 +12,7 @@ import type { BootContext } from './context.ts'
 import { openIdentitySigner } from './identity-keys.ts'
 import {
   checkedProof,
+  checkOwner,
   type IdentityAsking,
   identityOf,
   labelsIn,
@@ -29,7 +30,8 @@ import { inTransaction, recordingRefusals, type Work } from './work.ts'
  *    the node's last one, and the node is ready. A proof is good once, in all processes.
  * 3. The next boot has another key. The one before is worth nothing from its stage 1 on, as it is once the node is disabled.
  *
- * Proofs are checked and documents are signed outside of the transaction: within it nothing waits on anything but the database.
+ * Proofs are checked and documents are signed outside of the transaction: within it nothing waits on anything but the database. A key
+ * that is not the node's is refused before: anybody can make one, and a proof that fits it.
  */
 
 /** Asks for a document. */
@@ -42,6 +44,7 @@ export interface IdentityRequest extends IdentityAsking {
 export function issueIdentity(context: BootContext, request: IdentityRequest): Promise<string> {
   return recordingRefusals(context, request, async () => {
     const proof = await checkedProof(context, request, 'identity', undefined)
+    await checkOwner(context, request, proof)
     const sign = await openIdentitySigner(context) // before anything is spent
     const { claims, renewInSeconds } = await inTransaction(context, (work) => claim(work, request, proof))
     const token = await sign(claims)

@@ -1,12 +1,7 @@
 import { createHash } from 'node:crypto'
 import { calculateJwkThumbprint, compactVerify, decodeProtectedHeader, importJWK, type JWK } from 'jose'
-import {
-  type NodeKey,
-  type Proof,
-  type ProofFault,
-  proofAgeSeconds,
-  proofAheadSeconds,
-} from '../domain/identity.ts'
+import { type Proof, type ProofFault, proofAgeSeconds, proofAheadSeconds } from '../domain/identity.ts'
+import { type NodeKey, parseNodeKey } from '../domain/node-key.ts'
 
 const maxProofChars = 2048
 
@@ -26,12 +21,13 @@ const keyTypes: Readonly<Record<string, NodeKey['kty']>> = { ES256: 'EC', EdDSA:
 export async function readProof(text: string | undefined, wanted: ProofWanted): Promise<Proof | ProofFault> {
   if (text === undefined || text === '') return 'missing'
   if (text.length > maxProofChars) return 'too-long'
+  if (!text.split('.').every(isCanonical)) return 'malformed'
   const header = headerOf(text)
   if (header === undefined) return 'malformed'
   if (header.typ !== 'dpop+jwt' || header.crit !== undefined || header.b64 !== undefined) return 'wrong-type'
   const { alg } = header
   if (typeof alg !== 'string' || !Object.hasOwn(keyTypes, alg)) return 'wrong-algorithm'
-  const jwk = keyOf(header.jwk)
+  const jwk = parseNodeKey(header.jwk)
   if (jwk === undefined || jwk.kty !== keyTypes[alg]) return 'wrong-key'
   const payload = await verified(text, alg, jwk)
   if (typeof payload === 'string') return payload
@@ -45,25 +41,17 @@ export async function readProof(text: string | undefined, wanted: ProofWanted): 
   }
 }
 
+/** Whether this is the one way to write its bytes in base64url (RFC 4648 §3.5): decoders take others too, and then one proof is many texts. */
+function isCanonical(text: string): boolean {
+  return Buffer.from(text, 'base64url').toString('base64url') === text
+}
+
 function headerOf(text: string): Record<string, unknown> | undefined {
   try {
     return decodeProtectedHeader(text) as Record<string, unknown>
   } catch {
     return undefined
   }
-}
-
-const coordinate = /^[A-Za-z0-9_-]{43}$/
-
-/** The key, and only it: a private part is refused, whatever else a header says of it is left out. */
-function keyOf(value: unknown): NodeKey | undefined {
-  if (typeof value !== 'object' || value === null) return undefined
-  const { kty, crv, x, y, d } = value as Record<string, unknown>
-  if (d !== undefined || typeof x !== 'string' || !coordinate.test(x)) return undefined
-  if (kty === 'OKP' && crv === 'Ed25519' && y === undefined) return { kty, crv, x }
-  if (kty === 'EC' && crv === 'P-256' && typeof y === 'string' && coordinate.test(y))
-    return { kty, crv, x, y }
-  return undefined
 }
 
 async function verified(

@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox'
+import type { NodeKey } from './node-key.ts'
 
 /**
  * The identity that a node keeps after its boot: a short-lived JWT (RFC 7519) that others can check by the keys that we publish,
@@ -16,7 +17,10 @@ export const proofAgeSeconds = 120
 export const proofAheadSeconds = 60
 
 /** So many proofs of one key are taken while they could be repeated (3 minutes): one for each audience, and tries. */
-export const maxProofsKept = 60
+export const maxProofs = 60
+
+/** A used proof is known so long behind its end: to a replica whose clock is behind the one that forgets, it is not over yet. */
+export const proofKeptSeconds = 60
 
 /** An audience: a URL or a word, as the claim has it. Its file on the node has `_` for each `:`, `/` and `~`. */
 const audience = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9:/._~-]{0,254}$' })
@@ -95,10 +99,10 @@ export interface IdentityClaims {
 export const proofFaults = {
   missing: 'there is no proof of possession: one DPoP header is needed',
   'too-long': 'it is longer than 2048 characters',
-  malformed: 'it is no compact JWS with a JSON payload',
+  malformed: 'it is no compact JWS with a JSON payload, or not spelled in base64url as it must be',
   'wrong-type': 'its type is not dpop+jwt, or it has critical headers',
   'wrong-algorithm': 'it is signed with something else than ES256 or EdDSA',
-  'wrong-key': 'its key is not a public key of P-256 or Ed25519 that fits the algorithm',
+  'wrong-key': 'its key is not a good public key of P-256 or Ed25519 that fits the algorithm',
   'bad-signature': 'its signature is not by the key it names',
   'wrong-method': 'it is for another method',
   'wrong-url': 'it is for another URL',
@@ -121,8 +125,3 @@ export interface Proof {
   /** It is refused for its age from here on. */
   readonly endsAt: Date
 }
-
-/** The public key of a node, and nothing else. */
-export type NodeKey =
-  | { readonly kty: 'EC'; readonly crv: 'P-256'; readonly x: string; readonly y: string }
-  | { readonly kty: 'OKP'; readonly crv: 'Ed25519'; readonly x: string }

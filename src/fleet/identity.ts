@@ -2,7 +2,7 @@ import type { BootContext } from '../boot/context.ts'
 import { identityIssuer } from '../boot/identity-configuration.ts'
 import { identityKeys, makeIdentityKey, publishedKeys, signingKey } from '../boot/identity-keys.ts'
 import { addSeconds } from '../domain/clock.ts'
-import { maxIdentitySeconds } from '../domain/identity.ts'
+import { maxIdentitySeconds, proofKeptSeconds } from '../domain/identity.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import {
   endIdentityKey,
@@ -11,7 +11,7 @@ import {
   listIdentityKeys,
   withdrawIdentityKeys,
 } from '../storage/identity-keys.ts'
-import { listNodeIdentities } from '../storage/node-identities.ts'
+import { forgetProofs, listNodeIdentities } from '../storage/node-identities.ts'
 import type { IdentityKeyRow, NodeIdentityRow } from '../storage/node-identity-tables.ts'
 import { findNode } from '../storage/nodes.ts'
 import { type By, change, noSuchNode } from './change.ts'
@@ -148,9 +148,10 @@ function alreadyMade({ kid, signs_from }: Pick<IdentityKeyRow, 'signs_from'> & {
   })
 }
 
-/** What happens by itself: the first key, the next one when it is time, and the end of those that are over. */
+/** What happens by itself: the first key, the next one when it is time, and the end of keys and used proofs that are over. */
 export async function tendIdentityKeys(context: BootContext): Promise<void> {
   const { storage, clock, settings } = context
+  await forgetProofs(storage.db, addSeconds(clock(), -proofKeptSeconds).toISOString())
   await forgetIdentityKeys(storage.db, clock().toISOString())
   const last = (await identityKeys(context)).at(-1)
   if (last === undefined) return

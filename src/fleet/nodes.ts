@@ -89,6 +89,7 @@ export function freshNode(
     reinstall_session: null,
     armed: 0,
     ...notLooping,
+    wireguard_public_key: null,
     secret_id: null,
     secret_hash: null,
     last_facts: null,

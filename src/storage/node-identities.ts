@@ -1,9 +1,27 @@
 import type { Queries, Tx } from './database.ts'
 import type { IdentityProofRow, NodeIdentityRow } from './node-identity-tables.ts'
+import { statement } from './statement.ts'
 
 /** The identity that has a key, by its thumbprint. */
 export function findNodeIdentity(db: Queries, thumbprint: string): Promise<NodeIdentityRow | undefined> {
   return db.selectFrom('node_identities').selectAll().where('thumbprint', '=', thumbprint).executeTakeFirst()
+}
+
+const keyAt = statement<{ name: string; thumbprint: string }>()((db, value) =>
+  db
+    .selectFrom('nodes')
+    .leftJoin('node_identities', (join) => join.on('node_identities.thumbprint', '=', value('thumbprint')))
+    .select(['nodes.id as node', 'node_identities.node as owner'])
+    .where('nodes.name', '=', value('name')),
+)
+
+/** A node by its name, and the one that has a key, null where none has; undefined where there is no such node. */
+export function findKeyAt(
+  db: Queries,
+  name: string,
+  thumbprint: string,
+): Promise<{ readonly node: string; readonly owner: string | null } | undefined> {
+  return keyAt.first(db, { name, thumbprint })
 }
 
 /** The identity of a boot session. */
@@ -41,13 +59,8 @@ export async function updateNodeIdentity(
   await tx.updateTable('node_identities').set(changes).where('thumbprint', '=', thumbprint).execute()
 }
 
-/** Uses a proof up; false where it was used before. Forgets those of the same key that are too old to be taken. */
-export async function useProof(tx: Tx, proof: IdentityProofRow, now: string): Promise<boolean> {
-  await tx
-    .deleteFrom('identity_proofs')
-    .where('thumbprint', '=', proof.thumbprint)
-    .where('ends_at', '<=', now)
-    .execute()
+/** Uses a proof up; false where it was used before. */
+export async function useProof(tx: Tx, proof: IdentityProofRow): Promise<boolean> {
   const { numInsertedOrUpdatedRows } = await tx
     .insertInto('identity_proofs')
     .values(proof)
@@ -56,12 +69,18 @@ export async function useProof(tx: Tx, proof: IdentityProofRow, now: string): Pr
   return numInsertedOrUpdatedRows === 1n
 }
 
-/** How many proofs of a key are kept. */
-export async function countProofs(tx: Tx, thumbprint: string): Promise<number> {
+/** How many proofs of a key were used that are not too old to be taken at a time. */
+export async function countProofs(tx: Tx, thumbprint: string, now: string): Promise<number> {
   const { many } = await tx
     .selectFrom('identity_proofs')
     .select((e) => e.fn.countAll().as('many'))
     .where('thumbprint', '=', thumbprint)
+    .where('ends_at', '>', now)
     .executeTakeFirstOrThrow()
   return Number(many)
+}
+
+/** Forgets used proofs that ended before a time. */
+export async function forgetProofs(db: Queries, before: string): Promise<void> {
+  await db.deleteFrom('identity_proofs').where('ends_at', '<', before).execute()
 }

@@ -147,7 +147,7 @@ export function newNode(
   name: string,
   secret: MintedToken,
   at: string,
-): Omit<NodeRow, 'looping_since' | 'held_back_until' | 'boots_counted_from'> {
+): Omit<NodeRow, 'looping_since' | 'held_back_until' | 'boots_counted_from' | 'wireguard_public_key'> {
   return {
     id: `id-${name}`,
     name,

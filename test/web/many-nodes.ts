@@ -35,7 +35,7 @@ function rowOf(n: number, at: string): NodeRow {
     reinstall_attempts: 0,
     reinstall_session: null,
     armed: 0,
-    ...{ looping_since: null, held_back_until: null, boots_counted_from: null },
+    ...{ looping_since: null, held_back_until: null, boots_counted_from: null, wireguard_public_key: null },
     secret_id: null,
     secret_hash: null,
     last_facts: null,
