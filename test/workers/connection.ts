@@ -16,11 +16,16 @@ export interface Answer {
   readonly text: string
 }
 
-/** Opens a connection, resuming a session where one is given, and finds out whose it is. */
-export async function open(
-  server: Server,
-  options: { session?: Buffer; maxVersion?: 'TLSv1.2' | 'TLSv1.3' } = {},
-): Promise<Connection> {
+/** What a client brings along; left out: what it knows of a new server. */
+export interface OpenOptions {
+  readonly session?: Buffer
+  readonly maxVersion?: 'TLSv1.2' | 'TLSv1.3'
+  readonly port?: number
+  readonly ca?: string
+}
+
+/** Opens a connection, resuming a session where one is given, and finds out whose it is. Throws where it is not trusted. */
+export async function open(server: Server, options: OpenOptions = {}): Promise<Connection> {
   const socket = connect({
     host: '127.0.0.1',
     port: server.port,
@@ -28,8 +33,8 @@ export async function open(
     servername: 'localhost',
     ...options,
   })
-  socket.on('error', () => {})
   await once(socket, 'secureConnect')
+  socket.on('error', () => {})
   const ask: Connection['ask'] = (method, path, headers = {}, body = '') =>
     askOn(socket, method, path, headers, body)
   const since = server.lines.length
@@ -40,14 +45,30 @@ export async function open(
 }
 
 /** Connections to each of the workers, so many. */
-export async function openToEach(server: Server, workers: number, each: number): Promise<Connection[]> {
+export async function openToEach(
+  server: Server,
+  workers: number,
+  each: number,
+  options: OpenOptions = {},
+): Promise<Connection[]> {
   const kept: Connection[] = []
   while (kept.length < workers * each) {
-    const one = await open(server)
+    const one = await open(server, options)
     if (kept.filter(({ worker }) => worker === one.worker).length < each) kept.push(one)
     else one.socket.destroy()
   }
   return kept
+}
+
+/** The session that a client may go on with; TLS 1.3 sends it behind the handshake. */
+export async function sessionOf({ socket, ask }: Connection): Promise<Buffer> {
+  let session = socket.getSession()
+  socket.on('session', (fresh) => {
+    session = fresh
+  })
+  await ask('GET', '/_ah/health')
+  if (session === undefined) throw new Error('no session')
+  return session
 }
 
 async function askOn(

@@ -29,6 +29,8 @@ export interface Server {
   line(is: (line: LogLine) => boolean, since?: number): Promise<LogLine>
   /** The process ids of its workers. */
   workers(): number[]
+  /** The process of one; undefined while it is started again. */
+  workerOf(worker: number): number | undefined
   /** Resolves with how it ended. */
   readonly ended: Promise<{ code: number | null; signal: string | null }>
 }
@@ -108,7 +110,13 @@ function withKernel(row: ReturnType<typeof manifestOf>): ReturnType<typeof manif
   return { ...row, manifest: canonicalJson(manifest), digest: manifestDigest(manifest) }
 }
 
-async function start(t: Test, folder: string, database: string, flags: readonly string[]): Promise<Server> {
+/** Starts a server of two workers on a data folder. */
+export async function start(
+  t: Test,
+  folder: string,
+  database: string,
+  flags: readonly string[],
+): Promise<Server> {
   const main = join(import.meta.dirname, '../../src/main.ts')
   const usual = [
     '--boot-listen',
@@ -143,10 +151,19 @@ async function start(t: Test, folder: string, database: string, flags: readonly 
     once(createInterface({ input: child.stdout }), 'line'),
     ended.then(() => Promise.reject(new Error(`it did not start: ${JSON.stringify(lines)}`))),
   ])) as [string]
+  const workers = (): number[] =>
+    readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')
+      .trim()
+      .split(' ')
+      .filter(Boolean)
+      .map(Number)
   return {
     child,
     ended,
     lines,
+    workers,
+    workerOf: (worker) =>
+      workers().find((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(`worker\0${worker}\0`)),
     port: Number(new URL((JSON.parse(ready) as { boot: string }).boot).port),
     ca: readFileSync(join(folder, 'ca.crt'), 'utf8'),
     async line(is, since = 0) {
@@ -156,11 +173,5 @@ async function start(t: Test, folder: string, database: string, flags: readonly 
         if (line !== undefined && is(line)) return line
       }
     },
-    workers: () =>
-      readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')
-        .trim()
-        .split(' ')
-        .filter(Boolean)
-        .map(Number),
   }
 }

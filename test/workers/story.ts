@@ -1,9 +1,9 @@
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import type { Test } from 'tap'
 import { verifyChains } from '../../src/storage/events.ts'
 import { bootRobot, send } from '../helpers/robot.ts'
-import { type Connection, open, openToEach } from './connection.ts'
+import { open, openToEach, sessionOf } from './connection.ts'
 import { type Installation, install, type Server } from './installation.ts'
 
 /** The story of boots through two workers, and of their ends. `database` is a URL; SQLite in the data folder where there is none. */
@@ -48,7 +48,7 @@ export async function storyOfWorkers(t: Test, database?: string): Promise<void> 
       t.equal(first.status, 200)
       const closed = once(one.socket, 'close')
       const since = server.lines.length
-      process.kill(workerOf(server, one.worker), 'SIGKILL')
+      process.kill(server.workerOf(one.worker) as number, 'SIGKILL')
       await closed
       t.same(await other.ask('POST', '/v1/boot/node3/stage2', headers), first)
       const otherKey = { ...headers, 'idempotency-key': 'b'.repeat(22) }
@@ -74,7 +74,7 @@ export async function storyOfWorkers(t: Test, database?: string): Promise<void> 
       )
       for (const step of ['handover', 'stage2', 'join']) {
         const line = await server.line(({ route }) => route === `/v1/boot/:host/${step}`, since)
-        const found = findWorker(server, Number(line.worker))
+        const found = server.workerOf(Number(line.worker))
         if (found !== undefined) process.kill(found, 'SIGKILL')
       }
       await booting
@@ -231,28 +231,4 @@ async function tokensOf(place: Installation, server: Server, host: string): Prom
   const k = /handover\?k=([\w-]{44})/.exec(await stage1(place, server, host))?.[1]
   const answer = await send(server, 'GET', `/v1/boot/${host}/handover?k=${k}`)
   return (JSON.parse(answer.text) as { tokens: Record<string, string> }).tokens
-}
-
-function workerOf(server: Server, worker: number): number {
-  const found = findWorker(server, worker)
-  if (found === undefined) throw new Error(`worker ${worker} is gone`)
-  return found
-}
-
-/** The process of a worker; undefined while it is started again. */
-function findWorker(server: Server, worker: number): number | undefined {
-  return server
-    .workers()
-    .find((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(`worker\0${worker}\0`))
-}
-
-/** The session that a client may go on with; TLS 1.3 sends it behind the handshake. */
-async function sessionOf({ socket, ask }: Connection): Promise<Buffer> {
-  let session = socket.getSession()
-  socket.on('session', (fresh) => {
-    session = fresh
-  })
-  await ask('GET', '/_ah/health')
-  if (session === undefined) throw new Error('no session')
-  return session
 }
