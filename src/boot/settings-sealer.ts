@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
-import { PawlError } from '../errors.ts'
+import { isPawlError, PawlError } from '../errors.ts'
 
-/** Encrypts secret settings of profiles for the database. `place` binds a sealed value to the setting it was made for. */
+/** Encrypts secret settings for the database. `place` binds a sealed value to the setting it was made for. */
 export interface SettingsSealer {
   seal(value: string, place: string): string
   open(sealed: string, place: string): string
@@ -31,11 +31,21 @@ export function settingsSealer(key: Uint8Array): SettingsSealer {
           'key-unreadable',
           `secret setting ${place} cannot be opened with this server's key`,
           {
-            hint: 'restore pki/settings.key from the backup that the database came from, or apply the profile again',
+            hint: 'restore pki/settings.key from the backup that the database came from, or give its value anew',
             cause,
           },
         )
       }
     },
+  }
+}
+
+/** What `open` opens; undefined where this server's key does not: what is sealed there can be replaced, and not kept. */
+export function ifReadable<T>(open: () => T): T | undefined {
+  try {
+    return open()
+  } catch (error) {
+    if (isPawlError(error, 'key-unreadable')) return undefined
+    throw error
   }
 }

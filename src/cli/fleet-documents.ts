@@ -1,12 +1,12 @@
 import { parseMac } from '../domain/node.ts'
 import { isPawlError, type PawlError } from '../errors.ts'
-import type { FleetChannel, FleetNode, FleetRequest } from '../fleet/fleet-plan.ts'
+import type { FleetChannel, FleetExtension, FleetNode, FleetRequest } from '../fleet/fleet-plan.ts'
+import { extensionWithValues, joinWithValues, profileWithValues, type ResolvedFrom } from './file-values.ts'
 import type { FleetDocument, LoadedFleet } from './fleet-files.ts'
-import { type ResolvedSecrets, resolveHook, resolveSecrets } from './fleet-secrets.ts'
 import type { YamlFile } from './yaml-file.ts'
 
 type Path = readonly string[]
-type Kind = 'node' | 'profile' | 'channel' | 'join'
+type Kind = Parameters<LoadedFleet['placeOf']>[0] | 'join'
 
 /** Where a thing is described. */
 interface Place {
@@ -15,7 +15,6 @@ interface Place {
 }
 
 type Collected = Pick<LoadedFleet, 'fleet' | 'placeOf' | 'warnings'>
-type Hook = Parameters<typeof resolveHook>[0]
 type WrittenProfile = FleetRequest['profiles'][number]
 
 /**
@@ -32,78 +31,50 @@ export async function collectFleet(
   const nodes = documents.flatMap((document) => nodesOf(document, places))
   const channels = documents.flatMap((document) => channelsOf(document, places))
   const joins = new Map<string, { join: Record<string, unknown>; used: boolean; place: string }>()
+  const resolvedFrom = ({ yaml, file }: FleetDocument): ResolvedFrom => ({
+    yaml,
+    file,
+    env,
+    faults,
+    warnings,
+  })
   for (const document of documents) {
     if (document.kind !== 'Join') continue
     const name = String(document.value.name)
     if (!places.take('join', name, { yaml: document.yaml, path: ['name'] })) continue
-    const join = await secretsOf(document, ['join'], document.value.join as object)
+    const written = document.value.join as Record<string, unknown>
+    const join = await joinWithValues(resolvedFrom(document), ['join'], written)
     joins.set(name, { join, used: false, place: document.yaml.place([]) })
   }
   const profiles: WrittenProfile[] = []
+  const extensions: FleetExtension[] = []
   for (const document of documents) {
-    if (document.kind !== 'Profile') continue
-    const { kind: _, ...profile } = document.value as Record<string, unknown>
-    if (!places.take('profile', String(profile.name), { yaml: document.yaml, path: [] })) continue
-    for (const sequence of ['boot', 'reinstall']) {
-      const written = profile[sequence] as { join?: { from?: string } } | undefined
-      if (typeof written !== 'object' || written.join === undefined) continue
-      const path = [sequence, 'join']
-      profile[sequence] = { ...written, join: await joinOf(document, path, written.join) }
+    const { kind, ...written } = document.value as Record<string, unknown>
+    const place = { yaml: document.yaml, path: [] }
+    if (kind === 'Profile' && places.take('profile', String(written.name), place)) {
+      const named = (path: Path, name: string): unknown => joinOf(document, path, name)
+      const profile = await profileWithValues(resolvedFrom(document), written, named)
+      profiles.push(profile as WrittenProfile) // checked against its schema
     }
-    for (const name of ['leave', 'reboot']) {
-      const hook = profile[name] as Hook | undefined
-      if (hook !== undefined) profile[name] = await hookOf(document, [name], hook)
+    if (kind === 'Extension' && places.take('extension', String(written.operation), place)) {
+      const extension = await extensionWithValues(resolvedFrom(document), written)
+      extensions.push(extension as unknown as FleetExtension) // as above
     }
-    profiles.push(profile as WrittenProfile) // checked against its schema
   }
   for (const [name, { used, place }] of joins)
     if (!used) warnings.push(`${place}: join "${name}" is used by no profile of these files`)
-  return { fleet: { nodes, profiles, channels }, placeOf: places.of, warnings }
+  return { fleet: { nodes, profiles, channels, extensions }, placeOf: places.of, warnings }
 
-  async function joinOf(document: FleetDocument, path: Path, written: { from?: string }): Promise<unknown> {
-    if (written.from === undefined) return secretsOf(document, path, written)
-    const known = joins.get(written.from)
+  function joinOf({ yaml }: FleetDocument, path: Path, name: string): unknown {
+    const known = joins.get(name)
     if (known === undefined) {
       const there = [...joins.keys()].join(', ')
       const hint = there === '' ? 'there is no document of kind Join' : `there are: ${there}`
-      faults.push(
-        document.yaml.fault(
-          [...path, 'from'],
-          `${path.join('.')}.from: there is no join "${written.from}"`,
-          hint,
-        ),
-      )
+      faults.push(yaml.fault([...path, 'from'], `${path.join('.')}.from: there is no join "${name}"`, hint))
       return { kind: 'none' }
     }
     known.used = true
     return known.join
-  }
-
-  async function secretsOf(
-    document: FleetDocument,
-    path: Path,
-    join: object,
-  ): Promise<Record<string, unknown>> {
-    const { file } = document
-    return told(document, path, await resolveSecrets(join as Record<string, unknown>, { env, file }))
-  }
-
-  async function hookOf(document: FleetDocument, path: Path, hook: Hook): Promise<unknown> {
-    return told(document, path, await resolveHook(hook, { env, file: document.file }))
-  }
-
-  function told({ yaml }: FleetDocument, path: Path, resolved: ResolvedSecrets): Record<string, unknown> {
-    for (const { setting, message } of resolved.faults) {
-      const at = [...path, ...setting.split('.')]
-      faults.push(yaml.fault(at, `${at.join('.')} ${message}`))
-    }
-    for (const setting of resolved.inClear) {
-      const at = [...path, ...setting.split('.')]
-      warnings.push(
-        `${yaml.place(at)}: ${at.join('.')} is in the file as it is; fromEnv or fromFile keep it out`,
-      )
-    }
-    return resolved.value
   }
 }
 

@@ -5,20 +5,21 @@ import type { Readable } from 'node:stream'
 import { type DocumentKind, documentSchemas } from '../domain/fleet-file.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { FleetRequest } from '../fleet/fleet-plan.ts'
+import type { FleetPlan } from './answers.ts'
 import { collectFleet } from './fleet-documents.ts'
 import { faultsOf } from './schema-faults.ts'
 import { nameOf, parseYaml, readBytes, type YamlFile } from './yaml-file.ts'
 
 /** What files say of a fleet, ready to be sent. */
 export interface LoadedFleet {
-  readonly fleet: Pick<FleetRequest, 'nodes' | 'profiles' | 'channels'>
+  readonly fleet: Required<Pick<FleetRequest, 'nodes' | 'profiles' | 'channels' | 'extensions'>>
   /** The digest of the files' bytes, whatever their names. */
   readonly files: string
   /** How many files were read. */
   readonly count: number
   readonly warnings: readonly string[]
   /** `FILE:LINE:COLUMN` of a thing, or of a field of it. */
-  placeOf(kind: 'node' | 'profile' | 'channel', name: string, field: string | null): string | undefined
+  placeOf(kind: FleetPlan['changes'][number]['kind'], name: string, field: string | null): string | undefined
 }
 
 /** One document, with its kind found out. */

@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { Compile } from 'typebox/compile'
+import { extensionSources } from '../domain/extension-file.ts'
 import { overlaySchema } from '../domain/join/overlay.ts'
 import { type JoinSecret, joinSchema, mapSecretFields, secretsOf } from '../domain/join.ts'
 import { kubeconfigOfJoin, type Leave, leaveSchema, secretOfHook } from '../domain/leave.ts'
@@ -13,7 +14,7 @@ export interface SecretSources {
   readonly file: string
 }
 
-/** What is wrong with a secret of a join or hook, and where in it. Never holds its value. */
+/** What is wrong with a secret of a join, hook or extension, and where in it. Never holds its value. */
 export interface SecretFault {
   readonly setting: string
   readonly message: string
@@ -67,6 +68,23 @@ export async function resolveHook(
   const schema = formOf(leaveSchema.anyOf, hook.kind)?.properties[setting]
   const { values, ...rest } = await resolveEach([{ name: setting, setting, value, schema }], sources)
   return { value: { ...hook, ...Object.fromEntries(values) }, ...rest }
+}
+
+/** An extension, in the same way; of its values only the key is a secret, and worth a word where it stands in the file. */
+export async function resolveExtension(
+  extension: Readonly<Record<string, unknown>>,
+  sources: SecretSources,
+): Promise<ResolvedSecrets> {
+  const written = Object.entries(extensionSources).filter(([name]) => name in extension)
+  const { values, faults, inClear } = await resolveEach(
+    written.map(([name, schema]) => ({ name, setting: name, value: extension[name], schema })),
+    sources,
+  )
+  return {
+    value: { ...extension, ...Object.fromEntries(values) },
+    faults,
+    inClear: inClear.filter((name) => name === 'clientKey'),
+  }
 }
 
 interface WrittenSecret {

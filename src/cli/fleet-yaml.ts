@@ -14,7 +14,7 @@ export interface FleetFile {
 
 /** A fleet as files: profiles first, since people read them so; order means nothing to `pawl apply`. */
 export function writeFleet(
-  { nodes, profiles, channels }: FleetExport,
+  { nodes, profiles, channels, extensions }: FleetExport,
   head: readonly string[] = [],
 ): FleetFile[] {
   const files = [
@@ -22,6 +22,10 @@ export function writeFleet(
     {
       name: 'channels.yaml',
       documents: channels.map(({ channel, ...rest }) => ({ kind: 'Channel', name: channel, ...rest })),
+    },
+    {
+      name: 'extensions.yaml',
+      documents: extensions.map((extension) => ({ kind: 'Extension', ...extension })),
     },
     { name: 'nodes.yaml', documents: nodes.length === 0 ? [] : [{ kind: 'Nodes', nodes }] },
   ]

@@ -16,6 +16,7 @@ import { listeners } from './listeners.ts'
 import { clock, disk, names, runtime } from './machine.ts'
 import { replicas } from './replicas.ts'
 import { rotation } from './roots.ts'
+import { sealed } from './sealed.ts'
 import { tftp } from './tftp.ts'
 import { traces } from './traces.ts'
 
@@ -40,6 +41,7 @@ const checks: readonly Check[] = [
   { name: 'certificates', run: certificates },
   { name: 'root rotation', run: rotation },
   { name: 'keys', run: keys },
+  { name: 'sealed settings', run: sealed },
   { name: 'identity', run: identity },
   { name: 'clock', run: clock },
   { name: 'disk', run: disk },

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto'
-import { settingsSealer } from '../boot/settings-sealer.ts'
+import { ifReadable, settingsSealer } from '../boot/settings-sealer.ts'
 import { addSeconds } from '../domain/clock.ts'
 import { type Probe, probeService } from '../extensions/probe.ts'
 import { extensionTarget } from '../fleet/extension-view.ts'
@@ -8,6 +8,7 @@ import type { ExtensionRow } from '../storage/extension-tables.ts'
 import { listExtensions } from '../storage/extensions.ts'
 import { listProfiles, readProfile } from '../storage/fleet.ts'
 import { appliedMigrations } from '../storage/migrate.ts'
+import type { ProfileRow } from '../storage/tables.ts'
 import { days, type Finding, fail, ok, type Subject, warn } from './finding.ts'
 
 const check = 'extensions'
@@ -21,12 +22,20 @@ export async function extensions({ storage, config, dataDir, now }: Subject): Pr
   if (!applied.includes('0024-extensions')) return [] // the server makes its tables when it starts
   const rows = await listExtensions(storage.db)
   const rules = { allowed: config.extensionAllowedNetworks, setting: 'extensionAllowedNetworks' }
+  if (rows.length === 0) return missing(await listProfiles(storage.db), [])
+  const sealer = settingsSealer(settingsKey(dataDir))
   const found = rows.map(async (row) => {
-    const target = extensionTarget({ sealer: settingsSealer(settingsKey(dataDir)) }, row)
+    const target = ifReadable(() => extensionTarget({ sealer }, row))
+    if (target === undefined) return expiring(row, now) // the check of sealed settings tells it
     return [...judged(row, await probeService(target, rules, probeMilliseconds), now), ...expiring(row, now)]
   })
+  return [...(await Promise.all(found)).flat(), ...missing(await listProfiles(storage.db), rows)]
+}
+
+/** Operations that profiles allow and that lead nowhere. */
+function missing(profiles: readonly ProfileRow[], rows: readonly ExtensionRow[]): Finding[] {
   const known = new Set(rows.map(({ operation }) => operation))
-  const missing = (await listProfiles(storage.db)).flatMap((profile) =>
+  return profiles.flatMap((profile) =>
     (readProfile(profile).extensions ?? [])
       .filter((operation) => !known.has(operation))
       .map((operation) =>
@@ -37,7 +46,6 @@ export async function extensions({ storage, config, dataDir, now }: Subject): Pr
         ),
       ),
   )
-  return [...(await Promise.all(found)).flat(), ...missing]
 }
 
 function judged({ operation }: ExtensionRow, probe: Probe, now: Date): Finding[] {

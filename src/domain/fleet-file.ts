@@ -1,8 +1,10 @@
 import Type, { type TSchema } from 'typebox'
+import { extensionFields } from './extension-file.ts'
 import { overlayKinds, overlaySchema } from './join/overlay.ts'
 import { joinKinds, joinSchema } from './join.ts'
 import { type Leave, leaveSchema, rebootSchema, secretOfHook } from './leave.ts'
 import { profileSchema } from './profile.ts'
+import { secretSources } from './secret-source.ts'
 
 /**
  * The documents of fleet files, as schemas: `pawl diff` and `pawl apply` check files against them, and editors do by
@@ -87,23 +89,6 @@ const channelDocument = Type.Object(
   { ...strict, description: 'A named pointer to a version of an image.' },
 )
 
-/** Where a secret comes from, when files are applied. `***` keeps the one that is stored. */
-const secretSource = [
-  Type.Object(
-    { fromEnv: Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]{0,127}$' }) },
-    { ...strict, description: 'The value of an environment variable of whoever applies the file.' },
-  ),
-  Type.Object(
-    { fromFile: Type.String({ minLength: 1, maxLength: 1024 }) },
-    {
-      ...strict,
-      description:
-        'The first line of a file, or the whole of it for a secret of lines; beside this one where the path is relative.',
-    },
-  ),
-  Type.Literal('***', { description: 'Keeps the value that is stored.' }),
-]
-
 interface JoinForm {
   readonly properties: Readonly<Record<string, TSchema>> & { readonly kind: { readonly const: string } }
   readonly required: readonly string[]
@@ -139,7 +124,10 @@ function hookForm(form: unknown): TSchema {
 
 /** The form with each of these fields also by where it comes from. */
 function withSources(form: JoinForm, names: readonly string[]): TSchema {
-  const changed = names.map((name) => [name, Type.Union([form.properties[name] as TSchema, ...secretSource])])
+  const changed = names.map((name) => [
+    name,
+    Type.Union([form.properties[name] as TSchema, ...secretSources]),
+  ])
   return withFields(form, Object.fromEntries(changed))
 }
 
@@ -227,6 +215,15 @@ const profileDocument = Type.Object(
   { ...strict, description: 'What a kind of node boots. Its fields are those of pawl profile apply.' },
 )
 
+const extensionDocument = Type.Object(
+  { kind: Type.Literal('Extension'), ...extensionFields },
+  {
+    ...strict,
+    description:
+      'A service that booting nodes may ask. Its fields are those of pawl extension apply. Needs the role admin.',
+  },
+)
+
 /** A profile in a file of its own, for `pawl profile apply`: `***` keeps a stored secret. */
 export const profileFileSchema = Type.Object(profileFields(false), strict)
 
@@ -237,6 +234,7 @@ export const documentSchemas = {
   Profile: profileDocument,
   Channel: channelDocument,
   Join: joinDocument,
+  Extension: extensionDocument,
 } as const
 
 /** A kind of document. */

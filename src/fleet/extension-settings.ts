@@ -1,13 +1,13 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { isIP } from 'node:net'
 import type { BootContext } from '../boot/context.ts'
 import { extensionLimits, mediaTypePattern, usualAnswerTypes } from '../domain/extension.ts'
 import { quote } from '../domain/node.ts'
 import { maskUrl, parseWebhookUrl } from '../domain/webhook.ts'
-import { addressUse } from '../domain/webhook-address.ts'
 import { PawlError } from '../errors.ts'
 import type { ExtensionRow } from '../storage/extension-tables.ts'
-import { extensionPlace, extensionTarget } from './extension-view.ts'
+import { extensionPlace } from './extension-view.ts'
+import { checkMayLead, parseCertificates } from './outgoing-settings.ts'
+import { masked } from './profile-secrets.ts'
 
 /** What an extension is made of. What is left out has its default; `clientKey: '***'` keeps the key there is. */
 export interface ExtensionSettings {
@@ -23,9 +23,11 @@ export interface ExtensionSettings {
 type Columns = Omit<ExtensionRow, 'operation' | 'revision' | 'created_at' | 'created_by' | 'updated_at'>
 
 const maxPemCharacters = 32 * 1024
-const pemBlock = /-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----/g
 
-/** The columns of what was given; throws `invalid`. `known` is what there is under this operation. */
+/**
+ * The columns of what was given. `known` is what there is under this operation. Throws `invalid`, and `key-unreadable` where `***` is to keep
+ * what this server's key does not open.
+ */
 export function extensionColumns(
   context: BootContext,
   operation: string,
@@ -34,32 +36,39 @@ export function extensionColumns(
 ): Columns {
   const { timeoutSeconds, maxAnswerBytes } = extensionLimits
   return {
-    url: context.sealer.seal(urlOf(context, asked.url, known), extensionPlace(operation, 'url')),
+    url: context.sealer.seal(urlOf(context, operation, asked.url, known), extensionPlace(operation, 'url')),
     timeout_seconds: within('timeoutSeconds', asked.timeoutSeconds, timeoutSeconds),
     max_answer_bytes: within('maxAnswerBytes', asked.maxAnswerBytes, maxAnswerBytes),
     answer_types: JSON.stringify(typesOf(asked.answerTypes ?? usualAnswerTypes)),
-    ca: certificatesOf(asked.ca ?? null, 'ca'),
+    ca: parseCertificates(asked.ca ?? null, 'ca'),
     ...clientOf(context, operation, asked, known),
   }
 }
 
 /** A URL as it is shown, with `***` in it, is the one there is. */
-function urlOf(context: BootContext, text: string, known: ExtensionRow | undefined): string {
-  if (known !== undefined && text.includes('***')) {
-    const { url } = extensionTarget(context, { ...known, client_key: null })
-    if (maskUrl(url) === text) return url.href
+function urlOf(
+  context: BootContext,
+  operation: string,
+  text: string,
+  known: ExtensionRow | undefined,
+): string {
+  if (text.includes(masked)) {
+    const stored =
+      known === undefined ? undefined : context.sealer.open(known.url, extensionPlace(operation, 'url'))
+    if (stored !== undefined && maskUrl(new URL(stored)) === text) return stored
+    throw new PawlError(
+      'invalid',
+      `the extension's URL has "${masked}" in it, and is not the stored one as it is shown`,
+      {
+        hint: 'give the URL itself; what may be a secret in it is sealed and shown to nobody',
+      },
+    )
   }
   const url = parseWebhookUrl(text, 'extension')
-  const host = url.hostname.replace(/^\[|\]$/g, '')
-  const allowed = context.settings.extensionAllowedNetworks
-  const use = isIP(host) === 0 ? undefined : addressUse(host, allowed)
-  const hint = 'list its network in extensionAllowedNetworks'
-  if (use === 'closed')
-    throw new PawlError('invalid', `${host} is not an address of the public Internet`, { hint })
-  if (url.protocol === 'http:' && (use === 'public' || allowed.length === 0))
-    throw new PawlError('invalid', 'http:// is for networks that are listed', {
-      hint: `use https://, or ${hint}`,
-    })
+  checkMayLead(url, {
+    allowed: context.settings.extensionAllowedNetworks,
+    setting: 'extensionAllowedNetworks',
+  })
   return url.href
 }
 
@@ -82,17 +91,6 @@ function typesOf(types: readonly string[]): string[] {
   return [...new Set(types)].sort()
 }
 
-/** Reads one to eight certificates; throws `invalid`. */
-function certificatesOf(pem: string | null, what: string): string | null {
-  if (pem === null) return null
-  const blocks = pem.length > maxPemCharacters ? [] : (pem.match(pemBlock) ?? [])
-  try {
-    if (blocks.length >= 1 && blocks.length <= 8)
-      return blocks.map((block) => new X509Certificate(block).toString()).join('')
-  } catch {}
-  throw new PawlError('invalid', `${what} is not one to eight certificates (PEM)`)
-}
-
 /** A client certificate and its key: both, or neither. The key is kept sealed, and never shown again. */
 function clientOf(
   { sealer }: BootContext,
@@ -100,12 +98,12 @@ function clientOf(
   asked: ExtensionSettings,
   known: ExtensionRow | undefined,
 ): Pick<ExtensionRow, 'client_certificate' | 'client_key'> {
-  const certificate = certificatesOf(asked.clientCertificate ?? null, 'clientCertificate')
+  const certificate = parseCertificates(asked.clientCertificate ?? null, 'clientCertificate')
   const place = extensionPlace(operation, 'client-key')
-  const kept = asked.clientKey === '***' ? (known?.client_key ?? null) : null
+  const kept = asked.clientKey === masked ? (known?.client_key ?? null) : null
   const key = kept === null ? (asked.clientKey ?? null) : sealer.open(kept, place)
   if (certificate === null && key === null) return { client_certificate: null, client_key: null }
-  if (certificate === null || key === null || key === '***')
+  if (certificate === null || key === null || key === masked)
     throw new PawlError('invalid', 'clientCertificate and clientKey go together: one of them is missing')
   if (!fits(certificate, key))
     throw new PawlError('invalid', 'clientKey is not the key of clientCertificate, a private key in PEM')

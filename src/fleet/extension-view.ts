@@ -1,11 +1,14 @@
-import { X509Certificate } from 'node:crypto'
 import type { BootContext } from '../boot/context.ts'
-import { extensionKeys, publishedExtensionKeys, signingExtensionKey } from '../boot/extension-keys.ts'
+import { extensionKeys } from '../boot/extension-keys.ts'
+import { publishedKeys, signingKey } from '../boot/key-ring.ts'
+import { ifReadable } from '../boot/settings-sealer.ts'
 import { quote } from '../domain/node.ts'
 import { maskUrl } from '../domain/webhook.ts'
 import { PawlError } from '../errors.ts'
 import type { ExtensionRow } from '../storage/extension-tables.ts'
 import { findExtension, listExtensions } from '../storage/extensions.ts'
+import { fingerprintsOf } from './outgoing-settings.ts'
+import { masked } from './profile-secrets.ts'
 
 /** An extension as operators see it: without its client key, and without what of its URL may be a secret. */
 export interface ExtensionView {
@@ -13,6 +16,8 @@ export interface ExtensionView {
   /** Counted up by each change. */
   readonly revision: number
   readonly url: string
+  /** The URL or the client key was sealed with another settings key: no service is asked until both are given anew. */
+  readonly unreadable: boolean
   readonly timeoutSeconds: number
   readonly maxAnswerBytes: number
   readonly answerTypes: readonly string[]
@@ -72,10 +77,12 @@ export function extensionTarget(
 
 /** An extension's row as it is shown. */
 export function extensionView(context: Pick<BootContext, 'sealer'>, row: ExtensionRow): ExtensionView {
+  const target = ifReadable(() => extensionTarget(context, row))
   return {
     operation: row.operation,
     revision: row.revision,
-    url: maskUrl(extensionTarget(context, { ...row, client_key: null }).url),
+    url: target === undefined ? masked : maskUrl(target.url),
+    unreadable: target === undefined,
     timeoutSeconds: row.timeout_seconds,
     maxAnswerBytes: row.max_answer_bytes,
     answerTypes: JSON.parse(row.answer_types) as string[], // our own column
@@ -93,8 +100,8 @@ export function extensionSettingsOf(view: ExtensionView): Record<string, unknown
   const { url, timeoutSeconds, maxAnswerBytes, answerTypes, ca, clientCertificate } = view
   return {
     ...{ url, timeoutSeconds, maxAnswerBytes, answerTypes },
-    ca: ca === null ? null : fingerprintsOf(ca),
-    clientCertificate: clientCertificate === null ? null : fingerprintsOf(clientCertificate),
+    ca: fingerprintsOf(ca),
+    clientCertificate: fingerprintsOf(clientCertificate),
   }
 }
 
@@ -114,12 +121,12 @@ export async function showExtension(context: BootContext, operation: string): Pr
 export async function showExtensionKeys(context: BootContext): Promise<ExtensionKeysView> {
   const rows = await extensionKeys(context)
   const now = context.clock()
-  const signing = signingExtensionKey(rows, now)?.kid
+  const signing = signingKey(rows, now)?.kid
   const issuer = extensionIssuer(context)
   return {
     issuer,
     jwksUrl: `${issuer}/jwks.json`,
-    items: publishedExtensionKeys(rows, now).map((row) => ({
+    items: publishedKeys(rows, now).map((row) => ({
       kid: row.kid,
       madeAt: row.made_at,
       signsFrom: row.signs_from,
@@ -135,9 +142,4 @@ export function noSuchExtension(operation: string): PawlError {
   return new PawlError('not-found', `extension ${quote(operation)} does not exist`, {
     hint: 'list them with pawl extension list',
   })
-}
-
-function fingerprintsOf(pem: string): string[] {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
-  return blocks.map((block) => new X509Certificate(block).fingerprint256)
 }

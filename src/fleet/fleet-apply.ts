@@ -5,7 +5,7 @@ import { reliesOnAddress } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
 import { listChannels } from '../storage/channels.ts'
 import { listProfiles, lockNodes, readProfile } from '../storage/fleet.ts'
-import type { FleetKind, FleetObjectRow } from '../storage/fleet-file-tables.ts'
+import { type FleetKind, type FleetObjectRow, fleetKinds } from '../storage/fleet-file-tables.ts'
 import {
   chainHead,
   deleteObjects,
@@ -21,6 +21,7 @@ import type { NodeRecord } from '../storage/nodes.ts'
 import { type By, type Change, change } from './change.ts'
 import { applyChannels } from './fleet-channels.ts'
 import { withAuthors } from './fleet-drift.ts'
+import { applyExtensions } from './fleet-extensions.ts'
 import { removeNodes, writeNodes } from './fleet-node-writes.ts'
 import { type NodePlan, planNodes } from './fleet-nodes.ts'
 import {
@@ -86,6 +87,7 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   )
   const begun = (row: ChannelRow | undefined): boolean =>
     row !== undefined && startedAt.has(formatChannelRef(row))
+  const extensions = await applyExtensions(change, request, records)
   const first = await applyChannels(change, request, records, (row) => !begun(row))
   const profiles = await applyProfiles(change, request, records)
   const channels = await applyChannels(change, request, records, begun)
@@ -94,7 +96,7 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   const removals = emptyPlan()
   const live = leaving.length === 0 ? new Set<string>() : await nodesWithLiveSession(tx)
   noteRemovedNodes(removals, leaving, live)
-  const parts = [first, profiles, channels, nodes, removals]
+  const parts = [extensions, first, profiles, channels, nodes, removals]
   const last = await planLastRemovals(change, request, gone, nodes, leaving)
   const plan = await planOf(change, request, [...parts, last], {
     before: existing.length,
@@ -119,6 +121,7 @@ function refuseTwice(request: FleetRequest): void {
     ['node', request.nodes.map(({ name }) => name)],
     ['profile', request.profiles.map(({ name }) => name)],
     ['channel', request.channels.map(({ channel }) => channel)],
+    ['extension', (request.extensions ?? []).map(({ operation }) => operation)],
   ]
   for (const [kind, names] of lists) {
     const seen = new Set<string>()
@@ -219,7 +222,7 @@ async function writeRecords(
   const objects: FleetObjectRow[] = parts.flatMap((part) => part.objects)
   await putObjects(tx, objects)
   if (request.prune === true) {
-    for (const kind of ['node', 'profile', 'channel'] as const) await deleteObjects(tx, kind, gone[kind])
+    for (const kind of fleetKinds) await deleteObjects(tx, kind, gone[kind])
   }
   return objects.length
 }

@@ -1,4 +1,4 @@
-import { systemChain } from '../domain/event.ts'
+import { type EventKind, systemChain } from '../domain/event.ts'
 import type { Queries } from '../storage/database.ts'
 import { listChainChanges, listNodeChanges } from '../storage/fleet-files.ts'
 import type { EventRow } from '../storage/tables.ts'
@@ -27,6 +27,7 @@ export async function withAuthors(
     node: await nodeAuthors(db, of('node').slice(0, maxNodes)),
     profile: of('profile').length === 0 ? nobody : await profileAuthors(db, upTo),
     channel: of('channel').length === 0 ? nobody : await channelAuthors(db, upTo),
+    extension: of('extension').length === 0 ? nobody : await extensionAuthors(db, upTo),
   }
   return changes.map((change) => ({
     ...change,
@@ -49,17 +50,28 @@ async function nodeAuthors(db: Queries, names: readonly string[]): Promise<Find>
   }
 }
 
-async function profileAuthors(db: Queries, upTo: number): Promise<Find> {
-  const rows = await listChainChanges(db, systemChain, ['profile-applied'], upTo)
+const profileAuthors = (db: Queries, upTo: number): Promise<Find> =>
+  documentAuthors(db, upTo, { kind: 'profile-applied', named: 'profile' })
+
+const extensionAuthors = (db: Queries, upTo: number): Promise<Find> =>
+  documentAuthors(db, upTo, { kind: 'extension-applied', named: 'operation' })
+
+/** Of what is applied as a whole: the event has all of it, before and after. */
+async function documentAuthors(
+  db: Queries,
+  upTo: number,
+  { kind, named }: { readonly kind: EventKind; readonly named: string },
+): Promise<Find> {
+  const rows = await listChainChanges(db, systemChain, [kind], upTo)
   return (name, field) => {
     const [key = ''] = field.split('.')
     return whoOf(
       rows.find(({ detail }) => {
-        const { profile, before, after } = JSON.parse(detail) as Record<
+        const { before, after, ...event } = JSON.parse(detail) as Record<
           string,
           Record<string, unknown> | null
         >
-        return String(profile) === name && JSON.stringify(before?.[key]) !== JSON.stringify(after?.[key])
+        return String(event[named]) === name && JSON.stringify(before?.[key]) !== JSON.stringify(after?.[key])
       }),
     )
   }

@@ -1,19 +1,30 @@
+import type { BootContext } from '../boot/context.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { formatChannelRef } from '../domain/channel.ts'
+import { extensionLimits, usualAnswerTypes } from '../domain/extension.ts'
 import { type Profile, parseProfile, writeProfile } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
 import { listChannels } from '../storage/channels.ts'
 import type { Queries } from '../storage/database.ts'
+import { listExtensions } from '../storage/extensions.ts'
 import { listProfiles, readProfile } from '../storage/fleet.ts'
+import type { FleetKind } from '../storage/fleet-file-tables.ts'
 import { listObjects, listSets } from '../storage/fleet-files.ts'
 import { allNodes } from '../storage/node-batch.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
-import { type FleetChannel, type FleetNode, type FleetRequest, keyOf } from './fleet-plan.ts'
+import { type ExtensionView, extensionView } from './extension-view.ts'
+import {
+  type FleetChannel,
+  type FleetExtension,
+  type FleetNode,
+  type FleetRequest,
+  keyOf,
+} from './fleet-plan.ts'
 import { settingsOf, shown } from './node-settings.ts'
 import { shownProfile } from './profiles.ts'
 
 /** The fleet as files would describe it; applied to the same fleet it changes nothing. Secrets are `***`. */
-export type FleetExport = Pick<FleetRequest, 'nodes' | 'profiles' | 'channels'>
+export type FleetExport = Required<Pick<FleetRequest, 'nodes' | 'profiles' | 'channels' | 'extensions'>>
 
 /** A set of fleet files. */
 export interface FleetSetView {
@@ -21,6 +32,7 @@ export interface FleetSetView {
   readonly nodes: number
   readonly profiles: number
   readonly channels: number
+  readonly extensions: number
   /** The digest of the files last applied. */
   readonly files: string | null
   readonly appliedAt: string | null
@@ -28,13 +40,19 @@ export interface FleetSetView {
 }
 
 /** Describes the fleet, or what is in one set of it. Throws `not-found` for a set that was never applied. */
-export async function exportFleet(db: Queries, set: string | undefined): Promise<FleetExport> {
+export async function exportFleet(
+  context: Pick<BootContext, 'storage' | 'sealer'>,
+  set: string | undefined,
+): Promise<FleetExport> {
+  const { db } = context.storage
   const inSet = await members(db, set)
   const byName = (a: { name: string }, b: { name: string }): number => (a.name < b.name ? -1 : 1)
   const nodes = (await allNodes(db)).filter(({ name }) => inSet('node', name)).sort(byName)
   const profiles = (await listProfiles(db)).filter(({ name }) => inSet('profile', name))
   const channels = (await listChannels(db)).filter((row) => inSet('channel', formatChannelRef(row)))
+  const extensions = (await listExtensions(db)).filter(({ operation }) => inSet('extension', operation))
   return {
+    extensions: extensions.map((row) => extensionOf(extensionView(context, row))),
     nodes: nodes.map(nodeOf),
     profiles: profiles.map((row) => profileOf(readProfile(row))),
     channels: channels.map(
@@ -57,6 +75,7 @@ export async function listFleetSets(db: Queries): Promise<FleetSetView[]> {
     return {
       name,
       ...{ nodes: count('node'), profiles: count('profile'), channels: count('channel') },
+      extensions: count('extension'),
       files: row?.files ?? null,
       appliedAt: row?.applied_at ?? null,
       appliedBy: row?.applied_by ?? null,
@@ -67,7 +86,7 @@ export async function listFleetSets(db: Queries): Promise<FleetSetView[]> {
 async function members(
   db: Queries,
   set: string | undefined,
-): Promise<(kind: 'node' | 'profile' | 'channel', name: string) => boolean> {
+): Promise<(kind: FleetKind, name: string) => boolean> {
   if (set === undefined) return () => true
   const sets = await listSets(db)
   if (!sets.some(({ name }) => name === set)) {
@@ -98,4 +117,21 @@ function profileOf(profile: Profile): FleetExport['profiles'][number] {
     ([field, value]) => field === 'boot' || canonicalJson(value) !== canonicalJson(defaults[field] ?? null),
   )
   return { name, ...Object.fromEntries(said) }
+}
+
+/** What an extension says beyond the defaults; its URL as it is shown, its client key as `***`. */
+function extensionOf({ operation, url, ...view }: ExtensionView): FleetExtension {
+  const { ca, clientCertificate, clientKey } = view
+  const { timeoutSeconds, maxAnswerBytes } = extensionLimits
+  return {
+    ...{ operation, url },
+    ...(view.timeoutSeconds === timeoutSeconds.usual ? {} : { timeoutSeconds: view.timeoutSeconds }),
+    ...(view.maxAnswerBytes === maxAnswerBytes.usual ? {} : { maxAnswerBytes: view.maxAnswerBytes }),
+    ...(canonicalJson(view.answerTypes) === canonicalJson(usualAnswerTypes)
+      ? {}
+      : { answerTypes: view.answerTypes }),
+    ...(ca === null ? {} : { ca }),
+    ...(clientCertificate === null ? {} : { clientCertificate }),
+    ...(clientKey === null ? {} : { clientKey }),
+  }
 }

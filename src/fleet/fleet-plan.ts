@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { type ErrorCode, isPawlError } from '../errors.ts'
 import type { FleetKind, FleetObjectRow } from '../storage/fleet-file-tables.ts'
+import type { ExtensionSettings } from './extension-settings.ts'
 import type { NodeChanges } from './node-settings.ts'
 
 /**
- * Fleet files say what nodes, profiles and channels should be. What an apply does is planned from three things: what the
+ * Fleet files say what nodes, profiles, channels and extensions should be. What an apply does is planned from three things: what the
  * files say now, what they said when they were last applied (kept per thing), and what is there. A field that the files
  * name gets the file's value; one that they named and name no more is cleared; one that they never named is left alone.
  */
@@ -24,12 +25,19 @@ export interface FleetChannel {
   readonly requireTest?: boolean
 }
 
+/** An extension as files describe it. */
+export interface FleetExtension extends ExtensionSettings {
+  readonly operation: string
+}
+
 /** What files say, and how they are to be applied. */
 export interface FleetRequest {
   readonly set: string
   readonly nodes: readonly FleetNode[]
   readonly profiles: readonly ({ readonly name: string } & Readonly<Record<string, unknown>>)[]
   readonly channels: readonly FleetChannel[]
+  /** Left out, the files do not speak of extensions, as those of clients that know none: what the set holds of them stays. */
+  readonly extensions?: readonly FleetExtension[]
   /** Remove what the set held and the files name no more. */
   readonly prune?: boolean
   /** Take over what is in another set. */

@@ -3,6 +3,7 @@ import type { FleetKind } from '../storage/fleet-file-tables.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import type { Change } from './change.ts'
 import { removeChannelIn } from './fleet-channels.ts'
+import { removeExtensionOf } from './fleet-extensions.ts'
 import type { NodePlan } from './fleet-nodes.ts'
 import {
   emptyPlan,
@@ -20,16 +21,18 @@ export type Gone = Readonly<Record<FleetKind, readonly string[]>>
 
 /** What the set holds and the files name no more. */
 export function goneFrom(request: FleetRequest, records: Records): Gone {
-  const named: Record<FleetKind, ReadonlySet<string>> = {
+  const { extensions } = request
+  const named: Record<FleetKind, ReadonlySet<string> | undefined> = {
     node: new Set(request.nodes.map(({ name }) => name)),
     profile: new Set(request.profiles.map(({ name }) => name)),
     channel: new Set(request.channels.map(({ channel }) => channel)),
+    extension: extensions && new Set(extensions.map(({ operation }) => operation)),
   }
   const gone = [...records.values()]
-    .filter(({ kind, name, set_name }) => set_name === request.set && !named[kind].has(name))
+    .filter(({ kind, name, set_name }) => set_name === request.set && named[kind]?.has(name) === false)
     .sort((a, b) => (a.name < b.name ? -1 : 1))
   const of = (kind: FleetKind): string[] => gone.filter((row) => row.kind === kind).map(({ name }) => name)
-  return { node: of('node'), profile: of('profile'), channel: of('channel') }
+  return { node: of('node'), profile: of('profile'), channel: of('channel'), extension: of('extension') }
 }
 
 /** Plans the removal of nodes; `live` are those that boot now. */
@@ -55,7 +58,7 @@ export function noteRemovedNodes(
 }
 
 /**
- * Profiles and channels that go, checked against the nodes and profiles that stay. Removing is tried in the transaction
+ * Profiles, channels and extensions that go, checked against the nodes and profiles that stay. Removing is tried in the transaction
  * only when it is done for good: what still uses them now may be about to go itself.
  */
 export async function planLastRemovals(
@@ -89,6 +92,14 @@ export async function planLastRemovals(
     plan.changes.push({ kind: 'channel', name, action: 'remove', fields: [], notes: [] })
     plan.based.push(`channel ${name} ${removed.revision} ${removed.updated_at}`)
   }
+  for (const name of gone.extension) {
+    const removed = await faulted(plan, { kind: 'extension', name }, () =>
+      removeExtensionOf(change, name, going),
+    )
+    if (removed === undefined) continue
+    plan.changes.push({ kind: 'extension', name, action: 'remove', fields: [], notes: [] })
+    plan.based.push(`extension ${name} ${removed.revision} ${removed.updated_at}`)
+  }
   return plan
 }
 
@@ -107,7 +118,7 @@ async function usersOf(
   return users
 }
 
-/** Profiles last: nodes that go or change have let go of theirs by then. Channels went when they were planned. */
+/** Profiles last: nodes that go or change have let go of theirs by then. Channels and extensions went when they were planned. */
 export async function removeRest(change: Change, gone: Gone, { prune }: FleetRequest): Promise<void> {
   if (prune !== true) return
   for (const name of gone.profile) await removeProfileIn(change, name)
@@ -124,6 +135,7 @@ export async function countLeft(
   return (
     gone.node.filter((name) => nodes.has(name)).length +
     gone.profile.filter((name) => profiles.has(name)).length +
-    gone.channel.length
+    gone.channel.length +
+    gone.extension.length
   )
 }

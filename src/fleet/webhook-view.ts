@@ -1,4 +1,5 @@
 import type { BootContext } from '../boot/context.ts'
+import { ifReadable } from '../boot/settings-sealer.ts'
 import { quote } from '../domain/node.ts'
 import { maskUrl } from '../domain/webhook.ts'
 import { PawlError } from '../errors.ts'
@@ -11,6 +12,7 @@ import {
   listDeliveries,
   listWebhooks,
 } from '../storage/webhooks.ts'
+import { masked } from './profile-secrets.ts'
 
 /** A webhook as operators see it: neither its secret, nor what of its URL may be one. */
 export interface WebhookView {
@@ -18,6 +20,8 @@ export interface WebhookView {
   /** Counted up by each change. */
   readonly revision: number
   readonly url: string
+  /** The URL or the secret was sealed with another settings key: nothing is sent until both are anew. */
+  readonly unreadable: boolean
   readonly kinds: readonly string[]
   readonly node: string | null
   /** PEM: the only roots that its receiver is believed by; null: the system's. */
@@ -64,16 +68,26 @@ export function sealedPlace(id: string, what: 'url' | 'secret'): string {
 }
 
 /** A webhook's URL, opened. */
-export function urlOf({ sealer }: BootContext, { id, url }: WebhookRow): URL {
+export function urlOf({ sealer }: Pick<BootContext, 'sealer'>, { id, url }: WebhookRow): URL {
   return new URL(sealer.open(url, sealedPlace(id, 'url')))
+}
+
+/** Whether what signs can be opened with this server's key. */
+export function isSecretReadable(
+  { sealer }: Pick<BootContext, 'sealer'>,
+  { id, secret }: Pick<WebhookRow, 'id' | 'secret'>,
+): boolean {
+  return ifReadable(() => sealer.open(secret, sealedPlace(id, 'secret'))) !== undefined
 }
 
 /** A webhook's row as it is shown. */
 export function webhookView(context: BootContext, row: WebhookRow, counts?: DeliveryCounts): WebhookView {
+  const url = ifReadable(() => urlOf(context, row))
   return {
     name: row.name,
     revision: row.revision,
-    url: maskUrl(urlOf(context, row)),
+    url: url === undefined ? masked : maskUrl(url),
+    unreadable: url === undefined || !isSecretReadable(context, row),
     kinds: JSON.parse(row.kinds) as string[], // our own column
     node: row.node,
     ca: row.ca,

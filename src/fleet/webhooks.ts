@@ -15,9 +15,16 @@ import {
   updateWebhook,
 } from '../storage/webhooks.ts'
 import { type By, type Change, change } from './change.ts'
+import { parseCertificates } from './outgoing-settings.ts'
 import { requireRevision } from './revision.ts'
-import { columnsOf, parseCa, parseNode, settingsOf, type WebhookSettings } from './webhook-settings.ts'
-import { noSuchWebhook, sealedPlace, type WebhookView, webhookView } from './webhook-view.ts'
+import { columnsOf, parseNode, settingsOf, type WebhookSettings } from './webhook-settings.ts'
+import {
+  isSecretReadable,
+  noSuchWebhook,
+  sealedPlace,
+  type WebhookView,
+  webhookView,
+} from './webhook-view.ts'
 
 /** A webhook with its secret, which is shown this once. */
 export interface IssuedWebhook extends WebhookView {
@@ -54,7 +61,7 @@ export function createWebhook(
       name,
       ...columnsOf(context, id, asked),
       node: parseNode(asked.node ?? null),
-      ca: parseCa(asked.ca ?? null),
+      ca: parseCertificates(asked.ca ?? null, 'ca'),
       secret: context.sealer.seal(secret, sealedPlace(id, 'secret')),
       previous_secret: null,
       previous_until: null,
@@ -86,7 +93,7 @@ export function setWebhook(
     const changes = {
       ...columnsOf(context, row.id, asked),
       ...(asked.node === undefined ? {} : { node: parseNode(asked.node) }),
-      ...(asked.ca === undefined ? {} : { ca: parseCa(asked.ca) }),
+      ...(asked.ca === undefined ? {} : { ca: parseCertificates(asked.ca, 'ca') }),
     }
     const before = settingsOf(webhookView(context, row))
     const after = settingsOf(webhookView(context, { ...row, ...changes }))
@@ -148,7 +155,7 @@ export function enableWebhook(
   })
 }
 
-/** Makes a new secret, shown once. The one before signs too for a day, or with `atOnce` no more. Throws `not-found`. */
+/** Makes a new secret, shown once. The one before, where it can be opened, signs too for a day, or with `atOnce` no more. Throws `not-found`. */
 export async function rotateWebhookSecret(
   context: BootContext,
   by: By,
@@ -157,10 +164,11 @@ export async function rotateWebhookSecret(
 ): Promise<IssuedWebhook> {
   const secret = webhookSecret(context.randomBytes(secretBytes))
   const view = await changeWebhook(context, by, name, async ({ now, note }, row) => {
+    const ends = atOnce || !isSecretReadable(context, row)
     const changes = {
       secret: context.sealer.seal(secret, sealedPlace(row.id, 'secret')),
-      previous_secret: atOnce ? null : row.secret,
-      previous_until: atOnce ? null : addSeconds(now, secretOverlapSeconds).toISOString(),
+      previous_secret: ends ? null : row.secret,
+      previous_until: ends ? null : addSeconds(now, secretOverlapSeconds).toISOString(),
     }
     await note('webhook-secret-rotated', null, { webhook: name, previousUntil: changes.previous_until })
     return changes

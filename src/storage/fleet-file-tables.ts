@@ -1,5 +1,8 @@
 /** What fleet files speak of. */
-export type FleetKind = 'node' | 'profile' | 'channel'
+export const fleetKinds = ['node', 'profile', 'channel', 'extension'] as const
+
+/** One of them. */
+export type FleetKind = (typeof fleetKinds)[number]
 
 /** Files that are applied together, under a name. */
 export interface FleetSetRow {
@@ -13,7 +16,7 @@ export interface FleetSetRow {
 /** One thing of a set: the fields that the files named when they were last applied, secrets as `***`. */
 export interface FleetObjectRow {
   kind: FleetKind
-  /** A channel's is `name/channel`. */
+  /** A channel's is `name/channel`, an extension's its operation. */
   name: string
   set_name: string
   document: string

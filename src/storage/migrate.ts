@@ -25,6 +25,7 @@ import * as joinSeeds from './migrations/0022-join-seeds.ts'
 import * as leaving from './migrations/0023-leaving.ts'
 import * as extensions from './migrations/0024-extensions.ts'
 import * as nodeKeys from './migrations/0025-node-keys.ts'
+import * as fleetExtensions from './migrations/0026-fleet-extensions.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -52,6 +53,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0023-leaving': leaving,
   '0024-extensions': extensions,
   '0025-node-keys': nodeKeys,
+  '0026-fleet-extensions': fleetExtensions,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

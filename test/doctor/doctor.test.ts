@@ -174,6 +174,48 @@ const breaks: readonly Break[] = [
     advice: /restore it/,
   },
   {
+    what: 'an extension sealed with another settings key',
+    breakIt: (i) =>
+      execute(
+        i,
+        `insert into extensions (operation, url, timeout_seconds, max_answer_bytes, answer_types, revision, created_at, created_by, updated_at)
+         values ('allocate', 'sealed:AAAA', 10, 100, '[]', 1, '', '', '')`,
+      ),
+    check: 'sealed settings',
+    found: /^extension "allocate": url or clientKey was sealed with another key$/,
+    advice: /^restore the pki\/settings\.key .* or apply it again/,
+  },
+  {
+    what: 'a webhook sealed with another settings key',
+    breakIt: (i) =>
+      execute(
+        i,
+        `insert into webhooks (id, name, url, kinds, secret, cursor, failures, revision, created_at, created_by, updated_at)
+         values ('x', 'chat', 'sealed:AAAA', '["*"]', 'sealed:AAAA', 0, 0, 1, '', '', '')`,
+      ),
+    check: 'sealed settings',
+    found: /^webhook "chat": url, secret was sealed with another key$/,
+    advice: /pawl webhook set chat --url - and pawl webhook rotate-secret chat$/,
+  },
+  {
+    what: 'a profile sealed with another settings key',
+    breakIt: (i) => {
+      const join = {
+        kind: 'kubeadm',
+        settings: { endpoint: '192.0.2.1:6443', token: 'sealed:AAAA', caCertHash: '' },
+      }
+      const boot = { stage2: 'small@1', stage3: 'full@1', join }
+      const document = JSON.stringify({ name: 'lost', boot })
+      execute(
+        i,
+        `insert into profiles (name, document, revision, created_at, updated_at) values ('lost', '${document}', 1, '', '')`,
+      )
+    },
+    check: 'sealed settings',
+    found: /^profile "lost": boot\.join\.settings\.token was sealed with another key$/,
+    advice: /pawl profile apply$/,
+  },
+  {
     what: 'no issuing key',
     breakIt: (i) => rmSync(file(i, 'pki/issuing.key')),
     check: 'certificates',

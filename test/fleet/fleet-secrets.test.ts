@@ -140,7 +140,7 @@ await forEachDatabase(t, async (t, openWorld) => {
         }
       said.push(await applyFleet(context, by, files(secret.value(now))))
       said.push(await showProfile(context.storage.db, name))
-      said.push(await exportFleet(context.storage.db, undefined))
+      said.push(await exportFleet(context, undefined))
       said.push(await world.events(), await world.dump())
       const text = said.map((one) => (typeof one === 'string' ? one : JSON.stringify(one))).join('\n')
       for (const mark of marks)

@@ -35,7 +35,7 @@ function addApply(extension: Command, context: Context): void {
   const command = extension
     .command('apply')
     .description(
-      'Make or change an extension from a YAML file. A clientKey of "***", as `extension show` prints it, keeps the stored one.',
+      'Make or change an extension from a YAML file. A clientKey of "***", as `extension show` prints it, keeps the stored one; {fromEnv: NAME} and {fromFile: PATH} read it, the URL or a certificate here.',
     )
     .requiredOption('-f, --file <FILE>', 'the file; "-" reads stdin')
     .option('--ca <FILE>', 'the only roots the service is believed by (PEM)')
@@ -44,9 +44,12 @@ function addApply(extension: Command, context: Context): void {
     .addOption(ifRevision())
     .action((flags: ApplyFlags) =>
       withApi(context, async (api) => {
-        const { readYaml } = await import('../yaml-file.ts')
-        const yaml = await readYaml(flags.file, context.io.stdin)
-        const { operation, settings } = writtenIn(yaml.value)
+        const { readExtension } = await import('../extension-file.ts') // schemas take time to load: only who needs them waits
+        const { orTellFaults } = await import('../fleet-plan-view.ts')
+        const { document, warnings } = await orTellFaults(context, () =>
+          readExtension(flags.file, context.io),
+        )
+        const { operation, ...settings } = document
         const applied = await api.put<ExtensionView>(
           extensionPath(operation),
           { ...settings, ...filesOf(flags) },
@@ -55,25 +58,13 @@ function addApply(extension: Command, context: Context): void {
         answer(context, applied, () =>
           context.output.line(`extension "${applied.operation}" applied, revision ${applied.revision}`),
         )
+        for (const warning of warnings) context.output.warning(warning)
       }),
     )
   withExamples(command, [
     'pawl extension apply -f allocate.yaml --ca service-ca.pem',
     'pawl extension show a | sed s/10/5/ | pawl extension apply -f -',
   ])
-}
-
-/** The operation is the path; what else there is, the server looks at. */
-function writtenIn(value: unknown): {
-  readonly operation: string
-  readonly settings: Readonly<Record<string, unknown>>
-} {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new PawlError('invalid', 'an extension is a map with "operation" and "url"')
-  const { operation, ...settings } = value as Record<string, unknown>
-  if (typeof operation !== 'string')
-    throw new PawlError('invalid', 'the file has no "operation": the name that nodes ask for')
-  return { operation, settings }
 }
 
 function filesOf({ ca, clientCertificate, clientKey }: ApplyFlags): Record<string, string> {
@@ -121,7 +112,7 @@ function showList({ output, io }: Context, extensions: readonly ExtensionView[])
     ],
     extensions.map((one) => [
       one.operation,
-      one.url,
+      one.unreadable ? toned('bad', 'unreadable') : one.url,
       String(one.timeoutSeconds),
       String(one.maxAnswerBytes),
       one.ca === null ? 'system' : 'own CA',
@@ -139,13 +130,24 @@ function addShow(extension: Command, context: Context): void {
       withApi(context, async (api) => {
         const found = await api.get<ExtensionView>(extensionPath(operation))
         const { asciiYaml } = await import('../yaml-text.ts')
-        const { revision: _r, createdAt: _c, createdBy: _b, updatedAt: _u, ...settings } = found
         answer(context, found, () => {
-          for (const line of asciiYaml(settings)) context.output.line(line)
+          for (const line of asciiYaml(writtenAs(found))) context.output.line(line)
         })
+        if (found.unreadable) context.output.warning(unreadable(found))
       }),
     )
   withExamples(command, ['pawl extension show allocate_k8s_token'])
+}
+
+/** An extension as a file has it. */
+function writtenAs(view: ExtensionView): Record<string, unknown> {
+  const { revision: _r, unreadable: _n, createdAt: _c, createdBy: _b, updatedAt: _u, ...settings } = view
+  return settings
+}
+
+function unreadable({ operation, clientKey }: ExtensionView): string {
+  const what = clientKey === null ? 'the URL' : 'the URL or client key'
+  return `${what} of "${operation}" was sealed with another pki/settings.key, and no node gets an answer: apply it again with the values themselves, or restore that key`
 }
 
 function addRemove(extension: Command, context: Context): void {

@@ -200,7 +200,10 @@ function addExport(program: Command, context: Context): void {
     .description('The running fleet as fleet files: applied again, they change nothing. Secrets are "***".')
     .option('--set <NAME>', 'only what is in this set')
     .option('--sets', 'list the sets that were applied')
-    .option('--out <DIR>', 'write nodes.yaml, profiles.yaml, channels.yaml and the schema into a new folder')
+    .option(
+      '--out <DIR>',
+      'write nodes.yaml, profiles.yaml, channels.yaml, extensions.yaml and the schema into a new folder',
+    )
     .option('--schema', 'print the JSON Schema of fleet files, for editors; asks no server')
     .action(async (flags: ExportFlags) => {
       if (flags.schema === true) return printFiles(context, [await schemaFile()])
@@ -211,11 +214,12 @@ function addExport(program: Command, context: Context): void {
         const files = writeFleet(fleet)
         if (flags.out === undefined) return answer(context, fleet, () => printFiles(context, files))
         await writeFolder(flags.out, [...files, await schemaFile()])
-        const { nodes, profiles, channels } = fleet
+        const { nodes, profiles, channels, extensions } = fleet
         const what = [
           count(nodes.length, 'node'),
           count(profiles.length, 'profile'),
           count(channels.length, 'channel'),
+          count(extensions.length, 'extension'),
         ]
         answer(context, fleet, () => context.output.line(`wrote ${what.join(', ')} to ${flags.out ?? ''}`))
       })
@@ -269,12 +273,13 @@ function showSets(context: Context, page: Page<FleetSetView, never>): void {
         { title: 'NODES', align: 'right', min: 5 },
         { title: 'PROFILES', align: 'right', min: 8 },
         { title: 'CHANNELS', align: 'right', min: 8 },
+        { title: 'EXTENSIONS', align: 'right', min: 10 },
         { title: 'APPLIED', align: 'right', min: 7 },
         { title: 'BY', min: 4 },
       ],
       page.items.map((set) => [
         set.name,
-        ...[set.nodes, set.profiles, set.channels].map(String),
+        ...[set.nodes, set.profiles, set.channels, set.extensions].map(String),
         set.appliedAt === null ? '-' : formatAge(set.appliedAt, context.io.now()),
         operatorName(set.appliedBy ?? '-'),
       ]),

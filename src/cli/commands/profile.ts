@@ -20,20 +20,21 @@ function addApply(profile: Command, context: Context): void {
   const command = profile
     .command('apply')
     .description(
-      'Make or change a profile from a YAML file. A secret setting of "***", as `profile show` prints it, keeps the stored one.',
+      'Make or change a profile from a YAML file. A secret setting of "***", as `profile show` prints it, keeps the stored one; {fromEnv: NAME} and {fromFile: PATH} read it here.',
     )
     .requiredOption('-f, --file <FILE>', 'the file; "-" reads stdin')
     .addOption(ifRevision())
     .action(({ file, ifRevision: revision }: { file: string } & RevisionFlag) =>
       withApi(context, async (api) => {
         const { readProfile } = await import('../profile-file.ts') // schemas take time to load: only who needs them waits
-        const written = await readProfile(file, context.io.stdin)
-        const path = `/profiles${pathOf(written.name)}`
-        const applied = await api.put<AppliedProfile>(path, written, { revision })
+        const { orTellFaults } = await import('../fleet-plan-view.ts')
+        const { document, warnings } = await orTellFaults(context, () => readProfile(file, context.io))
+        const path = `/profiles${pathOf(document.name)}`
+        const applied = await api.put<AppliedProfile>(path, document, { revision })
         answer(context, applied, () =>
           context.output.line(`profile "${applied.name}" applied, revision ${applied.revision}`),
         )
-        for (const warning of applied.warnings) context.output.warning(warning)
+        for (const warning of [...warnings, ...applied.warnings]) context.output.warning(warning)
       }),
     )
   withExamples(command, [

@@ -60,13 +60,16 @@ function showList({ output, io }: Context, webhooks: readonly WebhookView[]): vo
 }
 
 /** One word: how it fares. */
-function stateOf({ enabled, disabledBy, failingSince, failures }: WebhookView): Piece {
+function stateOf({ enabled, disabledBy, failingSince, failures, unreadable }: WebhookView): Piece {
+  if (unreadable) return toned('bad', 'unreadable')
   if (!enabled) return disabledBy === 'gone' ? toned('bad', 'gone') : toned('warn', 'disabled')
   if (failingSince !== null) return toned('bad', 'failing')
   return failures > 0 ? toned('warn', 'retrying') : toned('good', 'good')
 }
 
 function meaningOf(one: WebhookView): string {
+  if (one.unreadable)
+    return ': its URL or secret was sealed with another pki/settings.key, and nothing is sent: restore that key, or set --url and rotate-secret'
   if (one.disabledBy === 'gone')
     return ': its receiver answered 410 Gone, nothing is sent until it is enabled'
   if (!one.enabled) return ': nothing is sent until it is enabled'

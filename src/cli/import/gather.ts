@@ -67,7 +67,7 @@ export class Gathering {
       const { name = null, profile = null } = node ?? {}
       return { record, node: name, profile, notKept }
     })
-    const fleet = { nodes: this.nodes, profiles, channels: [] }
+    const fleet = { nodes: this.nodes, profiles, channels: [], extensions: [] }
     return { fleet, warnings: this.warnings, remarks: this.#remarks, records }
   }
 

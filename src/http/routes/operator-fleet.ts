@@ -45,7 +45,7 @@ export function fleetRoutes(app: OperatorApp, parts: OperatorParts): void {
         response: { 200: fleetExportAnswer },
       },
     },
-    (request) => exportFleet(db, request.query.set),
+    (request) => exportFleet(context, request.query.set),
   )
   app.get(
     '/fleet/sets',

@@ -42,6 +42,7 @@ export const extensionAnswer = answers<ExtensionView>()(
     operation: Type.String(),
     revision: Type.Integer(),
     url: Type.String(),
+    unreadable: Type.Boolean(),
     timeoutSeconds: Type.Integer(),
     maxAnswerBytes: Type.Integer(),
     answerTypes: Type.Array(Type.String()),

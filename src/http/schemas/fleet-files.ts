@@ -1,8 +1,11 @@
 import Type from 'typebox'
+import { extensionLimits } from '../../domain/extension.ts'
 import { type ErrorCode, errorCodes } from '../../errors.ts'
 import type { FleetExport, FleetSetView } from '../../fleet/fleet-export.ts'
 import type { FieldChange, FleetPlan } from '../../fleet/fleet-plan.ts'
+import { fleetKinds } from '../../storage/fleet-file-tables.ts'
 import { answers, anyObject, oneOf, type Page, textOrNull } from './answers.ts'
+import { extensionBody } from './extension.ts'
 import { nodeChanges } from './node.ts'
 
 const digest = Type.String({ pattern: '^sha256:[0-9a-f]{64}$' })
@@ -28,6 +31,11 @@ const channel = Type.Object(
 /** A profile is read by domain/profile.ts, which says what is wrong with it better than a schema here could. */
 const profile = Type.Object({ name: Type.String({ maxLength: 63 }) }, { additionalProperties: true })
 
+const extension = Type.Object(
+  { operation: Type.String({ maxLength: 63 }), ...extensionBody.properties },
+  { additionalProperties: false },
+)
+
 /** What files say of a fleet, and how to apply them. */
 export const fleetRequest = Type.Object(
   {
@@ -35,6 +43,7 @@ export const fleetRequest = Type.Object(
     nodes: Type.Array(node, { maxItems: 20_000 }),
     profiles: Type.Array(profile, { maxItems: 500 }),
     channels: Type.Array(channel, { maxItems: 500 }),
+    extensions: Type.Optional(Type.Array(extension, { maxItems: extensionLimits.extensions })),
     prune: Type.Optional(Type.Boolean()),
     takeOver: Type.Optional(Type.Boolean()),
     allowMassRemoval: Type.Optional(Type.Boolean()),
@@ -48,7 +57,7 @@ export const fleetRequest = Type.Object(
 /** Which part of the fleet to describe. */
 export const fleetQuery = Type.Object({ set: Type.Optional(setName) }, { additionalProperties: false })
 
-const kind = oneOf(['node', 'profile', 'channel'])
+const kind = oneOf(fleetKinds)
 
 const field = answers<FieldChange>('FieldChange')(
   Type.Object({
@@ -109,6 +118,7 @@ export const fleetExportAnswer = Type.Unsafe<FleetExport>(
     nodes: Type.Array(anyObject),
     profiles: Type.Array(anyObject),
     channels: Type.Array(channel),
+    extensions: Type.Array(extension),
   }),
 )
 
@@ -121,6 +131,7 @@ export const fleetSetsAnswer = answers<Page<FleetSetView, string>>('FleetSets')(
         nodes: count,
         profiles: count,
         channels: count,
+        extensions: count,
         files: textOrNull,
         appliedAt: textOrNull,
         appliedBy: textOrNull,

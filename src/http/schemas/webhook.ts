@@ -58,6 +58,7 @@ const fields = {
   name: Type.String(),
   revision: Type.Integer(),
   url: Type.String(),
+  unreadable: Type.Boolean(),
   kinds: Type.Array(Type.String()),
   node: textOrNull,
   ca: textOrNull,
