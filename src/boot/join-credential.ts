@@ -1,3 +1,5 @@
+import { addSeconds } from '../domain/clock.ts'
+import type { JoinFault } from '../domain/join/kind.ts'
 import { credentialOf, type Join, mapSecretSettings } from '../domain/join.ts'
 import { PawlError } from '../errors.ts'
 import type { Broker } from '../joining/broker.ts'
@@ -41,7 +43,15 @@ export interface MadeCredential {
   readonly until: Date
   readonly expiresAt: Date
   readonly seconds: number
+  /** Whether the cluster was asked before, and nobody knows what came of that. */
+  readonly again: boolean
 }
+
+/**
+ * How long a call that was given up may still be carried out: kube-apiserver ends what it works on after 60 s (--request-timeout), and a
+ * kernel sends on for up to a minute what it was given before. Until then a removal is looked at again.
+ */
+export const lateSeconds = 120
 
 /** A broker with the settings of its own kind. */
 export type AnyBroker = Broker<NonNullable<Join['settings']>>
@@ -68,20 +78,16 @@ export async function planCredential(
   return new PlannedCredential(row)
 }
 
-/**
- * What the template is given of a credential that nobody makes, for `profile apply`; throws `invalid` where the settings themselves say that
- * none can be made. `at` is where the join stands.
- */
-export function tryCredential(
-  context: BootContext,
-  join: Join,
-  at: string,
-): Readonly<Record<string, unknown>> {
+/** All for which settings themselves say that no credential can be made by them. */
+export function credentialFaults(context: BootContext, join: Join): readonly JoinFault[] {
+  if (credentialOf(join) !== 'brokered') return []
+  return joiningOf(context, join.kind).broker.faults(join.settings ?? {}, context.clock())
+}
+
+/** What the template is given of a credential that nobody makes, for `profile apply`. */
+export function tryCredential(context: BootContext, join: Join): Readonly<Record<string, unknown>> {
   const { broker } = joiningOf(context, join.kind)
-  const settings = join.settings ?? {}
-  const fault = broker.fault(settings, context.clock())
-  if (fault !== undefined) throw new PawlError('invalid', `${at}.settings.${fault.at} ${fault.message}`)
-  return broker.variables(settings, broker.makeUp(context.randomBytes))
+  return broker.variables(join.settings ?? {}, broker.makeUp(context.randomBytes))
 }
 
 /** Gives a credential to the node, in the transaction that uses its token up: what the template is given of it. */
@@ -90,9 +96,11 @@ export async function takeCredential(
   { node, session }: OpenedToken,
   made: MadeCredential,
 ): Promise<Readonly<Record<string, unknown>>> {
-  const { row, until, secret, expiresAt, seconds } = made
+  const { row, until, secret, expiresAt, seconds, again } = made
   const { handle, kind, profile } = row
-  if (!(await takeJoinCredential(work.tx, { session: session.id, handle, until, now: work.now })))
+  const lateUntil = again ? addSeconds(work.now, lateSeconds) : null
+  const taken = { session: session.id, handle, until, now: work.now, lateUntil }
+  if (!(await takeJoinCredential(work.tx, taken)))
     throw unavailable('another request of this boot is being served')
   await work.event({
     kind: 'credential-made',

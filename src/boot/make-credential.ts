@@ -1,5 +1,7 @@
+import { addSeconds } from '../domain/clock.ts'
 import type { Join } from '../domain/join.ts'
 import { type BackendFault, backendFaults } from '../domain/join-credential.ts'
+import { isPawlError } from '../errors.ts'
 import { BrokerFault } from '../joining/broker.ts'
 import { Busy } from '../joining/calls.ts'
 import type { Joining } from '../joining/joining.ts'
@@ -23,6 +25,11 @@ import { inTransaction } from './work.ts'
 const leaseMarginSeconds = 5
 /** The calls of one make: where it was made before, it is removed and made again. */
 const mostCalls = 3
+/** How long a make may be under way. */
+export function leaseSeconds(timeoutSeconds: number): number {
+  return mostCalls * timeoutSeconds + leaseMarginSeconds
+}
+
 /** Names that are somebody else's already, in a row: the third is no accident. */
 const mostTaken = 3
 
@@ -32,8 +39,8 @@ export async function makeCredential(
   { row }: PlannedCredential,
 ): Promise<MadeCredential> {
   const { broker, joining } = joiningOf(context, row.kind)
-  const settings = openSettings(context, row)
   try {
+    const settings = readable('the profile has to be applied again', () => openSettings(context, row))
     return await joining.making.run(broker.backend(settings), () =>
       call(context, { broker, joining, settings }, row),
     )
@@ -45,6 +52,17 @@ export async function makeCredential(
     if (!(error instanceof BrokerFault)) throw error
     await noteFault(context, row, error)
     throw unavailable(error.message, error.retryAfterSeconds)
+  }
+}
+
+/** What this server's key does not open is a fault of the settings, told like any other: a key was lost, or is another's. */
+function readable<T>(otherwise: string, open: () => T): T {
+  try {
+    return open()
+  } catch (error) {
+    if (!isPawlError(error, 'key-unreadable')) throw error
+    const mends = `restore pki/settings.key from the backup that the database came from, else ${otherwise}`
+    throw new BrokerFault('settings', `${error.message}: ${mends}`)
   }
 }
 
@@ -63,17 +81,20 @@ async function call(
   const { timeoutSeconds, lifetimeSeconds } = joining.limits
   let row = planned
   for (let tries = 1; ; tries += 1) {
+    const { sealed, session } = row
+    const secret = readable('the node has to boot again', () =>
+      context.sealer.open(sealed, credentialPlace(session)),
+    )
     const began = context.clock()
-    const until = after(began, mostCalls * timeoutSeconds + leaseMarginSeconds)
-    const expiresAt = after(began, broker.lifetimeSeconds(settings) ?? lifetimeSeconds)
+    const until = addSeconds(began, leaseSeconds(timeoutSeconds))
+    const expiresAt = addSeconds(began, broker.lifetimeSeconds(settings) ?? lifetimeSeconds)
     const asked = { now: began, until, expiresAt, settings: row.settings }
     if (!(await context.storage.transaction((tx) => leaseJoinCredential(tx, row, asked))))
       throw unavailable('another request of this boot is being served')
-    const secret = context.sealer.open(row.sealed, credentialPlace(row.session))
     const again = row.state === 'called'
     const made = await making(context, backend, row, { secret, until, expiresAt, again })
     const seconds = secondsSince(context, began)
-    if (made) return { row, secret, until, expiresAt, seconds }
+    if (made) return { row, secret, until, expiresAt, seconds, again }
     if (tries === mostTaken)
       throw new BrokerFault('refused', 'the cluster says of every name that it is taken')
     row = await madeUpAnew(context, broker, row, until)
@@ -130,7 +151,7 @@ async function noteFault(context: BootContext, row: JoinCredentialRow, error: Br
     ...{ session, stage: 'stage3', kind: 'refused', at: now, seconds: 0 },
     detail: `join: ${error.message}`,
   })
-  if (row.fault === error.fault) return
+  if (row.fault?.split(',').includes(error.fault) === true) return
   await inTransaction(context, async (work) => {
     if (!(await noteJoinFault(work.tx, session, error.fault))) return
     await work.event({
@@ -144,10 +165,6 @@ async function noteFault(context: BootContext, row: JoinCredentialRow, error: Br
       },
     })
   })
-}
-
-function after(time: Date, seconds: number): Date {
-  return new Date(time.getTime() + seconds * 1000)
 }
 
 function secondsSince({ clock }: BootContext, began: Date): number {

@@ -144,7 +144,11 @@ async function redeemIn(
   if (request.stage === 'stage2') await noteStarted(work, opened)
   const { source } = request
   const answered = await step.answer(atEntryOf(work, session), opened, { source, ...got })
-  if (answered instanceof PlannedCredential || answered instanceof PlannedQuestion) return answered
+  if (answered instanceof PlannedCredential || answered instanceof PlannedQuestion) {
+    // Who waits for a cluster or a service is alive, however long that does not answer.
+    await touchSession(work.tx, session.id, work.now)
+    return answered
+  }
   const answer = JSON.stringify(answered)
   const { id, secret } = opened.presented
   // What makes a token single-use; everything before it only says why not, and is undone where somebody else was first.

@@ -1,3 +1,4 @@
+import { addSeconds } from '../domain/clock.ts'
 import { credentialOf, type Join } from '../domain/join.ts'
 import type { BackendFault } from '../domain/join-credential.ts'
 import { isPawlError } from '../errors.ts'
@@ -5,18 +6,19 @@ import { BrokerFault } from '../joining/broker.ts'
 import { Busy } from '../joining/calls.ts'
 import type { Joining } from '../joining/joining.ts'
 import {
+  awaitLateCall,
   claimRemoval,
   dropJoinCredential,
   forgetJoinCredential,
   listCredentialsToRemove,
   listForgottenCredentials,
-  postponeRemoval,
   releaseRemoval,
 } from '../storage/join-credentials.ts'
 import type { JoinCredentialRow } from '../storage/join-tables.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
-import { type AnyBroker, joinNow, openSettings } from './join-credential.ts'
+import { type AnyBroker, joinNow, lateSeconds, openSettings } from './join-credential.ts'
+import { leaseSeconds } from './make-credential.ts'
 import { readPinned } from './pin.ts'
 import { inTransaction, type Work } from './work.ts'
 
@@ -38,9 +40,19 @@ export async function dropCredential(
 ): Promise<void> {
   const { join } = readPinned(pinned)
   if (join === undefined || credentialOf(join) !== 'brokered') return
-  const { context, tx, now } = work
-  if (await dropJoinCredential(tx, id, cause, now))
+  const { context } = work
+  if (await drop(work, id, cause))
     work.afterCommit(() => context.joining?.inBackground(() => removeCredentials(context)))
+}
+
+function drop(
+  { context, tx, now }: Pick<Work, 'context' | 'tx' | 'now'>,
+  session: string,
+  removal: RemovalCause,
+): Promise<boolean> {
+  const { timeoutSeconds = 0 } = context.joining?.limits ?? {}
+  const lateUntil = addSeconds(now, leaseSeconds(timeoutSeconds) + lateSeconds)
+  return dropJoinCredential(tx, session, { removal, now, lateUntil })
 }
 
 /** What the leader looks at: removals that failed before, and credentials whose sessions ended without a word. */
@@ -48,8 +60,8 @@ export async function tendCredentials(context: BootContext): Promise<void> {
   const forgotten = await listForgottenCredentials(context.storage.db, batch)
   if (forgotten.length > 0)
     await context.storage.transaction(async (tx) => {
-      for (const session of forgotten)
-        await dropJoinCredential(tx, session, 'session is over' satisfies RemovalCause, context.clock())
+      const now = context.clock()
+      for (const session of forgotten) await drop({ context, tx, now }, session, 'session is over')
     })
   await removeCredentials(context)
 }
@@ -73,11 +85,11 @@ async function removeOne(context: BootContext, joining: Joining, row: JoinCreden
   const pause = Math.min(longestPauseSeconds, firstPauseSeconds * 2 ** Math.min(row.removal_tries, 10))
   const again = new Date(now.getTime() + pause * 1000)
   if (!(await context.storage.transaction((tx) => claimRemoval(tx, row, again)))) return false
-  const fault = row.state === 'planned' ? undefined : await removeAtCluster(context, joining, row)
-  if (fault === 'busy') return release(context, row, again)
-  if (fault === undefined) await gone(context, row)
-  else if (isOver(row, now)) await gone(context, row, 'its time was over')
-  else if (row.removal_tries === 0) await lingers(context, row, fault)
+  const removal = row.state === 'planned' ? 'absent' : await removeAtCluster(context, joining, row)
+  if (removal === 'busy') return release(context, row, again)
+  if (removal === 'removed' || removal === 'absent') await gone(context, row, removal)
+  else if (isOver(row, now)) await givenUp(context, row)
+  else if (row.removal_tries === 0) await lingers(context, row, removal)
   return true
 }
 
@@ -87,6 +99,9 @@ async function release(context: BootContext, row: JoinCredentialRow, claimed: Da
   await context.storage.transaction((tx) => releaseRemoval(tx, row, { claimed, soon }))
   return false
 }
+
+/** What came of a removal: it is gone by it or was not there, its cluster was not asked, or did not do it. */
+type Removal = 'removed' | 'absent' | 'busy' | RemovalFault
 
 interface RemovalFault {
   readonly cause: string
@@ -98,33 +113,34 @@ const ofAccount: ReadonlySet<string> = new Set<BackendFault>([
   ...(['unauthorized', 'forbidden', 'expired-certificate', 'wrong-ca', 'settings'] as const),
 ])
 
-/** What the cluster says; undefined where it is gone, `busy` where it was not asked. */
 async function removeAtCluster(
   context: BootContext,
   joining: Joining,
   row: JoinCredentialRow,
-): Promise<RemovalFault | 'busy' | undefined> {
+): Promise<Removal> {
   const broker = joining.broker(row.kind)
   if (broker === undefined)
     return { cause: 'settings', message: `nobody knows joins of the kind ${row.kind}` }
-  const fault = await removeBy(context, { joining, broker }, row)
-  if (fault === undefined || fault === 'busy' || !ofAccount.has(fault.cause)) return fault
+  const removal = await removeBy(context, { joining, broker }, row)
+  if (typeof removal === 'string' || !ofAccount.has(removal.cause)) return removal
   const settings = await settingsNow(context, row)
-  return settings === row.settings ? fault : removeBy(context, { joining, broker }, { ...row, settings })
+  return settings === row.settings ? removal : removeBy(context, { joining, broker }, { ...row, settings })
 }
 
 async function removeBy(
   context: BootContext,
   { joining, broker }: { readonly joining: Joining; readonly broker: AnyBroker },
   row: JoinCredentialRow,
-): Promise<RemovalFault | 'busy' | undefined> {
+): Promise<Removal> {
   const began = context.clock()
   const seconds = (): number => (context.clock().getTime() - began.getTime()) / 1000
   try {
     const settings = openSettings(context, row)
-    await joining.removing.run(broker.backend(settings), () => broker.remove(row.handle, settings))
+    const found = await joining.removing.run(broker.backend(settings), () =>
+      broker.remove(row.handle, settings),
+    )
     joining.meter.called('remove', 'done', seconds())
-    return undefined
+    return found ? 'removed' : 'absent'
   } catch (error) {
     if (error instanceof Busy) return 'busy'
     if (isPawlError(error, 'key-unreadable')) return { cause: 'settings', message: error.message }
@@ -147,21 +163,46 @@ function isOver({ expires_at, created_at }: JoinCredentialRow, now: Date): boole
   return Date.parse(expires_at ?? created_at) + marginSeconds * 1000 < now.getTime()
 }
 
-/** Forgets it. While a call that makes it may be under way it is looked at once more behind that. */
-async function gone(context: BootContext, row: JoinCredentialRow, because?: string): Promise<void> {
-  const { session, node, kind, profile, handle, state, removal, made_at, call_until } = row
+/**
+ * It is gone from its cluster, and forgotten. Where a call that makes it may be carried out yet, it is looked at once more behind that. What nobody
+ * ever saw there was not removed: no event says so.
+ */
+async function gone(
+  context: BootContext,
+  row: JoinCredentialRow,
+  removal: 'removed' | 'absent',
+): Promise<void> {
+  const { session, state, call_until } = row
   await inTransaction(context, async (work) => {
-    if (call_until !== null && Date.parse(call_until) > work.now.getTime())
-      return postponeRemoval(work.tx, session, call_until)
-    if (!(await forgetJoinCredential(work.tx, session)) || state === 'planned') return
-    await work.event({
-      ...{ kind: 'credential-removed', node, session, actor: 'server', source: null },
-      detail: {
-        ...{ kind, profile, credential: handle, cause: removal },
-        ...(made_at === null ? {} : { milliseconds: work.now.getTime() - Date.parse(made_at) }),
-        ...(because === undefined ? {} : { because }),
-      },
-    })
+    const isFirst =
+      call_until !== null && Date.parse(call_until) > work.now.getTime()
+        ? await awaitLateCall(work.tx, session, call_until)
+        : await forgetJoinCredential(work.tx, session)
+    if (!isFirst) return
+    if (state === 'made') await noteRemoved(work, row)
+    else if (removal === 'removed') await noteRemoved(work, row, { unseen: true })
+  })
+}
+
+async function givenUp(context: BootContext, row: JoinCredentialRow): Promise<void> {
+  await inTransaction(context, async (work) => {
+    if (await forgetJoinCredential(work.tx, row.session))
+      await noteRemoved(work, row, { because: 'its time was over' })
+  })
+}
+
+async function noteRemoved(
+  work: Work,
+  { session, node, kind, profile, handle, removal, made_at }: JoinCredentialRow,
+  more: { readonly because?: string; readonly unseen?: true } = {},
+): Promise<void> {
+  await work.event({
+    ...{ kind: 'credential-removed', node, session, actor: 'server', source: null },
+    detail: {
+      ...{ kind, profile, credential: handle, cause: removal },
+      ...(made_at === null ? {} : { milliseconds: work.now.getTime() - Date.parse(made_at) }),
+      ...more,
+    },
   })
 }
 

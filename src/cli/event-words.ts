@@ -25,7 +25,7 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   'credential-made': (detail) => `the cluster made a join credential, good until ${text(detail.expiresAt)}`,
   'credential-refused': (detail) => `the join waits for its cluster: ${text(detail.message)}`,
   'credential-removed': (detail) =>
-    `the join credential is gone from its cluster${detail.because === undefined ? '' : `: ${text(detail.because)}`}`,
+    `the join credential is gone from its cluster${detail.unseen === true ? ', which made it though its call came to nothing' : ''}${detail.because === undefined ? '' : `: ${text(detail.because)}`}`,
   'credential-not-removed': (detail) =>
     `the join credential is still at its cluster, and tried again: ${text(detail.message)}`,
   'reported-late': (detail) => `a report came after the session was over: ${text(detail.message)}`,

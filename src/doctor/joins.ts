@@ -34,9 +34,8 @@ export async function joins({ dataDir, config, now, storage }: Subject): Promise
       const found = join === undefined ? undefined : broker(join.kind)
       if (join === undefined || found === undefined) return []
       const settings = join.settings ?? {}
-      const fault = found.fault(settings, now)
-      if (fault !== undefined)
-        return [fail(check, `${fault.at} ${fault.message}`, 'mend it and apply the profile again')]
+      const faults = found.faults(settings, now).map(({ at, message }) => `${at} ${message}`)
+      if (faults.length > 0) return [fail(check, faults.join('; '), 'mend it and apply the profile again')]
       return (await found.check(settings, now)).map((finding) => ({ check, ...finding }))
     } catch (error) {
       if (isPawlError(error)) return [failure(check, error)]

@@ -3,21 +3,18 @@ import type { SettingsSealer } from '../boot/settings-sealer.ts'
 import { joinWithKubeconfig, kubeconfigOfJoin, type LeaveHooks, mapHookSecrets } from '../domain/leave.ts'
 import type { Profile } from '../domain/profile.ts'
 import { isPawlError, PawlError } from '../errors.ts'
-import { expiredPart, readKubeconfig } from '../kubernetes/kubeconfig.ts'
+import { endedInWords, readKubeconfig } from '../kubernetes/kubeconfig.ts'
 import { joinOf } from './profile-secrets.ts'
 
-/** Reads the kubeconfig of a profile's leave hook, its secrets open: throws `invalid` for one that cannot work, or no longer. */
-export function checkLeave({ name, leave }: Profile, now: Date): void {
-  if (leave?.kind !== 'kubernetes' || leave.kubeconfig === kubeconfigOfJoin) return
-  const wrong = (what: string): PawlError =>
-    new PawlError('invalid', `profile "${name}": leave.kubeconfig: ${what}`)
+/** What is wrong with the kubeconfig of a profile's leave hook, its secrets open: one that cannot work, or no longer. */
+export function leaveFaults({ leave }: Pick<Profile, 'leave'>, now: Date): string[] {
+  if (leave?.kind !== 'kubernetes' || leave.kubeconfig === kubeconfigOfJoin) return []
   try {
-    const over = expiredPart(readKubeconfig(leave.kubeconfig), now)
-    if (over !== undefined) throw wrong(over)
+    const over = endedInWords(readKubeconfig(leave.kubeconfig), now)
+    return over === undefined ? [] : [`leave.kubeconfig: ${over}`]
   } catch (error) {
-    if (isPawlError(error, 'invalid') && error.message.startsWith('kubeconfig: '))
-      throw wrong(error.message.slice('kubeconfig: '.length))
-    throw error
+    if (!isPawlError(error, 'invalid')) throw error
+    return [`leave.${error.message}`]
   }
 }
 

@@ -1,5 +1,5 @@
 import type { BootContext } from '../boot/context.ts'
-import { tryCredential } from '../boot/join-credential.ts'
+import { credentialFaults, tryCredential } from '../boot/join-credential.ts'
 import { openJoin, renderJoin } from '../boot/join-script.ts'
 import { seedVariables } from '../boot/join-seed.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
@@ -29,7 +29,7 @@ import { type PageRequest, pageOfProfiles } from '../storage/pages.ts'
 import { lastRevision } from '../storage/revisions.ts'
 import type { ImageRow, ProfileRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchProfile } from './change.ts'
-import { checkLeave } from './leave-settings.ts'
+import { leaveFaults } from './leave-settings.ts'
 import { type Listed, listed } from './listed.ts'
 import { joinOf, mapSecrets, masked, secretsIn, withStoredSecrets } from './profile-secrets.ts'
 import { requireRevision } from './revision.ts'
@@ -81,7 +81,7 @@ export async function applyProfileIn(
     throw new PawlError('invalid', `the profile is named "${profile.name}", and was sent as "${name}"`)
   }
   checkReserved(by, profile)
-  checkLeave(profile, change.now)
+  checkClusters(context, profile)
   const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
   tryJoins(context, sealed)
   const shared = await sharedAddresses(change.tx, profile)
@@ -150,6 +150,17 @@ function checkReserved(by: By, profile: Profile): void {
   throw new PawlError('forbidden', `kernel argument "${reserved}" is reserved: it needs the role admin`)
 }
 
+/** What the kubeconfigs of a profile, its secrets open, themselves say is wrong: all of it at once. */
+function checkClusters(context: BootContext, profile: Profile): void {
+  const faults = sequences.flatMap((sequence) => {
+    const join = joinOf(profile, sequence)
+    const found = join === undefined ? [] : credentialFaults(context, join)
+    return found.map(({ at, message }) => `${sequence}.join.settings.${at} ${message}`)
+  })
+  faults.push(...leaveFaults(profile, context.clock()))
+  if (faults.length > 0) throw new PawlError('invalid', `profile "${profile.name}": ${faults.join('; ')}`)
+}
+
 /** Renders each join once, so that a value no script can carry is found now and not in the middle of a boot. */
 function tryJoins(context: BootContext, sealed: Profile): void {
   for (const sequence of sequences) {
@@ -158,7 +169,7 @@ function tryJoins(context: BootContext, sealed: Profile): void {
     const place = { host: 'node', session: 'AAAAAAAAAAAA', profile: sealed.name, sequence }
     const more =
       credentialOf(join) === 'brokered'
-        ? tryCredential(context, openJoin(context, place, join), `profile: ${sequence}.join`)
+        ? tryCredential(context, openJoin(context, place, join))
         : seedVariables(context, { host: place.host, kind: join.kind })
     renderJoin(context, place, join, more)
   }

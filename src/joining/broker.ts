@@ -1,3 +1,4 @@
+import type { JoinFault } from '../domain/join/kind.ts'
 import type { BackendFault } from '../domain/join-credential.ts'
 
 /**
@@ -10,9 +11,9 @@ export interface Broker<Settings> {
   makeUp(randomBytes: (size: number) => Uint8Array): { readonly handle: string; readonly secret: string }
   /** Has it made. `taken`: somebody else has one of this name, so that another must be made up. Throws BrokerFault. */
   make(credential: Credential, settings: Settings): Promise<'made' | 'taken'>
-  /** Has it removed; one that is not there is gone. Throws BrokerFault. */
-  remove(handle: string, settings: Settings): Promise<void>
-  /** The cluster, as far as calls to it are bounded together. */
+  /** Has it removed; one that is not there is gone. Says whether there was one. Throws BrokerFault. */
+  remove(handle: string, settings: Settings): Promise<boolean>
+  /** The API that is asked: calls to it are bounded together. Throws BrokerFault. */
   backend(settings: Settings): string
   /** How long one is good for, where the profile says it. */
   lifetimeSeconds(settings: Settings): number | undefined
@@ -21,8 +22,8 @@ export interface Broker<Settings> {
     settings: Settings,
     credential: Pick<Credential, 'handle' | 'secret'>,
   ): Readonly<Record<string, unknown>>
-  /** What is wrong with settings, as far as they themselves tell: the setting, and the rest of the sentence about it. */
-  fault(settings: Settings, now: Date): { readonly at: string; readonly message: string } | undefined
+  /** All that is wrong with settings, as far as they themselves tell: the setting, and the rest of the sentence about it. */
+  faults(settings: Settings, now: Date): readonly JoinFault[]
   /** Asks the cluster how it is. */
   check(settings: Settings, now: Date): Promise<BrokerFinding[]>
 }

@@ -24,27 +24,32 @@ export interface JoinLimits {
   readonly timeoutSeconds: number
 }
 
-/** One piece of work at a time, and once more behind it where it was asked for meanwhile. */
+/** One piece of work at a time, and once more behind it where it was asked for meanwhile, whatever became of it. */
 export function openBackground(onError: (error: unknown) => void): Pick<Joining, 'inBackground' | 'settled'> {
   let running: Promise<void> | undefined
-  let again: (() => Promise<unknown>) | undefined
+  let next: (() => Promise<unknown>) | undefined
 
-  async function run(work: () => Promise<unknown>): Promise<void> {
-    await work().catch(onError)
-    const next = again
-    again = undefined
-    if (next !== undefined) await run(next)
+  async function rounds(): Promise<void> {
+    while (next !== undefined) {
+      const work = next
+      next = undefined
+      await round(work).catch(() => {}) // an error that cannot be told keeps nobody from the next round
+    }
+    running = undefined
+  }
+
+  async function round(work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      onError(error)
+    }
   }
 
   return {
     inBackground(work) {
-      if (running !== undefined) {
-        again = work
-        return
-      }
-      running = run(work).finally(() => {
-        running = undefined
-      })
+      next = work
+      running ??= Promise.resolve().then(rounds)
     },
     settled: async () => running,
   }

@@ -4,7 +4,7 @@ import type { BackendFault } from '../domain/join-credential.ts'
 import { isPawlError } from '../errors.ts'
 import { type Kubernetes, openKubernetes } from '../kubernetes/client.ts'
 import { isKubernetesError, type KubernetesFault } from '../kubernetes/faults.ts'
-import { expiredPart, type Kubeconfig, readKubeconfig } from '../kubernetes/kubeconfig.ts'
+import { endedParts, type Kubeconfig, readKubeconfig } from '../kubernetes/kubeconfig.ts'
 import { type Broker, BrokerFault, type Credential } from './broker.ts'
 import { checkCluster } from './kubeadm-check.ts'
 
@@ -52,10 +52,14 @@ export function kubeadmBroker({ clock, timeoutMilliseconds }: KubeadmOptions): B
     },
 
     async remove(handle, settings) {
-      await told(() => open(settings).request('DELETE', `${secrets}/${nameOf(handle)}`), 'not-found')
+      const gone = await told(async () => {
+        await open(settings).request('DELETE', `${secrets}/${nameOf(handle)}`)
+        return true
+      }, 'not-found')
+      return gone === true
     },
 
-    backend: ({ endpoint }) => endpoint,
+    backend: (settings) => apiOf(configOf(settings)),
 
     lifetimeSeconds: ({ ttlSeconds }) => ttlSeconds,
 
@@ -64,21 +68,22 @@ export function kubeadmBroker({ clock, timeoutMilliseconds }: KubeadmOptions): B
       caCertHash: settings.caCertHash ?? hashesOf(configOf(settings))[0],
     }),
 
-    fault({ kubeconfig = '', caCertHash }, now) {
+    faults({ kubeconfig = '', caCertHash }, now) {
       try {
         const config = readKubeconfig(kubeconfig)
-        const over = expiredPart(config, now)
-        if (over !== undefined)
-          return {
-            at: 'kubeconfig',
-            message: over.replace(/^the kubeconfig's (.+) ended at/, 'has a $1 that ended at'),
-          }
         const known = hashesOf(config)
-        if (caCertHash === undefined || known.includes(caCertHash)) return undefined
-        return { at: 'caCertHash', message: `is not that of the CA in the kubeconfig, ${known.join(' or ')}` }
+        const isOther = caCertHash !== undefined && !known.includes(caCertHash)
+        const other = `is not that of the CA in the kubeconfig, ${known.join(' or ')}`
+        return [
+          ...endedParts(config, now).map(({ part, at }) => ({
+            at: 'kubeconfig',
+            message: `has a ${part} that ended at ${at.toISOString()}`,
+          })),
+          ...(isOther ? [{ at: 'caCertHash', message: other }] : []),
+        ]
       } catch (error) {
         if (!isPawlError(error, 'invalid')) throw error
-        return { at: 'kubeconfig', message: error.message.replace(/^kubeconfig: /, '') }
+        return [{ at: 'kubeconfig', message: error.message.replace(/^kubeconfig: /, '') }]
       }
     },
 
@@ -101,6 +106,11 @@ export function hashesOf({ ca }: Pick<Kubeconfig, 'ca'>): string[] {
     const key = new X509Certificate(block).publicKey.export({ type: 'spki', format: 'der' })
     return `sha256:${createHash('sha256').update(key).digest('hex')}`
   })
+}
+
+/** The API that is asked, however its URL is written: nodes may be told another endpoint than we. */
+function apiOf({ server }: Kubeconfig): string {
+  return `${server.host}${server.pathname.replace(/\/+$/, '')}`
 }
 
 /** The Secret's name. */

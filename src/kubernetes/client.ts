@@ -6,7 +6,8 @@ import { parseRetryAfter } from '../domain/webhook.ts'
 import { answerTo } from '../outgoing/answer.ts'
 import { type Resolve, resolveHost } from '../outgoing/resolve.ts'
 import { errorOfExchange, errorOfStatus, KubernetesError } from './faults.ts'
-import { expiredPart, type Kubeconfig } from './kubeconfig.ts'
+import { endedInWords, type Kubeconfig } from './kubeconfig.ts'
+import { sentSecrets } from './sent-secrets.ts'
 
 /**
  * Asks a Kubernetes API: one connection a request, bounded in time and bytes, believed by the kubeconfig's CA alone. An API
@@ -42,7 +43,7 @@ const maxAnswerBytes = 4 * 1024 * 1024
 export function openKubernetes(config: Kubeconfig, options: KubernetesOptions): Kubernetes {
   return {
     async request(method, path, body) {
-      const over = expiredPart(config, options.clock())
+      const over = endedInWords(config, options.clock())
       if (over !== undefined) throw new KubernetesError('expired-certificate', over)
       const cut = new AbortController()
       const timer = setTimeout(() => cut.abort(), options.answerMilliseconds ?? answerMilliseconds)
@@ -86,7 +87,7 @@ async function exchange(
   const status = response.statusCode ?? 0
   if (status >= 200 && status < 300) return objectOf(text)
   const retryAfterSeconds = parseRetryAfter(response.headers['retry-after'], options.clock())
-  throw errorOfStatus(status, { body: text, retryAfterSeconds }, secretsOf(config, asked.body))
+  throw errorOfStatus(status, { body: text, retryAfterSeconds }, sentSecrets(config, asked.body))
 }
 
 async function addressesOf(server: URL, resolve: Resolve): Promise<readonly string[]> {
@@ -173,15 +174,6 @@ function objectOf(text: string): KubernetesObject {
     'bad-answer',
     'what answers is not a Kubernetes API: its answer is not a JSON object',
   )
-}
-
-/** What was sent and must not be quoted: the token, and what the object says under `data` and `stringData` (a Secret's). */
-function secretsOf({ token }: Kubeconfig, body: object | undefined): string[] {
-  const { data, stringData } = (body ?? {}) as { data?: unknown; stringData?: unknown }
-  const values = [data, stringData].flatMap((part) =>
-    typeof part === 'object' && part !== null ? Object.values(part) : [],
-  )
-  return [token, ...values].filter((value) => typeof value === 'string' && value.length >= 6) as string[] // by the filter
 }
 
 function noAnswerInTime(): KubernetesError {

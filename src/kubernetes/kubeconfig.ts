@@ -1,6 +1,6 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { parseDocument } from 'yaml'
-import { PawlError } from '../errors.ts'
+import { isPawlError, PawlError } from '../errors.ts'
 
 /**
  * Reads a kubeconfig, as far as a server may use one that somebody else wrote: it opens no file, runs no program and trusts
@@ -33,28 +33,19 @@ export const maxKubeconfigBytes = 65_536
 
 type Entry = Readonly<Record<string, unknown>>
 
-/** Reads the text of a kubeconfig; throws `invalid` that names the field. */
+/** Reads the text of a kubeconfig; throws `invalid` that names each field that is wrong. */
 export function readKubeconfig(text: string): Kubeconfig {
   const all = documentOf(text)
   const context = named(all, 'contexts', 'context', textAt(all, 'current-context', 'current-context'))
-  const clusterName = textAt(context, 'cluster', 'contexts[].context.cluster')
-  const cluster = named(all, 'clusters', 'cluster', clusterName)
-  const user = named(all, 'users', 'user', textAt(context, 'user', 'contexts[].context.user'))
-  refuse(cluster, 'cluster', refusedOfCluster)
-  refuse(user, 'user', refusedOfUser)
-  const ca = authorityOf(cluster)
-  const token = tokenOf(user)
-  const certificate = certificateOf(user)
-  if (token === undefined && certificate === undefined)
-    throw wrong('user has neither token nor client-certificate-data and client-key-data')
-  const serverName = optionalTextAt(cluster, 'tls-server-name', 'cluster.tls-server-name')
-  if (serverName !== undefined && !/^[A-Za-z0-9.:-]{1,253}$/.test(serverName))
-    throw wrong('cluster.tls-server-name is no host name')
+  const [cluster, user] = together(
+    () =>
+      clusterOf(named(all, 'clusters', 'cluster', textAt(context, 'cluster', 'contexts[].context.cluster'))),
+    () => userOf(named(all, 'users', 'user', textAt(context, 'user', 'contexts[].context.user'))),
+  )
+  const { ca, server, serverName } = cluster
+  const { token, certificate } = user
   return {
-    server: serverOf(cluster),
-    ca: ca.pem,
-    serverName,
-    token,
+    ...{ server, ca: ca.pem, serverName, token },
     certificate: certificate && { certificate: certificate.certificate, key: certificate.key },
     ends: [
       { part: 'CA certificate', at: ca.endsAt },
@@ -66,10 +57,52 @@ export function readKubeconfig(text: string): Kubeconfig {
   }
 }
 
-/** The part of a kubeconfig that has ended, in words; undefined while all of it is good. */
-export function expiredPart({ ends }: Kubeconfig, now: Date): string | undefined {
-  const over = ends.find(({ at }) => at <= now)
-  return over && `the kubeconfig's ${over.part} ended at ${over.at.toISOString()}`
+/** The parts of a kubeconfig that have ended. */
+export function endedParts({ ends }: Pick<Kubeconfig, 'ends'>, now: Date): KubeconfigEnd[] {
+  return ends.filter(({ at }) => at <= now)
+}
+
+/** The same in words; undefined while all of it is good. */
+export function endedInWords(config: Pick<Kubeconfig, 'ends'>, now: Date): string | undefined {
+  const parts = endedParts(config, now).map(({ part, at }) => `${part} ended at ${at.toISOString()}`)
+  return parts.length === 0 ? undefined : `the kubeconfig's ${parts.join(', its ')}`
+}
+
+/** Does each step, and throws what all of them find wrong as one. */
+function together<Got extends unknown[]>(...steps: { [At in keyof Got]: () => Got[At] }): Got {
+  const faults: string[] = []
+  const got = steps.map((step) => {
+    try {
+      return step()
+    } catch (error) {
+      if (!isPawlError(error, 'invalid')) throw error
+      faults.push(error.message.slice(begin.length))
+      return undefined
+    }
+  })
+  if (faults.length > 0) throw wrong(faults.join('; '))
+  return got as Got // no step threw
+}
+
+function clusterOf(cluster: Entry) {
+  const [, ca, server, serverName] = together(
+    () => refuse(cluster, 'cluster', refusedOfCluster),
+    () => authorityOf(cluster),
+    () => serverOf(cluster),
+    () => serverNameOf(cluster),
+  )
+  return { ca, server, serverName }
+}
+
+function userOf(user: Entry) {
+  const [, token, certificate] = together(
+    () => refuse(user, 'user', refusedOfUser),
+    () => tokenOf(user),
+    () => certificateOf(user),
+  )
+  if (token === undefined && certificate === undefined)
+    throw wrong('user has neither token nor client-certificate-data and client-key-data')
+  return { token, certificate }
 }
 
 function documentOf(text: string): Entry {
@@ -127,11 +160,20 @@ const refusedOfUser: Readonly<Record<string, string>> = {
 }
 
 function refuse(entry: Entry, at: string, refused: Readonly<Record<string, string>>): void {
+  const faults: string[] = []
   for (const [key, why] of Object.entries(refused)) {
     const value = entry[key]
     if (value !== undefined && value !== null && value !== false && value !== '')
-      throw wrong(`${at}.${key} ${why}`)
+      faults.push(`${at}.${key} ${why}`)
   }
+  if (faults.length > 0) throw wrong(faults.join('; '))
+}
+
+function serverNameOf(cluster: Entry): string | undefined {
+  const name = optionalTextAt(cluster, 'tls-server-name', 'cluster.tls-server-name')
+  if (name !== undefined && !/^[A-Za-z0-9.:-]{1,253}$/.test(name))
+    throw wrong('cluster.tls-server-name is no host name')
+  return name
 }
 
 function serverOf(cluster: Entry): URL {
@@ -230,6 +272,8 @@ function entryOf(value: unknown): Entry | undefined {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Entry) : undefined // checked on this line
 }
 
+const begin = 'kubeconfig: '
+
 function wrong(what: string): PawlError {
-  return new PawlError('invalid', `kubeconfig: ${what}`)
+  return new PawlError('invalid', `${begin}${what}`)
 }

@@ -1,3 +1,5 @@
+import { sql } from 'kysely'
+import type { BackendFault } from '../domain/join-credential.ts'
 import type { Queries, Tx } from './database.ts'
 import type { JoinCredentialRow } from './join-tables.ts'
 
@@ -53,13 +55,13 @@ export async function endJoinCall(
     .execute()
 }
 
-/** Keeps why it was not made; false where that is known. */
-export async function noteJoinFault(tx: Tx, session: string, fault: string): Promise<boolean> {
+/** Keeps why it was not made, beside what is known of that already; false where this is. */
+export async function noteJoinFault(tx: Tx, session: string, fault: BackendFault): Promise<boolean> {
   const { numUpdatedRows } = await tx
     .updateTable('join_credentials')
-    .set({ fault })
+    .set({ fault: sql<string>`coalesce(fault || ',', '') || ${fault}` })
     .where('session', '=', session)
-    .where((e) => e.or([e('fault', 'is', null), e('fault', '!=', fault)]))
+    .where((e) => e.or([e('fault', 'is', null), e(sql`',' || fault || ','`, 'not like', `%,${fault},%`)]))
     .executeTakeFirstOrThrow()
   return numUpdatedRows === 1n
 }
@@ -67,11 +69,21 @@ export async function noteJoinFault(tx: Tx, session: string, fault: string): Pro
 /** The node gets it; false where nobody wants it any more, or another call than this one is under way. */
 export async function takeJoinCredential(
   tx: Tx,
-  of: { readonly session: string; readonly handle: string; readonly until: Date; readonly now: Date },
+  of: {
+    readonly session: string
+    readonly handle: string
+    readonly until: Date
+    readonly now: Date
+    /** Until when a call of before may be carried out. */
+    readonly lateUntil: Date | null
+  },
 ): Promise<boolean> {
   const { numUpdatedRows } = await tx
     .updateTable('join_credentials')
-    .set({ state: 'made', made_at: of.now.toISOString(), call_until: null, fault: null })
+    .set({
+      ...{ state: 'made', made_at: of.now.toISOString(), fault: null },
+      call_until: of.lateUntil?.toISOString() ?? null,
+    })
     .where('session', '=', of.session)
     .where('handle', '=', of.handle)
     .where('state', '=', 'called')
@@ -81,16 +93,28 @@ export async function takeJoinCredential(
   return numUpdatedRows === 1n
 }
 
-/** Says that the credential of a session is to go; false where there is none, or it was said before. */
+/**
+ * Says that the credential of a session is to go; false where there is none, or it was said before. Where the cluster was asked, and
+ * what came of it is not known, it may make it until `lateUntil`.
+ */
 export async function dropJoinCredential(
   tx: Tx,
   session: string,
-  removal: string,
-  now: Date,
+  dropped: { readonly removal: string; readonly now: Date; readonly lateUntil: Date },
 ): Promise<boolean> {
+  const { removal, now, lateUntil } = dropped
   const { numUpdatedRows } = await tx
     .updateTable('join_credentials')
-    .set({ removal, remove_at: now.toISOString() })
+    .set((e) => ({
+      removal,
+      remove_at: now.toISOString(),
+      call_until: e
+        .case()
+        .when('state', '=', 'called')
+        .then(lateUntil.toISOString())
+        .else(e.ref('call_until'))
+        .end(),
+    }))
     .where('session', '=', session)
     .where('removal', 'is', null)
     .executeTakeFirstOrThrow()
@@ -150,9 +174,15 @@ export async function releaseRemoval(
     .execute()
 }
 
-/** Has its removal looked at again later. */
-export async function postponeRemoval(tx: Tx, session: string, until: string): Promise<void> {
-  await tx.updateTable('join_credentials').set({ remove_at: until }).where('session', '=', session).execute()
+/** It is gone, and a call that was given up may make it anew: false where another process was first. */
+export async function awaitLateCall(tx: Tx, session: string, until: string): Promise<boolean> {
+  const { numUpdatedRows } = await tx
+    .updateTable('join_credentials')
+    .set({ state: 'called', made_at: null, remove_at: until, removal_tries: 0 })
+    .where('session', '=', session)
+    .where('remove_at', '!=', until)
+    .executeTakeFirstOrThrow()
+  return numUpdatedRows === 1n
 }
 
 /** Forgets one that is gone; false where another process was first. */

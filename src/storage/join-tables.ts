@@ -17,10 +17,10 @@ export interface JoinCredentialRow {
   created_at: string
   /** When the cluster takes it no more; null before it was asked. */
   expires_at: string | null
-  /** A call is under way until then at most; null where none is. */
+  /** Until then at most a call is under way, or may be carried out that was given up; null where there is none. */
   call_until: string | null
   made_at: string | null
-  /** Why the cluster did not make it when it was asked last. */
+  /** Why the cluster did not make it: each cause once, between commas, the first first. */
   fault: string | null
   /** Why it is to be removed; null while it is wanted. */
   removal: string | null

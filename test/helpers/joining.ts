@@ -1,8 +1,15 @@
+import type { Test } from 'tap'
 import type { BackendCall, JoinMeter } from '../../src/domain/join-credential.ts'
+import { Refusal } from '../../src/domain/refusal.ts'
+import { isPawlError } from '../../src/errors.ts'
+import { applyProfile } from '../../src/fleet/profiles.ts'
 import { openBrokers } from '../../src/joining/brokers.ts'
 import { type CallLimits, openBackendCalls } from '../../src/joining/calls.ts'
 import { type Joining, openBackground } from '../../src/joining/joining.ts'
-import type { KubernetesStandIn } from './kubernetes-api.ts'
+import { storeDemoFleet } from './fleet.ts'
+import { type KubernetesStandIn, startKubernetesApi } from './kubernetes-api.ts'
+import { askStage, boot, type Learnt, type Machine, machineOf } from './machine.ts'
+import type { OpenWorld, World, WorldOptions } from './world.ts'
 
 /** What was counted, as `make done`. */
 export type Counted = string[]
@@ -59,4 +66,61 @@ export function tokensAt(api: KubernetesStandIn): string[] {
   return [...api.objects.keys()].flatMap((path) =>
     path.startsWith('/api/v1/namespaces/kube-system/secrets/') ? [path.split('/').at(-1) ?? ''] : [],
   )
+}
+
+/** A machine whose boot joins a stand-in for a cluster, at the point where it asks for its join. */
+export interface JoiningSite {
+  readonly world: World
+  readonly api: KubernetesStandIn
+  readonly counted: Counted
+  /** A machine that has come to the full system. */
+  readonly machine: Machine
+  readonly learnt: Learnt
+  join(withKey?: string): Promise<string>
+  end(): Promise<void>
+}
+
+/** The Idempotency-Key that its machine joins with. */
+export const joinKey = 'a'.repeat(22)
+
+/** Opens one. */
+export async function openJoiningSite(
+  t: Test,
+  openWorld: OpenWorld,
+  options: {
+    readonly settings?: Readonly<Record<string, unknown>>
+    readonly more?: Parameters<typeof joiningOf>[0]
+    readonly world?: WorldOptions
+  } = {},
+): Promise<JoiningSite> {
+  const api = await startKubernetesApi(t)
+  const counted: Counted = []
+  let clock = (): Date => new Date()
+  const joining = joiningOf({ counted, clock: () => clock(), ...options.more })
+  const world = await openWorld({ ...options.world, joining })
+  clock = world.clock.now
+  const secret = await storeDemoFleet(world)
+  const by = { actor: 'operator:test', source: null, role: 'admin' } as const
+  await applyProfile(world.context, by, 'demo', {
+    ...joiningProfile(api, options.settings),
+    acceptUnsigned: true,
+  })
+  const machine = machineOf(secret)
+  const learnt = await boot(world, machine, 'stage3')
+  return {
+    ...{ world, api, counted, machine, learnt },
+    join: async (withKey = joinKey) => (await askStage(world, machine, 'join', learnt.join, withKey)).text,
+    end: () => joining.settled(),
+  }
+}
+
+/** What became of a request of a node. */
+export async function outcomeOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work
+    return 'answered'
+  } catch (error) {
+    if (error instanceof Refusal) return error.why
+    return isPawlError(error) ? `${error.code}: ${error.message}` : String(error)
+  }
 }

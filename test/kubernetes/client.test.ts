@@ -207,6 +207,38 @@ t.test('an answer does not bring back what a Secret said', async (t) => {
   api.answer = () => undefined
 })
 
+t.test('nor what that is when it is decoded, nor the token, in any form', async (t) => {
+  const value = 'p"q\\r/s+0123456789'
+  const token = 'header0.claims0.signature0'
+  const body = {
+    metadata: { name: 'bootstrap-token-abcdef' },
+    data: {
+      'token-id': Buffer.from('abcdef').toString('base64'),
+      'token-secret': Buffer.from(value).toString('base64'),
+      'usage-bootstrap-signing': Buffer.from('true').toString('base64'),
+    },
+  }
+  const forms = [value, token].flatMap((text) => [
+    text,
+    JSON.stringify({ text }),
+    encodeURIComponent(text),
+    Buffer.from(text).toString('base64'),
+    Buffer.from(text).toString('base64url'),
+    Buffer.from(text).toString('hex'),
+  ])
+  const ask = () =>
+    open(api.kubeconfig({ token })).request('POST', '/api/v1/namespaces/kube-system/secrets', body)
+  for (const form of [...forms, 'signature0']) {
+    api.answer = () => status(422, 'Invalid', `admission says no to ${form} here`)
+    await t.rejects(ask(), { message: /^the Kubernetes API answered 422$/ }, form)
+  }
+  for (const said of ['secrets "bootstrap-token-abcdef" is not true', 'abcdef']) {
+    api.answer = () => status(422, 'Invalid', said)
+    await t.rejects(ask(), { message: `the Kubernetes API answered 422: ${said}` }, 'the name is no secret')
+  }
+  api.answer = () => undefined
+})
+
 t.test('says when to ask again', async (t) => {
   api.answer = () => ({ status: 429, headers: { 'retry-after': '7' } })
   const error: unknown = await open()

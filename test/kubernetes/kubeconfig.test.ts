@@ -1,7 +1,7 @@
 import t from 'tap'
 import { parse, stringify } from 'yaml'
 import { isPawlError } from '../../src/errors.ts'
-import { expiredPart, readKubeconfig } from '../../src/kubernetes/kubeconfig.ts'
+import { endedInWords, readKubeconfig } from '../../src/kubernetes/kubeconfig.ts'
 import { standInToken, startKubernetesApi } from '../helpers/kubernetes-api.ts'
 
 const api = await startKubernetesApi(t)
@@ -147,6 +147,39 @@ t.test('refuses in words what a server may not follow, and repeats nothing of it
   }
 })
 
+t.test('tells everything that is wrong at once', async (t) => {
+  const text = changed((all) => {
+    Object.assign(cluster(all), {
+      server: 'http://localhost',
+      'proxy-url': 'http://proxy',
+      'insecure-skip-tls-verify': true,
+      'certificate-authority-data': '%%%',
+      'tls-server-name': 'a b',
+    })
+    Object.assign(user(all), { token: 'two\nlines', exec: { command: 'aws' }, username: 'admin' })
+  })
+  t.throws(() => readKubeconfig(text), {
+    code: 'invalid',
+    message: [
+      'kubeconfig: cluster.insecure-skip-tls-verify would send credentials to whoever answers',
+      'cluster.proxy-url is not used: the API is reached directly',
+      'cluster.certificate-authority-data is not base64',
+      'cluster.server is not an https:// URL',
+      'cluster.tls-server-name is no host name',
+      'user.exec names a program, which is not run: use a token of a service account',
+      `user.username ${basic}`,
+      'user.token has characters that a header cannot carry',
+    ].join('; '),
+  })
+  const claims = Buffer.from('{"exp":1760000000}').toString('base64url')
+  const over = parse(api.kubeconfig({ as: 'expired-certificate' })) as Tree
+  user(over).token = `e30.${claims}.c2ln`
+  t.match(
+    endedInWords(readKubeconfig(stringify(over)), new Date()),
+    /^the kubeconfig's client certificate ended at 20\S+, its token ended at 2025-10-09T08:53:20\.000Z$/,
+  )
+})
+
 t.test('reads one with a token', async (t) => {
   const read = readKubeconfig(api.kubeconfig())
   t.equal(read.server.href, `${api.url}/`)
@@ -183,12 +216,12 @@ t.test('knows when a credential has ended', async (t) => {
     [api.kubeconfig({ token: 'not.base64json.x' }), undefined],
   ]
   for (const [text, expected] of cases) {
-    const said = expiredPart(readKubeconfig(text), new Date())
+    const said = endedInWords(readKubeconfig(text), new Date())
     if (expected === undefined) t.equal(said, undefined)
     else t.match(said, expected)
   }
   t.match(
-    expiredPart(readKubeconfig(api.kubeconfig()), new Date('2099-01-01T00:00:00Z')),
+    endedInWords(readKubeconfig(api.kubeconfig()), new Date('2099-01-01T00:00:00Z')),
     /^the kubeconfig's CA certificate ended at 20/,
   )
 })

@@ -2,21 +2,27 @@ import t, { type Test } from 'tap'
 import { parse, stringify } from 'yaml'
 import { expireSessions } from '../../src/boot/expire-sessions.ts'
 import { tendCredentials } from '../../src/boot/remove-credentials.ts'
-import { Refusal } from '../../src/domain/refusal.ts'
-import { isPawlError } from '../../src/errors.ts'
 import type { By } from '../../src/fleet/change.ts'
 import { disableNode, removeNode } from '../../src/fleet/nodes.ts'
 import { applyProfile } from '../../src/fleet/profiles.ts'
 import { timelineOf } from '../../src/fleet/timeline.ts'
 import { storeDemoFleet } from '../helpers/fleet.ts'
-import { type Counted, joiningOf, joiningProfile, tokensAt } from '../helpers/joining.ts'
-import { type KubernetesStandIn, startKubernetesApi } from '../helpers/kubernetes-api.ts'
-import { askStage, boot, type Learnt, type Machine, machineOf, report } from '../helpers/machine.ts'
-import { forEachDatabase, type World, worldBegins } from '../helpers/world.ts'
+import {
+  type JoiningSite,
+  joiningOf,
+  joiningProfile,
+  joinKey,
+  openJoiningSite,
+  outcomeOf,
+  tokensAt,
+} from '../helpers/joining.ts'
+import { startKubernetesApi } from '../helpers/kubernetes-api.ts'
+import { askStage, boot, report } from '../helpers/machine.ts'
+import { forEachDatabase, worldBegins } from '../helpers/world.ts'
 
 /** Credentials that a cluster makes for one boot, against a stand-in for its API. */
 const by: By = { actor: 'operator:test', source: null, role: 'admin' }
-const key = 'a'.repeat(22)
+const key = joinKey
 const secretsPath = '/api/v1/namespaces/kube-system/secrets'
 
 /** The same kubeconfig without a CA. */
@@ -26,50 +32,12 @@ function withoutCa(text: string): string {
   return stringify(config)
 }
 
-/** What became of a request of a node. */
-async function outcomeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work
-    return 'answered'
-  } catch (error) {
-    if (error instanceof Refusal) return error.why
-    return isPawlError(error) ? `${error.code}: ${error.message}` : String(error)
-  }
-}
-
 await forEachDatabase(t, async (t, openWorld) => {
-  interface Site {
-    readonly world: World
-    readonly api: KubernetesStandIn
-    readonly counted: Counted
-    /** A machine that has come to the full system. */
-    readonly machine: Machine
-    readonly learnt: Learnt
-    join(withKey?: string): Promise<string>
-    end(): Promise<void>
-  }
-
-  async function open(
+  const open = (
     t: Test,
     settings: Readonly<Record<string, unknown>> = {},
     more: Parameters<typeof joiningOf>[0] = {},
-  ): Promise<Site> {
-    const api = await startKubernetesApi(t)
-    const counted: Counted = []
-    let clock = (): Date => worldBegins
-    const joining = joiningOf({ counted, clock: () => clock(), ...more })
-    const world = await openWorld({ joining })
-    clock = world.clock.now
-    const secret = await storeDemoFleet(world)
-    await applyProfile(world.context, by, 'demo', { ...joiningProfile(api, settings), acceptUnsigned: true })
-    const machine = machineOf(secret)
-    const learnt = await boot(world, machine, 'stage3')
-    return {
-      ...{ world, api, counted, machine, learnt },
-      join: async (withKey = key) => (await askStage(world, machine, 'join', learnt.join, withKey)).text,
-      end: () => joining.settled(),
-    }
-  }
+  ): Promise<JoiningSite> => openJoiningSite(t, openWorld, { settings, more })
 
   await t.test('one is made at the first redemption, and dies with the boot', async (t) => {
     const { world, api, machine, learnt, join, end, counted } = await open(t, { ttlSeconds: 120 })
@@ -203,7 +171,7 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('whatever ends the boot removes it', async (t) => {
-    const ends: Record<string, (site: Site) => Promise<unknown>> = {
+    const ends: Record<string, (site: JoiningSite) => Promise<unknown>> = {
       fail: ({ world, machine, learnt }) =>
         report(world, machine, learnt.report, 'error: no', { final: true }),
       expire: ({ world }) => {
@@ -324,7 +292,8 @@ await forEachDatabase(t, async (t, openWorld) => {
     }
     t.equal(await outcomeOf(join()), 'session-ended')
     t.equal(tokensAt(api).length, 1, 'the cluster has made it')
-    world.clock.advance(61)
+    // A make of three calls of five seconds each, and what may be carried out late of it.
+    world.clock.advance(141)
     await tendCredentials(world.context)
     await end()
     t.same(tokensAt(api), [])
@@ -384,6 +353,11 @@ await forEachDatabase(t, async (t, openWorld) => {
         { kubeconfig: api.kubeconfig({ as: 'expired-certificate' }) },
         /settings\.kubeconfig has a client certificate that ended/,
       ],
+      [
+        'two faults',
+        { kubeconfig: api.kubeconfig({ as: 'expired-certificate' }), caCertHash: bad },
+        /kubeconfig has a client certificate that ended at \S+; boot\.join\.settings\.caCertHash is not that/,
+      ],
       ['another CA’s hash', { caCertHash: bad }, /settings\.caCertHash is not that of the CA/],
       ['another group', { group: 'system:masters' }, /settings/],
       ['too short a life', { ttlSeconds: 5 }, /ttlSeconds/],
@@ -392,6 +366,15 @@ await forEachDatabase(t, async (t, openWorld) => {
       const profile = JSON.parse(JSON.stringify(joiningProfile(api, settings)))
       t.match(await outcomeOf(applyProfile(world.context, by, 'demo', profile)), says, what)
     }
+    const many = {
+      ...joiningProfile(api, { kubeconfig: 'nonsense' }),
+      leave: { kind: 'kubernetes', kubeconfig: 'nonsense' },
+    }
+    t.equal(
+      await outcomeOf(applyProfile(world.context, by, 'demo', many)),
+      'invalid: profile "demo": boot.join.settings.kubeconfig is not a mapping; leave.kubeconfig: is not a mapping',
+      'all of it at once',
+    )
     const applied = await applyProfile(world.context, by, 'demo', joiningProfile(api))
     t.match(applied.profile, { boot: { join: { settings: { kubeconfig: '***' } } } })
     t.notMatch(await world.dump(), 'stand-in-token', 'the kubeconfig is sealed')
