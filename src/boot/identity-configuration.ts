@@ -1,5 +1,5 @@
-import { identityAlgorithm } from '../domain/identity.ts'
 import type { BootContext } from './context.ts'
+import { ringAlgorithm } from './key-ring.ts'
 
 /** Who says who a node is: the public URL of this installation, or the URL that the settings name. */
 export function identityIssuer({ settings }: Pick<BootContext, 'settings'>): string {
@@ -17,7 +17,7 @@ export function identityConfiguration(context: Pick<BootContext, 'settings'>): s
     jwks_uri: `${issuer}/.well-known/jwks.json`,
     response_types_supported: ['id_token'],
     subject_types_supported: ['public'],
-    id_token_signing_alg_values_supported: [identityAlgorithm],
+    id_token_signing_alg_values_supported: [ringAlgorithm],
     claims_supported: [
       ...['iss', 'sub', 'aud', 'iat', 'exp', 'jti', 'cnf'],
       ...['node', 'session', 'sequence', 'profile', 'image', 'image_digest', 'evidence', 'labels'],

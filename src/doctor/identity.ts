@@ -1,9 +1,10 @@
-import { openIdentityKey, signingKey } from '../boot/identity-keys.ts'
+import { identityRing } from '../boot/identity-keys.ts'
+import { openKey, signingKey } from '../boot/key-ring.ts'
 import { settingsSealer } from '../boot/settings-sealer.ts'
 import { isPawlError } from '../errors.ts'
 import { settingsKey } from '../pki/settings-key.ts'
 import { allProfiles } from '../storage/fleet.ts'
-import { listIdentityKeys } from '../storage/identity-keys.ts'
+import { listSigningKeys } from '../storage/signing-keys.ts'
 import { days, type Finding, failure, ok, type Subject, warn } from './finding.ts'
 
 const check = 'identity'
@@ -13,19 +14,19 @@ const lateMilliseconds = 86_400_000
 export async function identity({ storage, dataDir, config, now }: Subject): Promise<Finding[]> {
   if (storage === undefined) return []
   const profiles = (await allProfiles(storage.db)).filter((profile) => profile.identity !== undefined)
-  const keys = await listIdentityKeys(storage.db)
+  const keys = await listSigningKeys(storage.db, identityRing.table)
   const signs = signingKey(keys, now)
   if (signs === undefined)
     return profiles.length === 0
       ? [ok(check, 'no profile gives its nodes an identity')]
       : [warn(check, 'there is no key to sign with yet', 'start the server: it makes the first one')]
   try {
-    openIdentityKey({ sealer: settingsSealer(settingsKey(dataDir)) }, signs)
+    openKey(identityRing, { sealer: settingsSealer(settingsKey(dataDir)) }, signs)
   } catch (error) {
     if (!isPawlError(error, 'key-unreadable')) throw error
     return [failure(check, error)]
   }
-  const age = now.getTime() - Date.parse(keys.at(-1)?.signs_from ?? signs.signs_from)
+  const age = now.getTime() - Date.parse(keys[0]?.signs_from ?? signs.signs_from)
   const overdue = age - config.identityKeyDays * 86_400_000
   if (overdue > lateMilliseconds)
     return [

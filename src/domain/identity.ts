@@ -6,9 +6,6 @@ import type { NodeKey } from './node-key.ts'
  * bound (RFC 7800 `cnf`, RFC 9449 `jkt`) to a key that the node made itself and proves to have (RFC 9449, DPoP).
  */
 
-/** What signs the documents: Kubernetes, Vault, Nomad and clouds all take it. */
-export const identityAlgorithm = 'ES256'
-
 /** No document is good for longer, whatever a profile says: so long a key is published behind its last signature. */
 export const maxIdentitySeconds = 86_400
 

@@ -3,7 +3,8 @@ import type { IncomingMessage } from 'node:http'
 import { SignJWT } from 'jose'
 import type { BootContext } from '../boot/context.ts'
 import type { ExtensionFault, ExtensionOutcome, ExtensionQuestion } from '../boot/extension.ts'
-import { extensionAlgorithm, extensionSigner } from '../boot/extension-keys.ts'
+import { extensionSigner } from '../boot/extension-keys.ts'
+import { ringAlgorithm } from '../boot/key-ring.ts'
 import { epoxyBody, mediaTypeOf } from '../domain/extension.ts'
 import { isPawlError } from '../errors.ts'
 import { extensionIssuer, extensionTarget } from '../fleet/extension-view.ts'
@@ -80,7 +81,7 @@ async function signed(
     session,
     body_sha256: createHash('sha256').update(body).digest('base64url'),
   })
-    .setProtectedHeader({ alg: extensionAlgorithm, kid, typ: jwtType })
+    .setProtectedHeader({ alg: ringAlgorithm, kid, typ: jwtType })
     .setIssuer(extensionIssuer(context))
     .setSubject(node)
     .setAudience(url.href)

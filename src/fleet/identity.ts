@@ -1,19 +1,14 @@
 import type { BootContext } from '../boot/context.ts'
 import { identityIssuer } from '../boot/identity-configuration.ts'
-import { identityKeys, makeIdentityKey, publishedKeys, signingKey } from '../boot/identity-keys.ts'
+import { identityKeys, identityRing } from '../boot/identity-keys.ts'
+import { addKey, makeKey, publishedKeys, signingKey, tendRing } from '../boot/key-ring.ts'
 import { addSeconds } from '../domain/clock.ts'
 import { maxIdentitySeconds, proofKeptSeconds } from '../domain/identity.ts'
 import { isPawlError, PawlError } from '../errors.ts'
-import {
-  endIdentityKey,
-  forgetIdentityKeys,
-  insertIdentityKey,
-  listIdentityKeys,
-  withdrawIdentityKeys,
-} from '../storage/identity-keys.ts'
 import { forgetProofs, listNodeIdentities } from '../storage/node-identities.ts'
-import type { IdentityKeyRow, NodeIdentityRow } from '../storage/node-identity-tables.ts'
+import type { NodeIdentityRow } from '../storage/node-identity-tables.ts'
 import { findNode } from '../storage/nodes.ts'
+import type { SigningKeyRow } from '../storage/signing-key-tables.ts'
 import { type By, change, noSuchNode } from './change.ts'
 import { byServer } from './operators.ts'
 
@@ -57,7 +52,7 @@ export async function showIdentity(context: BootContext): Promise<IdentityView> 
   const signs = signingKey(keys, now)
   return {
     issuer: identityIssuer(context),
-    keys: keys.map((row) => ({
+    keys: keys.toReversed().map((row) => ({
       kid: row.kid,
       state: row === signs ? 'signs' : row.generation > (signs?.generation ?? 0) ? 'next' : 'old',
       madeAt: row.made_at,
@@ -108,41 +103,29 @@ export async function rotateIdentityKey(
   by: By,
   { compromised = false }: Rotation = {},
 ): Promise<IdentityView> {
-  const made = await makeIdentityKey(context)
-  await identityKeys(context)
-  await change(context, by, async ({ tx, now, note }) => {
-    const last = (await listIdentityKeys(tx)).at(-1)
-    const before = last ?? { kid: null, generation: 0, signs_from: '' }
-    if (!compromised && before.signs_from > now.toISOString()) throw alreadyMade(before)
-    const lead = compromised ? 0 : context.settings.identity.keyLeadSeconds
-    const signsFrom = addSeconds(now, lead)
-    const generation = before.generation + 1
-    await insertIdentityKey(tx, {
-      ...made,
-      generation,
-      made_at: now.toISOString(),
-      signs_from: signsFrom.toISOString(),
-      ends_at: null,
-    })
-    const detail = { kid: made.kid, signsFrom: signsFrom.toISOString(), replaces: before.kid }
+  const known = await identityKeys(context)
+  const [newest] = known
+  const made = await makeKey(identityRing, context)
+  const leadSeconds = context.settings.identity.keyLeadSeconds
+  const handover = { leadSeconds, trailSeconds: keptSeconds, withdraw: compromised }
+  await change(context, by, async (work) => {
+    const { now, note } = work
+    if (newest !== undefined && !compromised && newest.signs_from > now.toISOString())
+      throw alreadyMade(newest)
+    const row = await addKey(identityRing, work, made, newest, handover)
+    if (row === undefined) throw new PawlError('conflict', 'another key was made at this moment')
+    const changed = { before: { kid: newest?.kid ?? null }, after: { kid: row.kid } }
     if (compromised) {
-      const all = (await listIdentityKeys(tx)).filter((row) => row.generation < generation)
-      await withdrawIdentityKeys(tx, generation)
-      const kids = all.map(({ kid }) => kid)
-      await note('identity-keys-withdrawn', null, { before: { kids }, after: { kids: [made.kid] } })
-    } else if (last !== undefined) {
-      await endIdentityKey(tx, last.generation, addSeconds(signsFrom, keptSeconds).toISOString())
+      const kids = known.map(({ kid }) => kid)
+      await note('identity-keys-withdrawn', null, { before: { kids }, after: { kids: [row.kid] } })
     }
-    await note('identity-key-made', null, {
-      ...detail,
-      before: { kid: before.kid },
-      after: { kid: made.kid },
-    })
+    const detail = { kid: row.kid, signsFrom: row.signs_from, replaces: newest?.kid ?? null }
+    await note('identity-key-made', null, { ...detail, ...changed })
   })
   return showIdentity(context)
 }
 
-function alreadyMade({ kid, signs_from }: Pick<IdentityKeyRow, 'signs_from'> & { kid: string | null }) {
+function alreadyMade({ kid, signs_from }: SigningKeyRow): PawlError {
   return new PawlError('conflict', `the next key ${kid} is made already: it signs from ${signs_from} on`, {
     hint: 'wait for it; where somebody else may have the keys, withdraw them with pawl identity rotate --compromised --yes',
   })
@@ -152,11 +135,8 @@ function alreadyMade({ kid, signs_from }: Pick<IdentityKeyRow, 'signs_from'> & {
 export async function tendIdentityKeys(context: BootContext): Promise<void> {
   const { storage, clock, settings } = context
   await forgetProofs(storage.db, addSeconds(clock(), -proofKeptSeconds).toISOString())
-  await forgetIdentityKeys(storage.db, clock().toISOString())
-  const last = (await identityKeys(context)).at(-1)
-  if (last === undefined) return
-  const due = addSeconds(new Date(last.signs_from), settings.identity.keyDays * 86_400)
-  if (due > clock()) return
+  await identityKeys(context)
+  if ((await tendRing(identityRing, context, settings.identity.keyDays)) === undefined) return
   await rotateIdentityKey(context, byServer).catch((error: unknown) => {
     if (!isPawlError(error, 'conflict')) throw error // another process was first
   })

@@ -23,20 +23,3 @@ export interface ExtensionCallRow {
   operation: string
   count: number
 }
-
-/** A key that signs what services are asked. */
-export interface ExtensionKeyRow {
-  /** Counted up: of two processes that make the next one, one is first. */
-  generation: number
-  /** RFC 7638 thumbprint. */
-  kid: string
-  /** JSON: the public half. */
-  jwk: string
-  /** PKCS #8 PEM, sealed. */
-  sealed: string
-  made_at: string
-  /** Published before it signs, so that who keeps the key set for some minutes knows it by then. */
-  signs_from: string
-  /** Published no longer than this; null while it is not replaced. */
-  ends_at: string | null
-}

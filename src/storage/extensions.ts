@@ -1,5 +1,5 @@
 import type { Queries, Tx } from './database.ts'
-import type { ExtensionKeyRow, ExtensionRow } from './extension-tables.ts'
+import type { ExtensionRow } from './extension-tables.ts'
 
 /** Every extension, by name. */
 export function listExtensions(db: Queries): Promise<ExtensionRow[]> {
@@ -47,34 +47,4 @@ export async function countCall(tx: Tx, session: string, operation: string): Pro
     .returning('count')
     .executeTakeFirstOrThrow()
   return count
-}
-
-/** Every key that is kept, the newest first. */
-export function listExtensionKeys(db: Queries): Promise<ExtensionKeyRow[]> {
-  return db.selectFrom('extension_keys').selectAll().orderBy('generation', 'desc').execute()
-}
-
-/** Keeps a key unless its generation has one; returns whether it did: of several processes one is first. */
-export async function addExtensionKey(db: Queries, row: ExtensionKeyRow): Promise<boolean> {
-  const { numInsertedOrUpdatedRows } = await db
-    .insertInto('extension_keys')
-    .values(row)
-    .onConflict((c) => c.column('generation').doNothing())
-    .executeTakeFirst()
-  return numInsertedOrUpdatedRows === 1n
-}
-
-/** Says until when the keys before a generation are published: no longer than they were to be. */
-export async function endExtensionKeys(db: Queries, before: number, at: Date): Promise<void> {
-  await db
-    .updateTable('extension_keys')
-    .set({ ends_at: at.toISOString() })
-    .where('generation', '<', before)
-    .where((e) => e.or([e('ends_at', 'is', null), e('ends_at', '>', at.toISOString())]))
-    .execute()
-}
-
-/** Forgets keys that ended before this time. */
-export async function forgetExtensionKeys(db: Queries, before: Date): Promise<void> {
-  await db.deleteFrom('extension_keys').where('ends_at', '<', before.toISOString()).execute()
 }

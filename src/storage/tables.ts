@@ -4,7 +4,7 @@ import type { NodeState, ReinstallState, SessionState } from '../domain/state.ts
 import type { TokenKind } from '../domain/token.ts'
 import type { IdempotentAnswerRow } from './api-tables.ts'
 import type { CheckpointHeadRow, CheckpointKeyRow, CheckpointRow } from './audit-tables.ts'
-import type { ExtensionCallRow, ExtensionKeyRow, ExtensionRow } from './extension-tables.ts'
+import type { ExtensionCallRow, ExtensionRow } from './extension-tables.ts'
 import type { FleetObjectRow, FleetSetRow } from './fleet-file-tables.ts'
 import type {
   LoginRequestRow,
@@ -37,13 +37,14 @@ import type {
   ReinstallMarkRow,
   RuleApprovedNodeRow,
 } from './machine-tables.ts'
-import type { IdentityKeyRow, IdentityProofRow, NodeIdentityRow } from './node-identity-tables.ts'
+import type { IdentityProofRow, NodeIdentityRow } from './node-identity-tables.ts'
 import type { BootTimesReadRow, BootTimesRow, SessionPaceRow, UsualTimeRow } from './pace-tables.ts'
 import type { ProcessRow } from './process-tables.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 import type { NodeRootRow } from './root-tables.ts'
 import type { NodeSecretRow } from './secret-tables.ts'
 import type { JoinSeedRow } from './seed-tables.ts'
+import type { SigningKeyRow } from './signing-key-tables.ts'
 import type { SessionLogRow, SessionSpanRow } from './span-tables.ts'
 import type { TicketKeyRow } from './ticket-tables.ts'
 import type { TraceCursorRow } from './trace-tables.ts'
@@ -74,7 +75,7 @@ export interface Tables {
   node_roots: NodeRootRow
   processes: ProcessRow
   ticket_keys: TicketKeyRow
-  identity_keys: IdentityKeyRow
+  identity_keys: SigningKeyRow
   node_identities: NodeIdentityRow
   identity_proofs: IdentityProofRow
   trace_cursor: TraceCursorRow
@@ -114,7 +115,7 @@ export interface Tables {
   fleet_objects: FleetObjectRow
   extensions: ExtensionRow
   extension_calls: ExtensionCallRow
-  extension_keys: ExtensionKeyRow
+  extension_keys: SigningKeyRow
   webhooks: WebhookRow
   webhook_deliveries: WebhookDeliveryRow
   idempotent_answers: IdempotentAnswerRow

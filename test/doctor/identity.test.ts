@@ -1,5 +1,6 @@
 import t from 'tap'
-import { makeIdentityKey } from '../../src/boot/identity-keys.ts'
+import { identityRing } from '../../src/boot/identity-keys.ts'
+import { makeKey } from '../../src/boot/key-ring.ts'
 import { settingsSealer } from '../../src/boot/settings-sealer.ts'
 import { identity } from '../../src/doctor/identity.ts'
 import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
@@ -43,7 +44,7 @@ t.test('a key of identities that cannot be opened, or is too old, is found', asy
   }
   await write((db) => db.insertInto('profiles').values(profile).execute())
   t.match(await look(), [{ level: 'warn', found: 'there is no key to sign with yet' }])
-  const key = await makeIdentityKey({ sealer: settingsSealer(settingsKey(dataDir)) })
+  const key = await makeKey(identityRing, { sealer: settingsSealer(settingsKey(dataDir)) })
   const row = { ...key, generation: 1, made_at: at, signs_from: at, ends_at: null }
   await write((db) => db.insertInto('identity_keys').values(row).execute())
   t.match(await look({ publicUrl: undefined }), [
@@ -57,7 +58,7 @@ t.test('a key of identities that cannot be opened, or is too old, is found', asy
   t.match(await look(), [
     { level: 'warn', found: 'the key has signed for 32 days, and should change every 30' },
   ])
-  const foreign = await makeIdentityKey({ sealer: settingsSealer(Buffer.alloc(32, 1)) })
+  const foreign = await makeKey(identityRing, { sealer: settingsSealer(Buffer.alloc(32, 1)) })
   await write((db) => db.updateTable('identity_keys').set(foreign).execute())
   t.match(await look(), [
     { level: 'fail', found: `the key ${foreign.kid} of node identities cannot be opened` },
