@@ -9,7 +9,7 @@ import type { Queries } from '../storage/database.ts'
 import { listEvents } from '../storage/events.ts'
 import { findImage, listProfiles, readProfile } from '../storage/fleet.ts'
 import { listHolders } from '../storage/images.ts'
-import { addBytes, findSession } from '../storage/sessions.ts'
+import { addProgress, findSession } from '../storage/sessions.ts'
 import type { StageName } from '../storage/tables.ts'
 import { findToken } from '../storage/tokens.ts'
 import { requireCertificate } from './certificate.ts'
@@ -111,7 +111,7 @@ export async function redirectDownload(
   const url = await redirects.urlOf(artifact.digest)
   await inTransaction(context, async (work) => {
     work.afterCommit(() => context.meter?.sent('redirected', bytes))
-    await addBytes(work.tx, session, stage, bytes, work.now)
+    await addProgress(work.tx, [{ session, stage, bytes, at: work.now }])
     const detail = { role: artifact.role, digest: artifact.digest, to: redirects.origin }
     const kind = 'download-redirected'
     const before = await listEvents(work.tx, { session, kind, limit: 10 })

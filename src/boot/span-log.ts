@@ -1,6 +1,7 @@
 import type { Arrival, SpanKind } from '../domain/span.ts'
 import { maxDetailLength, oneLine } from '../domain/span.ts'
 import type { Storage, Tx } from '../storage/database.ts'
+import { addProgress, type Progress } from '../storage/sessions.ts'
 import type { SessionSpanRow } from '../storage/span-tables.ts'
 import { addTimes, countSpans, insertSpans, listKnownSessions } from '../storage/spans.ts'
 import type { StageName } from '../storage/tables.ts'
@@ -9,7 +10,8 @@ import type { StageName } from '../storage/tables.ts'
  * Writes down what happened within boot sessions, off the path of boots: kept in memory and written about once a second. A server that is
  * killed loses its last second of them, and nothing that is true of a boot: stages and events are written with the boot itself. Of
  * each kind a session has a bounded number; those beyond are counted on the last one, so that neither a node nor whoever has one of its
- * spent tokens can fill the disk, or push out what matters.
+ * spent tokens can fill the disk, or push out what matters. With them is counted what was sent, for its stage and for the session's
+ * idle timer: one commit a second, where each file would cost one.
  */
 export interface SpanLog {
   /** Takes note; never throws and never waits. */
@@ -31,6 +33,8 @@ export interface NewSpan {
   readonly at: Date
   readonly seconds: number
   readonly bytes?: number | null
+  /** The bytes are ours, sent until then: they count for the stage, and keep the session awake. */
+  readonly sentBy?: Date
   readonly detail?: string
   readonly arrival?: Arrival | undefined
   /** Measured by the node's agent. */
@@ -108,9 +112,16 @@ export function openSpanLog(options: SpanLogOptions): SpanLog {
   }
 
   async function writeBatch(batch: readonly NewSpan[]): Promise<void> {
+    const progress = progressOf(batch)
     try {
-      if (await options.hasRoom()) await options.storage.transaction((tx) => write(tx, batch))
-      else dropped += batch.length
+      const hasRoom = await options.hasRoom()
+      if (!hasRoom) dropped += batch.length
+      if (!hasRoom && progress.length === 0) return
+      const counts = await options.storage.transaction(async (tx) => {
+        await addProgress(tx, progress)
+        return hasRoom ? write(tx, batch) : new Map<string, Counts>()
+      })
+      for (const [session, count] of counts) counted.set(session, count)
     } catch (error) {
       // Nobody boots by them: they are not tried again, and what was counted meanwhile is looked up.
       for (const { session } of batch) counted.delete(session)
@@ -119,13 +130,17 @@ export function openSpanLog(options: SpanLogOptions): SpanLog {
     }
   }
 
-  async function write(tx: Tx, batch: readonly NewSpan[]): Promise<void> {
+  /** How many spans the sessions have then: it counts when the transaction does, which may be run more than once. */
+  async function write(tx: Tx, batch: readonly NewSpan[]): Promise<Map<string, Counts>> {
     await lookUp(tx, batch)
     const rows: SessionSpanRow[] = []
     const beyond = new Map<string, Pick<SessionSpanRow, 'session' | 'kind' | 'times'>>()
+    const after = new Map<string, Counts>()
     for (const span of batch) {
-      const counts = counted.get(span.session)
-      if (counts === undefined) continue // its node was removed meanwhile
+      const before = counted.get(span.session)
+      if (before === undefined) continue // its node was removed meanwhile
+      const counts = after.get(span.session) ?? new Map(before)
+      after.set(span.session, counts)
       const count = (counts.get(span.kind) ?? 0) + 1
       counts.set(span.kind, count)
       if (count <= maxSpansOfKind) rows.push(rowOf(span))
@@ -137,6 +152,7 @@ export function openSpanLog(options: SpanLogOptions): SpanLog {
     }
     await insertSpans(tx, rows)
     for (const more of beyond.values()) await addTimes(tx, more)
+    return after
   }
 
   async function lookUp(tx: Tx, batch: readonly NewSpan[]): Promise<void> {
@@ -156,6 +172,19 @@ export function openSpanLog(options: SpanLogOptions): SpanLog {
   }
 
   return { note, flush, hasRoom: options.hasRoom, dropped: () => dropped }
+}
+
+/** What was sent, by session and stage. */
+function progressOf(batch: readonly NewSpan[]): readonly Progress[] {
+  const found = new Map<string, Progress>()
+  for (const { session, stage, bytes, sentBy } of batch) {
+    if (stage === undefined || sentBy === undefined) continue
+    const key = `${session} ${stage}`
+    const before = found.get(key)
+    const at = before === undefined || before.at < sentBy ? sentBy : before.at
+    found.set(key, { session, stage, bytes: (before?.bytes ?? 0) + (bytes ?? 0), at })
+  }
+  return [...found.values()]
 }
 
 function rowOf(span: NewSpan): SessionSpanRow {

@@ -1,5 +1,5 @@
 import type { Arrival } from '../domain/span.ts'
-import { addBytes, findSession, touchSession } from '../storage/sessions.ts'
+import { findSession, touchSession } from '../storage/sessions.ts'
 import type { BootContext } from './context.ts'
 import type { Download } from './download.ts'
 import type { BootStory } from './story.ts'
@@ -84,13 +84,9 @@ export async function renewTransfer(context: BootContext, download: Download): P
   return true
 }
 
-/** Counts what a transfer sent. Not worth a boot when it fails: the bytes are already at the node. */
+/** Counts what a transfer sent, which keeps its session awake: with the next spans that are written. */
 export async function countTransfer(context: BootContext, download: Download, sent: Sent): Promise<void> {
-  const { bytes } = sent
-  await context.storage.transaction((tx) =>
-    addBytes(tx, download.session, download.stage, bytes, context.clock()),
-  )
-  context.meter?.sent('session', bytes)
+  context.meter?.sent('session', sent.bytes)
   noteDownload(context, download, sent)
 }
 
@@ -113,6 +109,7 @@ function noteDownload(context: BootContext, { session, stage, artifact }: Downlo
     at,
     seconds: seconds ?? 0,
     bytes,
+    sentBy: context.clock(),
     detail,
     arrival,
   })

@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import type { SessionState } from '../domain/state.ts'
 import type { Queries, Tx } from './database.ts'
 import { statement } from './statement.ts'
@@ -151,21 +152,29 @@ export async function touchSession(db: Queries, id: string, now: Date): Promise<
   await touch.change(db, { id, at: now.toISOString() })
 }
 
-/** Adds downloaded bytes to a stage, and renews the idle timer. */
-export async function addBytes(
-  tx: Tx,
-  id: string,
-  stage: StageName,
-  bytes: number,
-  now: Date,
-): Promise<void> {
-  await tx
-    .updateTable('session_stages')
-    .set((e) => ({ bytes: e('bytes', '+', bytes) }))
-    .where('session', '=', id)
-    .where('stage', '=', stage)
-    .execute()
-  await touchSession(tx, id, now)
+/** What was sent to a session in one of its stages, until then. */
+export interface Progress {
+  readonly session: string
+  readonly stage: StageName
+  readonly bytes: number
+  readonly at: Date
+}
+
+/** Adds downloaded bytes to the stages of many sessions, and renews their idle timers. At most one of each stage. */
+export async function addProgress(tx: Tx, all: readonly Progress[]): Promise<void> {
+  if (all.length === 0) return
+  // Of two that do so at once each takes the rows in the same order.
+  const sorted = all.toSorted((one, other) => (one.session < other.session ? -1 : 1))
+  const rows = sorted.map(
+    ({ session, stage, bytes, at }) =>
+      sql`(${session}, ${stage}, cast(${bytes} as bigint), ${at.toISOString()})`,
+  )
+  // PostgreSQL and SQLite name the columns of values alike.
+  const sent = sql`(values ${sql.join(rows)}) as sent`
+  await sql`update sessions set last_seen_at = sent.column4 from ${sent}
+    where sessions.id = sent.column1 and ended_at is null and last_seen_at < sent.column4`.execute(tx)
+  await sql`update session_stages set bytes = bytes + sent.column3 from ${sent}
+    where session_stages.session = sent.column1 and stage = sent.column2`.execute(tx)
 }
 
 /** The stages a session has opened, in order of time. */

@@ -153,6 +153,7 @@ async function ask(url: string, method = 'GET', headers: Record<string, string> 
 const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` })
 
 async function bytesOf({ world }: Site, session: string): Promise<Record<string, number>> {
+  await world.context.spans?.flush()
   const stages = await listStages(world.context.storage.db, session)
   return Object.fromEntries(stages.map(({ stage, bytes }) => [stage, Number(bytes)]))
 }

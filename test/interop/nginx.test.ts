@@ -281,6 +281,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.equal((await ask(url, { ...bearer, 'if-none-match': `"sha256-${digest}"` })).status, 304)
       const head = await ask(url, bearer, 'HEAD')
       t.strictSame([head.status, head.headers['content-length']], [200, String(content.length)])
+      await pawl.world.context.spans?.flush()
       const stages = await listStages(pawl.world.context.storage.db, session)
       const counted = Number(stages.find(({ stage }) => stage === 'stage2')?.bytes)
       t.equal(counted, content.length + content.length - 9_000_000, 'what nginx sent is counted')

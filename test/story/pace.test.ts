@@ -14,7 +14,7 @@ import { reinstall } from '../../src/fleet/reinstall.ts'
 import { showStatus } from '../../src/fleet/status.ts'
 import { timelineOf } from '../../src/fleet/timeline.ts'
 import { learnUsualTimes } from '../../src/fleet/usual-times.ts'
-import { addBytes } from '../../src/storage/sessions.ts'
+import { addProgress } from '../../src/storage/sessions.ts'
 import { listUsualTimes } from '../../src/storage/usual-times.ts'
 import { demoProfile, nodeRow, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
 import {
@@ -302,7 +302,11 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.equal((await pageOfNodes(db, { limit: 10 })).items[0]?.pace, 'stuck')
     t.equal((await overviewOf(db)).nodes[0]?.pace, 'stuck')
     t.same((await showStatus(world.context)).boots, { slow: 0, stuck: 1, looping: 0 })
-    await db.transaction().execute((tx) => addBytes(tx, learnt.session, 'stage1', 1, world.clock.now()))
+    await db
+      .transaction()
+      .execute((tx) =>
+        addProgress(tx, [{ session: learnt.session, stage: 'stage1', bytes: 1, at: world.clock.now() }]),
+      )
     await tendPaces(world.context)
     t.equal((await showNode(db, 'node1')).pace, 'slow', 'its download moves again')
     world.clock.advance(300)
@@ -339,7 +343,9 @@ await forEachDatabase(t, async (t, openWorld) => {
     const { world, machine } = await open()
     const { session } = await boot(world, machine, 'stage1')
     world.clock.advance(601)
-    await world.context.storage.transaction((tx) => addBytes(tx, session, 'stage1', 1, world.clock.now()))
+    await world.context.storage.transaction((tx) =>
+      addProgress(tx, [{ session, stage: 'stage1', bytes: 1, at: world.clock.now() }]),
+    )
     await tendPaces(world.context)
     const turn = new Promise((resolve) => setImmediate(() => resolve('a turn')))
     const looked = tendPaces(world.context)

@@ -7,7 +7,9 @@ import { removeNode } from '../../src/fleet/nodes.ts'
 import { openStory } from '../../src/fleet/open-story.ts'
 import { timelineOf } from '../../src/fleet/timeline.ts'
 import { spansByStage } from '../../src/fleet/timeline-spans.ts'
-import { listSpans } from '../../src/storage/spans.ts'
+import type { Storage } from '../../src/storage/database.ts'
+import { findSession, listStages } from '../../src/storage/sessions.ts'
+import { countSpans, listSpans } from '../../src/storage/spans.ts'
 import type { StageName } from '../../src/storage/tables.ts'
 import { storeDemoFleet } from '../helpers/fleet.ts'
 import { facts } from '../helpers/machine.ts'
@@ -55,8 +57,11 @@ async function begin(
 }
 
 /** A log of its own for a session that has begun, with turns that come when they are called. */
-async function openLog(world: World, hasRoom: SpanLogOptions['hasRoom']) {
-  const { storage } = world.context
+async function openLog(
+  world: World,
+  hasRoom: SpanLogOptions['hasRoom'],
+  storage: Storage = world.context.storage,
+) {
   const { session = null } = await timelineOf(world.context, 'node1')
   const id = session?.id ?? ''
   const turns: (() => void)[] = []
@@ -69,6 +74,7 @@ async function openLog(world: World, hasRoom: SpanLogOptions['hasRoom']) {
   return {
     log,
     turns,
+    id,
     note: (detail: string) =>
       log.note({ session: id, kind: 'asked', at: world.clock.now(), seconds: 0, detail }),
     written: async () => (await listSpans(storage.db, id)).slice(2).map(({ detail }) => detail),
@@ -290,6 +296,63 @@ await forEachDatabase(t, async (t, openWorld) => {
       ])
       t.same(kinds(stages[2]?.spans ?? []), ['asked stage3'])
       t.same(kinds(stages[4]?.spans ?? []), ['reported success'])
+    },
+  )
+
+  await t.test(
+    'what is sent counts once and keeps its session awake: on a full disk, and when a batch is run again',
+    async (t) => {
+      const { world, story, secret } = await openFleet(openWorld)
+      await begin(story, secret)
+      const { storage } = world.context
+      let lost = 0
+      const losing: Storage = {
+        ...storage,
+        async transaction(work) {
+          const undone = storage.transaction(async (tx) => {
+            await work(tx)
+            throw new Error('rolled back')
+          })
+          await undone.catch(() => {
+            lost += 1
+          })
+          return storage.transaction(work)
+        },
+      }
+      let hasRoom = true
+      const { log, id } = await openLog(world, async () => hasRoom, losing)
+      const send = (stage: StageName, bytes: number): void => {
+        const at = world.clock.now()
+        log.note({ session: id, stage, kind: 'downloaded', at, seconds: 0, bytes, sentBy: at })
+      }
+      const counted = async () => {
+        const stages = await listStages(storage.db, id)
+        const row = await findSession(storage.db, id)
+        return [Number(stages[0]?.bytes), row?.last_seen_at]
+      }
+      send('stage1', 40)
+      world.clock.advance(7)
+      send('stage1', 2)
+      send('stage3', 1) // not open: nothing to count it for
+      await log.flush()
+      t.same(await counted(), [42, '2026-11-21T06:00:07.000Z'])
+      t.equal(lost, 1)
+      t.same((await countSpans(storage.db, [id])).find(({ kind }) => kind === 'downloaded')?.count, 3)
+
+      hasRoom = false
+      world.clock.advance(60)
+      send('stage1', 8)
+      await log.flush()
+      t.same(await counted(), [50, '2026-11-21T06:01:07.000Z'])
+      t.equal(log.dropped(), 1, 'its span is not kept')
+
+      hasRoom = true
+      for (let n = 3; n < maxSpansOfKind; n++) send('stage1', 0)
+      await log.flush()
+      send('stage1', 0)
+      await log.flush()
+      const rows = (await listSpans(storage.db, id)).filter(({ kind }) => kind === 'downloaded')
+      t.equal(rows.length, maxSpansOfKind, 'a batch that is run again counts no span twice')
     },
   )
 })
