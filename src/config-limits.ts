@@ -76,8 +76,9 @@ export const limitSettings = {
   },
   maxBootWork: {
     ...named('max-boot-work', 'count', '64'),
-    meaning: 'Boot requests that one process works on at one time; the others wait for their turn.',
-    parse: wholeNumber(1, 10_000),
+    meaning:
+      'Boot requests that one process works on at one time; the others wait for their turn. At most three quarters of them, and 48, may wait for extension services.',
+    parse: wholeNumber(2, 10_000),
   },
   maxBootQueue: {
     ...named('max-boot-queue', 'count', '5000'),

@@ -82,7 +82,7 @@ export function openContext(
     entry: roots.main.entry,
     entries,
     refusals,
-    extensions: openExtensionService(),
+    extensions: openExtensionService({ maxBootWork: config.maxBootWork }),
     transfers: shareTransfers(openTransfers(), storage, (error) =>
       log.warn({ err: error }, 'downloads that ended elsewhere are cut when they are renewed'),
     ),

@@ -147,7 +147,7 @@ function leaf(form: Form, value: unknown, path: readonly string[], what: string)
   const types = forms
     .filter((one) => one.const === undefined)
     .map((one) => typeNames[one.type ?? ''] ?? one.type ?? 'something else')
-  const wrongType = forms.every((one) => one.const !== undefined || typeOf(value) !== one.type)
+  const wrongType = forms.every((one) => one.const !== undefined || !isOfType(value, one.type))
   if (wrongType || form.anyOf !== undefined) {
     const message = `${name} must be ${[...new Set([...named, ...types])].join(' or ')}`
     const quotes =
@@ -160,8 +160,9 @@ function leaf(form: Form, value: unknown, path: readonly string[], what: string)
   return { path, message: `${name} ${first?.message ?? 'is wrong'}` }
 }
 
-function typeOf(value: unknown): string {
-  return value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value
+function isOfType(value: unknown, type: string | undefined): boolean {
+  if (type === 'integer') return Number.isInteger(value)
+  return type === (value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value)
 }
 
 const validators = new WeakMap<Form, Validator>()

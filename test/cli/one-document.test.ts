@@ -90,7 +90,7 @@ t.test(
     t.equal(tokenOf(await from('"***"')), '***')
     t.match(await from(token), [
       { leave: { secret: hook.HOOK } },
-      [/^a.yaml:9:14: boot.join.settings.token is in the file/],
+      [/^a.yaml:9:\d+: boot.join.settings.token is in the file/],
     ])
   },
 )
@@ -100,17 +100,17 @@ t.test('with the same faults, each at its place', async (t) => {
     [
       '{fromEnv: TOKEN}',
       hook,
-      [/^a.yaml:9:14: boot.join.settings.token comes from the .* TOKEN, which is not set$/],
+      [/^a.yaml:9:\d+: boot.join.settings.token comes from the .* TOKEN, which is not set$/],
     ],
     [
       '{fromEnv: TOKEN}',
       { ...hook, TOKEN: 'hunter2' },
-      [/^a.yaml:9:14: .*token has not the form that it must have$/],
+      [/^a.yaml:9:\d+: .*token has not the form that it must have$/],
     ],
     [
       '{fromFile: nowhere}',
       {},
-      [/comes from nowhere, which cannot be read \(ENOENT\)$/, /^a.yaml:11:64: leave.secret comes from/],
+      [/comes from nowhere, which cannot be read \(ENOENT\)$/, /^a.yaml:11:\d+: leave.secret comes from/],
     ],
     ['{fromFile: /dev/zero}', hook, [/comes from \/dev\/zero, which is no file$/]],
     ['{from: TOKEN}', hook, [/^a.yaml:9:\d+: unknown field boot.join.settings.token.from/, /./]],
@@ -124,10 +124,10 @@ t.test('with the same faults, each at its place', async (t) => {
 
 t.test('only what is secret can come from elsewhere', async (t) => {
   t.match(await readIn(t, readProfile, 'name: {fromEnv: HOME}\nboot: local\n'), [
-    /^a.yaml:1:7: name must be text$/,
+    /^a.yaml:1:\d+: name must be text$/,
   ])
   t.match(await readIn(t, readExtension, 'operation: {fromEnv: HOME}\nurl: https://a.example.com/\n'), [
-    /^a.yaml:1:12: operation must be text$/,
+    /^a.yaml:1:\d+: operation must be text$/,
   ])
 })
 
@@ -148,17 +148,20 @@ clientKey: {fromFile: secrets/service.pem}
     t.same(await readIn(t, readExtension, extension, env), [read, []])
     t.same(await inFleetFile(t, 'Extension', extension, env), [read, []])
     for (const [change, faults] of [
-      [['secrets/url', 'nowhere'], [/^a.yaml:2:6: url comes from nowhere, which cannot be read \(ENOENT\)$/]],
-      [['secrets/url', 'secrets/token'], [/^a.yaml:2:6: url has not the form that it must have$/]],
+      [
+        ['secrets/url', 'nowhere'],
+        [/^a.yaml:2:\d+: url comes from nowhere, which cannot be read \(ENOENT\)$/],
+      ],
+      [['secrets/url', 'secrets/token'], [/^a.yaml:2:\d+: url has not the form that it must have$/]],
       [
         ['CERTIFICATE', 'NONE'],
-        [/^a.yaml:4:20: clientCertificate comes from the .* NONE, which is not set$/],
+        [/^a.yaml:4:\d+: clientCertificate comes from the .* NONE, which is not set$/],
       ],
       [
         ['operation: token', 'timeoutSeconds: 30'],
-        [/^a.yaml:1:1: operation is missing$/, /timeoutSeconds must be <= 25$/],
+        [/^a.yaml:1:\d+: operation is missing$/, /timeoutSeconds must be <= 25$/],
       ],
-      [['ca:', 'caFile:'], [/^a.yaml:3:1: unknown field caFile$/]],
+      [['ca:', 'caFile:'], [/^a.yaml:3:\d+: unknown field caFile$/]],
     ] as const) {
       const content = extension.replace(...(change as [string, string]))
       const found = await readIn(t, readExtension, content, env)
@@ -167,7 +170,7 @@ clientKey: {fromFile: secrets/service.pem}
     }
     t.match(await readIn(t, readExtension, 'operation: a\nurl: https://a.example.com/\nclientKey: text\n'), [
       {},
-      [/^a.yaml:3:12: clientKey is in the file as it is/],
+      [/^a.yaml:3:\d+: clientKey is in the file as it is/],
     ])
   },
 )

@@ -60,7 +60,7 @@ async function booted(
   const world = await openWorld({
     settings: { extensionAllowedNetworks: [{ address: '127.0.0.1', prefixLength: 32 }] },
   })
-  const context = { ...world.context, extensions: openExtensionService({ resolve }) }
+  const context = { ...world.context, extensions: openExtensionService({ maxBootWork: 64, resolve }) }
   await storeProfile(world, profile)
   const addresses = [{ address: '192.0.2.12', prefixLength: 32 }]
   const secret = await storeNode(world, { name: 'n1', profile: 'epoxy', addresses })
@@ -542,7 +542,7 @@ async function joining(
   })
   const context = {
     ...world.context,
-    extensions: openExtensionService({ resolve: async () => ['127.0.0.1'] }),
+    extensions: openExtensionService({ maxBootWork: 64, resolve: async () => ['127.0.0.1'] }),
   }
   await publishImage(world, 'small@1', 'a')
   await publishImage(world, 'full@1', 'b')
