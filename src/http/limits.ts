@@ -2,7 +2,7 @@ import type { Server } from 'node:https'
 import type { Socket } from 'node:net'
 import { sourceAddress } from '../domain/address.ts'
 import type { Connections } from './connections.ts'
-import { proxyTest } from './front/arrival.ts'
+import { proxyTest } from './front/pending-connection.ts'
 
 /** Bounds on one connection and its requests, of both listeners. */
 export interface HttpLimits {

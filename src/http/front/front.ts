@@ -7,9 +7,9 @@ import type { HandshakeCause } from '../../handshake/diagnosis.ts'
 import { looksProxied, readProxyHeader } from '../../handshake/proxy-header.ts'
 import { belowTls } from '../connections.ts'
 import { openCount } from '../count.ts'
-import { type Entry, entryFrom, proxyTest, rename } from './arrival.ts'
 import { openHeld } from './held.ts'
 import type { FrontOptions } from './limits.ts'
+import { type Entry, entryFrom, proxyTest, rename } from './pending-connection.ts'
 import { openTurns } from './turns.ts'
 
 /**

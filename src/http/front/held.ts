@@ -1,4 +1,4 @@
-import { type Entry, nothing } from './arrival.ts'
+import { type Entry, nothing } from './pending-connection.ts'
 
 /** The bytes that connections have said before TLS gets them, all together. */
 export interface Held {

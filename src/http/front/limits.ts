@@ -1,5 +1,5 @@
 import type { Connections } from '../connections.ts'
-import type { Arrival } from './arrival.ts'
+import type { PendingConnection } from './pending-connection.ts'
 
 /** Bounds; what is reached costs the connection, never the server. */
 export interface FrontLimits {
@@ -29,7 +29,7 @@ export interface FrontOptions {
   readonly proxies: readonly string[]
   readonly limits: FrontLimits
   /** A connection came to nothing: by this front, or, with an error, in TLS. */
-  readonly onFault: (arrival: Arrival, error: Error | undefined) => void
+  readonly onFault: (arrival: PendingConnection, error: Error | undefined) => void
   /** Called with the hello, where there is one, at once before TLS gets the connection. */
   readonly beforeTls?: ((hello: Buffer | undefined) => void) | undefined
   /** Counts all connections, whatever becomes of them. */

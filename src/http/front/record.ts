@@ -4,7 +4,7 @@ import { type ClientHello, parseClientHello } from '../../handshake/client-hello
 import { diagnose, type KeyType } from '../../handshake/diagnosis.ts'
 import { likelyClient } from '../../handshake/known-clients.ts'
 import { groupName, isGrease, suiteName, suiteOf, versionName } from '../../handshake/suites.ts'
-import type { Arrival } from './arrival.ts'
+import type { PendingConnection } from './pending-connection.ts'
 
 /** Whoever connects writes these lists: the longest that real clients send fit. */
 const maxListed = 40
@@ -13,7 +13,7 @@ const maxListed = 40
 export function handshakeRecorder(
   story: Pick<BootStory, 'handshakeFailed'>,
   keys: readonly KeyType[],
-): (arrival: Arrival, error: Error | undefined) => void {
+): (arrival: PendingConnection, error: Error | undefined) => void {
   return (arrival, error) => {
     const hello = arrival.hello === undefined ? undefined : parseClientHello(arrival.hello)
     const likely = hello === undefined ? undefined : likelyClient(hello)

@@ -4,7 +4,7 @@ import type { HandshakeCause } from '../../handshake/diagnosis.ts'
 import type { ProxiedSource } from '../../handshake/proxy-header.ts'
 
 /** A connection that has not finished its handshake. */
-export interface Arrival {
+export interface PendingConnection {
   /** The client: what the proxy says, or else the other end. */
   readonly source: string
   /** The proxy that passed it on. */
@@ -20,7 +20,7 @@ export interface Arrival {
 }
 
 /** The same while it is being put together. */
-export interface Entry extends Arrival {
+export interface Entry extends PendingConnection {
   source: string
   via: string | undefined
   hello: Buffer | undefined
