@@ -35,4 +35,6 @@ discovery:
 nodeRegistration:
   name: "{{ host }}"
 END_OF_CONFIGURATION
+# What it writes (the cluster's CA, the kubelet's settings) is read by others than root, too.
+umask 022
 kubeadm join --config "$configuration"

@@ -98,6 +98,8 @@ collect_additions() {
   rm -f "$add/usr/lib/modules/$release/modules.dep" "$add/usr/lib/modules/$release/modules.alias" \
     "$add/usr/lib/modules/$release/modules.symbols"
   add_firmware "$add"
+  # What the kernel can do, for programs that look: kubeadm's preflight checks do, and stop where they cannot.
+  install -D -m 644 "$kernel/boot/config-$release" "$add/boot/config-$release"
   cp -R "$recipes/debian/files/." "$add/"
   install -m 644 "$recipes/lib/agent.sh" "$recipes/lib/medium.sh" "$recipes/lib/network.sh" "$recipes/lib/transfer.sh" \
     "$recipes/filesystem/stage3.sh" "$recipes/filesystem/secret.sh" "$add/usr/lib/pawl/"

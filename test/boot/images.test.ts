@@ -83,6 +83,7 @@ t.test('so is Debian, and there is nothing in it of the machine that built it', 
   )
   for (const name of ['sshd', 'containerd', 'conntrack', 'ebtables', 'ethtool', 'iptables', 'socat'])
     t.equal(found(new RegExp(`/s?bin/${name}( -> .*)?$`)).length, 1, name)
+  t.equal(found(/ \/boot\/config-/).length, 1, "the kernel's settings, which kubeadm reads")
 
   const said = JSON.parse(readFileSync(join(dirname(filesystem), 'annotations.json'), 'utf8'))
   const purls = JSON.parse(said['sbom.cyclonedx']).components.map((c: { purl: string }) => c.purl)

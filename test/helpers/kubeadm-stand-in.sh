@@ -6,6 +6,7 @@
 #   kubeadm config print join-defaults
 #   kubeadm join --config FILE        a JoinConfiguration, as our join script writes it
 set -eu
+modes=$(umask)
 umask 077
 cluster_info=/api/v1/namespaces/kube-public/configmaps/cluster-info
 requests=/apis/certificates.k8s.io/v1/certificatesigningrequests
@@ -30,7 +31,7 @@ join() {
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   cd "$work"
-  echo '[preflight] Running pre-flight checks: the stand-in has none'
+  echo "[preflight] Running pre-flight checks: the stand-in has none. What it would write has umask $modes"
   wait_for_signature "${seconds:-300}"
   check_signature
   check_ca

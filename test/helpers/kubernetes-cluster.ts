@@ -174,6 +174,10 @@ kubernetesVersion: ${version}
 certificatesDir: ${folder}/pki
 controlPlaneEndpoint: 127.0.0.1:${port}
 apiServer: { certSANs: [127.0.0.1, 10.0.2.2] }
+---
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+cgroupDriver: systemd
 `
 }
 

@@ -1,10 +1,12 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, utimes } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { kubernetesAbsent, kubernetesFolder } from '../../helpers/kubernetes-cluster.ts'
 
 const run = promisify(execFile)
 const recipes = fileURLToPath(new URL('../../../images/', import.meta.url))
@@ -90,6 +92,29 @@ export async function ensureDebianImage(
   return withFilesystem(join(built, 'debian'))
 }
 
+/** Why `ensureKubernetesImage` cannot be had here; undefined where it can. */
+export function kubernetesImageAbsent(): string | undefined {
+  return (
+    kubernetesAbsent() ??
+    (existsSync(kubernetesPackages()) ? undefined : `${kubernetesPackages()} is missing`)
+  )
+}
+
+/** The Debian stage 3 with the packages that `.ci/kubernetes` has built: kubeadm, kubelet and crictl. Two minutes the first time. */
+export async function ensureKubernetesImage(
+  say: (line: string) => void = () => undefined,
+): Promise<BootArtifacts['stage3']> {
+  const parts = ['kernel-generic', 'firmware', 'debian']
+  const packages = kubernetesPackages()
+  const recipe = ['debian/build.sh', '--debs', packages] as const
+  const { built } = await ensureBuilt('with-kubernetes', parts, recipe, say, await filesBelow(packages))
+  return withFilesystem(join(built, 'debian'))
+}
+
+function kubernetesPackages(): string {
+  return join(kubernetesFolder(), 'debs')
+}
+
 function filesOf(folder: string): ImageFiles {
   return {
     kernel: join(folder, 'vmlinuz'),
@@ -105,6 +130,7 @@ function withFilesystem(folder: string): ImageFiles & { readonly filesystem: str
 /**
  * Builds once what a recipe makes, in a folder of the cache that is named for all that can change its bytes.
  * @param parts what fetch.sh must have fetched; the first is a kernel
+ * @param more files of this machine that go into it
  * @returns the folder, and its key
  */
 async function ensureBuilt(
@@ -112,11 +138,12 @@ async function ensureBuilt(
   parts: readonly string[],
   [script, ...args]: readonly [string, ...string[]],
   say: (line: string) => void,
+  more: readonly string[] = [],
 ): Promise<{ built: string; key: string }> {
   const cache = cacheFolder()
   await mkdir(cache, { recursive: true })
   await recipe('fetch.sh', [cache, ...parts], say)
-  const key = await buildKey(cache, parts)
+  const key = await buildKey(cache, parts, more)
   const built = join(cache, `${name}-${key}`)
   if (!(await exists(built))) {
     say(`building ${name}`)
@@ -145,7 +172,7 @@ async function build(
 }
 
 /** Recipes, what was fetched, and the installed versions of the programs that go into the images. */
-async function buildKey(cache: string, parts: readonly string[]): Promise<string> {
+async function buildKey(cache: string, parts: readonly string[], more: readonly string[]): Promise<string> {
   const hash = createHash('sha256')
   for (const file of await filesBelow(recipes)) {
     if (file.endsWith('.md')) continue
@@ -156,6 +183,7 @@ async function buildKey(cache: string, parts: readonly string[]): Promise<string
       .update('\0')
   }
   for (const part of parts) hash.update(await readFile(join(cache, part, 'packages.txt')))
+  for (const file of more) hash.update(await readFile(file))
   const names = [
     'busybox-static',
     'curl',

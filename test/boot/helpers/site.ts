@@ -210,6 +210,7 @@ export async function applyProfile(site: Site, text: string): Promise<void> {
 
 /** An event as `event list --json` shows it. */
 export interface ListedEvent {
+  readonly at: string
   readonly kind: string
   readonly node: string | null
   // biome-ignore lint/suspicious/noExplicitAny: each kind has a detail of its own, which the test compares
