@@ -13,7 +13,7 @@
 # PAWL_IDENTITY_KEY  p256 (the default) or ed25519
 #
 # The key never leaves this machine. What may be lost on the way is asked again; a refusal (403) is final. Exit: 0 done,
-# 1 it did not work, 2 wrong usage, 3 the server refused.
+# 1 it did not work, 2 wrong usage, 3 the server refused. Several may run at once, and any may be killed: what FOLDER has is whole.
 set -u
 umask 077
 
@@ -27,28 +27,41 @@ stop() { say "error: $2"; exit "$1"; }
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
 now() { echo $(($(date +%s) + $(cat "$DIR/offset" 2>/dev/null || echo 0))); }
 
+# What is not whole yet is in a folder of this run's own, and goes to its place as a whole. Sets WORK. What a killed one left goes.
+open_work() {
+  local left
+  for left in "$DIR"/.run.*; do
+    [ ! -d "$left" ] || kill -0 "${left##*.run.}" 2>/dev/null || rm -rf "$left"
+  done
+  WORK=$DIR/.run.$$
+  rm -rf "$WORK"
+  mkdir "$WORK" || exit 1
+  trap 'rm -rf "$WORK"' EXIT
+}
+
 # --- the key -------------------------------------------------------------------------------------------------------
 
 make_key() {
   [ ! -s "$DIR/key.pem" ] || return 0
   case $KEY_TYPE in
-    p256) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$DIR/key.new" 2>"$DIR/error" ;;
-    ed25519) openssl genpkey -algorithm ED25519 -out "$DIR/key.new" 2>"$DIR/error" ;;
+    p256) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$WORK/key.pem" 2>"$WORK/error" ;;
+    ed25519) openssl genpkey -algorithm ED25519 -out "$WORK/key.pem" 2>"$WORK/error" ;;
     *) stop 2 'PAWL_IDENTITY_KEY is p256 or ed25519' ;;
-  esac || stop 1 "no key could be made: $(head -n 1 "$DIR/error")"
-  mv "$DIR/key.new" "$DIR/key.pem"
+  esac || stop 1 "no key could be made: $(head -n 1 "$WORK/error")"
+  # Of two that register at once the first one's is the key of both.
+  ln "$WORK/key.pem" "$DIR/key.pem" 2>"$WORK/error" || [ -s "$DIR/key.pem" ] || stop 1 "no key could be kept: $(head -n 1 "$WORK/error")"
 }
 
 # Sets ALG and JWK. The end of a public key in DER is the point itself.
 read_key() {
-  openssl pkey -in "$DIR/key.pem" -pubout -outform DER >"$DIR/public.der" 2>"$DIR/error" ||
-    stop 1 "the key cannot be read: $(head -n 1 "$DIR/error")"
-  if [ "$(wc -c <"$DIR/public.der")" -eq 44 ]; then
+  openssl pkey -in "$DIR/key.pem" -pubout -outform DER >"$WORK/public.der" 2>"$WORK/error" ||
+    stop 1 "the key cannot be read: $(head -n 1 "$WORK/error")"
+  if [ "$(wc -c <"$WORK/public.der")" -eq 44 ]; then
     ALG=EdDSA
-    JWK="{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"$(tail -c 32 "$DIR/public.der" | base64url)\"}"
+    JWK="{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"$(tail -c 32 "$WORK/public.der" | base64url)\"}"
   else
     ALG=ES256
-    JWK="{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"$(tail -c 64 "$DIR/public.der" | head -c 32 | base64url)\",\"y\":\"$(tail -c 32 "$DIR/public.der" | base64url)\"}"
+    JWK="{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"$(tail -c 64 "$WORK/public.der" | head -c 32 | base64url)\",\"y\":\"$(tail -c 32 "$WORK/public.der" | base64url)\"}"
   fi
 }
 
@@ -60,9 +73,9 @@ sign() {
     return
   fi
   # For ECDSA openssl writes a list of two integers; JWS wants their 64 bytes (RFC 7518 section 3.4).
-  openssl dgst -sha256 -sign "$DIR/key.pem" -out "$DIR/signature.der" "$1" || return 1
+  openssl dgst -sha256 -sign "$DIR/key.pem" -out "$WORK/signature.der" "$1" || return 1
   # shellcheck disable=SC2046  # two words are wanted
-  set -- $(openssl asn1parse -inform DER -in "$DIR/signature.der" | sed -n 's/.*INTEGER *://p')
+  set -- $(openssl asn1parse -inform DER -in "$WORK/signature.der" | sed -n 's/.*INTEGER *://p')
   r=$1 s=$2
   while [ ${#r} -lt 64 ]; do r=0$r; done
   while [ ${#s} -lt 64 ]; do s=0$s; done
@@ -86,23 +99,23 @@ write_proof() {
   [ -z "${2-}" ] || ath=",\"ath\":\"$2\""
   head=$(printf '{"typ":"dpop+jwt","alg":"%s","jwk":%s}' "$ALG" "$JWK" | base64url)
   body=$(printf '{"htm":"POST","htu":"%s","iat":%s,"jti":"%s"%s}' "$1" "$(now)" "$(openssl rand -hex 16)" "$ath" | base64url)
-  printf '%s.%s' "$head" "$body" >"$DIR/signed"
-  printf 'DPoP: %s.%s.%s\n' "$head" "$body" "$(sign "$DIR/signed")" >"$DIR/proof"
+  printf '%s.%s' "$head" "$body" >"$WORK/signed"
+  printf 'DPoP: %s.%s.%s\n' "$head" "$body" "$(sign "$WORK/signed")" >"$WORK/proof"
 }
 
 # --- the server ----------------------------------------------------------------------------------------------------
 
-# ask URL ATH HEADERS_FILE|'' [curl options]: one request with a proof of its own, until there is an answer. Its body is in $DIR/answer.
+# ask URL ATH HEADERS_FILE|'' [curl options]: one request with a proof of its own, until there is an answer. Its body is in $WORK/answer.
 ask() {
   local url=$1 ath=$2 headers=$3 status start wait=1 told=
   shift 3
   start=$(date +%s)
   while :; do
     write_proof "$url" "$ath"
-    [ -z "$headers" ] || cat "$headers" >>"$DIR/proof"
+    [ -z "$headers" ] || cat "$headers" >>"$WORK/proof"
     status=$(curl -q --silent --show-error --proto '=https' --tlsv1.2 --cacert "$DIR/ca.crt" --connect-timeout 15 --max-time 60 \
-      --max-filesize 65536 -D "$DIR/headers" -o "$DIR/answer" -w '%{http_code}' -X POST -H "@$DIR/proof" "$@" "$url" 2>"$DIR/error") || status=000
-    rm -f "$DIR/proof"
+      --max-filesize 65536 -D "$WORK/headers" -o "$WORK/answer" -w '%{http_code}' -X POST -H "@$WORK/proof" "$@" "$url" 2>"$WORK/error") || status=000
+    rm -f "$WORK/proof"
     case $status in
       200) return 0 ;;
       # Where the clocks differ that is why, maybe: once more, by the server's.
@@ -114,8 +127,8 @@ ask() {
       408 | 429 | 5?? | 000) ;;
       *) stop 1 "the server answered with HTTP $status" ;;
     esac
-    [ $(($(date +%s) - start)) -lt "$RETRY_SECONDS" ] || stop 1 "no answer: HTTP $status $(tail -n 1 "$DIR/error")"
-    say "no answer yet (HTTP $status $(tail -n 1 "$DIR/error")): trying again in $wait s"
+    [ $(($(date +%s) - start)) -lt "$RETRY_SECONDS" ] || stop 1 "no answer: HTTP $status $(tail -n 1 "$WORK/error")"
+    say "no answer yet (HTTP $status $(tail -n 1 "$WORK/error")): trying again in $wait s"
     sleep "$wait"
     wait=$((wait * 2))
     [ "$wait" -le 30 ] || wait=30
@@ -125,7 +138,7 @@ ask() {
 # Takes the server's time from its answer, where ours is another by 20 s or more; fails where it is not.
 follow_clock() {
   local line theirs ours difference
-  line=$(sed -n 's/^[Dd]ate: [A-Z][a-z]*, \([0-9]* [A-Z][a-z]* [0-9]* [0-9:]*\) GMT.*/\1/p' "$DIR/headers" | tail -n 1)
+  line=$(sed -n 's/^[Dd]ate: [A-Z][a-z]*, \([0-9]* [A-Z][a-z]* [0-9]* [0-9:]*\) GMT.*/\1/p' "$WORK/headers" | tail -n 1)
   [ -n "$line" ] || return 1
   # shellcheck disable=SC2086  # its words are wanted
   theirs=$(epoch_of ${line}) || return 1
@@ -133,7 +146,7 @@ follow_clock() {
   difference=$((theirs - $(now)))
   [ "$difference" -ge 20 ] || [ "$difference" -le -20 ] || return 1
   say "the clock differs from the server's by $((theirs - ours)) s: following it"
-  echo $((theirs - ours)) >"$DIR/offset"
+  echo $((theirs - ours)) >"$WORK/offset" && mv "$WORK/offset" "$DIR/offset"
 }
 
 # epoch_of DAY MONTH YEAR HH:MM:SS: not every date(1) reads what HTTP writes.
@@ -155,18 +168,20 @@ register() {
   case $1 in https://*) ;; *) stop 2 "BASE is https://HOST[:PORT]/v1/boot/NODE" ;; esac
   mkdir -p "$DIR" || exit 1
   chmod 700 "$DIR"
-  cat "$2" >"$DIR/ca.crt" || exit 1
-  printf '%s\n' "$1" >"$DIR/base"
-  rm -f "$DIR/audiences" "$DIR/granted" "$DIR/offset"
+  open_work
+  cat "$2" >"$WORK/ca.crt" || exit 1
+  printf '%s\n' "$1" >"$WORK/base"
+  mv "$WORK/ca.crt" "$WORK/base" "$DIR/"
+  rm -rf "$DIR/audiences" "$DIR/granted" "$DIR/offset"
   make_key
   read_key
   # RFC 9449 section 4.2: the proof is for the token that comes with it.
   ath=$(sed -n 's/^Authorization: Bearer //p' "$3" | tr -d '\r\n' | openssl dgst -sha256 -binary | base64url)
   ask "$1/identity/key" "$ath" "$3" --data-binary '' -H 'Content-Type:'
   # As the profile is now: it may be another one than at the beginning of this boot.
-  sed -n 's/.*"audiences":\[\([^]]*\)\].*/\1/p' "$DIR/answer" | tr ',' '\n' |
-    sed -n 's|^"\([A-Za-z0-9][A-Za-z0-9:/._~-]*\)"$|\1|p' >"$DIR/granted"
-  rm -f "$DIR/answer" "$DIR/headers" "$DIR/signed" "$DIR/signature.der"
+  sed -n 's/.*"audiences":\[\([^]]*\)\].*/\1/p' "$WORK/answer" | tr ',' '\n' |
+    sed -n 's|^"\([A-Za-z0-9][A-Za-z0-9:/._~-]*\)"$|\1|p' >"$WORK/granted"
+  mv "$WORK/granted" "$DIR/granted"
   say 'the key is registered'
 }
 
@@ -174,41 +189,44 @@ register() {
 fetch() {
   local audience seconds base
   [ $# -gt 0 ] || stop 2 'usage: pawl-identity fetch AUDIENCE...'
-  if [ ! -s "$DIR/key.pem" ] || [ ! -s "$DIR/base" ]; then stop 1 'no key is registered: it is made in stage 3'; fi
   base=$(cat "$DIR/base")
   read_key
   RENEW=86400
   for audience in "$@"; do
     ask "$base/identity" '' '' --data-urlencode "audience=$audience"
-    sed -n 's/^{"token":"\([A-Za-z0-9._-]*\)".*/\1/p' "$DIR/answer" | tr -d '\n' >"$DIR/document"
-    seconds=$(sed -n 's/.*"renewInSeconds":\([0-9]*\)}.*/\1/p' "$DIR/answer")
-    rm -f "$DIR/answer" "$DIR/headers" "$DIR/signed" "$DIR/signature.der"
-    if [ ! -s "$DIR/document" ] || [ -z "$seconds" ]; then stop 1 'the answer is not one that this pawl-identity can read'; fi
+    sed -n 's/^{"token":"\([A-Za-z0-9._-]*\)".*/\1/p' "$WORK/answer" | tr -d '\n' >"$WORK/document"
+    seconds=$(sed -n 's/.*"renewInSeconds":\([0-9]*\)}.*/\1/p' "$WORK/answer")
+    if [ ! -s "$WORK/document" ] || [ -z "$seconds" ]; then stop 1 'the answer is not one that this pawl-identity can read'; fi
     # Who reads it has the old one or the new one, and never half of one.
-    mv "$DIR/document" "$DIR/$(file_of "$audience")"
-    grep -qxF "$audience" "$DIR/audiences" 2>/dev/null || echo "$audience" >>"$DIR/audiences"
+    mv "$WORK/document" "$DIR/$(file_of "$audience").jwt"
+    # What is to be renewed: a file for each, so that no two write the same one.
+    mkdir -p "$DIR/audiences"
+    echo "$audience" >"$WORK/audience"
+    mv "$WORK/audience" "$DIR/audiences/$(file_of "$audience")"
     [ "$seconds" -ge "$RENEW" ] || RENEW=$seconds
   done
 }
 
-file_of() { printf '%s.jwt' "$(printf %s "$1" | tr ':/~' '___')"; }
+file_of() { printf %s "$1" | tr ':/~' '___'; }
 
 # Renews for as long as the server gives one of them. One that it refuses has been taken out of the profile; all of them: this boot is not
 # the node's last one any more, or an operator took the node out of service.
 keep() {
-  local audience seconds least refused going
-  [ -s "$DIR/audiences" ] || stop 1 'there is nothing to renew: fetch comes first'
+  local file audience seconds least refused going
+  [ -n "$(ls "$DIR/audiences" 2>/dev/null)" ] || stop 1 'there is nothing to renew: fetch comes first'
   while :; do
     least=86400 refused='' going=''
+    : >"$WORK/begun"
     # Each on its own: what ends one of them, in a subshell, ends no other.
-    # shellcheck disable=SC2013  # one a line, without spaces
-    for audience in $(cat "$DIR/audiences"); do
+    for file in "$DIR/audiences"/*; do
+      audience=$(cat "$file" 2>/dev/null) || continue
       seconds=$(fetch "$audience" && echo "$RENEW")
       case $? in
         0) ;;
         3)
-          refused="$refused $audience"
-          continue
+          # Not where a fetch beside this one was given it meanwhile.
+          [ "$file" -nt "$WORK/begun" ] || { refused="$refused $audience"; continue; }
+          seconds=60
           ;;
         *) seconds=60 ;;
       esac
@@ -218,16 +236,21 @@ keep() {
     [ -n "$going" ] || stop 3 'the server refused all of them'
     for audience in $refused; do
       say "no documents for $audience any more"
-      grep -vxF "$audience" "$DIR/audiences" >"$DIR/audiences.new"
-      mv "$DIR/audiences.new" "$DIR/audiences"
+      rm -f "$DIR/audiences/$(file_of "$audience")"
     done
     sleep "$least"
   done
 }
 
 case ${1-} in
-  register | fetch) command=$1; shift; "$command" "$@" ;;
-  keep) keep ;;
-  print) [ $# -eq 2 ] || stop 2 'usage: pawl-identity print AUDIENCE'; cat "$DIR/$(file_of "$2")" ;;
+  register) shift; register "$@" ;;
+  fetch | keep)
+    command=$1
+    shift
+    if [ ! -s "$DIR/key.pem" ] || [ ! -s "$DIR/base" ]; then stop 1 'no key is registered: it is made in stage 3'; fi
+    open_work
+    "$command" "$@"
+    ;;
+  print) [ $# -eq 2 ] || stop 2 'usage: pawl-identity print AUDIENCE'; cat "$DIR/$(file_of "$2").jwt" ;;
   *) sed -n '3,/^set/p' "$0" | sed '/^set/d; s/^# \{0,1\}//' >&2; exit 2 ;;
 esac

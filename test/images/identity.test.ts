@@ -1,5 +1,14 @@
 import { execFile, execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -167,13 +176,14 @@ async function keep(
   site: Site,
   shell: readonly [string, ...string[]],
   times: number,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<Ran & { readonly slept: string[] }> {
   const slept = join(site.folder, 'slept')
   writeFileSync(slept, '')
   const sleep = `sleep() { echo "$1" >>'${slept}'; [ "$(wc -l <'${slept}')" -lt ${times} ] || exit 9; }`
   const patched = join(site.folder, 'identity.sh')
   writeFileSync(patched, readFileSync(script, 'utf8').replace('set -u\n', `set -u\n${sleep}\n`))
-  const ran = await run(site, shell, ['keep'], { PAWL_IDENTITY_RETRY_SECONDS: '0' }, patched)
+  const ran = await run(site, shell, ['keep'], { PAWL_IDENTITY_RETRY_SECONDS: '0', ...env }, patched)
   return { ...ran, slept: readFileSync(slept, 'utf8').split('\n').filter(Boolean) }
 }
 
@@ -218,6 +228,44 @@ function documentsOf({ folder }: Site): string[] {
     .sort()
 }
 
+/** The audiences that `keep` renews. */
+function renewed({ folder }: Site): string[] {
+  const audiences = join(folder, 'identity/audiences')
+  return readdirSync(audiences).map((name) => readFileSync(join(audiences, name), 'utf8').trim())
+}
+
+/** A curl that does `then` behind its own work, once; $RUN is the folder of the run that asked. */
+function curlThen({ folder }: Site, then: string): Readonly<Record<string, string>> {
+  const bin = join(folder, 'curl')
+  rmSync(bin, { recursive: true, force: true })
+  mkdirSync(bin)
+  const real = execFileSync('sh', ['-c', 'command -v curl'], { encoding: 'utf8' }).trim()
+  writeFileSync(
+    join(bin, 'curl'),
+    `#!/bin/sh
+${real} "$@"
+code=$?
+mkdir '${bin}/done' 2>/dev/null || exit $code
+for word; do case $word in */.run.*/answer) RUN=\${word%/answer} ;; esac; done
+{ ${then}; } >&2
+exit $code
+`,
+    { mode: 0o755 },
+  )
+  return { PATH: `${bin}:${process.env.PATH}` }
+}
+
+/** What runs that are not over, or were killed, have written aside. */
+function leftovers({ folder }: Site): string[] {
+  return readdirSync(join(folder, 'identity')).filter((name) => name.startsWith('.'))
+}
+
+/** For whom the document of an audience is, by its file. */
+async function forWhom(site: Site, audience: string): Promise<unknown> {
+  const { out } = await run(site, ['sh'], ['print', audience])
+  return JSON.parse(Buffer.from(out.split('.')[1] ?? '', 'base64url').toString()).aud
+}
+
 await forEachDatabase(t, async (t, openWorld) => {
   for (const shell of shells)
     for (const type of ['p256', 'ed25519'])
@@ -242,8 +290,8 @@ await forEachDatabase(t, async (t, openWorld) => {
             })
           const files = readdirSync(join(site.folder, 'identity')).sort()
           t.same(files, [
-            ...['audiences', 'base', 'ca.crt', 'cluster.jwt', 'error', 'granted'],
-            ...['https___vault.example.test_v1.jwt', 'key.pem', 'public.der'],
+            ...['audiences', 'base', 'ca.crt', 'cluster.jwt', 'granted'],
+            ...['https___vault.example.test_v1.jwt', 'key.pem'],
           ])
           for (const name of files)
             t.equal(statSync(join(site.folder, 'identity', name)).mode & 0o77, 0, `${name} is root's alone`)
@@ -324,11 +372,69 @@ await forEachDatabase(t, async (t, openWorld) => {
         said: /refused \(403\)[\s\S]*no documents for cluster any more/,
         slept: ['2400'],
       })
-      t.equal(readFileSync(join(site.folder, 'identity/audiences'), 'utf8'), `${vault}\n`)
+      t.same(renewed(site), [vault])
       t.not((await run(site, shell, ['print', vault])).out, before, 'the other one was renewed')
       await nameAudiences(site, ['another'])
       t.match(await keep(site, shell, 1), { code: 3, said: /the server refused all of them/, slept: [] })
     })
+
+  for (const shell of shells)
+    await t.test(
+      `${shell.join(' ')}: fetch and keep at once, and each document is whole`,
+      needs,
+      async (t) => {
+        const site = await listen(t, openWorld)
+        await register(site, shell)
+        const other = `${shell.join(' ')} ${script}`
+        // Between the answer of one and the reading of it the other one asks, and reads its own.
+        const fetched = await run(
+          site,
+          shell,
+          ['fetch', 'cluster'],
+          curlThen(site, `${other} fetch ${vault}`),
+        )
+        t.match(fetched, { code: 0, said: '' })
+        t.equal(await forWhom(site, 'cluster'), 'cluster')
+        t.equal(await forWhom(site, vault), vault)
+        t.same(renewed(site).sort(), ['cluster', vault])
+        const before = await run(site, shell, ['print', 'cluster'])
+        const kept = await keep(site, shell, 1, curlThen(site, `${other} fetch cluster ${vault}`))
+        t.match(kept, { slept: ['2400'], said: '' })
+        t.equal(await forWhom(site, 'cluster'), 'cluster')
+        t.equal(await forWhom(site, vault), vault)
+        t.not((await run(site, shell, ['print', 'cluster'])).out, before.out)
+        const many = Array.from({ length: 4 }, () => run(site, shell, ['fetch', 'cluster', vault]))
+        for (const one of await Promise.all(many)) t.match(one, { code: 0, said: '' })
+        t.same(renewed(site).sort(), ['cluster', vault], 'each is renewed once')
+        t.same(leftovers(site), [])
+      },
+    )
+
+  for (const shell of shells)
+    await t.test(`${shell.join(' ')}: one that is killed in the middle spoils nothing`, needs, async (t) => {
+      const site = await listen(t, openWorld)
+      await register(site, shell)
+      t.match(await run(site, shell, ['fetch', 'cluster']), { code: 0 })
+      const before = await run(site, shell, ['print', 'cluster'])
+      const killed = await run(site, shell, ['fetch', 'cluster'], curlThen(site, 'kill -9 "${RUN##*.run.}"'))
+      t.equal(killed.code, -1)
+      t.equal(leftovers(site).length, 1, 'what it had begun is still there')
+      t.same(await run(site, shell, ['print', 'cluster']), before, 'the document of before is whole')
+      t.match(await run(site, shell, ['fetch', 'cluster']), { code: 0, said: '' })
+      t.not((await run(site, shell, ['print', 'cluster'])).out, before.out)
+      t.same(leftovers(site), [], 'the next one tidies up')
+    })
+
+  await t.test('what is refused while it is given to a fetch is renewed on', needs, async (t) => {
+    const site = await listen(t, openWorld)
+    await register(site, ['sh'])
+    t.match(await run(site, ['sh'], ['fetch', 'cluster', vault]), { code: 0 })
+    await nameAudiences(site, [vault])
+    const given = join(site.folder, 'identity/audiences/cluster')
+    const file = `printf cluster >"$RUN/given"; mv "$RUN/given" '${given}'`
+    t.match(await keep(site, ['sh'], 1, curlThen(site, file)), { slept: ['60'] })
+    t.same(renewed(site).sort(), ['cluster', vault])
+  })
 
   await t.test('it goes on renewing behind a server that was away for long', needs, async (t) => {
     const site = await listen(t, openWorld)
