@@ -1,6 +1,6 @@
 import type { WorkKind } from '../domain/load.ts'
 import { PawlError } from '../errors.ts'
-import { openCount } from './count.ts'
+import { type Download, type DownloadLimits, openDownloads } from './downloads.ts'
 import { type FairQueue, openFairQueue, type Place } from './fair-queue.ts'
 import { openKindTurns } from './kind-turns.ts'
 import { openSchedule } from './retry-schedule.ts'
@@ -22,7 +22,7 @@ export interface Admission {
   /** Resolves when the work may begin, to what says that it is over; call it once. Throws `overloaded`. */
   enter(request: AdmissionRequest): Promise<() => void>
   /** Counts a download while its bytes are sent; throws `overloaded`. Call the answer when it is over. */
-  beginDownload(of: { readonly address: string; readonly session?: string | undefined }): () => void
+  beginDownload(of: Download): () => void
   readonly stats: () => AdmissionStats
 }
 
@@ -30,14 +30,12 @@ export interface Admission {
 export interface AdmissionRequest {
   readonly kind: WorkKind
   readonly site: string
-  /** Memory that it holds while it waits: its body. */
-  readonly bytes?: number
   /** Calls `leave` when the client has gone, until the answer is called: its place is free then. */
   readonly onGone?: (leave: () => void) => () => void
 }
 
 /** Bounds of one process. */
-export interface AdmissionLimits {
+export interface AdmissionLimits extends DownloadLimits {
   /** Requests worked on at a time; as many downloads may be opened at a time again. */
   readonly maxBootWork: number
   /** Requests that wait. Reports are not counted. */
@@ -46,10 +44,6 @@ export interface AdmissionLimits {
   readonly maxBootWaitSeconds: number
   /** The longest `Retry-After`. */
   readonly maxRetryAfterSeconds: number
-  /** Downloads whose bytes are being sent. */
-  readonly maxDownloads: number
-  /** The same of one boot session. */
-  readonly maxDownloadsPerSession: number
 }
 
 /** What it does, in numbers. */
@@ -84,12 +78,9 @@ interface Waiter {
   readonly sendAway: () => void
 }
 
-/** Bodies that wait: of reports, which anyone can make up, and apart from them of all others. Stage 1 sends half a kilobyte. */
-const maxWaitingBytes = 32 * 1024 * 1024
+/** Anyone can make up what looks like one. */
 const maxWaitingReports = 20_000
 const sweepMilliseconds = 250
-/** Of the places for downloads, at most this part for one address: a whole site may be behind it, but not all sites. */
-const shareOfOneAddress = 0.5
 /** A loop that is later than this has more in its hands than it gets done. */
 const lateSeconds = 0.25
 
@@ -105,11 +96,8 @@ export function openAdmission(options: AdmissionOptions): Admission {
   const turnOf = openKindTurns()
   const toldToWaitBy: Record<WorkKind, number> = { report: 0, running: 0, new: 0, download: 0 }
   const schedule = openSchedule({ now, random, maxSeconds: limits.maxRetryAfterSeconds })
-  /** Downloads by address, and by session. */
-  const sending = openCount()
-  const held = { report: 0, other: 0 }
-  const heldAs = (kind: WorkKind): keyof typeof held => (kind === 'report' ? kind : 'other')
-  let [working, opening, downloads] = [0, 0, 0]
+  const downloads = openDownloads(limits, now)
+  let [working, opening] = [0, 0]
   let [admitted, waited, waitedSeconds, toldToWait] = [0, 0, 0, 0]
   let timer: NodeJS.Timeout | undefined
 
@@ -165,12 +153,10 @@ export function openAdmission(options: AdmissionOptions): Admission {
 
   /** Makes a place for who comes: at the cost of a site that has more in the queue, and of new boots before running ones. */
   function makePlace(request: AdmissionRequest): boolean {
-    const { kind, bytes = 0 } = request
+    const { kind } = request
     const lane = lanes[kind]
-    const fits = held[heldAs(kind)] + bytes <= maxWaitingBytes
     const hasPlace = kind === 'report' ? lane.length() < maxWaitingReports : queued() < limits.maxBootQueue
-    if (fits && hasPlace) return true
-    if (!fits && kind !== 'report') return false
+    if (hasPlace) return true
     if (kind === 'running' && sendAwayNewest(lanes.new, 0)) return true
     return sendAwayNewest(lane, lane.lengthOf(request.site) + 1)
   }
@@ -199,11 +185,7 @@ export function openAdmission(options: AdmissionOptions): Admission {
     if (wouldWaitTooLong(request) || !makePlace(request)) return Promise.reject(overloaded(request))
     return new Promise((resolve, reject) => {
       const since = now()
-      held[heldAs(kind)] += request.bytes ?? 0
-      const left = (): void => {
-        held[heldAs(kind)] -= request.bytes ?? 0
-        stopWatching?.()
-      }
+      const left = (): void => stopWatching?.()
       const waiter: Waiter = {
         request,
         since,
@@ -251,25 +233,12 @@ export function openAdmission(options: AdmissionOptions): Admission {
     timer = undefined
   }
 
-  function beginDownload({ address, session }: Parameters<Admission['beginDownload']>[0]): () => void {
-    const most = Math.ceil(limits.maxDownloads * shareOfOneAddress)
-    const ofSession = session === undefined ? undefined : `session ${session}`
-    if (
-      downloads >= limits.maxDownloads ||
-      sending.of(address) >= most ||
-      (ofSession !== undefined && sending.of(ofSession) >= limits.maxDownloadsPerSession)
-    )
-      throw overloaded({ kind: 'download', site: ofSession ?? address })
-    const names = ofSession === undefined ? [address] : [address, ofSession]
-    downloads += 1
-    for (const name of names) sending.add(name, 1)
-    let over = false
-    return () => {
-      if (over) return
-      over = true
-      downloads -= 1
-      for (const name of names) sending.add(name, -1)
-    }
+  function beginDownload(download: Download): () => void {
+    const over = downloads.begin(download)
+    const { session, address } = download
+    if (over === undefined)
+      throw overloaded({ kind: 'download', site: session === undefined ? address : `session ${session}` })
+    return over
   }
 
   function longestWaitSeconds(): number {
@@ -291,7 +260,7 @@ export function openAdmission(options: AdmissionOptions): Admission {
       toldToWait,
       toldToWaitBy: { ...toldToWaitBy },
       sites: new Set(Object.values(lanes).flatMap((lane) => lane.oldest().map(({ site }) => site))).size,
-      downloads,
+      downloads: downloads.count(),
     }),
   }
 }

@@ -5,12 +5,9 @@ import { parseToken } from '../domain/token.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Gate } from './gate.ts'
 import { workOfRoutes } from './gate.ts'
+import { bodyLimits, type LargeBody } from './large-bodies.ts'
 import { bearer } from './routes/boot.ts'
 import { sourceOf } from './source.ts'
-
-/** Bodies larger than this share a bound, while they come and while they wait: reports and stage 1 are smaller. */
-const smallBodyBytes = 4096
-const maxLargeBodyBytes = 64 * 1024 * 1024
 
 /**
  * Requests that were let in. Their work is over when the answer is ready, before it is sent; and not before, where the client has
@@ -26,7 +23,7 @@ const admitted = new WeakMap<
  * before anything that asks the database. Who is sent away has spent no token, is counted nowhere else, and is no refusal.
  */
 export function admitRequests(app: FastifyInstance, gate: Gate): void {
-  let largeBodies = 0
+  const largeBodies = new WeakMap<FastifyRequest, LargeBody>()
   app.addHook('onRoute', (route) => {
     const { url, handler } = route
     if (!(url in workOfRoutes)) throw new Error(`route ${url} is not in the table of admission`)
@@ -46,16 +43,13 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
       return
     }
     const bytes = bodyBytes(request)
-    if (bytes > smallBodyBytes && largeBodies + bytes > maxLargeBodyBytes) {
-      done(new PawlError('overloaded', 'too many large bodies come at once'))
-      return
-    }
-    if (bytes > smallBodyBytes) {
-      largeBodies += bytes
-      reply.raw.once('close', () => {
-        largeBodies -= bytes
-      })
-    }
+    if (bytes <= bodyLimits.small) return done()
+    // Nobody waits for the rest of it.
+    const sendAway = (): void => void reply.header('connection', 'close').send(tooManyBodies())
+    const body = gate.bodies.take(gate.sites.siteOf(sourceOf(request)), bytes, sendAway)
+    if (body === undefined) return sendAway()
+    largeBodies.set(request, body)
+    reply.raw.once('close', body.over)
     done()
   })
   app.addHook('preHandler', (request, reply, done) => {
@@ -71,13 +65,13 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
       const over = await gate.admission.enter({
         kind,
         site,
-        bytes: bodyBytes(request),
         onGone: (leave) => {
           reply.raw.once('close', leave)
           return () => reply.raw.off('close', leave)
         },
       })
       admitted.set(request, { gate, over, waitedMilliseconds: performance.now() - came })
+      largeBodies.get(request)?.begun()
     } catch (error) {
       if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
       throw error
@@ -106,7 +100,12 @@ export function beginBytes(request: FastifyRequest, reply: FastifyReply, session
   workIsDone(request)
   const source = sourceOf(request)
   try {
-    const over = gate.admission.beginDownload({ address: countingUnit(source), session })
+    const { socket } = request.raw
+    const over = gate.admission.beginDownload({
+      ...{ address: countingUnit(source), session },
+      sent: () => socket.bytesWritten,
+      cut: () => socket.destroy(),
+    })
     // Who hung up while it was opened is not told so again: its place would be taken for ever.
     if (reply.raw.destroyed) over()
     else reply.raw.once('close', over)
@@ -129,6 +128,10 @@ function kindOf(request: FastifyRequest): WorkKind | undefined {
   return token !== undefined && parseToken(token) !== undefined ? kind : 'new'
 }
 
+function tooManyBodies(): PawlError {
+  return new PawlError('overloaded', 'too many large bodies come at once')
+}
+
 function workIsDone(request: FastifyRequest): void {
   admitted.get(request)?.over()
 }
@@ -145,7 +148,7 @@ function hostOf(request: FastifyRequest): string | undefined {
 /** How much a request sends, or, where it does not say, may send. Who says more than it may is refused, and sends nothing. */
 function bodyBytes({ raw, routeOptions }: FastifyRequest): number {
   const { 'content-length': length, 'transfer-encoding': encoding } = raw.headers
-  const most = routeOptions.bodyLimit ?? smallBodyBytes
+  const most = routeOptions.bodyLimit ?? bodyLimits.small
   if (encoding !== undefined) return most
   return length === undefined ? 0 : Math.min(Number(length), most)
 }

@@ -2,6 +2,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { ProcessLoad, WorkKind } from '../domain/load.ts'
 import { type Admission, type AdmissionLimits, openAdmission } from './admission.ts'
 import { type ConnectionLimits, type Connections, openConnections } from './connections.ts'
+import { type LargeBodies, openLargeBodies } from './large-bodies.ts'
 import { openSites, type Sites } from './sites.ts'
 import { openToldToWait, type ToldToWait } from './told-to-wait.ts'
 
@@ -28,6 +29,7 @@ export const gateLimits: GateLimits = {
 export interface Gate {
   readonly limits: GateLimits
   readonly admission: Admission
+  readonly bodies: LargeBodies
   readonly connections: Connections
   readonly sites: Sites
   readonly told: ToldToWait
@@ -71,6 +73,7 @@ export function openGate(options: GateOptions = {}): Gate {
   return {
     limits,
     admission,
+    bodies: openLargeBodies(),
     connections,
     sites: openSites(now),
     told,

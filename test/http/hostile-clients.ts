@@ -1,6 +1,6 @@
 /** Hostile clients as a process of their own: each has its own open files, and its own addresses of 127/8. Started by `fork`. */
 import { connect, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
+import { connect as connectTls, createSecureContext, type TLSSocket } from 'node:tls'
 
 /** What a process of them does. */
 export interface Hostile {
@@ -11,8 +11,8 @@ export interface Hostile {
   readonly ofOneAddress?: true
   /** So many connect at one time. */
   readonly atOnce?: number
-  /** Whether each shakes hands first. */
-  readonly tls: boolean
+  /** Whether each shakes hands first; `resumed`: with the session of the first, so that many are there soon. */
+  readonly tls: boolean | 'resumed'
   /** What each says then, base64; nothing where it is empty. */
   readonly says: readonly string[]
   /** What each says every so often, base64. */
@@ -39,6 +39,8 @@ async function run({
   let closed = 0
   let _news: NodeJS.Timeout | undefined
   let got = ''
+  let session: Buffer | undefined
+  const secureContext = createSecureContext(tls === 'resumed' ? { maxVersion: 'TLSv1.2' } : {})
   const tell = (): void => {
     _news ??= setTimeout(() => {
       _news = undefined
@@ -49,7 +51,10 @@ async function run({
     new Promise((resolve) => {
       const localAddress = ofOneAddress ? `127.${net}.0.1` : `127.${net}.${at >> 7}.${(at & 127) + 1}`
       const raw = connect({ port, host: '127.0.0.1', localAddress })
-      const socket = tls ? connectTls({ socket: raw, rejectUnauthorized: false }) : raw
+      const known = session === undefined ? {} : { session }
+      const socket = tls
+        ? connectTls({ socket: raw, rejectUnauthorized: false, secureContext, ...known })
+        : raw
       for (const one of new Set([raw, socket])) one.on('error', () => {})
       socket.once('close', () => {
         closed += 1
@@ -61,6 +66,7 @@ async function run({
           if (got.length < 300) got += chunk.toString('latin1')
         })
       socket.once(tls ? 'secureConnect' : 'connect', () => {
+        if (tls === 'resumed') session ??= (socket as TLSSocket).getSession()
         const words = says[at % Math.max(1, says.length)]
         if (words !== undefined && words !== '') socket.write(Buffer.from(words, 'base64'))
         if (!reads) socket.pause()
@@ -68,7 +74,8 @@ async function run({
       })
       sockets.push(socket)
     })
-  for (let from = 0; from < count; from += atOnce)
+  await open(0)
+  for (let from = 1; from < count; from += atOnce)
     await Promise.all(Array.from({ length: Math.min(atOnce, count - from) }, (_, at) => open(from + at)))
   process.send?.({ opened: count } satisfies HostileNews)
   if (trickles === undefined) return
