@@ -68,6 +68,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const opened = await openStorage(options.config.database, {
     connections: options.config.databaseConnections,
     eventsLater: true,
+    onRetry: (retry) =>
+      options.log.warn(
+        retry,
+        'the database schema is being brought up to date; another process was in the way',
+      ),
   })
   const counts = openProcessMetrics()
   const storage = counts.timed(opened)

@@ -2,6 +2,7 @@ import type { BootContext } from '../boot/context.ts'
 import { credentialFaults, tryCredential } from '../boot/join-credential.ts'
 import { openJoin, renderJoin } from '../boot/join-script.ts'
 import { seedVariables } from '../boot/join-seed.ts'
+import { ifReadable } from '../boot/settings-sealer.ts'
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { parseImageSource } from '../domain/channel.ts'
 import { type Manifest, parseManifest } from '../domain/image.ts'
@@ -14,9 +15,10 @@ import {
 } from '../domain/kernel-args.ts'
 import { type Profile, parseProfile, type SequenceName, sourcesOf, writeProfile } from '../domain/profile.ts'
 import { checkArchitecture } from '../domain/profile-architecture.ts'
-import { isPawlError, PawlError } from '../errors.ts'
+import { PawlError } from '../errors.ts'
 import { findChannel } from '../storage/channels.ts'
 import type { Queries } from '../storage/database.ts'
+import { listExtensions } from '../storage/extensions.ts'
 import {
   findProfile,
   listProfiles as listRows,
@@ -85,7 +87,11 @@ export async function applyProfileIn(
   const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
   tryJoins(context, sealed)
   const shared = await sharedAddresses(change.tx, profile)
-  const warnings = [...(await checkImages(change, profile)), ...shared.map(sharedAddressWarning)]
+  const warnings = [
+    ...(await checkImages(change, profile)),
+    ...(await missingExtensions(change, profile)),
+    ...shared.map(sharedAddressWarning),
+  ]
   const opened = stored === undefined ? undefined : openSecrets(context, stored)
   if (row !== undefined && opened !== undefined && same(opened, profile)) return { ...viewOf(row), warnings }
   const applied = await store(change, row, sealed)
@@ -191,6 +197,17 @@ async function checkImages(change: Change, profile: Profile): Promise<string[]> 
   return warnings
 }
 
+/** Operations that lead nowhere yet. */
+async function missingExtensions({ tx }: Change, { extensions = [] }: Profile): Promise<string[]> {
+  if (extensions.length === 0) return []
+  const known = new Set((await listExtensions(tx)).map(({ operation }) => operation))
+  return extensions
+    .filter((operation) => !known.has(operation))
+    .map(
+      (operation) => `it allows ${operation}, which no extension is yet: nodes that ask for it are told 500`,
+    )
+}
+
 function missing(written: string): string {
   return written.includes('/')
     ? `channel ${written} points at nothing yet: boots that need it are refused until it does`
@@ -219,12 +236,7 @@ export function checkFits(profile: Profile, manifest: Manifest, written: string)
  * what is applied now replaces them.
  */
 export function openSecrets(context: BootContext, sealed: Profile): Profile | undefined {
-  try {
-    return mapSecrets(sealed, (value, { place }) => context.sealer.open(value, place))
-  } catch (error) {
-    if (isPawlError(error, 'key-unreadable')) return undefined
-    throw error
-  }
+  return ifReadable(() => mapSecrets(sealed, (value, { place }) => context.sealer.open(value, place)))
 }
 
 function same(a: Profile, b: Profile): boolean {

@@ -8,7 +8,7 @@ import { type EventWake, openEventWake } from './event-wake.ts'
 import { type GroupCommit, openGroupCommit } from './group-commit.ts'
 import { checkEventsOf, type DeferredCheck, findDamage, isLarge } from './integrity.ts'
 import { alone, type Leadership, standForElection } from './leadership.ts'
-import { migrateToLatest } from './migrate.ts'
+import { type MigrateOptions, migrateToLatest } from './migrate.ts'
 import { guardPool, type Pool } from './postgres-guard.ts'
 import { refuseLentSessions } from './postgres-session.ts'
 import { OwnConnection, OwnSqliteDialect, openSqliteFile } from './sqlite.ts'
@@ -40,11 +40,11 @@ export interface Storage {
 /** Opens the database at `location`, a file path or a `postgres://` URL, and brings its schema up to date. */
 export async function openStorage(
   location: string,
-  options: Pick<OpenOptions, 'connections' | 'eventsLater'> = {},
+  options: Pick<OpenOptions, 'connections' | 'eventsLater'> & Pick<MigrateOptions, 'onRetry'> = {},
 ): Promise<Storage> {
   const storage = openAsItIs(location, options)
   try {
-    await migrateToLatest(storage.db as Kysely<unknown>).catch((e) =>
+    await migrateToLatest(storage.db as Kysely<unknown>, { onRetry: options.onRetry }).catch((e) =>
       Promise.reject(explained(e, nameOf(location))),
     )
   } catch (error) {

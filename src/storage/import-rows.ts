@@ -32,7 +32,7 @@ export async function importRows(
   try {
     await refuseFull(storage, location)
     const db = storage.db as unknown as Kysely<unknown>
-    await migrateToLatest(db, migrations.at(-1))
+    await migrateToLatest(db, { target: migrations.at(-1) })
     // All or nothing: no retry, since the batches can be read once.
     const counts = await storage.db.transaction().execute((tx) => insertAll(tx, batches))
     await migrateToLatest(db)

@@ -1,5 +1,6 @@
+import { setTimeout } from 'node:timers/promises'
 import { type Kysely, sql } from 'kysely'
-import { type Migration, Migrator } from 'kysely/migration'
+import { type Migration, type MigrationResultSet, Migrator } from 'kysely/migration'
 import { PawlError } from '../errors.ts'
 import * as first from './migrations/0001-first.ts'
 import * as publishers from './migrations/0002-publishers.ts'
@@ -66,20 +67,89 @@ export const releases: Readonly<Record<string, string>> = {
 /** The names of all schema changes that this version knows, in order. */
 export const knownMigrations: readonly string[] = Object.keys(migrations).sort()
 
+/** A try that was taken back for the sake of another process, and is made again. */
+export interface MigrationRetry {
+  /** Which try it was, and how many there are. */
+  readonly tries: number
+  readonly of: number
+  /** PostgreSQL's code for what happened. */
+  readonly code: string
+}
+
+/** How the schema is brought up to date. */
+export interface MigrateOptions {
+  /** The last change to make; left out, the newest. */
+  readonly target?: string | undefined
+  readonly onRetry?: ((retry: MigrationRetry) => void) | undefined
+  /** How long one table is waited for, and how long nothing is done behind a try that failed. */
+  readonly lockMilliseconds?: number
+  readonly pauseMilliseconds?: number
+}
+
+const maxTries = 10
+
 /**
  * Brings the database to the newest schema, or to that of one change. Safe to run by several processes at once: Kysely
  * takes a lock. All of it is one transaction, so that a server killed in an upgrade leaves the schema of before.
+ *
+ * On PostgreSQL a server of the release before may go on meanwhile. A change that waits for a table lets nobody else at it, so it does not
+ * wait long; and the two may wait for each other. Then it is taken back, and tried again some times.
  */
-export async function migrateToLatest(db: Kysely<unknown>, target?: string): Promise<void> {
+export async function migrateToLatest(db: Kysely<unknown>, options: MigrateOptions = {}): Promise<void> {
+  const { onRetry, pauseMilliseconds = 500 } = options
   refuseNewer(await appliedMigrations(db))
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
-  const { error } = target === undefined ? await migrator.migrateToLatest() : await migrator.migrateTo(target)
-  if (error !== undefined) {
-    throw new PawlError('storage-unavailable', 'the database schema cannot be brought up to date', {
-      hint: 'look at the log; nothing of it was changed',
-      cause: error,
-    })
+  for (let tries = 1; ; tries++) {
+    const { error, results } = isPostgres(db)
+      ? await withLockTimeout(db, options.lockMilliseconds ?? 2000, (own) => migrateOnce(own, options.target))
+      : await migrateOnce(db, options.target)
+    if (error === undefined) return
+    const code = retryCodeOf(error, results === undefined)
+    if (code === undefined || tries === maxTries) throw notUpToDate(error, code !== undefined)
+    onRetry?.({ tries, of: maxTries, code })
+    await setTimeout(pauseMilliseconds)
   }
+}
+
+function migrateOnce(db: Kysely<unknown>, target: string | undefined): Promise<MigrationResultSet> {
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
+  return target === undefined ? migrator.migrateToLatest() : migrator.migrateTo(target)
+}
+
+/** Runs work on one connection whose statements wait no longer for a lock. Kysely's own, by which one process migrates, has another bound. */
+function withLockTimeout<T>(
+  db: Kysely<unknown>,
+  milliseconds: number,
+  work: (own: Kysely<unknown>) => Promise<T>,
+): Promise<T> {
+  return db.connection().execute(async (own) => {
+    await sql`set lock_timeout = ${sql.lit(milliseconds)}`.execute(own)
+    try {
+      return await work(own)
+    } finally {
+      await sql`reset lock_timeout`.execute(own).catch(() => {}) // a connection that broke is not used again
+    }
+  })
+}
+
+/**
+ * PostgreSQL's code where another process was in the way: 40P01 deadlock, 40001 serialization failure, 55P03 a lock that was not to
+ * be had; and before a change was begun 57014, for one that migrates for longer than a statement may take.
+ */
+function retryCodeOf(error: unknown, beforeAnyChange: boolean): string | undefined {
+  const { code, cause } = error as { code?: unknown; cause?: unknown }
+  const known = ['40P01', '40001', '55P03', ...(beforeAnyChange ? ['57014'] : [])]
+  if (typeof code === 'string' && known.includes(code)) return code
+  return cause instanceof Error ? retryCodeOf(cause, beforeAnyChange) : undefined
+}
+
+function notUpToDate(cause: unknown, othersWereInTheWay: boolean): PawlError {
+  const hint = othersWereInTheWay
+    ? `others used the tables that it changes, at each of ${maxTries} tries: stop what else uses the database, and start again; nothing of it was changed`
+    : 'look at the log; nothing of it was changed'
+  return new PawlError('storage-unavailable', 'the database schema cannot be brought up to date', {
+    hint,
+    cause,
+  })
 }
 
 /** The schema changes that a database has, in order; none for one that is empty. */

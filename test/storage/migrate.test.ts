@@ -49,7 +49,7 @@ await forEachPlace(t, async (t, place) => {
     t.ok(old.length < newest.length)
     if (place === sqlite) {
       const fresh = openAsItIs(await place(temporaryFolder(t)))
-      await migrateToLatest(fresh.db as unknown as Kysely<unknown>, last)
+      await migrateToLatest(fresh.db as unknown as Kysely<unknown>, { target: last })
       t.same(old, await schemaOf(fresh.db as unknown as Kysely<unknown>), 'the schema is that of the release')
       await fresh.close()
     }
