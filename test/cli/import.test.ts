@@ -329,6 +329,25 @@ t.test('matchbox groups become nodes, its profiles images to publish', (t) => {
   t.end()
 })
 
+t.test('the site of a node comes along as the label that caches go by; no import knows a cache', (t) => {
+  const group = (name: string, metadata: object) => ({
+    path: `groups/${name}.json`,
+    text: JSON.stringify({ name, profile: 'etcd', selector: { hostname: name }, metadata }),
+  })
+  const imported = [
+    importMatchbox({ ...matchbox, groups: [group('node1', { site: 'ams' })] }),
+    importCsv('name,where\nnode1,ams\n', 'i.csv', { where: 'labels.site' }),
+  ]
+  for (const { fleet } of imported) {
+    t.same(
+      fleet.nodes.map(({ labels }) => labels),
+      [{ site: 'ams' }],
+    )
+    for (const profile of fleet.profiles) t.notOk('artifactBase' in profile)
+  }
+  t.end()
+})
+
 t.test('an inventory becomes nodes; what is no value is left out, with its line', (t) => {
   const { fleet, warnings } = importCsv(csv, 'i.csv', { Rack: 'labels.rack' })
   t.same(fleet.nodes, [
