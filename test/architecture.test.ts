@@ -121,6 +121,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
     'handshake',
     'ipxe',
     'joining',
+    'leaving',
     'open-artifacts.ts',
     'open-traces.ts',
     'pki',

@@ -12,6 +12,7 @@ import { extensions } from './extensions.ts'
 import { type Announced, type Check, type Finding, fail, failure, ok, type Subject } from './finding.ts'
 import { identity } from './identity.ts'
 import { joins } from './joins.ts'
+import { leaves } from './leaves.ts'
 import { listeners } from './listeners.ts'
 import { clock, disk, names, runtime } from './machine.ts'
 import { replicas } from './replicas.ts'
@@ -58,6 +59,7 @@ const checks: readonly Check[] = [
   { name: 'images', run: images },
   { name: 'profiles', run: profiles },
   { name: 'joins', run: joins },
+  { name: 'leaves', run: leaves },
   { name: 'runtime', run: runtime },
 ]
 

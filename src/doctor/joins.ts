@@ -22,9 +22,7 @@ export async function joins({ dataDir, config, now, storage }: Subject): Promise
   )
   if (asking.length === 0) return []
   const sealer = settingsSealer(settingsKey(dataDir))
-  // The whole check has ten seconds: an API that hangs is told of before they are over.
-  const timeoutMilliseconds = Math.min(4000, config.clusterTimeoutSeconds * 1000)
-  const broker = openBrokers({ clock: () => now, timeoutMilliseconds })
+  const broker = openBrokers({ clock: () => now, timeoutMilliseconds: clusterMilliseconds(config) })
 
   async function ask({ profile, sequence }: (typeof asking)[number]): Promise<Finding[]> {
     const check = `join of ${profile.name}, ${sequence}`
@@ -43,9 +41,24 @@ export async function joins({ dataDir, config, now, storage }: Subject): Promise
     }
   }
 
+  return askedInTurn(asking, ask)
+}
+
+/** How long a cluster may take: a check has ten seconds, and an API that hangs is told of before they are over. */
+export function clusterMilliseconds({
+  clusterTimeoutSeconds,
+}: Pick<Subject['config'], 'clusterTimeoutSeconds'>): number {
+  return Math.min(4000, clusterTimeoutSeconds * 1000)
+}
+
+/** Asks about each, a few at a time. */
+export async function askedInTurn<One>(
+  all: readonly One[],
+  ask: (one: One) => Promise<Finding[]>,
+): Promise<Finding[]> {
   const findings: Finding[] = []
-  for (let at = 0; at < asking.length; at += atOnce)
-    findings.push(...(await Promise.all(asking.slice(at, at + atOnce).map(ask))).flat())
+  for (let at = 0; at < all.length; at += atOnce)
+    findings.push(...(await Promise.all(all.slice(at, at + atOnce).map(ask))).flat())
   return findings
 }
 

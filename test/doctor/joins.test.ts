@@ -1,55 +1,19 @@
 import { X509Certificate } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
-import { settingsSealer } from '../../src/boot/settings-sealer.ts'
-import { loadConfig } from '../../src/config.ts'
-import type { Finding, Subject } from '../../src/doctor/finding.ts'
+import type { Finding } from '../../src/doctor/finding.ts'
 import { joins } from '../../src/doctor/joins.ts'
-import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
-import { mapSecrets } from '../../src/fleet/profile-secrets.ts'
-import { initPawl } from '../../src/init.ts'
-import { settingsKey } from '../../src/pki/settings-key.ts'
-import { openStorage } from '../../src/storage/database.ts'
+import { examineProfile } from '../helpers/doctor.ts'
 import { joiningProfile } from '../helpers/joining.ts'
 import { type KubernetesStandIn, startKubernetesApi } from '../helpers/kubernetes-api.ts'
 
 /** What the doctor says of a profile whose boots join a stand-in for a cluster. */
-async function look(
+const look = (
   t: Test,
   api: KubernetesStandIn,
   settings: Readonly<Record<string, unknown>>,
-  now = new Date(),
-): Promise<Finding[]> {
-  const folder = mkdtempSync(join(tmpdir(), 'pawl-doctor-joins-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const dataDir = join(folder, 'data')
-  const database = join(dataDir, 'pawl.db')
-  await initPawl({ dataDir, database, publicUrl: undefined, names: [], now: new Date() })
-  const config = loadConfig({
-    flags: { data: dataDir, clusterTimeoutSeconds: '1' },
-    env: {},
-    fileName: 'none',
-  })
-  const sealer = settingsSealer(settingsKey(dataDir))
-  const profile = mapSecrets(parseProfile(joiningProfile(api, settings)), (value, { place }) =>
-    sealer.seal(value, place),
-  )
-  const storage = await openStorage(database)
-  t.teardown(() => storage.close())
-  const at = now.toISOString()
-  await storage.db
-    .insertInto('profiles')
-    .values({
-      ...{ name: 'demo', document: JSON.stringify(writeProfile(profile)), revision: 1 },
-      ...{ created_at: at, updated_at: at },
-    })
-    .execute()
-  const subject: Partial<Subject> = { dataDir, config, storage, now }
-  return joins(subject as Subject) // it looks at nothing else
-}
+  now?: Date,
+): Promise<Finding[]> => examineProfile(t, joiningProfile(api, settings), joins, now)
 
 t.test('each cluster is asked whether it would make and delete a token, and nothing is made', async (t) => {
   const api = await startKubernetesApi(t)

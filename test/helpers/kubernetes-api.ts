@@ -358,10 +358,11 @@ function evict(api: KubernetesStandIn, { body }: AskedOfKubernetes, pod: string)
 function review(api: KubernetesStandIn, asked: AskedOfKubernetes): KubernetesAnswer {
   const wanted = (asked.body?.spec as { resourceAttributes?: Record<string, string> } | undefined)
     ?.resourceAttributes
-  const { verb = '', resource = '', namespace, name } = wanted ?? {}
+  const { verb = '', resource = '', subresource, namespace, name } = wanted ?? {}
   const methods: Readonly<Record<string, string>> = { create: 'POST', delete: 'DELETE', patch: 'PATCH' }
   const within = namespace === undefined ? '' : `/namespaces/${namespace}`
-  const path = `/api/v1${within}/${resource}${name === undefined ? '' : `/${name}`}`
+  const below = subresource === undefined ? '' : `/${subresource}`
+  const path = `/api/v1${within}/${resource}${name === undefined ? '' : `/${name}`}${below}`
   const allowed = api.allows({ ...asked, method: methods[verb] ?? 'GET', path })
   return { status: 201, body: { ...asked.body, status: { allowed } } }
 }
