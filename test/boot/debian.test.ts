@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { until } from '../helpers/until.ts'
 import { ensureDebianImage } from './helpers/artifacts.ts'
 import { freePort } from './helpers/process.ts'
 import { applyProfile, eventsOf, pawlLines, profile, startSite } from './helpers/site.ts'
@@ -35,7 +36,8 @@ t.test('a machine boots Debian to ready, with host keys of its own that the serv
     site,
     profile('quiet')
       .replaceAll(/pawl-stage3[@/]\w+/g, 'debian@1')
-      .replace('pawl.after=poweroff ', ''),
+      .replace('pawl.after=poweroff ', '')
+      .concat('identity: { audiences: [vault] }\n'),
   )
   const autoexec = await site.addNode('server')
   const sshPort = await freePort()
@@ -47,6 +49,12 @@ t.test('a machine boots Debian to ready, with host keys of its own that the serv
   t.match(console, /^pawl: stage3: system is running: ssh active, containerd active/m, 'every unit started')
   t.notMatch(console, 'pawl: stage3: unit failed')
   t.match(console, /^pawl: stage3: unprivileged access to the boot listener is blocked/m)
+
+  t.match(console, /^pawl: stage3: identity documents for vault/m)
+  const documents = async (): Promise<unknown> =>
+    (await site.pawl('identity', 'show', 'server')).items.map((item: { issued: number }) => item.issued)
+  await until(t, documents, [2])
+  t.pass('the unit that renews them has asked for the second')
 
   const keys = [await scanKey(sshPort, 'ecdsa'), await scanKey(sshPort, 'ed25519')]
   const [event] = await eventsOf(site, '--node', 'server', '--kind', 'session-ready')
