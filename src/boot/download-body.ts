@@ -105,9 +105,8 @@ interface Source {
 }
 
 /** The least that a reader gets is not counted: it is what each connection may have. */
-function takeLarge(budget: WriteBudget, bytes: number, { inMemory }: ArtifactLease): () => void {
-  // Beside what TLS makes of it: the slice itself, and the next.
-  return bytes > leastWriteBytes ? budget.take(inMemory ? bytes : 3 * bytes) : () => undefined
+function takeLarge(budget: WriteBudget, bytes: number): () => void {
+  return bytes > leastWriteBytes ? budget.take(bytes) : () => undefined
 }
 
 async function sendAnswer(
@@ -132,12 +131,11 @@ async function sendAnswer(
       const turn = lane?.take(bytes.length)
       if (turn !== undefined && !(await writer.wait(turn))) break
       const before = now()
-      const free = takeLarge(budget, bytes.length, lease)
+      const free = takeLarge(budget, bytes.length)
       const written = writer.write(bytes)
       const behind = position + bytes.length
       // For those who keep up, the next is read while this one is sent.
-      if (writeBytes > leastWriteBytes && behind < end)
-        lease.readAhead(behind, Math.min(end, behind + writeBytes))
+      if (writeBytes > leastWriteBytes && behind < end) lease.readAhead(behind)
       const taken = await written
       free()
       if (!taken) break

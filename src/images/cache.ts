@@ -1,10 +1,11 @@
 /**
- * What downloads read from. Hot artifacts live in memory, one shared buffer each, and are sent as slices of it: two to four
- * times the bytes per CPU second of a stream per reader (docs/performance.md). Slices are filled when first asked for,
- * once for all who ask, so the first reader does not wait for a whole filesystem.
+ * What downloads read from. Artifacts are in memory by the megabyte, each piece once for all its readers, and are sent as slices
+ * of it: two to four times the bytes per CPU second of a stream per reader (docs/performance.md). A piece is read when it is
+ * first asked for, once for all who ask, so the first reader does not wait for a whole filesystem.
  *
- * The buffers never have more than `maxBytes` together, those being sent included: where the readers of today fill
- * it, the next artifact is read from its file.
+ * All pieces together never have more than `maxBytes`. Beyond it, the one that was not used for longest makes room, and its
+ * memory is used again: machines that boot together share what they read, also of a file that is larger than that. Where all
+ * of them are being sent, a reader reads for itself, little at a time.
  */
 import type { Digest } from '../domain/digest.ts'
 import type { CacheAnswer } from '../domain/meters.ts'
@@ -14,14 +15,12 @@ import type { ArtifactStore, OpenArtifact } from './artifacts.ts'
 export interface ArtifactLease {
   readonly size: number
   /**
-   * The bytes from `position` up to `end` or the slice's end, whichever is first. Not to be written to; good until the
-   * next slice of this lease is asked for.
+   * The bytes from `position` up to `end` or the piece's end, whichever is first; less where there is no room. Not to be written
+   * to; good until the next slice of this lease is asked for.
    */
   slice(position: number, end: number): Buffer | Promise<Buffer>
   /** Begins to read what will be asked for next, so that it is there when the last slice was sent. Never throws. */
-  readAhead(position: number, end: number): void
-  /** Whether the artifact has its place in memory: else each slice is memory of this lease's own, and one ahead as much again. */
-  readonly inMemory: boolean
+  readAhead(position: number): void
   /** Call it exactly once, when no slice is asked for any more. */
   release(): void
 }
@@ -39,13 +38,13 @@ export interface WriteBudget {
 
 /** What `openArtifactCache` takes. */
 export interface CacheOptions {
-  /** Memory for artifacts, in bytes. One larger than half of it is always read from its file. */
+  /** Memory for artifacts, in bytes. */
   readonly maxBytes?: number
   /** The largest slice, in bytes. */
   readonly sliceBytes?: number
   /** Memory for large writes, in bytes. */
   readonly writeBytes?: number
-  /** Told of each lease what the cache had. */
+  /** Told of each lease that was read from what the cache had. */
   readonly asked?: (answer: CacheAnswer) => void
 }
 
@@ -55,28 +54,40 @@ export interface ArtifactCache {
   readonly writes: WriteBudget
   /** Leases an artifact; throws `not-found`. */
   acquire(digest: Digest): Promise<ArtifactLease>
-  /** Bytes of memory the buffers have now. */
+  /** Bytes of memory the pieces have now. */
   readonly bytes: () => number
-  /** Forgets what no reader uses, and closes its files. */
+  /** Forgets what no reader uses. */
   close(): Promise<void>
 }
 
+/** An artifact that has readers or pieces. */
 interface Entry {
   readonly digest: Digest
-  readonly file: OpenArtifact
-  /** Undefined where the artifact is read from its file each time. */
-  readonly buffer: Buffer | undefined
-  /** By number: a filled slice, one being filled, or nothing yet. */
-  readonly slices: (Buffer | Promise<Buffer> | undefined)[]
+  /** Known when it was opened first. */
+  size: number | undefined
+  /** Open while somebody reads, unless all of it was in memory when they came. */
+  file: Promise<OpenArtifact> | undefined
+  /** By number. */
+  readonly pieces: Map<number, Piece>
+  /** Leases, and pieces being filled. */
   users: number
-  /** Slices filled so far; the file is closed when it has all of them. */
-  filled: number
-  fileClosed: Promise<void> | undefined
+}
+
+interface Piece {
+  readonly entry: Entry
+  readonly index: number
+  readonly bytes: Buffer
+  /** Undefined when it is filled. */
+  filling: Promise<void> | undefined
+  /** Leases whose last slice it has; while it is filled, that too. */
+  holders: number
 }
 
 const defaultMaxBytes = 512 * 2 ** 20
 const defaultSliceBytes = 2 ** 20
 const defaultWriteBytes = 32 * 2 ** 20
+/** What a reader has of its own where there is no room. */
+const aloneBytes = 2 ** 16
 
 /** Makes a cache over a store. */
 export function openArtifactCache(
@@ -84,56 +95,141 @@ export function openArtifactCache(
   options: CacheOptions = {},
 ): ArtifactCache {
   const { maxBytes = defaultMaxBytes, sliceBytes = defaultSliceBytes } = options
-  /** A Map keeps insertion order: an entry is put last when it is used, so the first is the least recently used. */
   const entries = new Map<Digest, Entry>()
-  const opening = new Map<Digest, Promise<Entry>>()
+  /** Those that nobody sends, the least recently used first. */
+  const idle = new Set<Piece>()
   let bytes = 0
 
-  /** Drops unused buffers, oldest first, until `size` more bytes fit; answers whether they do. */
-  function makeRoom(size: number): boolean {
-    if (size > maxBytes / 2) return false
-    for (const entry of entries.values()) {
-      if (bytes + size <= maxBytes) break
-      if (entry.users === 0 && entry.buffer !== undefined) void forget(entry)
+  /** Memory for a piece, where the idle ones leave or make room for it. */
+  function takeMemory(length: number): Buffer | undefined {
+    if (length > maxBytes) return undefined
+    while (bytes + length > maxBytes) {
+      const [oldest] = idle
+      if (oldest === undefined) return undefined
+      drop(oldest)
+      if (oldest.bytes.length !== length) continue
+      bytes += length
+      return oldest.bytes
     }
-    return bytes + size <= maxBytes
+    bytes += length
+    return allocateForReading(length)
   }
 
-  function forget(entry: Entry): Promise<void> {
-    if (entries.get(entry.digest) === entry) entries.delete(entry.digest)
-    bytes -= entry.buffer?.length ?? 0
-    return closeFile(entry)
+  function drop(piece: Piece): void {
+    const { entry, index } = piece
+    idle.delete(piece)
+    entry.pieces.delete(index)
+    bytes -= piece.bytes.length
+    forgetUnused(entry)
   }
 
-  async function openEntry(digest: Digest): Promise<Entry> {
-    const file = await store.open(digest)
-    const cached = makeRoom(file.size)
-    const buffer = cached ? allocateForReading(file.size) : undefined
-    const entry = { digest, file, buffer, slices: [], users: 0, filled: 0, fileClosed: undefined }
-    bytes += buffer?.length ?? 0
-    entries.set(digest, entry)
-    return entry
+  function forgetUnused(entry: Entry): void {
+    if (entry.users === 0 && entry.pieces.size === 0) entries.delete(entry.digest)
   }
 
-  /** The entry of a digest, opened once for all who ask for it at the same time, and counted as used before anything else runs. */
-  async function useEntry(digest: Digest): Promise<Entry> {
-    let answer: CacheAnswer = 'hit'
-    for (;;) {
-      const entry = entries.get(digest)
-      // One read from its file for want of room gets its buffer as soon as there is some; its readers keep the file.
-      if (entry !== undefined && (entry.buffer !== undefined || !makeRoom(entry.file.size))) {
-        entry.users += 1
-        options.asked?.(entry.buffer === undefined ? 'passed' : answer)
-        entries.delete(digest)
-        entries.set(digest, entry)
-        return entry
-      }
-      if (entry?.users === 0) void forget(entry)
-      entries.delete(digest)
-      if (!opening.has(digest)) answer = 'miss'
-      const pending = opening.get(digest) ?? openEntry(digest).finally(() => opening.delete(digest))
-      opening.set(digest, pending)
-      await pending // asked for again above: others may have used it and dropped it meanwhile
+  function hold(piece: Piece): void {
+    piece.holders += 1
+    idle.delete(piece)
+  }
+
+  function letGo(piece: Piece): void {
+    piece.holders -= 1
+    // One that could not be read is no piece any more.
+    if (piece.holders === 0 && piece.entry.pieces.get(piece.index) === piece) idle.add(piece)
+  }
+
+  /** The file of an entry, opened once for all who read it now. Who comes after a failure tries again. */
+  function fileOf(entry: Entry): Promise<OpenArtifact> {
+    const file = entry.file ?? store.open(entry.digest)
+    entry.file = file
+    file.catch(() => {
+      if (entry.file === file) entry.file = undefined
+    })
+    return file
+  }
+
+  /** Nothing was written through its file, so a failure to close loses nothing. */
+  function leave(entry: Entry): void {
+    entry.users -= 1
+    if (entry.users > 0) return
+    entry.file?.then((file) => file.close()).catch(ignored)
+    entry.file = undefined
+    forgetUnused(entry)
+  }
+
+  /** What is there of an artifact, or begins to be read; undefined where there is no room. */
+  function pieceOf(entry: Entry, size: number, index: number): Piece | undefined {
+    const known = entry.pieces.get(index)
+    if (known !== undefined) return known
+    const memory = takeMemory(Math.min(sliceBytes, size - index * sliceBytes))
+    if (memory === undefined) return undefined
+    const piece: Piece = { entry, index, bytes: memory, filling: undefined, holders: 0 }
+    entry.pieces.set(index, piece)
+    piece.filling = fill(piece)
+    piece.filling.catch(ignored) // who asks for the bytes is told what went wrong
+    return piece
+  }
+
+  async function fill(piece: Piece): Promise<void> {
+    const { entry, index } = piece
+    entry.users += 1
+    hold(piece)
+    try {
+      const file = await fileOf(entry)
+      await file.read(piece.bytes, index * sliceBytes)
+      piece.filling = undefined
+    } catch (error) {
+      drop(piece)
+      throw error
+    } finally {
+      letGo(piece)
+      leave(entry)
+    }
+  }
+
+  function lease(entry: Entry, size: number): ArtifactLease {
+    let held: Piece | undefined
+    let own: Buffer = Buffer.alloc(0)
+    let answer: CacheAnswer | undefined
+    const find = (index: number): Piece | undefined => {
+      if (answer !== 'passed') answer = entry.pieces.has(index) ? (answer ?? 'hit') : 'miss'
+      return pieceOf(entry, size, index)
+    }
+    const readAlone = async (position: number, stop: number): Promise<Buffer> => {
+      if (own.length < stop - position) own = allocateForReading(stop - position)
+      const slice = own.subarray(0, stop - position)
+      await (await fileOf(entry)).read(slice, position)
+      return slice
+    }
+    const free = (): void => {
+      if (held !== undefined) letGo(held)
+      held = undefined
+    }
+    return {
+      size,
+      slice(position, end) {
+        free()
+        const index = Math.floor(position / sliceBytes)
+        const start = index * sliceBytes
+        const stop = Math.min(end, start + sliceBytes, size)
+        const piece = find(index)
+        if (piece === undefined) {
+          answer = 'passed'
+          return readAlone(position, Math.min(stop, position + aloneBytes))
+        }
+        hold(piece)
+        held = piece
+        const slice = piece.bytes.subarray(position - start, stop - start)
+        return piece.filling === undefined ? slice : piece.filling.then(() => slice)
+      },
+      readAhead(position) {
+        if (position < size) find(Math.floor(position / sliceBytes))
+      },
+      release() {
+        free()
+        if (answer !== undefined) options.asked?.(answer)
+        leave(entry)
+      },
     }
   }
 
@@ -141,23 +237,26 @@ export function openArtifactCache(
     bytes: () => bytes,
     writes: openWriteBudget(options.writeBytes ?? defaultWriteBytes),
     close: async () => {
-      await Promise.all([...entries.values()].filter((entry) => entry.users === 0).map(forget))
+      for (const piece of idle) drop(piece)
     },
-    acquire: async (digest) => {
-      const entry = await useEntry(digest)
-      const reader = openReader(entry.file)
-      return {
-        size: entry.file.size,
-        slice: (position, end) => sliceOf(entry, sliceBytes, position, end, reader.read),
-        readAhead: (position, end) => {
-          if (entry.buffer === undefined) reader.ahead(position, stopOf(entry, sliceBytes, position, end))
-          else void Promise.resolve(sliceOf(entry, sliceBytes, position, end, reader.read)).catch(ignored)
-        },
-        inMemory: entry.buffer !== undefined,
-        release: () => {
-          entry.users -= 1
-          if (entry.users === 0 && entry.buffer === undefined) void forget(entry)
-        },
+    async acquire(digest) {
+      const entry = entries.get(digest) ?? {
+        digest,
+        size: undefined,
+        file: undefined,
+        pieces: new Map(),
+        users: 0,
+      }
+      entries.set(digest, entry)
+      entry.users += 1
+      try {
+        // What can be opened now can be read to its end, whoever removes it meanwhile.
+        const whole = entry.size !== undefined && entry.pieces.size === Math.ceil(entry.size / sliceBytes)
+        entry.size = whole ? entry.size : (await fileOf(entry)).size
+        return lease(entry, entry.size ?? 0)
+      } catch (error) {
+        leave(entry)
+        throw error
       }
     },
   }
@@ -176,77 +275,7 @@ function openWriteBudget(maxBytes: number): WriteBudget {
   }
 }
 
-/** Who asks for the bytes themselves is told what went wrong. */
 function ignored(): void {}
-
-function stopOf(entry: Entry, sliceBytes: number, position: number, end: number): number {
-  return Math.min(end, (Math.floor(position / sliceBytes) + 1) * sliceBytes, entry.file.size)
-}
-
-function sliceOf(
-  entry: Entry,
-  sliceBytes: number,
-  position: number,
-  end: number,
-  readAlone: Reader['read'],
-): Buffer | Promise<Buffer> {
-  const stop = stopOf(entry, sliceBytes, position, end)
-  if (entry.buffer === undefined) return readAlone(position, stop)
-  const index = Math.floor(position / sliceBytes)
-  const start = index * sliceBytes
-  const slice = entry.slices[index] ?? fill(entry, entry.buffer, index, sliceBytes)
-  if (slice instanceof Promise) return slice.then((filled) => filled.subarray(position - start, stop - start))
-  return slice.subarray(position - start, stop - start)
-}
-
-interface Reader {
-  readonly read: (position: number, stop: number) => Promise<Buffer>
-  readonly ahead: (position: number, stop: number) => void
-}
-
-interface Ahead {
-  readonly position: number
-  readonly stop: number
-  readonly bytes: Promise<Buffer>
-  readonly into: Buffer
-}
-
-/**
- * Reads for one reader into a buffer again and again, or two where it reads ahead: new memory for every read cost more than the
- * read. One that comes to ask for much less gets a small one, so that it does not keep, stalled, what it had when it was fast.
- */
-function openReader(file: OpenArtifact): Reader {
-  let current: Buffer = Buffer.alloc(0)
-  let spare: Buffer = Buffer.alloc(0)
-  let ahead: Ahead | undefined
-  const fitting = (buffer: Buffer, length: number): Buffer =>
-    buffer.length < length || buffer.length > 4 * length ? allocateForReading(length) : buffer
-  const readInto = async (buffer: Buffer, position: number, stop: number): Promise<Buffer> => {
-    const bytes = buffer.subarray(0, stop - position)
-    await file.read(bytes, position)
-    return bytes
-  }
-  return {
-    async read(position, stop) {
-      const before = ahead
-      ahead = undefined
-      if (before?.position === position && before.stop <= stop) {
-        ;[current, spare] = [before.into, current]
-        return before.bytes
-      }
-      await before?.bytes.catch(ignored) // it is being written to
-      spare = Buffer.alloc(0)
-      current = fitting(current, stop - position)
-      return readInto(current, position, stop)
-    },
-    ahead(position, stop) {
-      if (ahead !== undefined) return
-      spare = fitting(spare, stop - position)
-      ahead = { position, stop, into: spare, bytes: readInto(spare, position, stop) }
-      ahead.bytes.catch(ignored)
-    },
-  }
-}
 
 /**
  * Memory of its own, not pooled with unrelated data. What the system gives for a large buffer begins 16 bytes behind a page,
@@ -257,28 +286,3 @@ function allocateForReading(length: number): Buffer {
 }
 
 const besidePage = 2048
-
-/** Fills one slice for all who ask for it meanwhile. After a read error the next who asks tries again. */
-function fill(entry: Entry, buffer: Buffer, index: number, sliceBytes: number): Promise<Buffer> {
-  const slice = buffer.subarray(index * sliceBytes, (index + 1) * sliceBytes)
-  const filling = entry.file.read(slice, index * sliceBytes).then(
-    () => {
-      entry.slices[index] = slice
-      entry.filled += 1
-      if (entry.filled === Math.ceil(buffer.length / sliceBytes)) void closeFile(entry)
-      return slice
-    },
-    (error: unknown) => {
-      entry.slices[index] = undefined
-      throw error
-    },
-  )
-  entry.slices[index] = filling
-  return filling
-}
-
-/** Closes an entry's file once. Nothing was written through it, so a failure to close loses nothing. */
-function closeFile(entry: Entry): Promise<void> {
-  entry.fileClosed ??= entry.file.close().catch(() => undefined)
-  return entry.fileClosed
-}

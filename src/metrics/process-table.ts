@@ -181,10 +181,11 @@ export const processMetrics = {
   },
   pawl_artifact_cache_requests_total: {
     type: 'counter',
-    help: 'Artifacts that downloads began to read, by what a cache had.',
+    help: 'Artifacts that downloads read, by what a cache had.',
     labels: {
       cache: '`memory`, or `disk`: before an object storage, asked where the memory has it not',
-      answer: '`hit`; `miss`: fetched into it; `passed`: too large for it, or no room',
+      answer:
+        '`hit`: all of it was there; `miss`: some was fetched into it; `passed`: some was read past it, for want of room',
     },
   },
   pawl_tftp_transfers: { type: 'gauge', help: 'TFTP transfers under way.', across: 'sum' },

@@ -9,6 +9,8 @@ export interface MemoryStore {
   /** Positions read, in order. */
   readonly reads: number[]
   readonly openFiles: () => number
+  /** How often one was opened. */
+  readonly opens: () => number
   /** Set it to fail reads. */
   failReads: ((position: number) => boolean) | undefined
   /** Set it to send other bytes than are stored. */
@@ -19,6 +21,7 @@ export interface MemoryStore {
 export function memoryStore(): MemoryStore {
   const contents = new Map<Digest, Buffer>()
   let opened = 0
+  let opens = 0
   const find = (digest: Digest): Buffer => {
     const content = contents.get(digest)
     if (content === undefined) throw new PawlError('not-found', `no artifact ${digest} is stored`)
@@ -29,6 +32,7 @@ export function memoryStore(): MemoryStore {
     failReads: undefined,
     alter: false,
     openFiles: () => opened,
+    opens: () => opens,
     add: (content) => {
       const digest = digestOf(content)
       contents.set(digest, content)
@@ -49,6 +53,7 @@ export function memoryStore(): MemoryStore {
       open: async (digest) => {
         const content = find(digest)
         opened += 1
+        opens += 1
         return {
           size: content.length,
           read: async (into, position) => {
