@@ -86,6 +86,7 @@ async function succeed(work: Work, opened: OpenedToken, report: Report): Promise
     reinstall_session: cleared.reinstall_session,
     reinstall_attempts: cleared.reinstall_attempts,
     ...notHeldBack,
+    wireguard_public_key: report.wireguardPublicKey ?? null,
     updated_at: now.toISOString(),
   })
   if (cleared !== node) {

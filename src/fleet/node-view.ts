@@ -52,6 +52,8 @@ export interface NodeView {
   readonly pace: Pace | null
   /** Boots again and again without a report, and waits before each boot; null where it does not. */
   readonly looping: LoopingView | null
+  /** Of the tunnel that the join of its last successful boot set up; null where it set up none. */
+  readonly wireguardPublicKey: string | null
   /** Counted up with each change by an operator; what boots change does not count. */
   readonly revision: number
   readonly createdAt: string
@@ -147,6 +149,7 @@ function viewOf(
     pace: session === undefined || session.ended_at !== null ? null : (pace ?? 'usual'),
     looping:
       node.looping_since === null ? null : { since: node.looping_since, heldBackUntil: node.held_back_until },
+    wireguardPublicKey: node.wireguard_public_key,
     revision: node.revision,
     createdAt: node.created_at,
     updatedAt: node.updated_at,

@@ -142,7 +142,7 @@ export interface NodeRow {
   held_back_until: string | null
   /** Boots before an operator's act do not count for a loop. */
   boots_counted_from: string | null
-  /** Of the tunnel that its last boot by Pawl set up; null where that set up none. */
+  /** Of the tunnel that the join of its last successful boot set up; null where that set up none. A boot from the local disk keeps it. */
   wireguard_public_key: string | null
   /** Its current enrolment secret (`node_secrets`). */
   secret_id: string | null

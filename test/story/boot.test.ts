@@ -3,6 +3,7 @@ import { expireSessions } from '../../src/boot/expire-sessions.ts'
 import { Refusal } from '../../src/domain/refusal.ts'
 import { parseSshHostKeys } from '../../src/domain/ssh-host-key.ts'
 import { parseWireguardKey } from '../../src/domain/wireguard-key.ts'
+import { showNode } from '../../src/fleet/node-view.ts'
 import { nodeRow, storeDemoFleet, storeNode } from '../helpers/fleet.ts'
 import {
   askHandover,
@@ -182,6 +183,13 @@ await forEachDatabase(t, async (t, openWorld) => {
         (await world.events({ kind: 'session-ready' }))[0]?.detail.wireguardPublicKey,
         wireguardPublicKey,
       )
+      const shown = async () => (await showNode(world.context.storage.db, 'node1')).wireguardPublicKey
+      t.equal(await shown(), wireguardPublicKey, 'and with the node, for who sets up its peers')
+      world.clock.advance(60)
+      const again = await boot(world, machine, 'join')
+      t.equal(await shown(), wireguardPublicKey, 'until the next boot is over')
+      await report(world, machine, again.report, 'success')
+      t.equal(await shown(), null, 'which set up none')
     },
   )
 

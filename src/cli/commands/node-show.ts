@@ -204,6 +204,7 @@ function fieldsOf(node: NodeView, why: PaceView | null | undefined, now: Date): 
     ...paceFields(why),
     ...loopingFields(node),
     ...waitingFields(node),
+    ...(node.wireguardPublicKey === null ? [] : [{ name: 'wireguard', value: node.wireguardPublicKey }]),
     { name: 'created', value: formatTime(node.createdAt) },
     { name: 'changed', value: `${formatTime(node.updatedAt)}, revision ${node.revision}` },
   ]

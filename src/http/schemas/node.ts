@@ -149,6 +149,9 @@ const nodeFields = {
   ]),
   pace: paceOrNull,
   looping,
+  wireguardPublicKey: Type.Union([Type.String(), Type.Null()], {
+    description: 'Of the tunnel that the join of its last successful boot set up; null where it set up none.',
+  }),
   revision: Type.Integer(),
   createdAt: Type.String(),
   updatedAt: Type.String(),

@@ -108,6 +108,7 @@ function About({ node, timeline }: { node: NodeView; timeline: Timeline | undefi
     ['UUID', node.uuid ?? ''],
     ['Serial', node.serial ?? ''],
     ['Secret', node.secret.state],
+    ['WireGuard', node.wireguardPublicKey ?? ''],
     ...(session === undefined
       ? []
       : [
