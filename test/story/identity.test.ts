@@ -1,4 +1,4 @@
-import { createLocalJWKSet, type JWK, jwtVerify } from 'jose'
+import { createLocalJWKSet, decodeJwt, type JWK, jwtVerify } from 'jose'
 import t from 'tap'
 import { issueIdentity } from '../../src/boot/identity.ts'
 import { identityKeySet } from '../../src/boot/identity-keys.ts'
@@ -248,6 +248,40 @@ await forEachDatabase(t, async (t, openWorld) => {
     await storeProfile(world, { ...identityProfile, acceptAddressOnly: true })
     t.ok(await ask(world, key))
   })
+
+  await t.test(
+    'while a root is rotated, a node renews at either address, and the issuer stays',
+    async (t) => {
+      const { world, key } = await inService(openWorld)
+      const [before] = world.context.entries()
+      if (before === undefined) throw new Error('there is no entry')
+      const after = { ...before, publicUrl: 'https://boot2.example.test:8443', root: 'f'.repeat(64) }
+      const during = (entries: readonly (typeof before)[], issuer: string | undefined): World => {
+        const { settings } = world.context
+        const identity = { ...settings.identity, issuer }
+        const changed = { ...settings, publicUrl: after.publicUrl, identity }
+        return { ...world, context: { ...world.context, settings: changed, entries: () => entries } }
+      }
+      const issuerOf = async (at: World, url: string) =>
+        decodeJwt((await ask(at, key, vault, { url })).token).iss
+      const urls = [urlOf('identity'), urlOf('identity').replace('boot.', 'boot2.')] as const
+      const kept = during([after, before], before.publicUrl)
+      for (const url of urls) t.equal(await issuerOf(kept, url), 'https://boot.example.test:8443', url)
+      t.equal(
+        await issuerOf(during([after, before], undefined), urls[0]),
+        'https://boot2.example.test:8443',
+        'without identityIssuer it changes with the public URL',
+      )
+      const over = during([after], undefined)
+      await refused(
+        t,
+        issuerOf(over, urls[0]),
+        'identity-proof',
+        'behind the cut-over the old address is none',
+      )
+      t.equal(await issuerOf(over, urls[1]), 'https://boot2.example.test:8443')
+    },
+  )
 
   await t.test('many at once with one proof: one is given a document', async (t) => {
     const { world, key } = await inService(openWorld)
