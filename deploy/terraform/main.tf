@@ -83,7 +83,7 @@ resource "restapi_object" "node" {
   # What boots and other commands change of a node is no drift.
   ignore_changes_to = [
     "uuid", "serial", "state", "failureCause", "reinstall", "reinstallAttempts",
-    "campaign", "armed", "secret", "session", "revision", "createdAt", "updatedAt", "waiting", "pace", "looping",
+    "campaign", "armed", "secret", "session", "revision", "createdAt", "updatedAt", "waiting", "pace", "looping", "leaving",
     "wireguardPublicKey", "warnings",
   ]
 }

@@ -1,14 +1,15 @@
 import type { BootContext } from '../boot/context.ts'
 import { addSeconds } from '../domain/clock.ts'
-import { defaultTimeoutSeconds, type Leave, type LeaveHooks } from '../domain/leave.ts'
+import { defaultTimeoutSeconds, type Leave } from '../domain/leave.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
-import type { LeavingRow, LeavingState } from '../storage/leaving-tables.ts'
+import type { LeavingRow } from '../storage/leaving-tables.ts'
 import { findLeaving, insertLeaving, stepLeaving } from '../storage/leavings.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
 import { type By, type Change, change, noSuchNode } from './change.ts'
 import { openHooks, openLeaving, sealLeaving } from './leave-settings.ts'
+import { type LeavingView, leavingView } from './leaving-view.ts'
 import { lock } from './nodes.ts'
 import { takeBack } from './reinstall.ts'
 import { planCancels, planMarks } from './reinstall-plan.ts'
@@ -17,31 +18,6 @@ import { planCancels, planMarks } from './reinstall-plan.ts'
  * A node leaves its cluster to be reinstalled: draining, marked, rebooting, done. What is asked for is a row; the leader does the steps
  * (`src/leaving`), and carries on after a kill.
  */
-
-/** A node on its way out, as operators see it. */
-export interface LeavingView {
-  readonly id: string
-  readonly node: string
-  readonly profile: string
-  readonly state: LeavingState
-  readonly hook: Leave['kind']
-  /** `operator`: nobody reboots it but the operator. */
-  readonly reboot: 'webhook' | 'operator'
-  /** What it waits for; null where it waits for nothing. */
-  readonly waitsFor: string | null
-  /** Why it failed, or what could not be done. */
-  readonly cause: string | null
-  /** Whether it cannot be scheduled to because of this. */
-  readonly cordoned: boolean
-  /** Whether this marked the node for reinstall. */
-  readonly marked: boolean
-  readonly startedBy: string
-  readonly startedAt: string
-  readonly changedAt: string
-  /** When the step that is under way is given up. */
-  readonly deadline: string
-  readonly endedAt: string | null
-}
 
 /**
  * Begins: everything that stands against a reinstall is found now. Asked again while it is under way, it is the same one. Throws
@@ -198,28 +174,6 @@ export async function showLeaving(db: Queries, name: string): Promise<LeavingVie
   const row = await findLeaving(db, node.id)
   if (row === undefined) throw neverLeft(name)
   return leavingView(row)
-}
-
-/** A row as it is shown. */
-export function leavingView(row: LeavingRow): LeavingView {
-  const hooks = JSON.parse(row.hooks) as LeaveHooks // our own column; its secrets stay sealed
-  return {
-    id: row.id,
-    node: row.name,
-    profile: row.profile,
-    state: row.state,
-    hook: hooks.leave?.kind ?? 'webhook',
-    reboot: hooks.reboot === undefined ? 'operator' : 'webhook',
-    waitsFor: row.waits_for,
-    cause: row.cause,
-    cordoned: row.cordoned === 1,
-    marked: row.marked === 1,
-    startedBy: row.started_by,
-    startedAt: row.started_at,
-    changedAt: row.changed_at,
-    deadline: row.deadline,
-    endedAt: row.ended_at,
-  }
 }
 
 function neverLeft(name: string): PawlError {

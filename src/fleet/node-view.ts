@@ -5,6 +5,8 @@ import type { Pace } from '../domain/pace.ts'
 import { findLivePlaces, type LivePlace } from '../storage/campaigns.ts'
 import type { Queries } from '../storage/database.ts'
 import { findSessions, listNodes, type NodeFilter } from '../storage/fleet.ts'
+import type { LeavingRow } from '../storage/leaving-tables.ts'
+import { findShownLeavings } from '../storage/leavings.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
 import type { NodeSecretRow } from '../storage/secret-tables.ts'
 import { findShownSecrets } from '../storage/secrets.ts'
@@ -12,6 +14,7 @@ import { findCurrentPaces } from '../storage/session-paces.ts'
 import { findSession } from '../storage/sessions.ts'
 import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { noSuchNode } from './change.ts'
+import { type LeavingView, leavingView } from './leaving-view.ts'
 import { waitingNodes } from './processes.ts'
 import { type SecretView, secretOf } from './secret-view.ts'
 
@@ -46,6 +49,8 @@ export interface NodeView {
   readonly armed: boolean
   readonly secret: SecretView
   readonly session: SessionSummary | null
+  /** How it leaves its cluster to be reinstalled; null where it does not, has, or was taken back whole. */
+  readonly leaving: LeavingView | null
   /** Asked, and was told to come again, since there was no room; null where it does not wait. */
   readonly waiting: WaitingView | null
   /** How the boot that is under way comes along; null where none is. `timeline` says why. */
@@ -76,9 +81,15 @@ export async function showNode(db: Queries, name: string): Promise<NodeView> {
   const session = node.session === null ? undefined : await findSession(db, node.session)
   const places = await findLivePlaces(db, [node.id])
   const secrets = await findShownSecrets(db, [node.id])
+  const leavings = await findShownLeavings(db, [node.id])
   const waiting = (await waitingNodes(db)).get(name)
   const pace = session === undefined ? undefined : (await findCurrentPaces(db, [session.id])).get(session.id)
-  return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting, pace?.pace)
+  return viewOf(node, session, {
+    place: places.get(node.id),
+    secrets: secrets.get(node.id),
+    leaving: leavings.get(node.id),
+    ...{ waiting, pace: pace?.pace },
+  })
 }
 
 /** Lists nodes by name. `next` is the cursor of the next page, null on the last. */
@@ -95,6 +106,7 @@ export async function pageOfNodes(
   const ids = page.map((node) => node.id)
   const places = await findLivePlaces(db, ids)
   const secrets = await findShownSecrets(db, ids)
+  const leavings = await findShownLeavings(db, ids)
   const waiting = await waitingNodes(db)
   const live = [...sessions.values()].filter((session) => session.ended_at === null)
   const paces = await findCurrentPaces(
@@ -105,7 +117,13 @@ export async function pageOfNodes(
     items: page.map((node) => {
       const session = node.session === null ? undefined : sessions.get(node.session)
       const pace = session === undefined ? undefined : paces.get(session.id)?.pace
-      return viewOf(node, session, places.get(node.id), secrets.get(node.id), waiting.get(node.name), pace)
+      return viewOf(node, session, {
+        place: places.get(node.id),
+        secrets: secrets.get(node.id),
+        leaving: leavings.get(node.id),
+        waiting: waiting.get(node.name),
+        pace,
+      })
     }),
     next: rows.length > filter.limit ? (page.at(-1)?.name ?? null) : null,
   }
@@ -121,13 +139,19 @@ export function readLabels(text: string): Labels {
   return JSON.parse(text) as Labels // our own column, written from parseLabels
 }
 
+/** What else is known of a node. */
+interface About {
+  readonly place: LivePlace | undefined
+  readonly secrets: readonly NodeSecretRow[] | undefined
+  readonly leaving: LeavingRow | undefined
+  readonly waiting: WaitingNode | undefined
+  readonly pace: Pace | undefined
+}
+
 function viewOf(
   node: NodeRecord,
   session: SessionRow | undefined,
-  place: LivePlace | undefined,
-  secrets: readonly NodeSecretRow[] = [],
-  waiting?: WaitingNode,
-  pace?: Pace,
+  { place, secrets = [], leaving, waiting, pace }: About,
 ): NodeView {
   return {
     name: node.name,
@@ -145,6 +169,7 @@ function viewOf(
     armed: node.armed === 1,
     secret: secretOf(node, secrets),
     session: session === undefined ? null : summaryOf(session),
+    leaving: leaving === undefined ? null : leavingView(leaving),
     waiting: waiting === undefined ? null : waitingOf(waiting),
     pace: session === undefined || session.ended_at !== null ? null : (pace ?? 'usual'),
     looping:

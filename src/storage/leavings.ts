@@ -18,6 +18,41 @@ export function findLeaving(db: Queries, node: string): Promise<LeavingRow | und
     .executeTakeFirst()
 }
 
+/**
+ * Of these nodes, those whose latest is under way, failed, or was taken back and left the node unschedulable: what operators have to know of a
+ * node.
+ */
+export async function findShownLeavings(
+  db: Queries,
+  nodes: readonly string[],
+): Promise<Map<string, LeavingRow>> {
+  if (nodes.length === 0) return new Map()
+  const rows = await db
+    .selectFrom('leavings as one')
+    .selectAll()
+    .where('node', 'in', nodes)
+    .where((e) =>
+      e.or([
+        e('ended_at', 'is', null),
+        e('state', '=', 'failed'),
+        e.and([e('state', '=', 'cancelled'), e('cordoned', '=', 1)]),
+      ]),
+    )
+    .where((e) =>
+      e.not(
+        e.exists(
+          e
+            .selectFrom('leavings as later')
+            .select('later.id')
+            .whereRef('later.node', '=', 'one.node')
+            .whereRef('later.started_at', '>', 'one.started_at'),
+        ),
+      ),
+    )
+    .execute()
+  return new Map(rows.map((row) => [row.node, row]))
+}
+
 /** Whether nobody has written a step of it since it was read. */
 export async function isUnchanged(
   db: Queries,

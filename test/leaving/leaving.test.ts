@@ -2,13 +2,14 @@ import t, { type Test } from 'tap'
 import { PawlError } from '../../src/errors.ts'
 import type { By } from '../../src/fleet/change.ts'
 import { cancelLeaving, showLeaving, startLeaving } from '../../src/fleet/leavings.ts'
-import { showNode } from '../../src/fleet/node-view.ts'
+import { pageOfNodes, showNode } from '../../src/fleet/node-view.ts'
 import { addNode, changeNode, removeNode } from '../../src/fleet/nodes.ts'
 import { applyProfile, showProfile } from '../../src/fleet/profiles.ts'
 import { reinstall } from '../../src/fleet/reinstall.ts'
 import { hookStep } from '../../src/leaving/hook.ts'
 import { removeNodeAndObject } from '../../src/leaving/remove.ts'
 import { tendLeavings } from '../../src/leaving/tend.ts'
+import type { LeavingRow } from '../../src/storage/leaving-tables.ts'
 import { findLeaving } from '../../src/storage/leavings.ts'
 import { findNode } from '../../src/storage/nodes.ts'
 import {
@@ -231,6 +232,46 @@ await forEachDatabase(t, async (t, openWorld) => {
       t.match(await state(world), { state: 'done', marked: true })
     },
   )
+
+  t.test('a node shows how it leaves, until it has or that is taken back whole', async (t) => {
+    const api = await cluster(t)
+    const world = await withNode(openWorld, kubernetes(api))
+    const { db } = world.context.storage
+    await addNode(world.context, by, { name: 'node2' })
+    const shown = async (): Promise<unknown> => {
+      const { leaving } = await showNode(db, 'node1')
+      const { items } = await pageOfNodes(db, { limit: 10 })
+      t.same(
+        items.map((node) => node.leaving),
+        [leaving, null],
+        'lists say the same',
+      )
+      if (leaving !== null) t.same(leaving, await showLeaving(db, 'node1'), 'all of it')
+      return leaving?.state ?? null
+    }
+    t.equal(await shown(), null)
+    await startLeaving(world.context, by, 'node1')
+    t.equal(await shown(), 'draining')
+    const table: [changes: Partial<LeavingRow>, shown: string | null][] = [
+      [{ state: 'failed', cordoned: 0 }, 'failed'],
+      [{ state: 'cancelled', cordoned: 1 }, 'cancelled'],
+      [{ state: 'cancelled', cordoned: 0 }, null],
+      [{ state: 'done', cordoned: 1 }, null],
+      [{ state: 'failed', cordoned: 1 }, 'failed'],
+    ]
+    for (const [changes, state] of table) {
+      const ended_at = world.clock.now().toISOString()
+      await db
+        .updateTable('leavings')
+        .set({ ...changes, ended_at })
+        .execute()
+      t.equal(await shown(), state, JSON.stringify(changes))
+    }
+    world.clock.advance(1)
+    await startLeaving(world.context, by, 'node1')
+    await tend(world)
+    t.equal(await shown(), null, 'one that failed before is over with the next that is done')
+  })
 
   t.test('waits for a disruption budget until it lets go, and gives up when the time is over', async (t) => {
     const api = await cluster(t)

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { parseNodeName } from '../../domain/node.ts'
 import { isPawlError, PawlError } from '../../errors.ts'
-import type { LeavingView } from '../answers.ts'
+import type { LeavingView, NodeView } from '../answers.ts'
 import type { Api } from '../api.ts'
 import { answer, type Context, withApi } from '../context.ts'
 import { withExamples } from '../examples.ts'
@@ -136,14 +136,6 @@ function waitFields({ waitsFor, cause }: LeavingView): Field[] {
 }
 
 /** How a node leaves its cluster, for `node show`: nothing where it does not, has long, or was taken back whole. */
-export async function leavingFields(api: Api, name: string): Promise<Field[]> {
-  try {
-    const view = await api.get<LeavingView>(`${nodePath(name)}/leave`)
-    const isLeft = view.state === 'failed' || (view.state === 'cancelled' && view.cordoned)
-    if (view.endedAt !== null && !isLeft) return []
-    return [{ name: 'leaving', value: stateOf(view) }, ...waitFields(view)]
-  } catch (error) {
-    if (isPawlError(error, 'not-found')) return []
-    throw error
-  }
+export function leavingFields({ leaving }: Pick<NodeView, 'leaving'>): Field[] {
+  return leaving === null ? [] : [{ name: 'leaving', value: stateOf(leaving) }, ...waitFields(leaving)]
 }

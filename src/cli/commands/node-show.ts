@@ -57,10 +57,7 @@ export function addNodeShowCommands(node: Command, context: Context): void {
           isLate && !context.flags().json
             ? (await api.get<Timeline>(`${nodePath(name)}/timeline`)).session?.pace
             : null
-        const leaving = context.flags().json === true ? [] : await leavingFields(api, name)
-        answer(context, found, () =>
-          context.output.fields([...fieldsOf(found, why, context.io.now()), ...leaving]),
-        )
+        answer(context, found, () => context.output.fields(fieldsOf(found, why, context.io.now())))
       }),
     )
   withExamples(show, ['pawl node show mlab1', 'pawl node show mlab1 --json'])
@@ -207,6 +204,7 @@ function fieldsOf(node: NodeView, why: PaceView | null | undefined, now: Date): 
     ...(node.wireguardPublicKey === null ? [] : [{ name: 'wireguard', value: node.wireguardPublicKey }]),
     { name: 'created', value: formatTime(node.createdAt) },
     { name: 'changed', value: `${formatTime(node.updatedAt)}, revision ${node.revision}` },
+    ...leavingFields(node),
   ]
 }
 

@@ -1,5 +1,5 @@
 import Type from 'typebox'
-import type { LeavingView } from '../../fleet/leavings.ts'
+import type { LeavingView } from '../../fleet/leaving-view.ts'
 import { answers, oneOf, textOrNull } from './answers.ts'
 
 /** How a node is to leave. */

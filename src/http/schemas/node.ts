@@ -6,6 +6,7 @@ import type { SecretView } from '../../fleet/secret-view.ts'
 import type { IssuedSecret } from '../../fleet/secrets.ts'
 import type { StageName } from '../../storage/tables.ts'
 import { answers, oneOf, type Page, pageFields, textOrNull } from './answers.ts'
+import { leavingAnswer } from './leaving.ts'
 import { looping, paceOrNull } from './pace.ts'
 
 /** The names of a state table; Object.keys has lost their type. */
@@ -133,6 +134,10 @@ const nodeFields = {
   armed: Type.Boolean(),
   secret: secretView,
   session: Type.Union([sessionSummary, Type.Null()]),
+  leaving: Type.Union([leavingAnswer, Type.Null()], {
+    description:
+      'How it leaves its cluster to be reinstalled; null where it does not, has, or was taken back whole.',
+  }),
   waiting: Type.Union([
     Type.Object(
       {
