@@ -104,7 +104,11 @@ function changesOf(
   now.delete('name')
   return [...new Set([...old.keys(), ...now.keys()])]
     .filter((field) => canonicalJson(old.get(field) ?? null) !== canonicalJson(now.get(field) ?? null))
-    .filter((field) => canonicalJson(defaults?.get(field) ?? null) !== canonicalJson(now.get(field) ?? null))
+    .filter(
+      (field) =>
+        defaults === undefined ||
+        canonicalJson(defaults.get(field) ?? null) !== canonicalJson(now.get(field) ?? null),
+    )
     .map((field) => {
       if (secrets.has(field)) return { ...plainChange(field, null, null), secret: true }
       const drifted =

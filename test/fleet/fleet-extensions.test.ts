@@ -85,6 +85,33 @@ await forEachDatabase(t, async (t, openWorld) => {
     })
   })
 
+  await t.test('a profile whose files say nothing of a field any more loses it', async (t) => {
+    const world = await openWorld()
+    const { db } = world.context.storage
+    const reinstall = { stage2: 'small@1', stage3: 'full@1' }
+    await apply(world, { ...nothing, profiles: [{ ...worker, reinstall }], extensions: [token] })
+    const plan = await apply(world, {
+      ...nothing,
+      profiles: [{ name: 'worker', boot: 'local' }],
+      extensions: [token],
+    })
+    t.same(
+      plan.changes[0]?.fields.map(({ field, after }) => [field, after]),
+      [
+        ['extensions', null],
+        ['reinstall.stage2', null],
+        ['reinstall.stage3', null],
+        ['reinstall.join.kind', null],
+      ],
+    )
+    const { profile } = await showProfile(db, 'worker')
+    t.notOk('extensions' in profile || 'reinstall' in profile)
+    t.same(
+      counts(await apply(world, { ...nothing, profiles: [{ name: 'worker', boot: 'local' }], prune: true })),
+      [0, 0, 1],
+    )
+  })
+
   await t.test('what somebody changed since is told, with who it was', async (t) => {
     const world = await openWorld()
     await apply(world, { ...nothing, extensions: [{ ...token, timeoutSeconds: 5 }] })

@@ -63,7 +63,8 @@ function addApply(extension: Command, context: Context): void {
     )
   withExamples(command, [
     'pawl extension apply -f allocate.yaml --ca service-ca.pem',
-    'pawl extension show a | sed s/10/5/ | pawl extension apply -f -',
+    'pawl extension show allocate_k8s_token > a.yaml  # change it, then:',
+    'pawl extension apply -f a.yaml --if-revision 3',
   ])
 }
 
