@@ -21,10 +21,10 @@ export interface GroupCommit<Db> {
 }
 
 /**
- * Bounds of one batch. A disk that takes its time to sync gets batches of four times as long, so that it is not the disk that
+ * Bounds of one batch. Turns are of the event loop: a request on a new connection takes some four to come. A disk that takes its time to sync gets batches of four times as long, so that it is not the disk that
  * decides, up to a bound: the event loop stands still meanwhile.
  */
-const most = { works: 256, milliseconds: 8, evenOnSlowDisks: 40 }
+const most = { works: 256, turns: 4, milliseconds: 8, evenOnSlowDisks: 40 }
 
 interface Waiting<Db> {
   readonly work: (tx: Db) => Promise<unknown>
@@ -54,7 +54,7 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
 
   async function runAll(): Promise<void> {
     do {
-      await turn()
+      await gather()
       await runBatch()
     } while (waiting.length > 0)
     // At once: who comes between the look and a promise that has settled would wait for the next who comes.
@@ -62,13 +62,15 @@ export function openGroupCommit<Tables, Db extends Kysely<Tables>>(
   }
 
   /**
-   * Requests that came in the same turn of the event loop are of one batch. SQLite answers at once, so somebody who reads and reads ends
-   * no turn: whoever waits to write comes after so many of its statements.
+   * A commit costs more than a redemption, however many share it. So who comes within the next turns of the event loop is of the same
+   * batch: where there is nothing else to do they are over at once. SQLite answers at once too, so somebody who reads and reads ends no
+   * turn: whoever waits to write comes after so many of its statements.
    */
-  async function turn(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      setImmediate(resolve)
+  function gather(): Promise<void> {
+    return new Promise((resolve) => {
       connection.after(100, resolve)
+      const pass = (turns: number): unknown => (turns === 0 ? resolve() : setImmediate(pass, turns - 1))
+      pass(most.turns)
     })
   }
 

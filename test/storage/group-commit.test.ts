@@ -73,6 +73,28 @@ t.test('those that wait have one commit, and nobody is answered before it', asyn
   t.ok(commits() - before < 10, `${commits() - before} commits for 20 transactions`)
 })
 
+t.test('a batch waits for who comes a turn of the event loop later, and not for nobody', async (t) => {
+  const { storage } = await open(t, 'turns.db')
+  const begun = (): number => run.filter((text) => text === 'begin immediate').length
+  const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+  const before = begun()
+  const first = storage.transaction((tx) => add(tx, 'first'))
+  await nextTurn()
+  const second = storage.transaction((tx) => add(tx, 'second'))
+  await nextTurn()
+  t.equal(begun(), before, 'both wait for one batch')
+  await Promise.all([first, second])
+  let answered = false
+  const alone = storage
+    .transaction((tx) => add(tx, 'alone'))
+    .then(() => {
+      answered = true
+    })
+  for (let turns = 0; turns < 10 && !answered; turns++) await nextTurn()
+  t.ok(answered, 'within ten turns, however short')
+  await alone
+})
+
 t.test('a batch is bounded: no more than 256 to a commit', async (t) => {
   const { storage } = await open(t, 'bounded.db')
   const before = commits()
