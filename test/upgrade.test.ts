@@ -1,6 +1,6 @@
-import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import pg from 'pg'
@@ -11,27 +11,8 @@ import { openAsItIs } from '../src/storage/database.ts'
 import { forEachPlace, type Place, sqlite, temporaryFolder, withStorage } from './backup/helpers.ts'
 import { demoProfile, manifestOf, newNode } from './helpers/fleet.ts'
 import { postgresAbsent } from './helpers/postgres.ts'
+import { previousAbsent as absent, checkoutPrevious, root } from './helpers/release.ts'
 import { bootRobot, send } from './helpers/robot.ts'
-
-/** The release before this one: 0.4.0. */
-const previous = '0a429d4'
-const root = join(import.meta.dirname, '..')
-
-/** A clone without history has no release to upgrade from; nobody can make one, CI included. */
-const absent =
-  spawnSync('git', ['cat-file', '-e', `${previous}^{commit}`], { cwd: root }).status === 0
-    ? undefined
-    : `this clone has no history: commit ${previous}, release 0.4.0, is not in it`
-
-/** The release before, unpacked, with the packages of this one: it used no other. */
-function checkout(t: Test): string {
-  const folder = join(temporaryFolder(t), 'old')
-  mkdirSync(folder)
-  const archive = execFileSync('git', ['archive', previous], { cwd: root, maxBuffer: 2 ** 28 })
-  execFileSync('tar', ['-x', '-C', folder], { input: archive })
-  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
-  return folder
-}
 
 interface Site {
   readonly dataDir: string
@@ -61,7 +42,7 @@ function pawl(
 
 /** An installation that the release before made, with a profile, images and three nodes. */
 async function install(t: Test, place: Place): Promise<Site> {
-  const old = checkout(t)
+  const old = checkoutPrevious(t)
   const dataDir = join(temporaryFolder(t), 'data')
   const database = await place(dataDir)
   if (place !== sqlite) await empty(database)

@@ -10,6 +10,7 @@ import { type Installed, install, temporaryFolder, withStorage } from '../backup
 import { newNode } from '../helpers/fleet.ts'
 import { freePort } from '../helpers/ports.ts'
 import { type Cluster, startCluster } from '../helpers/postgres-cluster.ts'
+import { root } from '../helpers/release.ts'
 
 /** A `pawl server` process of its own, on a copy of the data folder. */
 export interface Replica {
@@ -18,8 +19,8 @@ export interface Replica {
   readonly bootPort: number
   readonly operatorPort: number
   readonly child: () => ChildProcess
-  /** Starts it, or starts it again. */
-  start(): Promise<void>
+  /** Starts it, or starts it again; of another release where its folder is given. */
+  start(release?: string): Promise<void>
   /** The log so far. */
   readonly log: () => string
   /** The status of a path of its operator listener; 0 where nobody answers. */
@@ -34,8 +35,6 @@ export interface Site {
   readonly port: number
   readonly hosts: readonly string[]
 }
-
-const bin = join(import.meta.dirname, '../../bin/pawl')
 
 /** Makes the installation and its copies; starts nothing but PostgreSQL. */
 export async function openSite(t: Test, { nodes = 10, settings = '' } = {}): Promise<Site> {
@@ -88,8 +87,8 @@ async function prepare(t: Test, from: string, name: string): Promise<Replica> {
     operatorPort,
     child: () => child as ChildProcess, // it was started
     log: () => log,
-    async start() {
-      const started = spawn(bin, ['server', '--data', dataDir, ...listen], {
+    async start(release = root) {
+      const started = spawn(join(release, 'bin/pawl'), ['server', '--data', dataDir, ...listen], {
         stdio: ['ignore', 'pipe', 'pipe'],
       })
       child = started
