@@ -10,7 +10,7 @@ import { checkEventsOf, type DeferredCheck, findDamage, isLarge } from './integr
 import { alone, type Leadership, standForElection } from './leadership.ts'
 import { type MigrateOptions, migrateToLatest } from './migrate.ts'
 import { guardPool, type Pool } from './postgres-guard.ts'
-import { refuseLentSessions } from './postgres-session.ts'
+import { lookingName, refuseLentSessions } from './postgres-session.ts'
 import { OwnConnection, OwnSqliteDialect, openSqliteFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
@@ -198,7 +198,7 @@ const readOnlySettings = `${sessionSettings}; set default_transaction_read_only 
 function prepareSessions(url: string, readOnly: boolean): (client: pg.ClientBase) => Promise<void> {
   let looked: Promise<void> | undefined
   return async (client) => {
-    looked ??= refuseLentSessions(client, () => openPostgresClient(url), nameOf(url))
+    looked ??= refuseLentSessions(client, () => openPostgresClient(url, lookingName), nameOf(url))
     await looked.catch((error: unknown) => {
       looked = undefined // it may be another pooler, or none, when it is asked again
       throw error
@@ -208,8 +208,9 @@ function prepareSessions(url: string, readOnly: boolean): (client: pg.ClientBase
 }
 
 /** A connection of its own, for what a pool's cannot do: listen. */
-function openPostgresClient(url: string): pg.Client {
+function openPostgresClient(url: string, applicationName?: string): pg.Client {
   return new pg.Client({
+    ...(applicationName === undefined ? {} : { application_name: applicationName }),
     connectionString: url,
     connectionTimeoutMillis: 5000,
     query_timeout: answerMilliseconds,

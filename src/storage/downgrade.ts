@@ -3,6 +3,7 @@ import { PawlError } from '../errors.ts'
 import { isPostgresUrl, nameOf, openAsItIs, type Storage } from './database.ts'
 import { appendEvent } from './events.ts'
 import { appliedMigrations, migrateDown, refuseNewer } from './migrate.ts'
+import { lookingName } from './postgres-session.ts'
 import { ownTables } from './snapshot.ts'
 
 /** What going back takes away. */
@@ -113,7 +114,9 @@ export async function refuseUsed(storage: Storage, location: string): Promise<vo
   }
   const { rows } = await sql<{ n: number | string }>`
     select count(*) as n from pg_stat_activity where datname = current_database()
-    and pid <> pg_backend_pid() and backend_type = 'client backend'`.execute(db)
+    and pid <> pg_backend_pid() and backend_type = 'client backend' and application_name <> ${lookingName}`.execute(
+    db,
+  )
   const others = Number(rows[0]?.n ?? 0)
   if (others > 0) throw used(location, `${others} other connections are open`)
 }

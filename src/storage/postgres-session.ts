@@ -7,6 +7,9 @@ export interface SessionClient {
   end(): Promise<void>
 }
 
+/** The name of the second connection: it is open for a moment, and uses nothing. */
+export const lookingName = 'pawl_look'
+
 /** A pooler that is idle gives each question the session it used last; one that is busy may not, so it is asked more than once. */
 const rounds = 3
 /** A process of PostgreSQL, and of which of its servers: behind a proxy there may be several. */
