@@ -1,9 +1,16 @@
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { connect, type TLSSocket } from 'node:tls'
+import pino from 'pino'
 import t, { type Test } from 'tap'
+import { ticketPeriodSeconds } from '../../src/boot/ticket-key.ts'
 import { moveDatabase } from '../../src/move-database.ts'
+import { startServer } from '../../src/server.ts'
 import { backup, configOf, restore } from '../backup/helpers.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
 import { startCluster } from '../helpers/postgres-cluster.ts'
+import { until } from '../helpers/until.ts'
 import { open, openToEach, sessionOf } from './connection.ts'
 import { type Installation, install, type Server, start } from './installation.ts'
 
@@ -84,3 +91,41 @@ t.test(
     await end(server)
   },
 )
+
+t.test('the key changes by the clock, and every worker takes the next one', async (t) => {
+  const place = await install(t, 1)
+  let aheadMilliseconds = 0
+  const server = await startServer({
+    config: configOf(place.folder, { workers: '2' }),
+    clock: () => new Date(Date.now() + aheadMilliseconds),
+    log: pino({ level: 'silent' }),
+    hostName: 'localhost',
+    processId: process.pid,
+    templatesFolder: join(import.meta.dirname, '../../ipxe-templates'),
+  })
+  t.teardown(() => server.close())
+  const ca = readFileSync(join(place.folder, 'ca.crt'), 'utf8')
+  const port = Number(new URL(server.ready.boot).port)
+  const come = async <T>(look: (socket: TLSSocket) => T, session?: Buffer): Promise<T> => {
+    const known = session === undefined ? {} : { session }
+    const socket = connect({ host: '127.0.0.1', port, ca, maxVersion: 'TLSv1.2', ...known })
+    await once(socket, 'secureConnect')
+    const seen = look(socket)
+    socket.on('error', () => {}).destroy()
+    return seen
+  }
+  const remember = (): Promise<Buffer> =>
+    come((socket) => socket.getSession()).then((session) => session ?? Buffer.alloc(0))
+  /** Of so many connections at once, which both workers take. */
+  const resumed = async (session: Buffer): Promise<number> => {
+    const look = (socket: TLSSocket): boolean => socket.isSessionReused()
+    const all = await Promise.all(Array.from({ length: 20 }, () => come(look, session)))
+    return all.filter(Boolean).length
+  }
+  const first = await remember()
+  t.equal(await resumed(first), 20)
+  aheadMilliseconds = ticketPeriodSeconds * 1000
+  await server.maintain()
+  await until(t, () => resumed(first), 0)
+  t.equal(await resumed(await remember()), 20, 'the same at each')
+})
