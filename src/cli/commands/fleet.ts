@@ -1,5 +1,3 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Command } from 'commander'
 import { PawlError } from '../../errors.ts'
 import type { FleetExport, FleetPlan, FleetSetView, Page } from '../answers.ts'
@@ -213,6 +211,7 @@ function addExport(program: Command, context: Context): void {
         const { writeFleet } = await import('../fleet-yaml.ts')
         const files = writeFleet(fleet)
         if (flags.out === undefined) return answer(context, fleet, () => printFiles(context, files))
+        const { writeFolder } = await import('../write-folder.ts')
         await writeFolder(flags.out, [...files, await schemaFile()])
         const { nodes, profiles, channels, extensions } = fleet
         const what = [
@@ -230,38 +229,6 @@ function addExport(program: Command, context: Context): void {
     'pawl export --set eu',
     'pawl export --schema',
   ])
-}
-
-/**
- * Writes files into a folder; how many were. Nothing is overwritten: a file that is there as it would be written stays, and where one
- * is another, none is written. One that is filled in by hand stays whatever is in it.
- */
-export async function writeFolder(folder: string, files: readonly FleetFile[]): Promise<number> {
-  const texts = files.map((file) => ({ ...file, path: join(folder, file.name), text: textOf(file) }))
-  const absent: typeof texts = []
-  for (const file of texts) {
-    const before = await readFile(file.path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
-      throw new PawlError('invalid', `${file.path} cannot be read (${error.code})`)
-    })
-    if (before === undefined) absent.push(file)
-    else if (before !== file.text && file.toFillIn !== true)
-      throw new PawlError('exists', `${file.path} exists already, and is another`, {
-        hint: 'name a new folder',
-      })
-  }
-  try {
-    await mkdir(folder, { recursive: true })
-    for (const { path, text } of absent) await writeFile(path, text, { flag: 'wx' })
-  } catch (error) {
-    const { code = 'unknown', path = folder } = error as NodeJS.ErrnoException
-    throw new PawlError(code === 'ENOSPC' ? 'disk-full' : 'invalid', `${path} cannot be written (${code})`)
-  }
-  return absent.length
-}
-
-function textOf({ lines }: FleetFile): string {
-  return `${lines.join('\n')}\n`
 }
 
 function showSets(context: Context, page: Page<FleetSetView, never>): void {

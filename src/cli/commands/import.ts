@@ -9,7 +9,8 @@ import type { Imported } from '../import/gather.ts'
 import type { MatchboxFile } from '../import/matchbox.ts'
 import { toned } from '../text.ts'
 import { collect, parsePairs } from '../values.ts'
-import { printFiles, writeFolder } from './fleet.ts'
+import { writeFolder } from '../write-folder.ts'
+import { printFiles } from './fleet.ts'
 
 interface Flags {
   readonly out?: string
