@@ -372,7 +372,7 @@ t.test('an inventory becomes nodes; what is no value is left out, with its line'
     /i.csv:8: it has no name/,
   ])
   t.same(importCsv('Asset,Box\nn1,5', 'x', { Asset: 'name', Box: '-' }), {
-    fleet: { nodes: [{ name: 'n1' }], profiles: [], channels: [] },
+    fleet: { nodes: [{ name: 'n1' }], profiles: [], channels: [], extensions: [] },
     warnings: [],
     remarks: [],
     records: [{ record: 'x:2', node: 'n1', profile: null, notKept: [] }],
