@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
-import { exportJWK, type JWK, SignJWT, UnsecuredJWT } from 'jose'
+import { CompactSign, exportJWK, type JWK, SignJWT, UnsecuredJWT } from 'jose'
 import t, { type Test } from 'tap'
 import type { BootContext } from '../../src/boot/context.ts'
 import type { ProofFault } from '../../src/domain/identity.ts'
@@ -83,6 +83,10 @@ await forEachDatabase(t, async (t, openWorld) => {
     const signedAs = (alg: string, by: typeof p384, jwk: JWK = key.jwk) =>
       new SignJWT(good).setProtectedHeader({ ...header, jwk, alg }).sign(by.privateKey)
     const [head, , signature] = (await made()).split('.')
+    const payload = (bytes: string | Buffer) =>
+      new CompactSign(Buffer.from(bytes as string))
+        .setProtectedHeader({ ...header, alg: 'ES256' })
+        .sign(key.privateKey)
     const [first, second, third] = await partsOf(key, url, at)
     const zero = Buffer.alloc(32)
     zero[0] = 1
@@ -108,6 +112,7 @@ await forEachDatabase(t, async (t, openWorld) => {
         await made({ header: { jwk: { ...rsaJwk, n: Buffer.alloc(2048, 0xff).toString('base64url') } } }),
       ],
       ['another type', 'wrong-type', await made({ header: { typ: 'JWT' } })],
+      ['its type in capitals', 'wrong-type', await made({ header: { typ: 'DPOP+JWT' } })],
       ['a document as a proof', 'wrong-type', (await ask(world, key)).token],
       [
         'a header that must be understood',
@@ -172,7 +177,12 @@ await forEachDatabase(t, async (t, openWorld) => {
         'bad-signature',
         [head, Buffer.from(JSON.stringify(good)).toString('base64url'), signature].join('.'),
       ],
+      ['a payload that is null', 'malformed', await payload('null')],
+      ['a payload that is a list', 'malformed', await payload('[]')],
+      ['a payload that is no JSON', 'malformed', await payload('{')],
+      ['a payload that is no UTF-8', 'malformed', await payload(Buffer.from([0x22, 0xff, 0x22]))],
       ['for GET', 'wrong-method', await made({ claims: { htm: 'GET' } })],
+      ['for a method in small letters', 'wrong-method', await made({ claims: { htm: 'post' } })],
       ['for the other route', 'wrong-url', await made({ url: urlOf('identity/key') })],
       ['for another server', 'wrong-url', await made({ url: 'https://evil.example/v1/boot/node1/identity' })],
       ['for another node', 'wrong-url', await made({ url: urlOf('identity', 'node2') })],
@@ -180,11 +190,15 @@ await forEachDatabase(t, async (t, openWorld) => {
       ['for another port', 'wrong-url', await made({ url: url.replace(':8443', '') })],
       ['with a name in its URL', 'wrong-url', await made({ url: url.replace('://', '://boot@') })],
       ['without a number', 'no-number', await made({ claims: { jti: undefined } })],
+      ['with a number that is no text', 'no-number', await made({ claims: { jti: ['a'.repeat(22)] } })],
+      ['with a number beyond ASCII', 'no-number', await made({ claims: { jti: 'é'.repeat(22) } })],
       ['with a short number', 'no-number', await made({ claims: { jti: 'a' } })],
       ['with a huge number', 'no-number', await made({ claims: { jti: 'a'.repeat(129) } })],
       ['without a time', 'no-time', await made({ claims: { iat: undefined } })],
       ['with a time as text', 'no-time', await made({ claims: { iat: '1' } })],
       ['with half a second', 'no-time', await made({ claims: { iat: good.iat + 0.5 } })],
+      ['of the end of time', 'in-the-future', await made({ claims: { iat: 1e300 } })],
+      ['of before time', 'too-old', await made({ claims: { iat: -1 } })],
       ['121 s old', 'too-old', await made({ at: seconds(-121) })],
       ['61 s in the future', 'in-the-future', await made({ at: seconds(61) })],
     ]
@@ -199,6 +213,37 @@ await forEachDatabase(t, async (t, openWorld) => {
     const told = events.filter(({ detail }) => detail.cause === 'identity-proof')
     t.ok(told.length >= 10, 'listed')
     t.ok(told.length <= rows.length, 'and bounded')
+  })
+
+  await t.test(
+    'at the edges of its time a proof is taken to the second, by the clock of the server',
+    async (t) => {
+      const { world, key } = await inService(openWorld)
+      const rows: [number, ProofFault | undefined][] = [
+        [0, undefined],
+        [120, undefined],
+        [120.999, undefined],
+        [121, 'too-old'],
+        [3600, 'too-old'],
+        [-60, undefined],
+        [-60.001, 'in-the-future'],
+        [-3600, 'in-the-future'],
+      ]
+      for (const [age, fault] of rows) {
+        const iat = Math.ceil(world.clock.now().getTime() / 1000 + 7200)
+        world.clock.advance(iat + age - world.clock.now().getTime() / 1000)
+        const asked = ask(world, key, vault, { claims: { iat } })
+        if (fault === undefined) t.ok(await asked, `${age} s old`)
+        else t.equal((await refused(t, asked, 'identity-proof', `${age} s old`)).subject.detail?.fault, fault)
+      }
+    },
+  )
+
+  await t.test('a proof that got a document for one audience gets none for another', async (t) => {
+    const { world, key } = await inService(openWorld)
+    const proof = await proofOf(key, { url: urlOf('identity'), at: world.clock.now() })
+    t.ok(await ask(world, key, vault, { proof }))
+    await refused(t, ask(world, key, 'cluster', { proof }), 'identity-proof-used')
   })
 
   await t.test(

@@ -1,10 +1,11 @@
 import { createLocalJWKSet, decodeJwt, type JWK, jwtVerify } from 'jose'
 import t from 'tap'
+import { expireSessions } from '../../src/boot/expire-sessions.ts'
 import { issueIdentity } from '../../src/boot/identity.ts'
 import { identityKeySet } from '../../src/boot/identity-keys.ts'
 import type { Refusal, RefusalCause } from '../../src/domain/refusal.ts'
 import { rotateIdentityKey, showIdentity, tendIdentityKeys } from '../../src/fleet/identity.ts'
-import { disableNode } from '../../src/fleet/nodes.ts'
+import { disableNode, enableNode } from '../../src/fleet/nodes.ts'
 import { byServer } from '../../src/fleet/operators.ts'
 import { demoProfile, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
 import {
@@ -18,7 +19,7 @@ import {
   urlOf,
   vault,
 } from '../helpers/identity.ts'
-import { boot, machineOf } from '../helpers/machine.ts'
+import { boot, machineOf, report } from '../helpers/machine.ts'
 import { nodeKey, proofOf } from '../helpers/node-key.ts'
 import { forEachDatabase, testSettings, type World } from '../helpers/world.ts'
 
@@ -185,6 +186,47 @@ await forEachDatabase(t, async (t, openWorld) => {
         },
       ],
       [
+        'disabled and enabled again',
+        'identity-not-in-service',
+        async (world) => {
+          const by = { ...byServer, role: 'admin' } as const
+          await disableNode(world.context, by, 'node1')
+          await enableNode(world.context, by, 'node1')
+        },
+      ],
+      [
+        'removed and added again under its name',
+        'identity-unknown-key',
+        async (world) => {
+          await world.context.storage.db.deleteFrom('nodes').execute()
+          await storeNode(world, { name: 'node1', state: 'ready' })
+        },
+      ],
+      [
+        'being reinstalled',
+        'identity-other-boot',
+        async (world, secret) => {
+          await world.context.storage.db.updateTable('nodes').set({ reinstall: 'marked' }).execute()
+          await boot(world, machineOf(secret), 'stage2')
+        },
+      ],
+      [
+        'reinstalled',
+        'identity-other-boot',
+        async (world, secret) => {
+          await world.context.storage.db.updateTable('nodes').set({ reinstall: 'marked' }).execute()
+          await boot(world, machineOf(secret), 'ready')
+        },
+      ],
+      [
+        'failed in its next boot',
+        'identity-other-boot',
+        async (world, secret) => {
+          const { report: token } = await boot(world, machineOf(secret), 'stage2')
+          await report(world, machineOf(secret), token, 'no disk', { final: true })
+        },
+      ],
+      [
         'held',
         'identity-not-in-service',
         (world) => world.context.storage.db.updateTable('nodes').set({ state: 'held' }).execute(),
@@ -195,6 +237,38 @@ await forEachDatabase(t, async (t, openWorld) => {
       world.clock.advance(60)
       t.ok(await ask(world, key), `${what}: good before`)
       await happens(world, secret)
+      await refused(t, ask(world, key), why, what)
+    }
+  })
+
+  await t.test('a boot that ended before it was ready has no identity any more', async (t) => {
+    const ways: [string, RefusalCause, (world: World, secret: string, token: string) => Promise<unknown>][] =
+      [
+        [
+          'failed',
+          'session-ended',
+          (world, secret, token) => report(world, machineOf(secret), token, 'no disk', { final: true }),
+        ],
+        [
+          'silent for too long, and not yet found to be',
+          'session-expired',
+          async (world) => world.clock.advance(7201),
+        ],
+        [
+          'expired',
+          'session-ended',
+          async (world) => {
+            world.clock.advance(7201)
+            await expireSessions(world.context)
+          },
+        ],
+      ]
+    for (const [what, why, happens] of ways) {
+      const { world, secret, report: token } = await atStage3(openWorld)
+      const key = await nodeKey()
+      await register(world, key, token)
+      t.ok(await ask(world, key), `${what}: good before`)
+      await happens(world, secret, token)
       await refused(t, ask(world, key), why, what)
     }
   })
