@@ -1,5 +1,5 @@
 import type { BootContext } from '../boot/context.ts'
-import type { Notes } from '../boot/marks.ts'
+import type { Noted, Notes } from '../boot/marks.ts'
 import { inTransaction, type Work } from '../boot/work.ts'
 import type { EventFacts, EventKind } from '../domain/event.ts'
 import { PawlError } from '../errors.ts'
@@ -89,6 +89,13 @@ export async function change<T>(
         })
       : error
   }
+}
+
+/** The same change, whose notes wait until they are written: of hundreds of things at once, in a few statements. */
+export function notingTogether(change: Change): { readonly change: Change; write(): Promise<void> } {
+  const kept: Noted[] = []
+  const note: Change['note'] = async (kind, node, detail) => void kept.push({ kind, node, detail })
+  return { change: { ...change, note }, write: () => change.notes(kept.splice(0)) }
 }
 
 const used = new WeakSet<Idempotency>()

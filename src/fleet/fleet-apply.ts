@@ -18,7 +18,7 @@ import {
 import type { ChannelRow } from '../storage/image-tables.ts'
 import { allNodes, nodesWithLiveSession } from '../storage/node-batch.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
-import { type By, type Change, change } from './change.ts'
+import { type By, type Change, change, notingTogether } from './change.ts'
 import { applyChannels } from './fleet-channels.ts'
 import { withAuthors } from './fleet-drift.ts'
 import { applyExtensions } from './fleet-extensions.ts'
@@ -87,17 +87,18 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   )
   const begun = (row: ChannelRow | undefined): boolean =>
     row !== undefined && startedAt.has(formatChannelRef(row))
-  const extensions = await applyExtensions(change, request, records)
-  const first = await applyChannels(change, request, records, (row) => !begun(row))
-  const profiles = await applyProfiles(change, request, records)
-  const channels = await applyChannels(change, request, records, begun)
+  const noting = notingTogether(change)
+  const extensions = await applyExtensions(noting.change, request, records)
+  const first = await applyChannels(noting.change, request, records, (row) => !begun(row))
+  const profiles = await applyProfiles(noting.change, request, records)
+  const channels = await applyChannels(noting.change, request, records, begun)
   const { nodes, existing } = await planNodesOf(change, request, records, gone)
   const leaving = existing.filter((node) => request.prune === true && gone.node.includes(node.name))
   const removals = emptyPlan()
   const live = leaving.length === 0 ? new Set<string>() : await nodesWithLiveSession(tx)
   noteRemovedNodes(removals, leaving, live)
   const parts = [extensions, first, profiles, channels, nodes, removals]
-  const last = await planLastRemovals(change, request, gone, nodes, leaving)
+  const last = await planLastRemovals(noting.change, request, gone, nodes, leaving)
   const plan = await planOf(change, request, [...parts, last], {
     before: existing.length,
     removed: leaving.length,
@@ -108,7 +109,8 @@ async function carryOut(change: Change, request: FleetRequest): Promise<FleetPla
   checkMayDo(request, plan)
   await removeNodes(change, leaving, live)
   await writeNodes(change, nodes)
-  await removeRest(change, gone, request)
+  await removeRest(noting.change, gone, request)
+  await noting.write()
   const written = await writeRecords(change, request, gone, [...parts, last])
   if (plan.changes.length + plan.counts.adopted + written > 0) await finish(change, set.name, request, plan)
   if (request.prune === true) await forgetEmptySet(tx, set.name)

@@ -92,10 +92,9 @@ async function applyOne(
     if (proposal !== null) notes.push('needs a second person: it is proposed, and made when one approves it')
     record(proposal === null ? version : row?.version)
   } else record(version)
-  if (row === undefined) {
+  if (row === undefined && version === undefined)
     await lockChannel(change.tx, change.context.storage.dialect, ref, change.now)
-    if (ruled) await protectIn(change, ref, asked)
-  }
+  if (row === undefined && ruled) await protectIn(change, ref, asked)
 }
 
 function changesOf(

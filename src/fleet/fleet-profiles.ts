@@ -1,6 +1,7 @@
 import { canonicalJson } from '../domain/canonical-json.ts'
 import { type Profile, parseProfile, sourcesOf, writeProfile } from '../domain/profile.ts'
 import { PawlError } from '../errors.ts'
+import type { Queries } from '../storage/database.ts'
 import { allProfiles, deleteProfile, findProfile, listProfiles, readProfile } from '../storage/fleet.ts'
 import type { ProfileRow } from '../storage/tables.ts'
 import type { Change } from './change.ts'
@@ -17,6 +18,7 @@ import {
 } from './fleet-plan.ts'
 import { masked, secretsIn, withStoredSecrets } from './profile-secrets.ts'
 import { applyProfileIn, openSecrets, shownProfile } from './profiles.ts'
+import { type AddressHolders, addressHolders } from './shared-addresses.ts'
 
 type Written = FleetRequest['profiles'][number]
 
@@ -32,17 +34,29 @@ export async function applyProfiles(
   const plan = emptyPlan()
   const rows = new Map((await listProfiles(change.tx)).map((row) => [row.name, row]))
   const written = new Map(request.profiles.map((one) => [one.name, one]))
+  let found: Promise<AddressHolders> | undefined
+  const holders = (db: Queries): Promise<AddressHolders> => {
+    found ??= addressHolders(db)
+    return found
+  }
   await applyEach(plan, { request, records, kind: 'profile' }, written, (one, name) =>
-    applyOne(change, plan, request, records, one, rows.get(name)),
+    applyOne(change, plan, { request, records, holders }, one, rows.get(name)),
   )
   return plan
+}
+
+/** What all profiles of a request are planned from. */
+interface Ground {
+  readonly request: FleetRequest
+  readonly records: Records
+  /** Who shares an address, read once: nodes are written behind the profiles. */
+  readonly holders: (db: Queries) => Promise<AddressHolders>
 }
 
 async function applyOne(
   change: Change,
   plan: KindPlan,
-  request: FleetRequest,
-  records: Records,
+  { request, records, holders }: Ground,
   written: Written,
   row: ProfileRow | undefined,
 ): Promise<void> {
@@ -68,7 +82,7 @@ async function applyOne(
     fields,
     notes: [],
   })
-  const { warnings } = await applyProfileIn(change, name, merged)
+  const { warnings } = await applyProfileIn(change, name, merged, holders)
   plan.warnings.push(...warnings.map((message) => ({ kind: 'profile' as const, name, message })))
 }
 

@@ -35,7 +35,12 @@ import { leaveFaults } from './leave-settings.ts'
 import { type Listed, listed } from './listed.ts'
 import { joinOf, mapSecrets, masked, secretsIn, withStoredSecrets } from './profile-secrets.ts'
 import { requireRevision } from './revision.ts'
-import { sharedAddresses, sharedAddressWarning } from './shared-addresses.ts'
+import {
+  type AddressHolders,
+  addressHolders,
+  sharedAddresses,
+  sharedAddressWarning,
+} from './shared-addresses.ts'
 import { trustWarning } from './trust-warnings.ts'
 
 /** A profile as operators see it: its secret settings are `***`. */
@@ -68,11 +73,12 @@ export function applyProfile(
   return change(context, by, (change) => applyProfileIn(change, name, document))
 }
 
-/** The same inside a change. */
+/** The same inside a change. One of many profiles finds who shares an address with them all. */
 export async function applyProfileIn(
   change: Change,
   name: string,
   document: unknown,
+  holders: (db: Queries) => Promise<AddressHolders> = addressHolders,
 ): Promise<AppliedProfile> {
   const { context, by } = change
   const row = await lockProfile(change.tx, context.storage.dialect, name)
@@ -86,7 +92,7 @@ export async function applyProfileIn(
   checkClusters(context, profile)
   const sealed = mapSecrets(profile, (value, { place }) => context.sealer.seal(value, place))
   tryJoins(context, sealed)
-  const shared = await sharedAddresses(change.tx, profile)
+  const shared = await sharedAddresses(change.tx, [profile], holders)
   const warnings = [
     ...(await checkImages(change, profile)),
     ...(await missingExtensions(change, profile)),

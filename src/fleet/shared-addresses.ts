@@ -1,5 +1,5 @@
 import { type Profile, reliesOnAddress } from '../domain/profile.ts'
-import { listSharedAddresses } from '../storage/address-holders.ts'
+import { type AddressHolder, listSharedAddresses } from '../storage/address-holders.ts'
 import type { Queries } from '../storage/database.ts'
 import { listProfiles, readProfile } from '../storage/fleet.ts'
 
@@ -16,21 +16,32 @@ export interface SharedAddress {
   readonly refused: readonly string[]
 }
 
-/** Every such address; of one profile where it is named: then only those that its nodes have. */
-export async function sharedAddresses(db: Queries, profile?: Profile): Promise<SharedAddress[]> {
-  const all = profile === undefined ? (await listProfiles(db)).map(readProfile) : [profile]
-  const relying = new Set<string>(all.filter(reliesOnAddress).map(({ name }) => name))
+/** The nodes behind each address that several have. */
+export type AddressHolders = ReadonlyMap<string, readonly AddressHolder[]>
+
+/** Finds them: all addresses there are, which is not to be done for each of many profiles. */
+export async function addressHolders(db: Queries): Promise<AddressHolders> {
+  return Map.groupBy(await listSharedAddresses(db), ({ address }) => address)
+}
+
+/** Every such address of these profiles' nodes; of all profiles where none are given. */
+export async function sharedAddresses(
+  db: Queries,
+  profiles?: readonly Profile[],
+  find: (db: Queries) => Promise<AddressHolders> = addressHolders,
+): Promise<SharedAddress[]> {
+  const all = profiles ?? (await listProfiles(db)).map(readProfile)
+  const relying = new Set<string | null>(all.filter(reliesOnAddress).map(({ name }) => name))
   if (relying.size === 0) return []
-  const byAddress = Map.groupBy(await listSharedAddresses(db), ({ address }) => address)
-  return [...byAddress]
-    .map(([address, holders]) => ({
-      address,
-      nodes: holders.map(({ name }) => name),
-      refused: holders.flatMap(({ name, profile }) =>
-        profile !== null && relying.has(profile) ? [name] : [],
-      ),
-    }))
-    .filter(({ refused }) => refused.length > 0)
+  return [...(await find(db))].flatMap(([address, holders]) => {
+    const refused = holders.filter(({ profile }) => relying.has(profile))
+    if (refused.length === 0) return []
+    return [{ address, nodes: holders.map(nameOf), refused: refused.map(nameOf) }]
+  })
+}
+
+function nameOf({ name }: AddressHolder): string {
+  return name
 }
 
 /** What to say of it, and what to do. */

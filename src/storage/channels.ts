@@ -2,20 +2,24 @@ import type { Queries, Storage, Tx } from './database.ts'
 import { deleteObjects } from './fleet-files.ts'
 import type { ChannelMoveRow, ChannelRow } from './image-tables.ts'
 import { lastRevision } from './revisions.ts'
+import { statement } from './statement.ts'
 
 interface Named {
   readonly name: string
   readonly channel: string
 }
 
-/** Finds a channel. */
-export function findChannel(db: Queries, { name, channel }: Named): Promise<ChannelRow | undefined> {
-  return db
+const byName = statement<Named>()((db, value) =>
+  db
     .selectFrom('channels')
     .selectAll()
-    .where('name', '=', name)
-    .where('channel', '=', channel)
-    .executeTakeFirst()
+    .where('name', '=', value('name'))
+    .where('channel', '=', value('channel')),
+)
+
+/** Finds a channel. */
+export function findChannel(db: Queries, { name, channel }: Named): Promise<ChannelRow | undefined> {
+  return byName.first(db, { name, channel })
 }
 
 /** Finds a channel, made where there is none, and keeps other transactions from moving it until this one ends. */
