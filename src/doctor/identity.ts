@@ -19,7 +19,13 @@ export async function identity({ storage, dataDir, config, now }: Subject): Prom
   if (signs === undefined)
     return profiles.length === 0
       ? [ok(check, 'no profile gives its nodes an identity')]
-      : [warn(check, 'there is no key to sign with yet', 'a running server makes the first one within a minute: start it, or wait')]
+      : [
+          warn(
+            check,
+            'there is no key to sign with yet',
+            'a running server makes the first one within a minute: start it, or wait',
+          ),
+        ]
   try {
     openKey(identityRing, { sealer: settingsSealer(settingsKey(dataDir)) }, signs)
   } catch (error) {
