@@ -119,38 +119,31 @@ async function prepare(t: Test, from: string, name: string): Promise<Replica> {
   }
 }
 
-/** A real HAProxy in front: TCP, with the PROXY protocol, and health from `/readyz` of the operator listeners. */
+/** A real HAProxy in front, by the example of deploy/haproxy with our addresses in it. */
 export async function startBalancer(t: Test, { port, replicas }: Site): Promise<void> {
   const file = join(temporaryFolder(t), 'haproxy.cfg')
+  const example = readFileSync(join(root, 'deploy/haproxy/haproxy.cfg'), 'utf8')
   const servers = replicas.map(
-    ({ name, bootPort, operatorPort }) =>
-      `    server ${name} 127.0.0.1:${bootPort} check port ${operatorPort} check-ssl verify none`,
+    ({ name, bootPort, operatorPort }) => `    server ${name} 127.0.0.1:${bootPort} port ${operatorPort}\n`,
   )
-  const text = `defaults
-    mode tcp
-    timeout connect 2s
-    timeout client 60s
-    timeout server 60s
-    timeout check 5s
-    retries 3
-    option redispatch
-frontend boot
-    bind 127.0.0.1:${port}
-    default_backend pawl
-backend pawl
-    balance roundrobin
-    option httpchk GET /readyz
-    default-server send-proxy-v2 inter 300ms fastinter 100ms fall 1 rise 1 on-marked-down shutdown-sessions
-${servers.join('\n')}
-`
+  const text = example
+    .replace('maxconn 20000', 'maxconn 1000') // as many files may be open wherever tests run
+    .replace(/^ *bind .*$/m, `    bind 127.0.0.1:${port}`)
+    .replace(/(?:^ *server .*\n)+/m, servers.join(''))
   writeFileSync(file, text)
-  const child = spawn('haproxy', ['-db', '-f', file], { stdio: 'ignore' })
+  const child = spawn('haproxy', ['-db', '-f', file], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
   t.teardown(async () => {
+    if (child.exitCode !== null) return
     const ended = once(child, 'close')
     child.kill('SIGKILL')
     await ended
   })
   for (;;) {
+    if (child.exitCode !== null) throw new Error(`HAProxy ended: ${said}`)
     const socket = connect(port, '127.0.0.1').on('error', () => {})
     const event = await new Promise((resolve) => {
       socket.once('connect', () => resolve('connect')).once('close', () => resolve('close'))
