@@ -2,15 +2,11 @@ import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import t from 'tap'
-import { settingsSealer } from '../../src/boot/settings-sealer.ts'
-import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
-import { mapSecrets } from '../../src/fleet/profile-secrets.ts'
-import { settingsKey } from '../../src/pki/settings-key.ts'
 import { listEvents, verifyChains } from '../../src/storage/events.ts'
-import { joiningProfile, tokensAt } from '../helpers/joining.ts'
+import { isOver, joiningProfile, storeSealed, tokensAt } from '../helpers/joining.ts'
 import { type AskedOfKubernetes, startKubernetesApi } from '../helpers/kubernetes-api.ts'
 import { freePort } from '../helpers/ports.ts'
-import { type Answer, send } from '../helpers/robot.ts'
+import { type Answer, bootToJoin, send } from '../helpers/robot.ts'
 import { until } from '../helpers/until.ts'
 import { install } from './installation.ts'
 import type { CrashPoint } from './server-child.ts'
@@ -36,17 +32,7 @@ t.test('killed at each step, a join makes one credential, which is removed in th
   const installation = await install(t)
   const { ca, secret, dataDir, startChild, arm, withStorage, forgetSessions, bytes } = installation
   const api = await startKubernetesApi(t)
-  const sealer = settingsSealer(settingsKey(dataDir))
-  const profile = mapSecrets(
-    parseProfile({ ...joiningProfile(api), acceptUnsigned: true }),
-    (value, { place }) => sealer.seal(value, place),
-  )
-  await withStorage(({ db }) =>
-    db
-      .updateTable('profiles')
-      .set({ document: JSON.stringify(writeProfile(profile)) })
-      .execute(),
-  )
+  await withStorage(({ db }) => storeSealed(db, dataDir, joiningProfile(api)))
   const port = await freePort()
   let child: ChildProcess = await startChild(port)
   let crashes = 0
@@ -81,18 +67,6 @@ t.test('killed at each step, a join makes one credential, which is removed in th
     }
   }
 
-  /** Boots to the full system; what opens the join and the report. */
-  async function bootToJoin(): Promise<{ join: string; report: string }> {
-    const base = '/v1/boot/node1'
-    const script = await ask('GET', `${base}/stage1.ipxe?secret=${secret}&serial=ROBOT&platform=efi`)
-    const k = /handover\?k=([\w-]{44})/.exec(script.text)?.[1]
-    const { stage2, report } = JSON.parse((await ask('GET', `${base}/handover?k=${k}`)).text).tokens
-    const second = await ask('POST', `${base}/stage2`, { authorization: `Bearer ${stage2}` })
-    const { stage3 } = JSON.parse(second.text).handover.tokens
-    const third = await ask('POST', `${base}/stage3`, { authorization: `Bearer ${stage3}` })
-    return { join: JSON.parse(third.text).tokens.join, report }
-  }
-
   function die(asked: AskedOfKubernetes, point: Point): 'hang' | undefined {
     if (asked.method !== point.n || !asked.path.includes('/secrets')) return undefined
     if (point.at === 'after call') {
@@ -110,7 +84,7 @@ t.test('killed at each step, a join makes one credential, which is removed in th
     await forgetSessions()
     const before = api.requests.length
     crashes = 0
-    const { join, report } = await bootToJoin()
+    const { join, report } = await bootToJoin(ask, { host: 'node1', secret })
     t.equal(crashes, 0, name)
     if (typeof point.n === 'string') api.answer = (asked) => die(asked, point)
     else await arm(child, point as CrashPoint) // its `n` is a number
@@ -133,7 +107,7 @@ t.test('killed at each step, a join makes one credential, which is removed in th
     t.equal(reported.status, 204, name)
     if (point.n === 'DELETE') await recover()
     // By the commit of the report, or by the server that was started behind it.
-    await until(t, () => isOver(installation), true)
+    await until(t, () => overIn(installation), true)
     t.same(tokensAt(api), [], `${name}: it is gone`)
     t.equal(crashes, 1, `${name}: the server was killed`)
     const names = api.requests
@@ -159,18 +133,11 @@ t.test('killed at each step, a join makes one credential, which is removed in th
   )
 })
 
-/**
- * Whether nothing is left to do but to look once more behind a call whose end nobody saw, minutes later; that is taken out of the way of
- * the next boot.
- */
-async function isOver({ withStorage }: Awaited<ReturnType<typeof install>>): Promise<boolean> {
+/** Whether its removal is over; what is left of it is taken out of the way of the next boot. */
+async function overIn({ withStorage }: Awaited<ReturnType<typeof install>>): Promise<boolean> {
   let over = false
   await withStorage(async ({ db }) => {
-    const rows = await db.selectFrom('join_credentials').selectAll().execute()
-    over = rows.every(
-      ({ state, removal, remove_at, call_until }) =>
-        state === 'called' && removal === 'success' && remove_at === call_until,
-    )
+    over = await isOver(db)
     if (over) await db.deleteFrom('join_credentials').execute()
   })
   return over

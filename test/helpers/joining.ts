@@ -1,11 +1,16 @@
 import type { Test } from 'tap'
+import { settingsSealer } from '../../src/boot/settings-sealer.ts'
 import type { BackendCall, JoinMeter } from '../../src/domain/join-credential.ts'
+import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
 import { Refusal } from '../../src/domain/refusal.ts'
 import { isPawlError } from '../../src/errors.ts'
+import { mapSecrets } from '../../src/fleet/profile-secrets.ts'
 import { applyProfile } from '../../src/fleet/profiles.ts'
 import { openBrokers } from '../../src/joining/brokers.ts'
 import { type CallLimits, openBackendCalls } from '../../src/joining/calls.ts'
 import { type Joining, openBackground } from '../../src/joining/joining.ts'
+import { settingsKey } from '../../src/pki/settings-key.ts'
+import type { Queries } from '../../src/storage/database.ts'
 import { storeDemoFleet } from './fleet.ts'
 import { type KubernetesStandIn, startKubernetesApi } from './kubernetes-api.ts'
 import { askStage, boot, type Learnt, type Machine, machineOf } from './machine.ts'
@@ -123,4 +128,30 @@ export async function outcomeOf(work: Promise<unknown>): Promise<string> {
     if (error instanceof Refusal) return error.why
     return isPawlError(error) ? `${error.code}: ${error.message}` : String(error)
   }
+}
+
+/** Puts the profile "demo" of an installation into another form, as its server would store it. */
+export async function storeSealed(
+  db: Queries,
+  dataDir: string,
+  document: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const sealer = settingsSealer(settingsKey(dataDir))
+  const profile = mapSecrets(parseProfile({ ...document, acceptUnsigned: true }), (value, { place }) =>
+    sealer.seal(value, place),
+  )
+  await db
+    .updateTable('profiles')
+    .set({ document: JSON.stringify(writeProfile(profile)) })
+    .where('name', '=', 'demo')
+    .execute()
+}
+
+/** Whether of all that were to be removed nothing is left to do but to look once more, minutes later, behind a call whose end nobody saw. */
+export async function isOver(db: Queries): Promise<boolean> {
+  const rows = await db.selectFrom('join_credentials').selectAll().execute()
+  return rows.every(
+    ({ state, removal, remove_at, call_until }) =>
+      state === 'called' && removal === 'success' && remove_at === call_until,
+  )
 }

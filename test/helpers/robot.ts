@@ -58,7 +58,27 @@ export async function bootRobot(options: RobotOptions): Promise<RobotResult> {
   throw new Error('five boots, and none got through')
 }
 
-type Ask = (method: string, path: string, headers?: Record<string, string>, body?: string) => Promise<Answer>
+/** Boots to the full system; gives what opens the join and the report. */
+export async function bootToJoin(
+  ask: Ask,
+  { host, secret }: Pick<RobotOptions, 'host' | 'secret'>,
+): Promise<{ join: string; report: string }> {
+  const base = `/v1/boot/${host}`
+  const script = await ask('GET', `${base}/stage1.ipxe?secret=${secret}&serial=ROBOT&platform=efi`)
+  const k = /handover\?k=([\w-]{44})/.exec(script.text)?.[1]
+  const { stage2, report } = JSON.parse((await ask('GET', `${base}/handover?k=${k}`)).text).tokens
+  const second = await ask('POST', `${base}/stage2`, { authorization: `Bearer ${stage2}` })
+  const { stage3 } = JSON.parse(second.text).handover.tokens
+  const third = await ask('POST', `${base}/stage3`, { authorization: `Bearer ${stage3}` })
+  return { join: JSON.parse(third.text).tokens.join, report }
+}
+
+export type Ask = (
+  method: string,
+  path: string,
+  headers?: Record<string, string>,
+  body?: string,
+) => Promise<Answer>
 
 /** One attempt; false means: back to stage 1, as iPXE and the agents do when what they hold is refused. */
 async function bootOnce({ host, secret, write }: RobotOptions, ask: Ask): Promise<boolean> {
