@@ -449,10 +449,25 @@ await forEachDatabase(t, async (t, openWorld) => {
     const again = ['import', 'epoxy', join(folder, 'hosts'), '--out', services]
     t.match(await run(again), { exit: 0 })
     const file = join(services, 'allocate_k8s_token.extension')
-    t.match(readFileSync(file, 'utf8'), /^operation: allocate_k8s_token\nurl:\n$/m)
+    t.match(readFileSync(file, 'utf8'), /^operation: allocate_k8s_token\nurl: # https:.*\n$/m)
     writeFileSync(file, 'operation: allocate_k8s_token\nurl: https://tokens.example.org/v2\n')
     t.match(await run(again), { exit: 0, stdout: /nothing was written/ })
     t.match(readFileSync(file, 'utf8'), /tokens/, 'what was filled in stays')
+    // One record a file, as other programs keep them, or lists of some.
+    const records = join(folder, 'records')
+    mkdirSync(records)
+    t.match(await run(['import', 'epoxy', records]), { exit: 1, stderr: /there is no \*\.json in / })
+    writeFileSync(join(records, 'a.json'), host('a.example.org').replace(/^Listing.*/, ''))
+    writeFileSync(join(records, 'b.json'), `[${host('b.example.org').replace(/^Listing.*/, '')}]`)
+    t.match(await run(['import', 'epoxy', records]), {
+      exit: 0,
+      stdout: /name: a\.example\.org\n[^]*name: b\.example\.org\n/,
+    })
+    writeFileSync(join(records, 'a.json'), '{"Name": "a.example.org"')
+    t.match(await run(['import', 'epoxy', records]), {
+      exit: 1,
+      stderr: /a\.json: the JSON of record 1 is cut off/,
+    })
     const preview = await run([
       'import',
       'epoxy',

@@ -91,7 +91,7 @@ async function moved(t: Test, hosts: number): Promise<Fleet> {
   // The URL of the service is in no record: the importer leaves a file to fill in.
   const service = join(folder, 'fleet', 'allocate_k8s_token.extension')
   const written = readFileSync(service, 'utf8')
-  writeFileSync(service, written.replace(/^url:$/m, `url: ${storage.url}/v2/allocate_k8s_token`))
+  writeFileSync(service, written.replace(/^url:.*$/m, `url: ${storage.url}/v2/allocate_k8s_token`))
   await cli('extension', 'apply', '-f', service, '--ca', join(dataDir, 'ca.crt'))
   return {
     ...{ server, dataDir, ca, log, asked: storage.asked, cli },

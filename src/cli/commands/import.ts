@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { PawlError } from '../../errors.ts'
@@ -37,8 +37,10 @@ export function addImportCommands(program: Command, context: Context): void {
 function addEpoxy(group: Command, context: Context): void {
   const command = group
     .command('epoxy')
-    .description('From host records of ePoxy: what `epoxy_admin list` prints, or a JSON list of them.')
-    .argument('<file>', 'the file; "-" reads stdin')
+    .description(
+      'From host records of ePoxy: what `epoxy_admin list` prints, a JSON list of them, or a folder of such files.',
+    )
+    .argument('<file>', 'the file, or a folder with *.json; "-" reads stdin')
     .option(...outOption)
     .option(...previewOption)
     .action(async (file: string, flags: Flags) => {
@@ -47,14 +49,25 @@ function addEpoxy(group: Command, context: Context): void {
         context,
         flags,
         'pawl import epoxy',
-        importEpoxy(await textOfFile(context, file), named(file), context.io.now()),
+        importEpoxy(await hostRecords(context, file), named(file), context.io.now()),
       )
     })
   withExamples(command, [
     'pawl import epoxy hosts.json --preview',
     'pawl import epoxy hosts.json > fleet.yaml',
-    'pawl import epoxy hosts.json --out fleet',
+    'pawl import epoxy hosts/ --out fleet',
   ])
+}
+
+/** Host records of one file, or of all in a folder: each of them is whole. */
+async function hostRecords(context: Context, file: string): Promise<string> {
+  const found = file === '-' ? undefined : await stat(file).catch(() => undefined)
+  if (found?.isDirectory() !== true) return textOfFile(context, file)
+  const { epoxyRecords } = await import('../import/epoxy-records.ts')
+  const files = await jsonFiles(context, file)
+  if (files.length === 0) throw new PawlError('not-found', `there is no *.json in ${file}`)
+  for (const { path, text } of files) epoxyRecords(text, path)
+  return files.map(({ text }) => text).join('\n')
 }
 
 function addMatchbox(group: Command, context: Context): void {

@@ -75,9 +75,9 @@ function serviceFile(operation: string): FleetFile {
     name,
     lines: [
       `# The service that answers ${operation}: its URL is in the configuration of ePoxy's server.`,
-      `# Fill it in, then: pawl extension apply -f ${name}`,
+      `# Fill it in, then: pawl extension apply -f ${name} (or, with "kind: Extension", among the fleet files).`,
       `operation: ${operation}`,
-      'url:',
+      `url: # https://HOST/v2/${operation}`,
     ],
     toFillIn: true,
   }
