@@ -69,6 +69,36 @@ t.test('the downloads of one node share its limit, and keep nobody else waiting'
   t.ok(about(10_000_000, c ?? 0) && about(10_000_000, d ?? 0), `${c}, ${d}`)
 })
 
+t.test('under a low limit as many as it bears stay fair, and all come to their end', async (t) => {
+  const { time, runTo } = openTime()
+  const bandwidth = openBandwidth({ total: 1_000_000 }, time)
+  const size = 256 * 1024
+  const readers = Array.from({ length: 61 }, () => ({ sent: 0, turns: [] as number[] }))
+  const downloads = readers.map(async (reader, n) => {
+    const lane = bandwidth.begin(`node${n}`)
+    while (reader.sent < size) {
+      const bytes = Math.min(lane.most(), size - reader.sent)
+      await lane.take(bytes)
+      reader.sent += bytes
+      reader.turns.push(time.now())
+    }
+    lane.close()
+  })
+  await runTo(8000)
+  const half = readers.map(({ sent }) => sent)
+  t.ok(
+    Math.max(...half) - Math.min(...half) <= 16_384,
+    `${Math.min(...half)} to ${Math.max(...half)} bytes in 8 s`,
+  )
+  await runTo(20_000)
+  await Promise.all(downloads)
+  t.equal(bandwidth.count(), 0)
+  const last = Math.max(...readers.flatMap(({ turns }) => turns))
+  t.ok(about((61 * size) / 1000, last), `the last byte after ${last} ms`)
+  for (const { turns } of readers)
+    for (const [n, at] of turns.entries()) t.ok(at - (turns[n - 1] ?? 0) <= 1100, 'a turn each second')
+})
+
 t.test('who goes away while it waits keeps no place, and nobody else waiting', async (t) => {
   for (const rates of [{ node: 65_536 }, { total: 10_000_000, node: 65_536 }]) {
     const { time, runTo } = openTime()
