@@ -1,5 +1,5 @@
 import type { Arrival } from '../domain/span.ts'
-import { findSession, touchSession } from '../storage/sessions.ts'
+import { isSendable, touchSession } from '../storage/sessions.ts'
 import type { BootContext } from './context.ts'
 import type { Download } from './download.ts'
 import type { BootStory } from './story.ts'
@@ -71,10 +71,9 @@ function renewing(story: TransferStory, download: Download, transfer: Transfer):
   }
 }
 
-/** Whether a session may be sent bytes. One that became ready may still be read by its machine. */
-export async function mayTransfer(context: BootContext, { session }: Download): Promise<boolean> {
-  const row = await findSession(context.storage.db, session)
-  return row !== undefined && (row.ended_at === null || row.state === 'ready')
+/** Whether a session may be sent bytes. */
+export function mayTransfer(context: BootContext, { session }: Download): Promise<boolean> {
+  return isSendable(context.storage.db, session)
 }
 
 /** The same, and renews the idle timer of a session whose download is still running. */

@@ -9,7 +9,7 @@ import { PawlError } from '../errors.ts'
 import { deleteNode, insertNode, retireTokensOf } from '../storage/fleet.ts'
 import { findNode, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
 import { removeClaim } from '../storage/pending.ts'
-import { findLiveSession } from '../storage/sessions.ts'
+import { findLiveSession, findNewestSession } from '../storage/sessions.ts'
 import type { NodeRow } from '../storage/tables.ts'
 import { type By, type Change, change, noSuchNode } from './change.ts'
 import {
@@ -237,6 +237,9 @@ export async function lock(change: Change, name: string): Promise<NodeRecord> {
 /** Ends what the node has under way, and spends every token it was given. */
 async function stop(change: Change, node: NodeRecord, cause: string): Promise<NodeRecord> {
   const live = await findLiveSession(change.tx, node.id)
+  // A machine that is ready may still be reading.
+  const ready = live === undefined ? await findNewestSession(change.tx, node.id) : undefined
+  if (ready !== undefined) change.afterCommit(() => change.context.transfers.cut(ready.id))
   const { actor, source } = change.by
   const stopped =
     live === undefined

@@ -206,19 +206,43 @@ export function listOverdue(
 
 const askedAtOnce = 1000
 
-/** Of these sessions those that ended in a way that stops their downloads, or are not there any more. */
+/** Sessions that may be sent bytes: one that became ready may still be read by its machine, until that is disabled. */
+const maySend = (db: Queries) =>
+  db
+    .selectFrom('sessions')
+    .innerJoin('nodes', 'nodes.id', 'sessions.node')
+    .select('sessions.id')
+    .where((e) => e.or([e('sessions.ended_at', 'is', null), e('sessions.state', '=', 'ready')]))
+    .where('nodes.state', '!=', 'disabled')
+
+const sendable = statement<{ id: string }>()((db, value) =>
+  maySend(db).where('sessions.id', '=', value('id')),
+)
+
+/** Whether a session may be sent bytes. */
+export async function isSendable(db: Queries, id: string): Promise<boolean> {
+  return (await sendable.first(db, { id })) !== undefined
+}
+
+/** Of these sessions those that may not be sent bytes any more, or are not there. */
 export async function listEndedOf(db: Queries, ids: readonly string[]): Promise<string[]> {
   const ended: string[] = []
   for (let at = 0; at < ids.length; at += askedAtOnce) {
     const asked = ids.slice(at, at + askedAtOnce)
-    const rows = await db
-      .selectFrom('sessions')
-      .select('id')
-      .where('id', 'in', asked)
-      .where((e) => e.or([e('ended_at', 'is', null), e('state', '=', 'ready')]))
-      .execute()
+    const rows = await maySend(db).where('sessions.id', 'in', asked).execute()
     const may = new Set(rows.map(({ id }) => id))
     ended.push(...asked.filter((id) => !may.has(id)))
   }
   return ended
+}
+
+/** The node's newest session. */
+export function findNewestSession(db: Queries, node: string): Promise<{ id: string } | undefined> {
+  return db
+    .selectFrom('sessions')
+    .select('id')
+    .where('node', '=', node)
+    .orderBy('started_at', 'desc')
+    .limit(1)
+    .executeTakeFirst()
 }

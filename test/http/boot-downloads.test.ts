@@ -12,12 +12,13 @@ import { connect } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import t, { type Test } from 'tap'
-import { openDownload } from '../../src/boot/download.ts'
-import { runTransfer } from '../../src/boot/transfer.ts'
+import { type Download, openDownload } from '../../src/boot/download.ts'
+import { mayTransfer, runTransfer } from '../../src/boot/transfer.ts'
 import { canonicalJson } from '../../src/domain/canonical-json.ts'
 import { type Digest, digestOf } from '../../src/domain/digest.ts'
 import { manifestDigest, parseManifest } from '../../src/domain/image.ts'
 import { checkCms } from '../../src/domain/signature.ts'
+import { disableNode } from '../../src/fleet/nodes.ts'
 import { openStory } from '../../src/fleet/open-story.ts'
 import { buildBootListener } from '../../src/http/boot-listener.ts'
 import { openGate } from '../../src/http/gate.ts'
@@ -26,7 +27,7 @@ import { openArtifactCache } from '../../src/images/cache.ts'
 import { createAuthority, openAuthority } from '../../src/pki/authority.ts'
 import { loadTls } from '../../src/pki/tls.ts'
 import { insertImage } from '../../src/storage/images.ts'
-import { findSession, listStages } from '../../src/storage/sessions.ts'
+import { findSession, listEndedOf, listStages } from '../../src/storage/sessions.ts'
 import { demoProfile, storeNode, storeProfile, storeTestSignature } from '../helpers/fleet.ts'
 import { boot, machineOf } from '../helpers/machine.ts'
 import { signingKeyOf, testPublisher } from '../helpers/signing.ts'
@@ -265,6 +266,30 @@ await forEachDatabase(t, async (t, openWorld) => {
     await allOver(site)
     const { stage2 = 0 } = await bytesOf(site, learnt.session)
     t.ok(stage2 > 0 && stage2 < 2 * files.filesystem.length, `${stage2} bytes`)
+  })
+
+  await t.test('disabling a node cuts what is being sent, also when its session is ready', async (t) => {
+    for (const sessionState of ['stage2', 'ready'] as const) {
+      const site = await openSite(t, openWorld)
+      const { world, secret, url } = site
+      const { context } = world
+      const learnt = await boot(world, machineOf(secret), 'stage2')
+      const target = `${url}/v1/boot/node1/artifacts/filesystem?c=${learnt.capability}`
+      const reader = await ask(target)
+      await once(reader.response, 'readable') // and reads no more
+      const download = { session: learnt.session } as Download // of which only that is looked at
+      if (sessionState === 'ready') {
+        const ended = { state: sessionState, ended_at: world.clock.now().toISOString() }
+        await context.storage.db.updateTable('sessions').set(ended).execute()
+        await context.storage.db.updateTable('nodes').set({ state: 'ready' }).execute()
+      }
+      t.equal(await mayTransfer(context, download), true, sessionState)
+      await disableNode(context, { actor: 'operator:ann', source: null, role: 'admin' }, 'node1')
+      await t.rejects(reader.body(), { code: 'ECONNRESET' }, sessionState)
+      await allOver(site)
+      t.equal(await mayTransfer(context, download), false, 'nor by a process that did not hear of it')
+      t.strictSame(await listEndedOf(context.storage.db, [learnt.session]), [learnt.session])
+    }
   })
 
   await t.test('a client that goes away is counted and leaves nothing', async (t) => {
