@@ -178,6 +178,8 @@ apiServer: { certSANs: [127.0.0.1, 10.0.2.2] }
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: systemd
+# Where it is on nodes: kubeadm would take the folder above.
+authentication: { x509: { clientCAFile: /etc/kubernetes/pki/ca.crt } }
 `
 }
 
