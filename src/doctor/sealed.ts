@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs'
 import { ifReadable, type SettingsSealer, settingsSealer } from '../boot/settings-sealer.ts'
 import type { Profile } from '../domain/profile.ts'
 import { extensionTarget } from '../fleet/extension-view.ts'
 import { mapSecrets } from '../fleet/profile-secrets.ts'
 import { isSecretReadable, urlOf } from '../fleet/webhook-view.ts'
-import { settingsKey } from '../pki/settings-key.ts'
+import { settingsKey, settingsKeyFile } from '../pki/settings-key.ts'
 import { listExtensions } from '../storage/extensions.ts'
 import { listProfiles, readProfile } from '../storage/fleet.ts'
 import { appliedMigrations } from '../storage/migrate.ts'
@@ -18,6 +19,7 @@ export async function sealed({ storage, dataDir }: Subject): Promise<Finding[]> 
   if (storage === undefined) return []
   const applied = await appliedMigrations(storage.db as never)
   if (!applied.includes('0024-extensions')) return [] // the server makes its tables when it starts
+  if (!existsSync(settingsKeyFile(dataDir))) return [] // the check of keys tells it
   const sealer = settingsSealer(settingsKey(dataDir))
   const profiles = (await listProfiles(storage.db)).map(readProfile)
   const things = [

@@ -58,7 +58,9 @@ t.test('each fault of a file is told with its line, column and field', async (t)
     [
       'no kind',
       'name: x\n',
-      ['a.yaml:1:1: kind is missing: it must be "Node" or "Nodes" or "Profile" or "Channel" or "Join" or "Extension"'],
+      [
+        'a.yaml:1:1: kind is missing: it must be "Node" or "Nodes" or "Profile" or "Channel" or "Join" or "Extension"',
+      ],
     ],
     [
       'a prototype',

@@ -461,7 +461,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     writeFileSync(join(records, 'b.json'), `[${host('b.example.org').replace(/^Listing.*/, '')}]`)
     t.match(await run(['import', 'epoxy', records]), {
       exit: 0,
-      stdout: /name: a\.example\.org\n[^]*name: b\.example\.org\n/,
+      stdout: /name: a\.example\.org\n[\s\S]*name: b\.example\.org\n/,
     })
     writeFileSync(join(records, 'a.json'), '{"Name": "a.example.org"')
     t.match(await run(['import', 'epoxy', records]), {

@@ -30,7 +30,10 @@ await forEachDatabase(t, async (t, openWorld) => {
       [{ kinds: ['nope'] }, '"nope" is no kind of event'],
       [{ node: 'Rack 1' }, '"Rack 1" is not a pattern of node names'],
       [{ ca: 'x' }, 'ca is not one to eight certificates (PEM)'],
-      [{ ca: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----' }, /^ca is not one to eight certificates/],
+      [
+        { ca: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----' },
+        /^ca is not one to eight certificates/,
+      ],
       [{ secret: 'mine' }, 'body: unknown field "secret"'],
     ] as const) {
       const answer = await send('admin', 'POST', 'webhooks', { ...asked, ...change })
