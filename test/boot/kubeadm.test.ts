@@ -97,7 +97,11 @@ t.test('a Debian machine joins a real Kubernetes: kubeadm, kubelet and API serve
   const { status } = await cluster.admin.request('GET', '/api/v1/nodes/metal')
   const kernelVersion = JSON.parse(readFileSync(image.annotations, 'utf8'))['kernel.release']
   const nodeInfo = { kernelVersion, kubeletVersion: /^v1\.20\./, containerRuntimeVersion: /^containerd:/ }
-  t.match(status, { nodeInfo, addresses: [{ address: '10.0.2.15' }, { address: 'metal' }] }, 'it is this machine')
+  t.match(
+    status,
+    { nodeInfo, addresses: [{ address: '10.0.2.15' }, { address: 'metal' }] },
+    'it is this machine',
+  )
   const { items } = await cluster.admin.request('GET', certificateRequestsPath)
   t.match(
     items,
