@@ -15,7 +15,8 @@ export interface ConnectionLimits {
 /**
  * The connections of a listener, counted by address. Where all places are taken, the one that is idle longest makes room: machines
  * ask at once when their handshake is over, so it is those that hold connections open for nothing. Where none is idle, it is the one
- * that has not sent its whole request for longest: a machine's comes with its head, and who drips one holds its place no better.
+ * that has not sent its whole request for longest: a machine's comes with its head, and who drips one holds its place no better. Where
+ * there is none either, those that have taken no byte of their answer for ten seconds.
  */
 export interface Connections {
   /** Takes a connection that was accepted, or closes it: false. Who is behind a proxy is not known yet: no address. */
@@ -45,6 +46,10 @@ const burstSeconds = 10
 /** Requests of one connection that are under way. HTTP/1.1 clients may send ahead; those that boot do not. */
 const maxRequestsAtOnce = 16
 const maxBuckets = 20_000
+/** Who has taken no byte for so long does not read. */
+const stallSeconds = 10
+const lookAgainSeconds = 1
+const notLooked = -1
 
 /** Opens the count. `now` is in seconds. */
 export function openConnections(
@@ -60,6 +65,9 @@ export function openConnections(
   const sending = new Set<IncomingMessage>()
   /** Of each connection the answers that are not over, with their requests. */
   const underWay = new WeakMap<Socket, Map<ServerResponse, IncomingMessage>>()
+  /** Those whose answer is not over, with what had gone on them when they were looked at last. */
+  const answering = new Map<Socket, { sent: number; movedAt: number }>()
+  let lookedAt = Number.NEGATIVE_INFINITY
   const closed = Object.fromEntries(connectionLimits.map((limit) => [limit, 0])) as Record<
     ConnectionLimit,
     number
@@ -96,6 +104,7 @@ export function openConnections(
 
   function leave(socket: Socket): void {
     idle.delete(socket)
+    answering.delete(socket)
     for (const request of underWay.get(socket)?.values() ?? []) sending.delete(request)
   }
 
@@ -106,14 +115,33 @@ export function openConnections(
   function makeRoom(): boolean {
     for (const socket of [firstOf(idle), firstOf(sending)?.socket]) {
       if (socket === undefined) continue
-      leave(socket)
-      const below = belowTls(socket)
-      if (below !== undefined) forget(below)
-      closed.connections += 1
-      socket.destroy()
+      makePlaceOf(socket)
       return true
     }
-    return false
+    return cutDeaf()
+  }
+
+  function makePlaceOf(socket: Socket): void {
+    leave(socket)
+    const below = belowTls(socket)
+    if (below !== undefined) forget(below)
+    closed.connections += 1
+    socket.destroy()
+  }
+
+  /** Closes all that do not read; false where there was none. */
+  function cutDeaf(): boolean {
+    const at = now()
+    if (at - lookedAt < lookAgainSeconds) return false
+    lookedAt = at
+    const deaf: Socket[] = []
+    for (const [socket, seen] of answering) {
+      const { bytesWritten, writableLength } = socket
+      if (bytesWritten !== seen.sent) Object.assign(seen, { sent: bytesWritten, movedAt: at })
+      else if (writableLength > 0 && at - seen.movedAt >= stallSeconds) deaf.push(socket)
+    }
+    for (const socket of deaf) makePlaceOf(socket)
+    return deaf.length > 0
   }
 
   function forgetQuietest(): void {
@@ -152,6 +180,7 @@ export function openConnections(
   function begun(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request
     idle.delete(socket)
+    if (!answering.has(socket)) answering.set(socket, { sent: notLooked, movedAt: 0 })
     const requests = underWay.get(socket) ?? new Map<ServerResponse, IncomingMessage>()
     underWay.set(socket, requests.set(response, request))
     if (requests.size <= maxRequestsAtOnce || socket.destroyed) return
@@ -166,6 +195,7 @@ export function openConnections(
     requests?.delete(response)
     if (requests?.size !== 0) return
     underWay.delete(socket)
+    answering.delete(socket)
     if (!socket.destroyed) idle.add(socket)
   }
 

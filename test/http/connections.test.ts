@@ -156,6 +156,30 @@ t.test(
 )
 
 t.test(
+  'where all are served, those that have taken no byte of their answer for ten seconds make room',
+  async (t) => {
+    const { connections, server, connected, wait } = world({ maxConnections: 3 })
+    const sockets = ['192.0.2.1', '192.0.2.2', '192.0.2.3'].map((address) =>
+      Object.assign(connected(address), { bytesWritten: 100, writableLength: 50 }),
+    )
+    for (const socket of sockets) server.emit('request', { socket, headers: {} }, new EventEmitter())
+    const [, reads, follows] = sockets
+    if (reads === undefined || follows === undefined) throw new Error('there are three')
+    follows.writableLength = 0 // it waits for events, and has read what there was
+    t.equal(connections.accept(newSocket(), '192.0.2.4'), false, 'they have just been seen')
+    wait(9)
+    reads.bytesWritten += 1
+    t.equal(connections.accept(newSocket(), '192.0.2.4'), false)
+    wait(1)
+    t.equal(connections.accept(newSocket(), '192.0.2.4'), true)
+    t.same(
+      sockets.map(({ destroyed }) => destroyed),
+      [true, false, false],
+    )
+  },
+)
+
+t.test(
   'an answer that waits for its turn when its connection ends is over, whatever Node does',
   async (t) => {
     const { server, connected } = world()
