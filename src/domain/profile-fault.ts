@@ -1,18 +1,18 @@
 import type { Validator } from 'typebox/compile'
-import { PawlError } from '../errors.ts'
+import { isPawlError, PawlError } from '../errors.ts'
 import { joinFormFault } from './join-form.ts'
 import { quote } from './node.ts'
 
 /** What is wrong with a profile by its schema, in one line that names the field. */
 export function profileFault(compiled: Validator, value: unknown): PawlError {
-  for (const sequence of ['boot', 'reinstall']) {
+  const faults = ['boot', 'reinstall'].flatMap((sequence) => {
     const join = fieldOf(fieldOf(value, sequence), 'join')
     const fault = join === undefined ? undefined : joinFormFault(join)
-    if (fault !== undefined) {
-      const at = ['join', fault.at].filter((part) => part !== '').join('.')
-      return new PawlError('invalid', `profile: ${sequence}.${at} ${fault.message}`)
-    }
-  }
+    if (fault === undefined) return []
+    const at = [sequence, 'join', fault.at].filter((part) => part !== '').join('.')
+    return [`${at} ${fault.message}`]
+  })
+  if (faults.length > 0) return new PawlError('invalid', `profile: ${faults.join('; ')}`)
   const errors = [...compiled.Errors(value)]
   const unknown = errors.find((e) => e.keyword === 'additionalProperties' && e.instancePath === '')
   if (unknown !== undefined) {
@@ -26,6 +26,25 @@ export function profileFault(compiled: Validator, value: unknown): PawlError {
     'invalid',
     `profile${path === '' ? '' : `: ${path}`} ${deepest?.message ?? 'is not a profile'}`,
   )
+}
+
+/** Does each check, and throws what all of them find wrong as one: what each says of itself, and the first hint. */
+export function checkAll(checks: readonly (() => void)[]): void {
+  const faults: PawlError[] = []
+  for (const check of checks) {
+    try {
+      check()
+    } catch (error) {
+      if (!isPawlError(error, 'invalid')) throw error
+      faults.push(error)
+    }
+  }
+  const [first, ...others] = faults
+  if (first === undefined) return
+  if (others.length === 0) throw first
+  const messages = [...new Set(faults.map(({ message }) => message))]
+  const hint = faults.find((fault) => fault.hint !== undefined)?.hint
+  throw new PawlError('invalid', messages.join('; '), hint === undefined ? {} : { hint })
 }
 
 function fieldOf(value: unknown, name: string): unknown {

@@ -17,7 +17,7 @@ import {
   type ProfileExtensions,
   profileExtensionFields,
 } from './profile-extensions.ts'
-import { profileFault } from './profile-fault.ts'
+import { checkAll, profileFault } from './profile-fault.ts'
 import { publisherNamePattern } from './publisher.ts'
 import type { SecretKind } from './secret.ts'
 import type { ExpectedOf } from './usual-times.ts'
@@ -141,19 +141,23 @@ export interface Profile extends ProfileExtensions {
 
 const compiled = Compile(profileSchema)
 
-/** Reads a profile; throws `invalid` naming the field and what it breaks. */
+/** Reads a profile; throws `invalid` naming each field and what it breaks. */
 export function parseProfile(value: unknown): Profile {
   if (!compiled.Check(value)) throw profileFault(compiled as never, value)
   const profile = withDefaults(value)
-  for (const name of ['boot', 'reinstall'] as const) {
-    const sequence = profile[name]
-    if (sequence !== undefined) checkSequence(profile, name, sequence)
-  }
+  checkAll([
+    ...(['boot', 'reinstall'] as const).map((name) => () => checkSequence(profile, name, profile[name])),
+    () => parseKernelArguments(profile.kernelArguments),
+    () => checkExtensions(profile),
+    () => checkRotating(profile),
+    () => checkFields(profile),
+  ])
+  return profile
+}
+
+function checkFields(profile: Profile): void {
   if (profile.reinstall === 'local')
     throw wrong(profile, 'reinstall', 'cannot be "local": there is nothing to install from')
-  parseKernelArguments(profile.kernelArguments)
-  checkExtensions(profile)
-  if (profile.secrets === 'rotating') checkRotating(profile)
   const unfit = identityFault(profile)
   if (unfit !== undefined) throw wrong(profile, unfit.at, unfit.what)
   const fault = hooksFault(profile)
@@ -162,7 +166,6 @@ export function parseProfile(value: unknown): Profile {
     throw wrong(profile, 'artifactBase', 'needs "downloads: digest": a cache gets no capability to ask with')
   if (profile.acceptUnsigned && profile.publishers !== undefined)
     throw wrong(profile, 'publishers', 'names who must sign, and acceptUnsigned says that nobody need')
-  return profile
 }
 
 /** The profile as it is written, for storing and showing: `parseProfile` reads it back to the same. */
@@ -214,6 +217,7 @@ function sequenceWithDefaults(sequence: Written['boot']): Sequence {
 
 /** Only stage 3 of ours can write a new secret, and only a boot that came with one is given another. */
 function checkRotating(profile: Profile): void {
+  if (profile.secrets !== 'rotating') return
   if (profile.tokens === 'epoxy')
     throw wrong(profile, 'secrets', 'cannot be "rotating" with "tokens: epoxy": its clients write no secret')
   if (!profile.evidence.boot.includes('secret') && !profile.evidence.reinstall.includes('secret'))
@@ -232,7 +236,8 @@ function checkExtensions(profile: Profile): void {
       refuseAddressOnly(profile, 'hand out what extensions answer')
 }
 
-function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence): void {
+function checkSequence(profile: Profile, name: SequenceName, sequence: Sequence | undefined): void {
+  if (sequence === undefined) return
   const addressOnly = profile.evidence[name].every((kind) => kind === 'address')
   if (addressOnly && name === 'reinstall') refuseAddressOnly(profile, 'serve reinstall')
   if (sequence === 'local') return

@@ -227,3 +227,37 @@ t.test('an identity is refused where nobody could get it, or anybody', async (t)
   const byAddress = { ...good, evidence: ['address'], acceptAddressOnly: true }
   t.ok(parseProfile(byAddress).identity)
 })
+
+t.test('everything that is wrong is told at once', (t) => {
+  const images = { stage2: 'small@1', stage3: 'full@1' }
+  const join = { kind: 'kubeadm', settings: { endpoint: 'k8s.example.test:6443' } }
+  t.throws(
+    () =>
+      parseProfile({
+        ...{ name: 'demo', boot: { ...images, join }, reinstall: { ...images, join } },
+        ...{ acceptUnsigned: true, publishers: ['ci'] },
+      }),
+    {
+      code: 'invalid',
+      message: [
+        'profile "demo": boot.join.settings.token is missing: give a token, or a kubeconfig to make one for each boot',
+        'profile "demo": reinstall.join.settings.token is missing: give a token, or a kubeconfig to make one for each boot',
+        'profile "demo": publishers names who must sign, and acceptUnsigned says that nobody need',
+      ].join('; '),
+    },
+  )
+  t.throws(
+    () =>
+      parseProfile({
+        name: 'demo',
+        boot: { ...images, join: { kind: 'kubeadm', settings: {} } },
+        reinstall: { ...images, join: { kind: 'kubeadmin' } },
+      }),
+    {
+      code: 'invalid',
+      message:
+        /^profile: boot\.join\.settings\.endpoint is missing; reinstall\.join\.kind must be one of "none", /,
+    },
+  )
+  t.end()
+})
