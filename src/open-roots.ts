@@ -10,7 +10,6 @@ import { namesOf, operatorNamesOf } from './listen.ts'
 import { type Authority, openAuthority } from './pki/authority.ts'
 import { findPublicFile } from './pki/key-file.ts'
 import type { OwnPair } from './pki/own-files.ts'
-import { loadOwnTls } from './pki/own-tls.ts'
 import { authorityFiles, cutOverFile, hasNext } from './pki/places.ts'
 import { finishCutOver } from './pki/rotation.ts'
 import { loadTls, type ServerTls, type TlsRequest } from './pki/tls.ts'
@@ -124,7 +123,7 @@ async function load(options: RootsOptions): Promise<Loaded> {
   const names = namesOf(config, hostName)
   const boot = { kind: 'boot', now: options.clock(), clientCa: clientCas.node } as const
   const ecdsa = config.bootEcdsa === 'on'
-  const mainTls = ownBoot(options) ?? (await loadTls(signing, { ...boot, names, ecdsa }))
+  const mainTls = (await ownBoot(options)) ?? (await loadTls(signing, { ...boot, names, ecdsa }))
   const isOther = mainTls.root !== rootFingerprint(current.rootCertificate)
   const oldNames = namesOf({ ...config, publicUrl: config.oldPublicUrl }, hostName)
   const oldTls =
@@ -137,7 +136,7 @@ async function load(options: RootsOptions): Promise<Loaded> {
     now: options.clock(),
     clientCa: clientCas.operator,
   }
-  const operatorTls = ownOperator(options, operator) ?? (await loadTls(current, operator))
+  const operatorTls = (await ownOperator(options, operator)) ?? (await loadTls(current, operator))
   return { current, signing, mainTls, oldTls, operatorTls }
 }
 
@@ -165,7 +164,13 @@ function entryOf(publicUrl: () => string, tls: () => ServerTls): BootEntry {
 }
 
 /** The boot listener's certificates of the operator's own; undefined where there are none. */
-function ownBoot({ config, hostName, clock, log, clientCas }: RootsOptions): ServerTls | undefined {
+async function ownBoot({
+  config,
+  hostName,
+  clock,
+  log,
+  clientCas,
+}: RootsOptions): Promise<ServerTls | undefined> {
   const pairs = [
     pairOf(config.bootCertFile, config.bootKeyFile),
     pairOf(config.bootEcdsaCertFile, config.bootEcdsaKeyFile),
@@ -173,6 +178,7 @@ function ownBoot({ config, hostName, clock, log, clientCas }: RootsOptions): Ser
   if (pairs.length === 0 || config.bootCaFile === undefined) return undefined
   if (config.publicUrl === undefined)
     throw new PawlError('usage', 'publicUrl is missing: bootCertFile is checked against it')
+  const { loadOwnTls } = await import('./pki/own-tls.ts')
   return loadOwnTls({
     kind: 'boot',
     files: { pairs, caFile: config.bootCaFile },
@@ -183,14 +189,15 @@ function ownBoot({ config, hostName, clock, log, clientCas }: RootsOptions): Ser
   })
 }
 
-function ownOperator(
+async function ownOperator(
   { config, clock, log }: RootsOptions,
   { clientCa, names }: TlsRequest,
-): ServerTls | undefined {
+): Promise<ServerTls | undefined> {
   const pair = pairOf(config.operatorCertFile, config.operatorKeyFile)
   if (pair === undefined || config.operatorCaFile === undefined) return undefined
   const url = config.operatorUrl
   const called = url === undefined ? names : [new URL(url).hostname.replace(/^\[|\]$/g, '')]
+  const { loadOwnTls } = await import('./pki/own-tls.ts')
   return loadOwnTls({
     kind: 'operator',
     files: { pairs: [pair], caFile: config.operatorCaFile },

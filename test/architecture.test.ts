@@ -307,9 +307,9 @@ t.test('only main.ts reads the process and the clock', async (t) => {
 t.test('each risky package stands behind one file', async (t) => {
   const behind: Readonly<Record<string, RegExp>> = {
     'openid-client': /^src\/http\/sign-in\/provider\.ts$/,
-    '@peculiar/x509': /^src\/pki\/x509\.ts$/,
+    '@peculiar/x509': /^src\/pki\/x509-library\.ts$/,
     'node-forge': /^src\/pki\/code-signing\.ts$/,
-    'reflect-metadata': /^src\/pki\/x509\.ts$/,
+    'reflect-metadata': /^src\/pki\/x509-library\.ts$/,
     liquidjs: /^src\/(templates\/|domain\/join\/document\.ts$)/,
     'better-sqlite3': /^src\/storage\/(database|sqlite|integrity(-child)?)\.ts$/,
     pg: /^src\/storage\/database\.ts$/,
@@ -324,6 +324,17 @@ t.test('each risky package stands behind one file', async (t) => {
     const only = behind[target]
     if (only !== undefined) t.match(file, only, `${target} in ${file}`)
   }
+})
+
+t.test('a server that starts with its certificates loads nothing that makes some', async (t) => {
+  const loaded = new Set(['src/server.ts'])
+  for (const from of loaded) {
+    for (const { target } of imports.filter(({ file, onlyTypes }) => file === from && !onlyTypes)) {
+      t.not(target, '@peculiar/x509', from)
+      if (target.startsWith('.')) loaded.add(join(dirname(from), target))
+    }
+  }
+  t.ok(loaded.has('src/pki/authority.ts'), 'what is imported is followed')
 })
 
 t.test('every dependency has a line in CONTRIBUTING that says what it is for', async (t) => {

@@ -2,7 +2,7 @@
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { nameOf, type OwnCertificate, type OwnCertificates } from './own-files.ts'
-import { keyUsagesOf } from './x509.ts'
+import { keyUsagesOf } from './x509-library.ts'
 
 /** One thing that is wrong. */
 export interface OwnFault {
