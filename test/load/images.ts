@@ -33,6 +33,7 @@ const work: readonly Work[] = [
   { name: '1 client, 4 KB records', clients: 1, times: 6, maxFragment: 4096, file: 'large', bound: 2.5 },
   { name: '16 clients, 4 KB records', clients: 16, times: 1, maxFragment: 4096, file: 'large', bound: 2.5 },
   { name: '64 clients, 4 KB records', clients: 64, times: 1, maxFragment: 4096, file: 'large', bound: 2.5 },
+  { name: '1 client, file larger than the cache', clients: 1, times: 3, file: 'larger', bound: 0.9 },
   { name: '8 clients, file larger than the cache', clients: 8, times: 1, file: 'larger', bound: 0.9 },
 ]
 
