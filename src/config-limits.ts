@@ -78,7 +78,7 @@ export const limitSettings = {
     ...named('max-boot-work', 'count', '64'),
     meaning:
       'Boot requests that one process works on at one time; the others wait for their turn. At most three quarters of them, and 48, may wait for extension services.',
-    parse: wholeNumber(2, 10_000),
+    parse: wholeNumber(1, 10_000),
   },
   maxBootQueue: {
     ...named('max-boot-queue', 'count', '5000'),
