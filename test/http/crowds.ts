@@ -107,14 +107,17 @@ export function status(place: Installation, { ca }: Server): Promise<StatusAnswe
   })
 }
 
-/** Waits until the server says so of itself: each few seconds it does. */
+/** Waits until the server says so of itself: each few seconds it does. While thousands hang up at once it may be late to answer. */
 export async function until(
   place: Installation,
   server: Server,
   is: (load: StatusAnswer['processes'][number]['load']) => boolean,
 ): Promise<void> {
   for (;;) {
-    const [one] = (await status(place, server)).processes
+    const [one] = await status(place, server).then(
+      ({ processes }) => processes,
+      () => [],
+    )
     if (one !== undefined && is(one.load)) return
     await new Promise((resolve) => setTimeout(resolve, 250))
   }
