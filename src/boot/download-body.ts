@@ -44,14 +44,13 @@ const mostWriteBytes = 2 ** 20
 /**
  * How much to write next. Small writes cost more CPU, large ones memory while a reader waits (measured on a quiet machine: with
  * 1 MiB 0.86 of what bare Node sends for the same CPU, with 256 KiB 0.78). A reader on a link of 1 Mbit/s gets
- * 64 KiB. A quarter of what was sent is the limit, since the kernel's own buffers, up to 4 MB, take the first writes at once
- * from a reader that reads nothing; a sixteenth, which began with 60 small writes, cost a tenth of the CPU of 32 MB. What such
- * readers hold together is for the budget to bound. Among many fast readers each waits while the others are sent theirs: that
- * a write took a quarter of a second says nothing of its reader.
+ * 64 KiB. A sixteenth of what was sent is the limit, since the kernel's own buffers, up to 4 MB, take the first writes at once
+ * from a reader that reads nothing. Among many fast readers each waits while the others are sent theirs: that a write took a
+ * quarter of a second says nothing of its reader.
  */
 export function nextWriteBytes(last: { bytes: number; tookMs: number }, bytesSent: number): number {
   const wanted = last.tookMs < 250 ? last.bytes * 2 : last.tookMs > 1000 ? last.bytes / 2 : last.bytes
-  return Math.max(leastWriteBytes, Math.min(wanted, bytesSent / 4, mostWriteBytes) & ~(leastWriteBytes - 1))
+  return Math.max(leastWriteBytes, Math.min(wanted, bytesSent / 16, mostWriteBytes) & ~(leastWriteBytes - 1))
 }
 
 /** An answer that is ready to be sent. */

@@ -187,11 +187,10 @@ t.test(
       [256 * KiB, 0, 100 * MiB, 512 * KiB],
       [MiB, 0, 100 * MiB, MiB],
       [64 * KiB, 0, 64 * KiB, 64 * KiB],
-      [64 * KiB, 0, 512 * KiB - 1, 64 * KiB],
-      [64 * KiB, 0, 512 * KiB, 128 * KiB],
-      [256 * KiB, 0, 768 * KiB, 192 * KiB],
-      [256 * KiB, 0, MiB - 1, 192 * KiB],
-      [MiB, 0, 4 * MiB - 1, 960 * KiB],
+      [64 * KiB, 0, 2 * MiB, 128 * KiB],
+      [256 * KiB, 0, 3 * MiB, 192 * KiB],
+      [256 * KiB, 0, 4 * MiB - 1, 192 * KiB],
+      [MiB, 0, 16 * MiB - 1, 960 * KiB],
     ]
     for (const [bytes, tookMs, sent, expected] of table) {
       t.equal(nextWriteBytes({ bytes, tookMs }, sent), expected, `${bytes} in ${tookMs} ms after ${sent}`)
