@@ -183,23 +183,34 @@ await forEachStore(t, async (t, openStore) => {
     },
   )
 
-  await t.test('the cache in front reads small slices of what is too large for it', async (t) => {
-    const { store } = await openStore(t)
-    const bytes = bytesOfSize(2 * MiB + 100)
-    const large = digestOf(bytes)
-    await store.put(large, Readable.from([bytes]), {})
-    const cache = openArtifactCache(store, { maxBytes: MiB })
-    const lease = await cache.acquire(large)
-    const parts: Buffer[] = []
-    for (let position = 0; position < lease.size; ) {
-      const slice = await lease.slice(position, Math.min(lease.size, position + 2 ** 16))
-      parts.push(Buffer.from(slice))
-      position += slice.length
-    }
-    lease.release()
-    t.ok(Buffer.concat(parts).equals(bytes))
-    t.equal(cache.bytes(), 0)
-  })
+  await t.test(
+    'the cache in front reads what is too large for it, and has no more than it may',
+    async (t) => {
+      const { store } = await openStore(t)
+      const bytes = bytesOfSize(2 * MiB + 100)
+      const large = digestOf(bytes)
+      await store.put(large, Readable.from([bytes]), {})
+      for (const [maxBytes, kept] of [
+        [0, 0],
+        [99, 0],
+        [MiB, 100], // the last megabyte but one made room
+        [2 * MiB, MiB + 100],
+        [3 * MiB, 2 * MiB + 100],
+      ]) {
+        const cache = openArtifactCache(store, { maxBytes })
+        const lease = await cache.acquire(large)
+        const parts: Buffer[] = []
+        for (let position = 0; position < lease.size; ) {
+          const slice = await lease.slice(position, Math.min(lease.size, position + 2 ** 16))
+          parts.push(Buffer.from(slice))
+          position += slice.length
+        }
+        lease.release()
+        t.ok(Buffer.concat(parts).equals(bytes), `${maxBytes}`)
+        t.equal(cache.bytes(), kept, `${maxBytes}`)
+      }
+    },
+  )
 })
 
 await t.test('S3 alone', s3Skip(), s3Suite)
