@@ -21,8 +21,9 @@ export interface GroupCommit<Db> {
 }
 
 /**
- * Bounds of one batch. Turns are of the event loop: a request on a new connection takes some four to come. A disk that takes its time to sync gets batches of four times as long, so that it is not the disk that
- * decides, up to a bound: the event loop stands still meanwhile.
+ * Bounds of one batch. Turns are of the event loop: a request on a new connection takes some four to come. A disk that takes its time
+ * to sync gets batches of four times as long, so that it is not the disk that decides, up to a bound: the event loop stands
+ * still meanwhile.
  */
 const most = { works: 256, turns: 4, milliseconds: 8, evenOnSlowDisks: 40 }
 
