@@ -196,7 +196,7 @@ await forEachStore(t, async (t, openStore) => {
         [MiB, 100], // the last megabyte but one made room
         [2 * MiB, MiB + 100],
         [3 * MiB, 2 * MiB + 100],
-      ]) {
+      ] as const) {
         const cache = openArtifactCache(store, { maxBytes })
         const lease = await cache.acquire(large)
         const parts: Buffer[] = []
