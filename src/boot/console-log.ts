@@ -1,7 +1,7 @@
 import { cleanConsole } from '../domain/console-text.ts'
+import type { StageName } from '../domain/stage.ts'
 import { PawlError } from '../errors.ts'
 import { logsSent, putLog, trimLogs } from '../storage/spans.ts'
-import type { StageName } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
 import { openToken } from './open-token.ts'
 import { type Asking, inTransaction, recordingRefusals } from './work.ts'

@@ -1,7 +1,7 @@
 import type { EventFacts, EventKind } from '../domain/event.ts'
 import { Refusal, refusalCauses } from '../domain/refusal.ts'
 import type { SpanKind } from '../domain/span.ts'
-import type { StageName } from '../storage/tables.ts'
+import type { StageName } from '../domain/stage.ts'
 import type { BootContext } from './context.ts'
 import type { BootMeter } from './meter.ts'
 import type { NewSpan, SpanLog } from './span-log.ts'

@@ -1,10 +1,10 @@
 import type { Arrival, SpanKind } from '../domain/span.ts'
 import { maxDetailLength, oneLine } from '../domain/span.ts'
+import type { StageName } from '../domain/stage.ts'
 import type { Storage, Tx } from '../storage/database.ts'
 import { addProgress, type Progress } from '../storage/sessions.ts'
 import type { SessionSpanRow } from '../storage/span-tables.ts'
 import { addTimes, countSpans, insertSpans, listKnownSessions } from '../storage/spans.ts'
-import type { StageName } from '../storage/tables.ts'
 
 /**
  * Writes down what happened within boot sessions, off the path of boots: kept in memory and written about once a second. A server that is

@@ -1,11 +1,12 @@
 import type { BootContext } from '../boot/context.ts'
 import { quote } from '../domain/node.ts'
+import type { StageName } from '../domain/stage.ts'
 import { PawlError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
 import { findNode, type NodeRecord } from '../storage/nodes.ts'
 import { findSession } from '../storage/sessions.ts'
 import { listLogs, listNodeSessions } from '../storage/spans.ts'
-import type { SessionRow, StageName } from '../storage/tables.ts'
+import type { SessionRow } from '../storage/tables.ts'
 import { noSuchNode } from './change.ts'
 
 /** The last lines of a node's consoles, in one boot session. */

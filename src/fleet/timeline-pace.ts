@@ -1,8 +1,9 @@
 import type { BootContext } from '../boot/context.ts'
 import { readPinned } from '../boot/pin.ts'
 import type { StageLimits } from '../domain/pace.ts'
+import type { StageName } from '../domain/stage.ts'
 import { isTimed } from '../domain/usual-times.ts'
-import type { SessionRow, SessionStageRow, StageName } from '../storage/tables.ts'
+import type { SessionRow, SessionStageRow } from '../storage/tables.ts'
 import { readPaceLimits } from './pace-limits.ts'
 import { type PaceView, paceNow } from './paces.ts'
 

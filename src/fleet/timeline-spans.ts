@@ -1,6 +1,6 @@
 import type { ClientTls, SpanKind } from '../domain/span.ts'
+import type { StageName } from '../domain/stage.ts'
 import type { SessionSpanRow } from '../storage/span-tables.ts'
-import type { StageName } from '../storage/tables.ts'
 import type { EventView } from './event-view.ts'
 
 /** Something that happened within a stage. */

@@ -1,11 +1,11 @@
 import { type RawBuilder, sql } from 'kysely'
+import type { StageName } from '../domain/stage.ts'
 import type { SessionState } from '../domain/state.ts'
 import type { SecretHash, TokenId } from '../domain/token.ts'
 import { isPostgres } from './commit-order.ts'
 import type { Tx } from './database.ts'
 import { advanceSession, touchSession } from './sessions.ts'
 import { perKey, statement } from './statement.ts'
-import type { StageName } from './tables.ts'
 import {
   insertedTokens,
   insertTokens,

@@ -1,9 +1,9 @@
 import type { SequenceName } from '../domain/profile.ts'
+import type { StageName } from '../domain/stage.ts'
 import { timedStages } from '../domain/usual-times.ts'
 import { inChunks } from './chunks.ts'
 import type { Queries, Tx } from './database.ts'
 import type { SessionPaceRow } from './pace-tables.ts'
-import type { StageName } from './tables.ts'
 import { pinnedProfile } from './usual-times.ts'
 
 /** A stage that is open, as far as its pace needs it. */

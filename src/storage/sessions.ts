@@ -1,8 +1,9 @@
 import { sql } from 'kysely'
+import type { StageName } from '../domain/stage.ts'
 import type { SessionState } from '../domain/state.ts'
 import type { Queries, Tx } from './database.ts'
 import { statement } from './statement.ts'
-import type { SessionRow, SessionStageRow, StageName } from './tables.ts'
+import type { SessionRow, SessionStageRow } from './tables.ts'
 
 /** Its columns. One that is not here does not compile. */
 export const sessionColumns = Object.keys({

@@ -1,5 +1,5 @@
 import type { SpanKind } from '../domain/span.ts'
-import type { StageName } from './tables.ts'
+import type { StageName } from '../domain/stage.ts'
 
 /** One span of a boot session. */
 export interface SessionSpanRow {

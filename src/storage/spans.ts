@@ -1,8 +1,8 @@
+import type { StageName } from '../domain/stage.ts'
 import type { SessionState } from '../domain/state.ts'
 import type { Queries, Tx } from './database.ts'
 import type { SessionLogRow, SessionSpanRow } from './span-tables.ts'
 import { type Statement, statement } from './statement.ts'
-import type { StageName } from './tables.ts'
 
 const columns = [
   ...(['session', 'stage', 'kind', 'at', 'seconds', 'bytes'] as const),

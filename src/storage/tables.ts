@@ -1,5 +1,6 @@
 import type { Generated } from 'kysely'
 import type { EventKind } from '../domain/event.ts'
+import type { StageName } from '../domain/stage.ts'
 import type { NodeState, ReinstallState, SessionState } from '../domain/state.ts'
 import type { TokenKind } from '../domain/token.ts'
 import type { IdempotentAnswerRow } from './api-tables.ts'
@@ -185,8 +186,6 @@ export interface ImageRow {
   created_at: string
   created_by: string
 }
-
-export type StageName = 'stage1' | 'stage2' | 'stage3' | 'join' | 'report'
 
 export interface SessionRow {
   id: string
