@@ -136,10 +136,14 @@ export function listDue(
     .execute()
 }
 
-/** Takes a try of a delivery until `until`: of several processes one gets it, and says true. */
+/**
+ * Takes a try of a delivery until `until`: of several processes one gets it, and says true. Nobody gets one of a webhook that
+ * is disabled or pauses by now: what the caller knew of it can be older than what came of the try before.
+ */
 export async function claimDelivery(
   db: Queries,
-  { id, tries }: WebhookDeliveryRow,
+  { id, webhook, tries }: WebhookDeliveryRow,
+  now: Date,
   until: Date,
 ): Promise<boolean> {
   const result = await db
@@ -148,6 +152,15 @@ export async function claimDelivery(
     .where('id', '=', id)
     .where('state', '=', 'waiting')
     .where('tries', '=', tries)
+    .where(({ exists, selectFrom }) =>
+      exists(
+        selectFrom('webhooks')
+          .select('id')
+          .where('id', '=', webhook)
+          .where('disabled', 'is', null)
+          .where((e) => e.or([e('paused_until', 'is', null), e('paused_until', '<=', now.toISOString())])),
+      ),
+    )
     .executeTakeFirst()
   return result.numUpdatedRows === 1n
 }

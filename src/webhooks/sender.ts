@@ -83,26 +83,24 @@ export function openWebhookSender(context: BootContext, options: SenderOptions):
       if (webhook === undefined || !maySend(webhook)) return
       if (webhook.failures >= failuresUntilCareful && lane.workers.size > 1) return
       const target = targetOf(context, webhook) // before a try is taken: with a wrong key none is spent
-      const delivery = await take(id, lane)
-      if (delivery === undefined) return
+      const due = await nextDue(id, lane)
+      if (due === undefined) return
+      const now = context.clock()
+      // Another process has it, or the webhook was disabled or paused meanwhile: that is looked at again.
+      if (!(await claimDelivery(db, due, now, addSeconds(now, leaseSeconds)))) continue
+      const delivery = { ...due, tries: due.tries + 1 }
       const message = { id: delivery.id, body: delivery.body, now: context.clock() }
       const outcome = await sendWebhook(target, message, sendOptions)
       await recordOutcome(context, webhook, delivery, outcome)
     }
   }
 
-  async function take(id: string, lane: Lane): Promise<WebhookDeliveryRow | undefined> {
-    while (!closing) {
-      if (lane.queue.length === 0) {
-        lane.refilling ??= refill(id, lane)
-        await lane.refilling
-      }
-      const next = lane.queue.shift()
-      if (next === undefined) return undefined
-      const until = addSeconds(context.clock(), leaseSeconds)
-      if (await claimDelivery(db, next, until)) return { ...next, tries: next.tries + 1 }
+  async function nextDue(id: string, lane: Lane): Promise<WebhookDeliveryRow | undefined> {
+    if (lane.queue.length === 0) {
+      lane.refilling ??= refill(id, lane)
+      await lane.refilling
     }
-    return undefined
+    return closing ? undefined : lane.queue.shift()
   }
 
   async function refill(id: string, lane: Lane): Promise<void> {

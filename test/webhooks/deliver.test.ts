@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import t, { type Test } from 'tap'
 import { inTransaction } from '../../src/boot/work.ts'
+import { addSeconds } from '../../src/domain/clock.ts'
 import type { EventKind } from '../../src/domain/event.ts'
 import { makeCheckpoint } from '../../src/fleet/checkpoints.ts'
 import { eventView } from '../../src/fleet/event-view.ts'
@@ -22,6 +23,7 @@ import {
 } from '../../src/fleet/webhooks.ts'
 import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import { listEvents } from '../../src/storage/events.ts'
+import { claimDelivery, listDue, listWebhooks, updateWebhook } from '../../src/storage/webhooks.ts'
 import { trimEnded } from '../../src/webhooks/deliver.ts'
 import { fanOut } from '../../src/webhooks/fan-out.ts'
 import { openWebhookSender, type WebhookSender } from '../../src/webhooks/sender.ts'
@@ -298,6 +300,28 @@ await forEachDatabase(t, async (t, openWorld) => {
     await send()
     t.same(JSON.parse(receiver.received[3]?.body ?? '').data.node, 'd')
     t.equal(receiver.received.length, 4)
+  })
+
+  await t.test('a worker that knew its webhook before it was disabled or paused takes no try', async (t) => {
+    const { world, hook, happen } = await open(t, openWorld)
+    const { context } = world
+    const { db } = context.storage
+    await hook()
+    const [{ id = '' } = {}] = await listWebhooks(db)
+    await happen('node-added', 'a')
+    await fanOut(context)
+    const now = context.clock()
+    const [due] = await listDue(db, id, now, 1)
+    if (due === undefined) throw new Error('nothing is due')
+    const take = (): Promise<boolean> => claimDelivery(db, due, now, addSeconds(now, 60))
+    await disableWebhook(context, root, 'chat')
+    t.equal(await take(), false)
+    await enableWebhook(context, root, 'chat')
+    await updateWebhook(db, id, { paused_until: addSeconds(now, 1).toISOString() })
+    t.equal(await take(), false)
+    await updateWebhook(db, id, { paused_until: now.toISOString() })
+    t.equal(await take(), true)
+    t.equal(await take(), false, 'it is taken')
   })
 
   await t.test('a redirect is not followed', async (t) => {
