@@ -12,13 +12,17 @@ export interface ServerProcess {
   readonly operator: string
 }
 
-/** Starts a server and waits until it can serve; throws with what it said when it cannot. */
+/**
+ * Starts a server and waits until it can serve; throws with what it said when it cannot. The server ends with this process, however
+ * that ends.
+ */
 export async function startServer(
   [program, ...before]: Command,
   args: readonly string[],
   onLog: (text: string) => void,
 ): Promise<ServerProcess> {
   const child = spawn(program, [...before, 'server', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  endWithUs(child)
   child.stderr.on('data', (data: Buffer) => onLog(data.toString('utf8')))
   let errors = ''
   child.stderr.on('data', (data: Buffer) => {
@@ -29,6 +33,24 @@ export async function startServer(
   const [ready] = await Promise.race([line, ended])
   ended.catch(() => undefined) // later it may end as it likes
   return { child, operator: (JSON.parse(ready) as { operator: string }).operator }
+}
+
+/** A shell's standard input closes when this process is gone, also when it was killed: then it kills the child. */
+function endWithUs(child: ChildProcess): void {
+  if (child.pid === undefined) return // it did not start, which is told elsewhere
+  const script = 'cat > /dev/null; kill -KILL "$0" 2> /dev/null'
+  const guard = spawn('/bin/sh', ['-c', script, String(child.pid)], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true, // what ends the whole group of the test must not end it first
+  })
+  guard.on('error', () => undefined)
+  guard.unref()
+  ;(guard.stdin as unknown as { unref(): void }).unref()
+  // Before its input closes: the number may be another's by now.
+  child.once('exit', () => {
+    guard.kill('SIGKILL')
+    guard.stdin.destroy()
+  })
 }
 
 /** Runs a command of pawl to its end. */
