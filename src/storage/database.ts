@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely'
 import pg from 'pg'
+import { parsePostgresUrl } from '../domain/postgres-url.ts'
 import { isPawlError, PawlError } from '../errors.ts'
 import { hasAppended } from './commit-order.ts'
 import { type EventWake, openEventWake } from './event-wake.ts'
@@ -10,7 +11,9 @@ import { checkEventsOf, type DeferredCheck, findDamage, isLarge } from './integr
 import { alone, type Leadership, standForElection } from './leadership.ts'
 import { type MigrateOptions, migrateToLatest } from './migrate.ts'
 import { guardPool, type Pool } from './postgres-guard.ts'
+import { findPrimary, type Primary } from './postgres-primary.ts'
 import { lookingName, refuseLentSessions } from './postgres-session.ts'
+import { isStale } from './prepared.ts'
 import { OwnConnection, OwnSqliteDialect, openSqliteFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
@@ -69,25 +72,25 @@ export function openAsItIs(
   location: string,
   { readOnly = false, connections = 10, eventsLater = false }: OpenOptions = {},
 ): Storage {
-  const postgres = isPostgresUrl(location)
-  const { db, group, rest } = postgres
-    ? openPostgres(location, readOnly, connections)
+  const primary = isPostgresUrl(location) ? findPrimary(location) : undefined
+  const { db, group, rest } = primary
+    ? openPostgres(primary, location, readOnly, connections)
     : openSqlite(location, readOnly, eventsLater)
   const explain = <T>(work: () => Promise<T>): Promise<T> =>
     work().catch((e) => Promise.reject(explained(e, nameOf(location))))
   const notify = (channel: string, from: string): Promise<unknown> =>
     sql`select pg_notify(${channel}, ${from})`.execute(db)
   const wake = openEventWake(
-    postgres && !readOnly ? { connection: () => openPostgresClient(location), notify } : undefined,
+    primary && !readOnly ? { connection: () => openPostgresClient(primary), notify } : undefined,
   )
   const run: Run = group?.transaction ?? ((work) => db.transaction().execute(work))
   return {
     db,
-    dialect: postgres ? 'postgres' : 'sqlite',
+    dialect: primary ? 'postgres' : 'sqlite',
     transaction: (work) => explain(() => withRetries(() => runOnce(run, work, wake.committed))),
     wake,
     ...(rest === undefined ? {} : { rest }),
-    lead: (changed) => (postgres ? standForElection(() => openPostgresClient(location), changed) : alone),
+    lead: (changed) => (primary ? standForElection(() => openPostgresClient(primary), changed) : alone),
     async close() {
       rest?.stop()
       await wake.close()
@@ -104,7 +107,9 @@ export function isPostgresUrl(location: string): boolean {
 
 /** A location as it may be shown: without its password. */
 export function nameOf(location: string): string {
-  return isPostgresUrl(location) ? withoutPassword(location) : location
+  if (!isPostgresUrl(location)) return location
+  // Of what cannot be read, any of its words may be the password.
+  return parsePostgresUrl(location)?.shown ?? 'postgres://…'
 }
 
 /** Runs work in one transaction of a database. */
@@ -124,14 +129,17 @@ async function runOnce<T>(run: Run, work: (tx: Tx) => Promise<T>, appended: () =
 
 const maxTries = 5
 
-/** Runs a transaction again that PostgreSQL ended for the sake of another: 40001 serialization failure, 40P01 deadlock. */
+/**
+ * Runs a transaction again that PostgreSQL ended for no fault of its own: 40001 serialization failure, 40P01 deadlock, or a
+ * statement of it was prepared for a schema that has changed.
+ */
 async function withRetries<T>(run: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await run()
     } catch (error) {
       const code = (error as { code?: unknown } | null)?.code
-      if ((code !== '40001' && code !== '40P01') || tries === maxTries) throw error
+      if ((code !== '40001' && code !== '40P01' && !isStale(error)) || tries === maxTries) throw error
     }
   }
 }
@@ -169,14 +177,15 @@ function openSqlite(file: string, readOnly: boolean, eventsLater: boolean): Open
 /** For a server that is gone without a word: its answer would be waited for until TCP gives up, a quarter of an hour. */
 const answerMilliseconds = 20_000
 
-function openPostgres(url: string, readOnly: boolean, connections: number): Opened {
+function openPostgres(primary: Primary, url: string, readOnly: boolean, connections: number): Opened {
   const pool = new pg.Pool({
-    connectionString: url,
+    Client: primary.Client as never, // pg's types have a class that takes nothing
+    connectionString: primary.url,
     max: connections,
     connectionTimeoutMillis: 5000,
     keepAlive: true,
     query_timeout: answerMilliseconds,
-    onConnect: prepareSessions(url, readOnly),
+    onConnect: prepareSessions(primary, nameOf(url), readOnly),
   })
   const explain = (error: unknown): unknown => (readOnly ? error : asDemoted(error, nameOf(url)))
   const guarded = guardPool(
@@ -195,10 +204,14 @@ const sessionSettings = 'set statement_timeout = 15000'
 const readOnlySettings = `${sessionSettings}; set default_transaction_read_only = on`
 
 /** Sets each session of a pool; the first finds out beforehand whether sessions are the pool's own. */
-function prepareSessions(url: string, readOnly: boolean): (client: pg.ClientBase) => Promise<void> {
+function prepareSessions(
+  primary: Primary,
+  name: string,
+  readOnly: boolean,
+): (client: pg.ClientBase) => Promise<void> {
   let looked: Promise<void> | undefined
   return async (client) => {
-    looked ??= refuseLentSessions(client, () => openPostgresClient(url, lookingName), nameOf(url))
+    looked ??= refuseLentSessions(client, () => openPostgresClient(primary, lookingName), name)
     await looked.catch((error: unknown) => {
       looked = undefined // it may be another pooler, or none, when it is asked again
       throw error
@@ -208,8 +221,8 @@ function prepareSessions(url: string, readOnly: boolean): (client: pg.ClientBase
 }
 
 /** A connection of its own, for what a pool's cannot do: listen. */
-function openPostgresClient(url: string, applicationName?: string): pg.Client {
-  return new pg.Client({
+function openPostgresClient({ Client, url }: Primary, applicationName?: string): pg.Client {
+  return new Client({
     ...(applicationName === undefined ? {} : { application_name: applicationName }),
     connectionString: url,
     connectionTimeoutMillis: 5000,
@@ -248,7 +261,7 @@ function explained(error: unknown, name: string): unknown {
   const known = Object.keys(sqliteFaults).find((fault) => code === fault || code.startsWith(`${fault}_`))
   if (known !== undefined) return sqliteFaults[known]?.(name, error)
   // PostgreSQL: class 08 connection, 53 resources, 57 intervention (PostgreSQL manual, appendix A); else socket errors.
-  if (/^(08|53|57)/.test(code) || /^E[A-Z]+$/.test(code)) return away(name, code, error)
+  if (/^(08|53|57)/.test(code) || /^E[A-Z_]+$/.test(code)) return away(name, code, error)
   return error
 }
 
@@ -280,13 +293,4 @@ function unavailable(message: string, hint: string, cause?: unknown): PawlError 
 
 function corrupt(file: string, cause: unknown): PawlError {
   return unavailable(`database ${file} is damaged`, 'stop the server and restore the last backup', cause)
-}
-
-function withoutPassword(url: string): string {
-  // Its words are not known: any of them may be the password.
-  if (!URL.canParse(url)) return 'postgres://…'
-  const shown = new URL(url)
-  shown.password = ''
-  for (const name of ['password', 'sslpassword']) shown.searchParams.delete(name)
-  return shown.toString()
 }

@@ -1,5 +1,6 @@
 import type { Compilable, CompiledQuery, RawBuilder } from 'kysely'
 import type { Queries } from './database.ts'
+import { prepare } from './prepared.ts'
 import { OwnSqliteAdapter } from './sqlite.ts'
 
 /** A value of a statement that is told when it is run. */
@@ -29,7 +30,7 @@ interface Compiled {
 
 /**
  * A statement of the hot path. Building a query and compiling it costs several times what SQLite needs to run it, so it is done once for each
- * database: `value` stands for what comes later, and `build` must not look at it.
+ * database: `value` stands for what comes later, and `build` must not look at it. PostgreSQL prepares it, once for each connection.
  *
  * `statement<{ id: string }>()((db, value) => db.selectFrom('nodes').selectAll().where('id', '=', value('id')))`
  */
@@ -48,6 +49,7 @@ export function statement<Values extends object>() {
       const built = build(db, (name) => new Value(name) as never, postgres)
       const compiled = 'isRawBuilder' in built ? built.compile(db) : built.compile()
       const query = postgres ? compiled : { ...compiled, sql: plannedOnce(compiled.sql) }
+      if (postgres) prepare(query.sql)
       return { query, names: query.parameters.map((one) => (one instanceof Value ? one.name : undefined)) }
     }
 
