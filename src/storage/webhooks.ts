@@ -40,6 +40,19 @@ export async function updateWebhook(
   await db.updateTable('webhooks').set(changes).where('id', '=', id).execute()
 }
 
+/**
+ * A webhook took something: it fails no more. Looks at what is written now, and not at what the caller knew before it sent: another try
+ * may have failed meanwhile. A pause that was asked for meanwhile stays.
+ */
+export async function forgetFailures(tx: Tx, id: string): Promise<void> {
+  await tx
+    .updateTable('webhooks')
+    .set({ failures: 0, failing_since: null })
+    .where('id', '=', id)
+    .where((e) => e.or([e('failures', '<>', 0), e('failing_since', 'is not', null)]))
+    .execute()
+}
+
 /** Removes a webhook with all that is on its way to it. */
 export async function deleteWebhook(tx: Tx, id: string): Promise<void> {
   await tx.deleteFrom('webhooks').where('id', '=', id).execute()

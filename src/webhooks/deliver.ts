@@ -4,7 +4,7 @@ import { addSeconds } from '../domain/clock.ts'
 import { nextTry } from '../domain/webhook.ts'
 import { sealedPlace, urlOf } from '../fleet/webhook-view.ts'
 import type { WebhookDeliveryRow, WebhookRow } from '../storage/webhook-tables.ts'
-import { finishTry, listWebhooks, trimDeliveries, updateWebhook } from '../storage/webhooks.ts'
+import { finishTry, forgetFailures, listWebhooks, trimDeliveries } from '../storage/webhooks.ts'
 import type { SendOutcome, WebhookTarget } from './send.ts'
 
 /** What is kept of deliveries that ended. */
@@ -51,8 +51,7 @@ async function recordTaken(
 ): Promise<void> {
   const ended = { ...tried, state: 'delivered' as const, next_at: null, ended_at: now.toISOString() }
   await finishTry(tx, delivery, ended)
-  if (webhook.failures === 0 && webhook.failing_since === null) return
-  await updateWebhook(tx, webhook.id, { failures: 0, failing_since: null, paused_until: null })
+  await forgetFailures(tx, webhook.id)
 }
 
 /** RFC 9110 §15.5.11: gone for good. What waits stays, for an operator to enable the webhook or to remove it. */

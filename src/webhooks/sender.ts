@@ -37,6 +37,8 @@ const dueAtOnce = 50
 
 interface Lane {
   readonly queue: WebhookDeliveryRow[]
+  /** Work was asked for: who finds none looks once more, since he may have looked before there was any. */
+  asked: boolean
   refilling: Promise<void> | undefined
   readonly workers: Set<Promise<void>>
 }
@@ -63,8 +65,9 @@ export function openWebhookSender(context: BootContext, options: SenderOptions):
   }
 
   function start({ id, failures }: WebhookRow): void {
-    const lane = lanes.get(id) ?? { queue: [], refilling: undefined, workers: new Set() }
+    const lane = lanes.get(id) ?? { queue: [], asked: true, refilling: undefined, workers: new Set() }
     lanes.set(id, lane)
+    lane.asked = true
     const wanted = failures >= failuresUntilCareful ? 1 : workersPerWebhook
     while (lane.workers.size < wanted) {
       const worker: Promise<void> = runWorker(id, lane)
@@ -96,14 +99,17 @@ export function openWebhookSender(context: BootContext, options: SenderOptions):
   }
 
   async function nextDue(id: string, lane: Lane): Promise<WebhookDeliveryRow | undefined> {
-    if (lane.queue.length === 0) {
+    let looked = false
+    while (lane.queue.length === 0 && !closing && (!looked || lane.asked)) {
       lane.refilling ??= refill(id, lane)
       await lane.refilling
+      looked = true
     }
     return closing ? undefined : lane.queue.shift()
   }
 
   async function refill(id: string, lane: Lane): Promise<void> {
+    lane.asked = false
     try {
       lane.queue.push(...(await listDue(db, id, context.clock(), dueAtOnce)))
     } finally {

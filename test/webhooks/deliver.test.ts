@@ -24,7 +24,7 @@ import {
 import { openCheckpointSigner } from '../../src/pki/checkpoint-key.ts'
 import { listEvents } from '../../src/storage/events.ts'
 import { claimDelivery, listDue, listWebhooks, updateWebhook } from '../../src/storage/webhooks.ts'
-import { trimEnded } from '../../src/webhooks/deliver.ts'
+import { recordOutcome, trimEnded } from '../../src/webhooks/deliver.ts'
 import { fanOut } from '../../src/webhooks/fan-out.ts'
 import { openWebhookSender, type WebhookSender } from '../../src/webhooks/sender.ts'
 import { errorOf, root } from '../helpers/operators.ts'
@@ -254,8 +254,12 @@ await forEachDatabase(t, async (t, openWorld) => {
     await hook('busy', { url: `${receiver.url}/busy` })
     await hook('well', { url: `${receiver.url}/well` })
     let busy = true
+    // Both are on their way before one is told to wait, however slow the second worker begins.
+    const both = receiver.sent(3)
     receiver.answer = ({ path }) =>
-      path === '/busy' && busy ? { status: 429, headers: { 'retry-after': '120' } } : { status: 200 }
+      path === '/busy' && busy
+        ? { status: 429, headers: { 'retry-after': '120' }, hold: both }
+        : { status: 200 }
     const at = (path: string): number => receiver.received.filter((one) => one.path === path).length
     await happen('node-added', 'a')
     await send()
@@ -322,6 +326,26 @@ await forEachDatabase(t, async (t, openWorld) => {
     await updateWebhook(db, id, { paused_until: now.toISOString() })
     t.equal(await take(), true)
     t.equal(await take(), false, 'it is taken')
+  })
+
+  await t.test('what was taken counts from when it is known, and not from when it was sent', async (t) => {
+    const { world, hook, happen } = await open(t, openWorld)
+    const { context } = world
+    const { db } = context.storage
+    await hook()
+    await happen('node-added', 'a', 'b')
+    await fanOut(context)
+    const [before] = await listWebhooks(db)
+    const now = context.clock()
+    const [failed, taken] = await listDue(db, before?.id ?? '', now, 2)
+    if (before === undefined || failed === undefined || taken === undefined) throw new Error('two are due')
+    for (const due of [failed, taken]) await claimDelivery(db, due, now, addSeconds(now, 60))
+    const answered = { kind: 'answered', retryAfterSeconds: 120, body: '', milliseconds: 1 } as const
+    await recordOutcome(context, before, { ...failed, tries: 1 }, { ...answered, status: 503 })
+    const pausedUntil = '2026-11-21T06:02:00.000Z'
+    t.match(await showWebhook(context, 'chat'), { failures: 1, pausedUntil })
+    await recordOutcome(context, before, { ...taken, tries: 1 }, { ...answered, status: 200 })
+    t.match(await showWebhook(context, 'chat'), { failures: 0, pausedUntil }, 'it asked for the pause')
   })
 
   await t.test('a redirect is not followed', async (t) => {
