@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { type AddressRange, parseAddressRange, unfitForMachine } from './domain/address.ts'
+import { parsePostgresUrl } from './domain/postgres-url.ts'
 import { type GroupRole, parseGroupRole } from './domain/sign-in.ts'
 import { parseSyslogServer, type SyslogServer } from './domain/syslog-server.ts'
 import { isPawlError } from './errors.ts'
@@ -109,12 +110,13 @@ export function parseFile(text: string): string {
 /** Reads where the database is: a `postgres://` URL, or a file for SQLite. */
 export function parseDatabase(text: string): string {
   const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(text)
-  if (
-    isUrl
-      ? !/^postgres(ql)?:\/\/./.test(text) || !URL.canParse(text)
-      : text.trim() === '' || text.includes('\0')
-  ) {
-    throw new ValueFault('a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME')
+  const url = parsePostgresUrl(text)
+  if (url?.forWrites === false)
+    throw new ValueFault('a server that takes writes: leave target_session_attrs out, or say read-write')
+  if (isUrl ? url === undefined : text.trim() === '' || text.includes('\0')) {
+    throw new ValueFault(
+      'a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME; several hosts as HOST:PORT,HOST:PORT',
+    )
   }
   return text
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type Kysely, sql } from 'kysely'
 import { retiredContext } from './backup/retire.ts'
 import type { Config } from './config.ts'
+import { parsePostgresUrl } from './domain/postgres-url.ts'
 import { PawlError } from './errors.ts'
 import { makeCheckpoint } from './fleet/checkpoints.ts'
 import { openCheckpointSigner } from './pki/checkpoint-key.ts'
@@ -92,7 +93,7 @@ export async function moveDatabase(options: MoveOptions): Promise<Moved> {
 }
 
 function refuseKinds({ database }: Config, to: string): void {
-  if (!isPostgresUrl(to) || !URL.canParse(to)) {
+  if (parsePostgresUrl(to) === undefined) {
     throw new PawlError('usage', 'a database is moved to PostgreSQL: --to is a postgres:// URL', {
       hint: 'like --to postgres://pawl@db.example.com/pawl; the password may be in PGPASSWORD or ~/.pgpass',
     })

@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, chmodSync, cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
-import { connect } from 'node:net'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { tokenFromRandom } from '../../src/domain/token.ts'
 import { type Installed, install, temporaryFolder, withStorage } from '../backup/helpers.ts'
 import { newNode } from '../helpers/fleet.ts'
+import { startHaproxy } from '../helpers/haproxy.ts'
 import { freePort } from '../helpers/ports.ts'
 import { type Cluster, startCluster } from '../helpers/postgres-cluster.ts'
 import { root } from '../helpers/release.ts'
@@ -27,6 +27,16 @@ export interface Replica {
   ask(path: string): Promise<number>
 }
 
+/** What differs from three of them on a cluster of its own. */
+export interface SiteOptions {
+  readonly nodes?: number
+  /** More lines of `pawl.yaml`. */
+  readonly settings?: string
+  readonly cluster?: Cluster
+  /** For each of them the URL of its database. */
+  readonly databases?: readonly string[]
+}
+
 /** Three of them behind HAProxy, on a cluster of PostgreSQL. */
 export interface Site {
   readonly cluster: Cluster
@@ -37,8 +47,11 @@ export interface Site {
 }
 
 /** Makes the installation and its copies; starts nothing but PostgreSQL. */
-export async function openSite(t: Test, { nodes = 10, settings = '' } = {}): Promise<Site> {
-  const cluster = await startCluster(t)
+export async function openSite(
+  t: Test,
+  { nodes = 10, settings = '', databases, ...given }: SiteOptions = {},
+): Promise<Site> {
+  const cluster = given.cluster ?? (await startCluster(t))
   const installed = await install(t, () => cluster.create('pawl'))
   const hosts = Array.from({ length: nodes }, (_, n) => `replica-node${n}`)
   const at = new Date().toISOString()
@@ -56,24 +69,26 @@ export async function openSite(t: Test, { nodes = 10, settings = '' } = {}): Pro
   writeFileSync(
     join(installed.dataDir, 'pawl.yaml'),
     `publicUrl: https://127.0.0.1:${port}
-database: ${installed.database}
 artifacts: ${artifacts}
 maxStage1PerHour: 3600
 loopStage1s: 0
-drainSeconds: 2
+drainSeconds: 6
 shutdownGraceSeconds: 10
 ${settings}`,
     { mode: 0o600 },
   )
   const replicas: Replica[] = []
-  for (const name of ['a', 'b', 'c']) replicas.push(await prepare(t, installed.dataDir, name))
+  const { database } = installed
+  for (const [n, own] of (databases ?? [database, database, database]).entries())
+    replicas.push(await prepare(t, installed.dataDir, String.fromCharCode(97 + n), own))
   return { cluster, installed, replicas, port, hosts }
 }
 
-async function prepare(t: Test, from: string, name: string): Promise<Replica> {
+async function prepare(t: Test, from: string, name: string, database: string): Promise<Replica> {
   const dataDir = join(temporaryFolder(t), name)
   cpSync(from, dataDir, { recursive: true, mode: 0 })
   for (const folder of [dataDir, join(dataDir, 'pki')]) chmodSync(folder, 0o700)
+  appendFileSync(join(dataDir, 'pawl.yaml'), `database: ${database}\n`)
   const [bootPort, operatorPort] = [await freePort(), await freePort()]
   const listen = ['--boot-listen', `127.0.0.1:${bootPort}`, '--operator-listen', `127.0.0.1:${operatorPort}`]
   let child: ChildProcess | undefined
@@ -107,7 +122,7 @@ async function prepare(t: Test, from: string, name: string): Promise<Replica> {
           path,
           ca,
           agent: false,
-          timeout: 10_000,
+          timeout: 60_000,
         })
         asking.once('response', (response) => {
           response.resume()
@@ -121,7 +136,6 @@ async function prepare(t: Test, from: string, name: string): Promise<Replica> {
 
 /** A real HAProxy in front, by the example of deploy/haproxy with our addresses in it. */
 export async function startBalancer(t: Test, { port, replicas }: Site): Promise<void> {
-  const file = join(temporaryFolder(t), 'haproxy.cfg')
   const example = readFileSync(join(root, 'deploy/haproxy/haproxy.cfg'), 'utf8')
   const servers = replicas.map(
     ({ name, bootPort, operatorPort }) => `    server ${name} 127.0.0.1:${bootPort} port ${operatorPort}\n`,
@@ -130,28 +144,7 @@ export async function startBalancer(t: Test, { port, replicas }: Site): Promise<
     .replace('maxconn 20000', 'maxconn 1000') // as many files may be open wherever tests run
     .replace(/^ *bind .*$/m, `    bind 127.0.0.1:${port}`)
     .replace(/(?:^ *server .*\n)+/m, servers.join(''))
-  writeFileSync(file, text)
-  const child = spawn('haproxy', ['-db', '-f', file], { stdio: ['ignore', 'ignore', 'pipe'] })
-  let said = ''
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text
-  })
-  t.teardown(async () => {
-    if (child.exitCode !== null) return
-    const ended = once(child, 'close')
-    child.kill('SIGKILL')
-    await ended
-  })
-  for (;;) {
-    if (child.exitCode !== null) throw new Error(`HAProxy ended: ${said}`)
-    const socket = connect(port, '127.0.0.1').on('error', () => {})
-    const event = await new Promise((resolve) => {
-      socket.once('connect', () => resolve('connect')).once('close', () => resolve('close'))
-    })
-    socket.destroy()
-    if (event === 'connect') return
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
+  await startHaproxy(t, text, port)
 }
 
 /** Whose connection holds the lock of the leader: the process id of one of PostgreSQL's own. */
