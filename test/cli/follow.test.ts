@@ -163,7 +163,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       stdout: /^{"name":"a".*}\n{"name":"b".*}\n$/,
     })
     await become('b', { state: 'failed', failure_cause: 'reported' })
-    t.match(await run(['node', 'watch', '--until', 'ready', '--timeout', '1s']), {
+    t.match(await run(['node', 'watch', '--until', 'ready', '--timeout', '4s']), {
       exit: 1,
       stderr: /error: not in time: 1 of 2 nodes not ready: b \(failed, reported\)\n/,
     })

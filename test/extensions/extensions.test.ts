@@ -351,7 +351,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     for (const [what, status, fault, at, answer] of cases) {
       await t.test(what, async (t) => {
         if (answer !== undefined) receiver.answer = answer as Receiver['answer']
-        const { world, ask } = await booted(openWorld, at, { timeoutSeconds: 1 })
+        const { world, ask } = await booted(openWorld, at, { timeoutSeconds: fault === 'timeout' ? 1 : 25 })
         const got = await ask()
         t.equal(got.status, status)
         t.equal(Buffer.from(got.body).toString(), 'extension allocate_k8s_token gave no answer: ask again\n')

@@ -24,7 +24,7 @@ export async function examineProfile(
   const database = join(dataDir, 'pawl.db')
   await initPawl({ dataDir, database, publicUrl: undefined, names: [], now: new Date() })
   const config = loadConfig({
-    flags: { data: dataDir, clusterTimeoutSeconds: '1' },
+    flags: { data: dataDir, clusterTimeoutSeconds: '4' },
     env: {},
     fileName: 'none',
   })

@@ -73,7 +73,7 @@ export async function openSite(
       groupsClaim,
       nameClaim,
       ca: providerCa,
-      timeoutMilliseconds: 1000,
+      timeoutMilliseconds: 4000, // a slow machine is no provider that hangs
     },
     world.clock.now,
   )

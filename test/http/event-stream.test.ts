@@ -218,7 +218,7 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('a reader that takes nothing is cut off, and holds up nobody', async (t) => {
-    const installation = await installed(t, openWorld, { stalledMilliseconds: 1000, maxReadersEach: 2 })
+    const installation = await installed(t, openWorld, { stalledMilliseconds: 5000, maxReadersEach: 2 })
     const { world } = installation
     const slow = await open(installation, '?after=0')
     slow.response.pause()

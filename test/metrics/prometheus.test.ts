@@ -224,11 +224,16 @@ t.test(
       return data.result[0]?.value[1]
     }
     await eventually(async () => (await value('up{job="pawl"}')) === '1')
-    t.equal(await value('pawl_nodes{state="ready"}'), '1')
-    t.equal(await value('epoxy_last_success{machine="node2"}'), '0')
+    // Not at once: a scrape that is late on a slow machine takes all of them away for a second.
+    await eventually(async () => (await value('pawl_nodes{state="ready"}')) === '1')
+    await eventually(async () => (await value('epoxy_last_success{machine="node2"}')) === '0')
 
-    await eventually(async () => (await targetsOf(ask)).length === 1)
-    const [found] = await targetsOf(ask)
+    let found: Record<string, string> | undefined
+    await eventually(async () => {
+      const targets = await targetsOf(ask)
+      found = targets[0]
+      return targets.length === 1
+    })
     t.match(found, {
       __address__: '192.0.2.7:9200',
       __meta_pawl_node: 'up1',
@@ -248,14 +253,19 @@ t.test(
       }
       return data.alerts.filter(({ state }) => state === 'firing')
     }
-    await eventually(async () => (await firing()).length > 0)
-    t.match(await firing(), [{ labels: { alertname: 'PawlEvidenceMisused', cause: 'secret-foreign' } }])
+    const misused = async (): Promise<boolean> =>
+      (await firing()).some(
+        ({ labels: { alertname, cause } }) =>
+          alertname === 'PawlEvidenceMisused' && cause === 'secret-foreign',
+      )
+    await eventually(misused)
+    t.pass('PawlEvidenceMisused fires')
   },
 )
 
 /** Asks a program that has no event to wait for, until it says yes; not for ever. */
 async function eventually(ask: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 600; tries += 1) {
+  for (let tries = 0; tries < 1800; tries += 1) {
     if (await ask().catch(() => false)) return // it does not listen yet
     await setTimeout(100)
   }

@@ -5,6 +5,7 @@ import { appliedMigrations, knownMigrations } from '../../src/storage/migrate.ts
 import { guardPool, type Pool, type PoolClient } from '../../src/storage/postgres-guard.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
 import { startCluster } from '../helpers/postgres-cluster.ts'
+import { until } from '../helpers/until.ts'
 
 const skip = process.env.PAWL_REQUIRE === 'all' ? false : (postgresAbsent() ?? false)
 const away = { code: 'storage-unavailable' }
@@ -80,6 +81,9 @@ t.test(
     }
     await cluster.query("alter system set default_transaction_read_only = 'on'")
     await cluster.query('select pg_reload_conf()')
+    // It is told to read them, and does so a moment later.
+    const readOnly = (): Promise<unknown> => cluster.query('show default_transaction_read_only')
+    await until(t, readOnly, [{ default_transaction_read_only: 'on' }])
     await cluster.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'restarts'")
     await t.rejects(
       Promise.allSettled([write(storage)]).then(() => write(storage)),
@@ -88,6 +92,7 @@ t.test(
     )
     await cluster.query('alter system reset default_transaction_read_only')
     await cluster.query('select pg_reload_conf()')
+    await until(t, readOnly, [{ default_transaction_read_only: 'off' }])
     await write(storage)
     const [row] = await storage.db
       .selectFrom('events')

@@ -9,7 +9,7 @@ import { configOf, install } from '../backup/helpers.ts'
 t.test('a server that is told to stop says so first, serves on, and cuts nobody short', async (t) => {
   const { dataDir, database, ca, secret } = await install(t)
   const server = await startServer({
-    config: configOf(dataDir, { database, drainSeconds: '1' }),
+    config: configOf(dataDir, { database, drainSeconds: '6' }),
     clock: () => new Date(),
     log: pino({ level: 'silent' }),
     hostName: 'localhost',

@@ -57,7 +57,7 @@ t.test(
       const retries: MigrationRetry[] = []
       await other.query('begin; lock table tokens in row exclusive mode')
       await migrateToLatest(db, {
-        ...{ lockMilliseconds: 20, pauseMilliseconds: 1 },
+        ...{ lockMilliseconds: 300, pauseMilliseconds: 1 },
         onRetry: (retry) => {
           retries.push(retry)
           if (retries.length === 3) void other.query('commit')

@@ -104,7 +104,7 @@ t.test('a success that names spans that were not taken', async (t) => {
 
 t.test('a collector that is slow, endless, silent or gone costs its time and no more', async (t) => {
   const collector = await startCollector(t)
-  const soon = { timeoutMilliseconds: 300 }
+  const soon = { timeoutMilliseconds: 2000 }
   const later = (reason: string): Judged => ({ kind: 'later', reason, seconds: undefined })
   collector.answer = () => {}
   t.same(await judged(targetOf(collector, soon)), later('no answer in time'), 'never answers')

@@ -21,9 +21,10 @@ import { type Installation, install, type Server } from './installation.ts'
 const limits = {
   'max-connections': 60,
   'max-operator-connections': 20,
-  'header-timeout-seconds': 2,
-  'request-timeout-seconds': 3,
-  'handshake-timeout-seconds': 3,
+  // Enough for a node that boots beside a crowd on a slow machine with much else to do.
+  'header-timeout-seconds': 6,
+  'request-timeout-seconds': 7,
+  'handshake-timeout-seconds': 6,
   'max-downloads': 16,
   // Who never reads is not closed by himself.
   'stall-timeout-seconds': 3600,
