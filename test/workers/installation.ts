@@ -31,6 +31,8 @@ export interface Server {
   workers(): number[]
   /** The process of one; undefined while it is started again. */
   workerOf(worker: number): number | undefined
+  /** Kills one; one that ended just now is left to its end. */
+  killWorker(worker: number): void
   /** Resolves with how it ended. */
   readonly ended: Promise<{ code: number | null; signal: string | null }>
 }
@@ -157,13 +159,22 @@ export async function start(
       .split(' ')
       .filter(Boolean)
       .map(Number)
+  const workerOf = (worker: number): number | undefined =>
+    workers().find((id) => commandOf(id).includes(`worker\0${worker}\0`))
   return {
     child,
     ended,
     lines,
     workers,
-    workerOf: (worker) =>
-      workers().find((id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(`worker\0${worker}\0`)),
+    workerOf,
+    killWorker(worker) {
+      const id = workerOf(worker)
+      try {
+        if (id !== undefined) process.kill(id, 'SIGKILL')
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+      }
+    },
     port: Number(new URL((JSON.parse(ready) as { boot: string }).boot).port),
     ca: readFileSync(join(folder, 'ca.crt'), 'utf8'),
     async line(is, since = 0) {
@@ -173,5 +184,14 @@ export async function start(
         if (line !== undefined && is(line)) return line
       }
     },
+  }
+}
+
+/** The command line of a process; empty where it is gone, and where only its parent's interest is left. */
+export function commandOf(id: number): string {
+  try {
+    return readFileSync(`/proc/${id}/cmdline`, 'utf8')
+  } catch {
+    return ''
   }
 }

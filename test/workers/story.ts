@@ -1,10 +1,9 @@
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import type { Test } from 'tap'
 import { verifyChains } from '../../src/storage/events.ts'
 import { bootRobot, send } from '../helpers/robot.ts'
 import { open, openToEach, sessionOf } from './connection.ts'
-import { type Installation, install, type Server } from './installation.ts'
+import { commandOf, type Installation, install, type Server } from './installation.ts'
 
 /** The story of boots through two workers, and of their ends. `database` is a URL; SQLite in the data folder where there is none. */
 export async function storyOfWorkers(t: Test, database?: string): Promise<void> {
@@ -74,8 +73,7 @@ export async function storyOfWorkers(t: Test, database?: string): Promise<void> 
       )
       for (const step of ['handover', 'stage2', 'join']) {
         const line = await server.line(({ route }) => route === `/v1/boot/:host/${step}`, since)
-        const found = server.workerOf(Number(line.worker))
-        if (found !== undefined) process.kill(found, 'SIGKILL')
+        server.killWorker(Number(line.worker))
       }
       await booting
       await place.withStorage(async ({ db }) => {
@@ -104,7 +102,7 @@ export async function storyOfWorkers(t: Test, database?: string): Promise<void> 
     const closed = readers.map(({ socket }) => {
       socket.removeAllListeners('data').pause()
       socket.write(`GET ${path.pathname}${path.search} HTTP/1.1\r\nhost: localhost\r\n\r\n`)
-      return once(socket, 'close')
+      return new Promise((resolve) => socket.once('close', resolve)) // it may be reset: that is a cut, too
     })
     for (const { socket } of readers) await once(socket, 'readable')
     await stage1(place, server, 'node15')
@@ -205,7 +203,7 @@ export async function storyOfWorkers(t: Test, database?: string): Promise<void> 
       t.equal(workers.length, 2)
       server.child.kill('SIGKILL')
       await server.ended
-      while (workers.some((id) => existsSync(`/proc/${id}`)))
+      while (workers.some((id) => commandOf(id) !== ''))
         await new Promise((resolve) => setTimeout(resolve, 10))
       server = await place.start()
       const headers = { authorization: `Bearer ${stage2}`, 'idempotency-key': 'c'.repeat(22) }
