@@ -43,7 +43,7 @@ export interface Storage {
 /** Opens the database at `location`, a file path or a `postgres://` URL, and brings its schema up to date. */
 export async function openStorage(
   location: string,
-  options: Pick<OpenOptions, 'connections' | 'eventsLater'> & Pick<MigrateOptions, 'onRetry'> = {},
+  options: Omit<OpenOptions, 'readOnly'> & Pick<MigrateOptions, 'onRetry'> = {},
 ): Promise<Storage> {
   const storage = openAsItIs(location, options)
   try {
@@ -63,6 +63,8 @@ export interface OpenOptions {
   readonly readOnly?: boolean
   /** Of PostgreSQL, at one time; SQLite has one. */
   readonly connections?: number
+  /** How long one may take to be there and to be free: 5 s, and longer where tests ask by the hundred on slow machines. */
+  readonly connectMilliseconds?: number
   /** The events of a large SQLite file are not looked at: its `rest` does that. */
   readonly eventsLater?: boolean
 }
@@ -70,11 +72,11 @@ export interface OpenOptions {
 /** Opens the database with the schema that it has. */
 export function openAsItIs(
   location: string,
-  { readOnly = false, connections = 10, eventsLater = false }: OpenOptions = {},
+  { readOnly = false, eventsLater = false, ...pool }: OpenOptions = {},
 ): Storage {
   const primary = isPostgresUrl(location) ? findPrimary(location) : undefined
   const { db, group, rest } = primary
-    ? openPostgres(primary, location, readOnly, connections)
+    ? openPostgres(primary, location, readOnly, pool)
     : openSqlite(location, readOnly, eventsLater)
   const explain = <T>(work: () => Promise<T>): Promise<T> =>
     work().catch((e) => Promise.reject(explained(e, nameOf(location))))
@@ -177,12 +179,17 @@ function openSqlite(file: string, readOnly: boolean, eventsLater: boolean): Open
 /** For a server that is gone without a word: its answer would be waited for until TCP gives up, a quarter of an hour. */
 const answerMilliseconds = 20_000
 
-function openPostgres(primary: Primary, url: string, readOnly: boolean, connections: number): Opened {
+function openPostgres(
+  primary: Primary,
+  url: string,
+  readOnly: boolean,
+  { connections = 10, connectMilliseconds = 5000 }: OpenOptions,
+): Opened {
   const pool = new pg.Pool({
     Client: primary.Client as never, // pg's types have a class that takes nothing
     connectionString: primary.url,
     max: connections,
-    connectionTimeoutMillis: 5000,
+    connectionTimeoutMillis: connectMilliseconds,
     keepAlive: true,
     query_timeout: answerMilliseconds,
     onConnect: prepareSessions(primary, nameOf(url), readOnly),

@@ -157,7 +157,7 @@ let migrated: Buffer | undefined
 
 /** Opens a world on a database that is there: two of them are two replicas. */
 export async function openAt(t: Test, location: string, options: WorldOptions): Promise<World> {
-  const storage = await openStorage(location)
+  const storage = await openStorage(location, { connectMilliseconds: 60_000 })
   t.teardown(() => storage.close())
   let now = worldBegins
   const errors: unknown[] = []
