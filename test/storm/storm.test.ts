@@ -96,7 +96,7 @@ t.test('a storm on a real server', async (t) => {
   })
 
   await t.test('a suite that the server does not have fails by name, and all is removed', async (t) => {
-    const how = ['--cipher', 'PSK-AES128-CBC-SHA', '--give-up', '2', '--json']
+    const how = ['--cipher', 'PSK-AES128-CBC-SHA', '--give-up', '10', '--json']
     const ran = await site.pawl(['storm', '--nodes', '2', ...quick, ...how])
     t.equal(ran.exit, 1)
     t.match(ran.stderr, /error: 2 of 2 nodes did not become ready/)

@@ -20,6 +20,8 @@ const absent = existsSync(executablePath) ? undefined : 'Debian package chromium
 if (absent !== undefined && process.env.PAWL_REQUIRE === 'all') throw new Error(absent)
 const hostile = `<img src=x onerror="document.title='pwned'">\u202e\u0007 evil \u{1f600}`
 const shots = process.env.PAWL_SHOTS
+/** Milliseconds. It ends a test that would never end, and says nothing of how fast a machine is. */
+const patience = 180_000
 /** What went wrong in any tab. A page asks on until it is closed, so all of it is looked at behind the last. */
 const problems: string[] = []
 let asked = 0
@@ -63,7 +65,7 @@ async function openDesk(): Promise<Desk> {
   await storeNode(world, { name: 'node2', state: 'disabled', labels: '{"site":"fra"}' })
   await storeNode(world, { name: 'node3', state: 'ready', profile: demoProfile.name })
   await boot(world, machineOf(secret))
-  const browser = await chromium.launch({ executablePath, args: flags })
+  const browser = await chromium.launch({ executablePath, args: flags, timeout: patience })
   t.teardown(() => browser.close())
   const made = await site.pawl(['operator', 'token', 'create', '--name', 'eve', '--role', 'viewer', '--json'])
   const admin = await site.pawl(['operator', 'token', 'create', '--name', 'ann', '--role', 'admin', '--json'])
@@ -80,6 +82,7 @@ async function openTab(
 ): Promise<{ page: Page; context: BrowserContext }> {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options })
   t.teardown(() => context.close())
+  context.setDefaultTimeout(patience)
   const page = await context.newPage()
   page.on('pageerror', (error) => problems.push(`the page failed: ${error.message}`))
   page.on('console', (message) => {
@@ -373,8 +376,8 @@ async function catchesUp(t: Test, desk: Desk): Promise<void> {
   await desk.site.killAndRestart()
   const added = await desk.site.pawl(['node', 'add', 'late', '--profile', 'demo'])
   t.equal(added.exit, 0, added.stderr)
-  await page.getByRole('link', { name: 'late' }).waitFor({ timeout: 60_000 })
-  await page.getByText('live', { exact: true }).waitFor({ timeout: 60_000 })
+  await page.getByRole('link', { name: 'late' }).waitFor()
+  await page.getByText('live', { exact: true }).waitFor()
 }
 
 async function accessible(t: Test, desk: Desk): Promise<void> {

@@ -127,5 +127,6 @@ t.test('the key changes by the clock, and every worker takes the next one', asyn
   aheadMilliseconds = ticketPeriodSeconds * 1000
   await server.maintain()
   await until(t, () => resumed(first), 0)
-  t.equal(await resumed(await remember()), 20, 'the same at each')
+  // One may have taken all of those connections, and the other hear of the key a moment later.
+  await until(t, async () => resumed(await remember()), 20)
 })
