@@ -16,7 +16,7 @@ import type { BootMeter } from './meter.ts'
 export interface RefusalLog {
   /** Takes note; never throws and never waits. Without an actor it was the node, or who knows who. */
   record(facts: Omit<EventFacts, 'at' | 'actor'> & { cause: string; actor?: string; alarm?: true }): void
-  /** Writes what is due: queued events, and counts whose minute is over. */
+  /** Writes what is due by now: queued events, and counts whose minute is over. */
   flush(): Promise<void>
   /** Events that were not written because the queue or the disk was full. */
   readonly dropped: () => number
@@ -104,11 +104,13 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
     }
   }
 
-  function flush(): Promise<void> {
+  /** A write that is under way may have looked at the clock before, or at the queue for the last time: behind it there is one more. */
+  async function flush(): Promise<void> {
+    await writing
     writing ??= writeAll().finally(() => {
       writing = undefined
     })
-    return writing
+    await writing
   }
 
   async function writeAll(): Promise<void> {
