@@ -6,6 +6,7 @@ import { checkDataFolder, settingsFile } from '../pki/data-folder.ts'
 import { findSecretFile } from '../pki/key-file.ts'
 import { openAsItIs, type Storage } from '../storage/database.ts'
 import { certificates, keys } from './certificates.ts'
+import { checkpoints } from './checkpoints.ts'
 import { images, profiles, templates } from './content.ts'
 import { database, events, lastBackup } from './database.ts'
 import { extensions } from './extensions.ts'
@@ -48,6 +49,7 @@ const checks: readonly Check[] = [
   { name: 'disk', run: disk },
   { name: 'database', run: database },
   { name: 'events', run: events },
+  { name: 'checkpoints', run: checkpoints },
   { name: 'replicas', run: replicas },
   { name: 'backup', run: lastBackup },
   { name: 'listeners', run: listeners },

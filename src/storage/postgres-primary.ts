@@ -38,7 +38,7 @@ interface History {
 type Asked = Pick<pg.Client, 'query'>
 
 /** A host that is gone without a word holds the others up so long, once behind each failover. */
-const lookMilliseconds = 2000
+const lookMilliseconds = 3000
 
 /** Opens nothing yet. Throws `usage` for a URL that is none. */
 export function findPrimary(url: string): Primary {
