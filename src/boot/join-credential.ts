@@ -5,7 +5,6 @@ import { PawlError } from '../errors.ts'
 import type { Broker } from '../joining/broker.ts'
 import type { Joining } from '../joining/joining.ts'
 import type { Queries } from '../storage/database.ts'
-import { findProfile, readProfile } from '../storage/fleet.ts'
 import {
   endJoinCall,
   findJoinCredential,
@@ -16,6 +15,7 @@ import type { JoinCredentialRow } from '../storage/join-tables.ts'
 import type { BootContext } from './context.ts'
 import { secretPlace } from './join-script.ts'
 import type { OpenedToken } from './open-token.ts'
+import { joinOfProfile } from './readable-join.ts'
 import type { Work } from './work.ts'
 
 /**
@@ -125,6 +125,11 @@ export async function releaseCredential(context: BootContext, { row, until }: Ma
   await context.storage.transaction((tx) => endJoinCall(tx, { session: row.session, until }, {}))
 }
 
+/** The join by whose settings a credential was made: those that were pinned may not open any more. */
+export function madeJoin(join: Join, { row }: MadeCredential): Join {
+  return { ...join, settings: JSON.parse(row.settings) } as Join // our own row, of a join of this kind
+}
+
 /** The settings by which a credential was made, secrets open. Throws `key-unreadable`. */
 export function openSettings(
   { sealer }: Pick<BootContext, 'sealer'>,
@@ -152,10 +157,8 @@ export async function joinNow(
   sequence: 'boot' | 'reinstall',
   pinned: Join,
 ): Promise<Join> {
-  const row = await findProfile(db, profile)
-  const written = row === undefined ? undefined : readProfile(row)[sequence]
-  if (typeof written !== 'object' || !('join' in written)) return pinned
-  const { join } = written
+  const join = await joinOfProfile(db, profile, sequence)
+  if (join === undefined) return pinned
   const same = join.kind === pinned.kind && credentialOf(join) === 'brokered'
   return same && endpointOf(join) === endpointOf(pinned) ? join : pinned
 }

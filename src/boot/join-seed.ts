@@ -12,6 +12,7 @@ import type { BootContext } from './context.ts'
 import { bootBase } from './entry.ts'
 import { fitting, type JoinPlace, openJoin } from './join-script.ts'
 import type { Pinned } from './pin.ts'
+import { readableJoin } from './readable-join.ts'
 import type { Work } from './work.ts'
 
 /**
@@ -102,7 +103,8 @@ export async function withIgnitionUrl(
   kernelArguments: string,
 ): Promise<string> {
   if (subject.pinned.join?.kind !== 'ignition') return kernelArguments
-  renderFittingSeed(work.context, subject)
+  const join = await readableJoin(work, subject)
+  renderFittingSeed(work.context, { ...subject, pinned: { ...subject.pinned, join } })
   const token = await mintSeed(work, subject.session, 'ignition-boot')
   return withUrl(work.context, subject.node.name, kernelArguments, token)
 }

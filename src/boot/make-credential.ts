@@ -17,6 +17,8 @@ import {
   type PlannedCredential,
   unavailable,
 } from './join-credential.ts'
+import { faultOfKey } from './readable-join.ts'
+import { ifReadable } from './settings-sealer.ts'
 import { inTransaction } from './work.ts'
 
 // The middle step of a credential that a cluster makes (join-credential.ts): the call, with nothing held but a lease.
@@ -40,7 +42,7 @@ export async function makeCredential(
 ): Promise<MadeCredential> {
   const { broker, joining } = joiningOf(context, row.kind)
   try {
-    const settings = readable('the profile has to be applied again', () => openSettings(context, row))
+    const settings = readable(() => openSettings(context, row))
     return await joining.making.run(broker.backend(settings), () =>
       call(context, { broker, joining, settings }, row),
     )
@@ -50,19 +52,20 @@ export async function makeCredential(
       throw unavailable(error.message)
     }
     if (!(error instanceof BrokerFault)) throw error
+    // What settings tell by themselves was asked of no cluster, and is counted here.
+    if (error.fault === 'settings') joining.meter.called('make', 'settings', 0)
     await noteFault(context, row, error)
     throw unavailable(error.message, error.retryAfterSeconds)
   }
 }
 
 /** What this server's key does not open is a fault of the settings, told like any other: a key was lost, or is another's. */
-function readable<T>(otherwise: string, open: () => T): T {
+function readable<T>(open: () => T): T {
   try {
     return open()
   } catch (error) {
     if (!isPawlError(error, 'key-unreadable')) throw error
-    const mends = `restore pki/settings.key from the backup that the database came from, else ${otherwise}`
-    throw new BrokerFault('settings', `${error.message}: ${mends}`)
+    throw new BrokerFault('settings', faultOfKey(error))
   }
 }
 
@@ -81,14 +84,11 @@ async function call(
   const { timeoutSeconds, lifetimeSeconds } = joining.limits
   let row = planned
   for (let tries = 1; ; tries += 1) {
-    const { sealed, session } = row
-    const secret = readable('the node has to boot again', () =>
-      context.sealer.open(sealed, credentialPlace(session)),
-    )
+    const { secret, sealed } = secretOf(context, broker, row)
     const began = context.clock()
     const until = addSeconds(began, leaseSeconds(timeoutSeconds))
     const expiresAt = addSeconds(began, broker.lifetimeSeconds(settings) ?? lifetimeSeconds)
-    const asked = { now: began, until, expiresAt, settings: row.settings }
+    const asked = { now: began, until, expiresAt, settings: row.settings, sealed }
     if (!(await context.storage.transaction((tx) => leaseJoinCredential(tx, row, asked))))
       throw unavailable('another request of this boot is being served')
     const again = row.state === 'called'
@@ -99,6 +99,22 @@ async function call(
       throw new BrokerFault('refused', 'the cluster says of every name that it is taken')
     row = await madeUpAnew(context, broker, row, until)
   }
+}
+
+/**
+ * The secret that was made up for this boot. One that this server's key does not open was given to nobody, so that another takes its place
+ * under the same name: where the cluster was asked for the first, that one is removed there before (`again`), and the lease stores the other.
+ */
+function secretOf(
+  context: BootContext,
+  broker: AnyBroker,
+  { sealed, session }: JoinCredentialRow,
+): { readonly secret: string; readonly sealed: string } {
+  const place = credentialPlace(session)
+  const known = ifReadable(() => context.sealer.open(sealed, place))
+  if (known !== undefined) return { secret: known, sealed }
+  const { secret } = broker.makeUp(context.randomBytes)
+  return { secret, sealed: context.sealer.seal(secret, place) }
 }
 
 async function making(

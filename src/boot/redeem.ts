@@ -14,6 +14,7 @@ import { nextHandover } from './handover.ts'
 import { described } from './image-answer.ts'
 import {
   type MadeCredential,
+  madeJoin,
   PlannedCredential,
   planCredential,
   releaseCredential,
@@ -32,6 +33,7 @@ import { makeCredential } from './make-credential.ts'
 import { mint } from './mint.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import { readFacts } from './pin.ts'
+import { notingUnreadable, readableJoin } from './readable-join.ts'
 import { offerSecret } from './rotate-secret.ts'
 import { openAnswer, sealAnswer } from './sealed-answer.ts'
 import { signedManifest } from './signed-manifest.ts'
@@ -83,9 +85,11 @@ const steps: Readonly<Record<RedeemedStage, Step>> = {
  */
 export function redeem(context: BootContext, request: Redemption): Promise<string> {
   return recordingRefusals(context, request, async () => {
-    const answer = await inTransaction(context, (work) => redeemIn(work, request))
-    if (answer instanceof PlannedQuestion) return redeemAnswered(context, request, answer)
-    return answer instanceof PlannedCredential ? redeemBehind(context, request, answer) : answer
+    return notingUnreadable(context, async () => {
+      const answer = await inTransaction(context, (work) => redeemIn(work, request))
+      if (answer instanceof PlannedQuestion) return redeemAnswered(context, request, answer)
+      return answer instanceof PlannedCredential ? redeemBehind(context, request, answer) : answer
+    })
   })
 }
 
@@ -256,7 +260,7 @@ async function answerJoin(
   { made, told, source }: Got & { readonly source: string },
 ): Promise<Record<string, unknown> | PlannedCredential | PlannedQuestion> {
   const { node, session, pinned } = opened
-  const join = pinned.join ?? { kind: 'none' as const }
+  const join = await readableJoin(work, opened)
   const of = {
     ...{ host: node.name, session: session.id, profile: pinned.profile, sequence: session.sequence },
     labels: JSON.parse(node.labels) as Record<string, string>, // our own row
@@ -269,10 +273,10 @@ async function answerJoin(
     return { ...answer, script: told.script ?? renderFitting(work.context, of, join, told.values) }
   }
   if (credentialOf(join) !== 'brokered') {
-    const seed = await mintJoinSeed(work, opened)
+    const seed = await mintJoinSeed(work, { ...opened, pinned: { ...pinned, join } })
     return { ...answer, script: renderFitting(work.context, of, join, seed) }
   }
   if (made === undefined) return planCredential(work, opened, join)
   const credential = await takeCredential(work, opened, made)
-  return { ...answer, script: renderFitting(work.context, of, join, credential) }
+  return { ...answer, script: renderFitting(work.context, of, madeJoin(join, made), credential) }
 }

@@ -11,6 +11,7 @@ import { isOverdue } from './end-session.ts'
 import { renderSeed } from './join-seed.ts'
 import { noteMove } from './open-token.ts'
 import { readPinned } from './pin.ts'
+import { notingUnreadable, readableJoin } from './readable-join.ts'
 import { type Asking, inTransaction, recordingRefusals, type Work } from './work.ts'
 
 /** A file of a seed as it is asked for. */
@@ -35,12 +36,14 @@ const goodIn: Readonly<
 /** Serves one file of a seed, rendered with the node's values as they are now. */
 export function serveSeed(context: BootContext, request: SeedRequest): Promise<string> {
   return recordingRefusals(context, request, () =>
-    inTransaction(context, async (work) => {
-      const found = await openSeed(work, request)
-      const text = fileOf(work.context, found, request)
-      await noteAsked(work, found, request)
-      return text
-    }),
+    notingUnreadable(context, () =>
+      inTransaction(context, async (work) => {
+        const found = await openSeed(work, request)
+        const text = await fileOf(work, found, request)
+        await noteAsked(work, found, request)
+        return text
+      }),
+    ),
   )
 }
 
@@ -76,10 +79,12 @@ function faultOf(work: Work, { seed, session }: SeedFound): RefusalCause | undef
     : undefined
 }
 
-function fileOf(context: BootContext, { node, session }: SeedFound, { file }: SeedRequest): string {
+async function fileOf(work: Work, { node, session }: SeedFound, { file }: SeedRequest): Promise<string> {
+  const pinned = readPinned(session.pinned)
+  const join = await readableJoin(work, { node, session, pinned })
   const subject = { node: node.name, session: session.id }
   try {
-    const { files } = renderSeed(context, { node, session, pinned: readPinned(session.pinned) })
+    const { files } = renderSeed(work.context, { node, session, pinned: { ...pinned, join } })
     const text = Object.hasOwn(files, file) ? files[file] : undefined
     if (text === undefined)
       throw new Refusal('malformed', { ...subject, detail: { reason: 'a seed has no such file' } })

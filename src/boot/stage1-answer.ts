@@ -1,6 +1,6 @@
 import { canVerifyDigests, type Facts } from '../domain/facts.ts'
 import { Refusal } from '../domain/refusal.ts'
-import { isPawlError } from '../errors.ts'
+import { type ErrorCode, isPawlError } from '../errors.ts'
 import type { NodeRecord } from '../storage/nodes.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import { bootBase } from './entry.ts'
@@ -42,12 +42,19 @@ export function answerStage1(work: Work, opened: Opened): Promise<Stage1Answer> 
   })
 }
 
+/** A secret that this server's key does not open is among them: seeds are rendered at stage 1. */
+const faultsOfSettings: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'render-failed',
+  'invalid',
+  'key-unreadable',
+])
+
 /** Runs a step over stored settings: what cannot be read or rendered is an operator's matter, and refuses the node. */
 export async function orDoesNotFit<T>(node: string, step: () => T | Promise<T>): Promise<T> {
   try {
     return await step()
   } catch (error) {
-    if (!isPawlError(error, 'render-failed') && !isPawlError(error, 'invalid')) throw error
+    if (!isPawlError(error) || !faultsOfSettings.has(error.code)) throw error
     throw new Refusal('does-not-fit', { node, detail: { reason: error.message } })
   }
 }

@@ -12,7 +12,7 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
   ...machineWords,
   ...leaveWords,
   refused: (detail) =>
-    `refused${stageOf(detail.request)}: ${detail.cause === 'identity-proof' ? `no good proof of possession: ${text(detail.reason)}` : causeOf(detail.cause)}${detail.image === undefined ? '' : ` (${text(detail.image)})`}`,
+    `refused${stageOf(detail.request)}: ${detail.cause === 'identity-proof' ? `no good proof of possession: ${text(detail.reason)}` : causeOf(detail.cause)}${detail.image === undefined ? '' : ` (${text(detail.image)})`}${detail.cause === 'does-not-fit' ? because(detail.reason) : ''}`,
   'refusals-counted': (detail) => `${count(Number(detail.count), 'more refusal')}: ${causeOf(detail.cause)}`,
   'attempt-failed': (detail) => `the node reported${stageOf(detail.stage)}: ${text(detail.message)}`,
   'answer-repeated': (detail) => `the answer${stageOf(detail.stage)} was lost, and given again under its key`,
@@ -23,7 +23,7 @@ const words: Readonly<Record<string, (detail: Detail) => string>> = {
       ? 'stage 1 was asked again at once: a second NIC, or a lost answer'
       : 'a later stage 1 retired the session',
   'credential-made': (detail) => `the cluster made a join credential, good until ${text(detail.expiresAt)}`,
-  'credential-refused': (detail) => `the join waits for its cluster: ${text(detail.message)}`,
+  'credential-refused': (detail) => `the join waits: ${text(detail.message)}`,
   'credential-removed': (detail) =>
     `the join credential is gone from its cluster${detail.unseen === true ? ', which made it though its call came to nothing' : ''}${detail.because === undefined ? '' : `: ${text(detail.because)}`}`,
   'credential-not-removed': (detail) =>

@@ -125,7 +125,8 @@ export const eventKinds = {
   'seed-served':
     'cloud-init or Ignition fetched a file that the profile has for the node, for the first time',
   'credential-made': 'the cluster made a join credential for this boot',
-  'credential-refused': 'the cluster did not make a join credential: the node waits; the cause says why',
+  'credential-refused':
+    'a join waits: its cluster made no credential, or its secrets do not open; the cause says why',
   'credential-removed': 'the join credential of a boot is gone from its cluster',
   'credential-not-removed':
     'the join credential of a boot could not be removed yet: it is tried again until its time is over',

@@ -12,7 +12,7 @@ export const backendFaults = {
   refused: 'the cluster refuses the request',
   failing: 'the API of the cluster fails (5xx), or has too much to do',
   'bad-answer': 'what answers is not a Kubernetes API',
-  settings: 'the kubeconfig of the profile cannot be read',
+  settings: 'the settings of the profile cannot be read',
 } as const
 
 /** One way for a cluster not to do it. */

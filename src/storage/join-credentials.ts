@@ -20,7 +20,13 @@ export type PlanAsRead = Pick<JoinCredentialRow, 'session' | 'handle' | 'state'>
 export async function leaseJoinCredential(
   tx: Tx,
   { session, handle, state }: PlanAsRead,
-  asked: { readonly now: Date; readonly until: Date; readonly expiresAt: Date; readonly settings: string },
+  asked: {
+    readonly now: Date
+    readonly until: Date
+    readonly expiresAt: Date
+    readonly settings: string
+    readonly sealed: string
+  },
 ): Promise<boolean> {
   if (state === 'made') return false
   const { numUpdatedRows } = await tx
@@ -30,6 +36,7 @@ export async function leaseJoinCredential(
       call_until: asked.until.toISOString(),
       expires_at: asked.expiresAt.toISOString(),
       settings: asked.settings,
+      sealed: asked.sealed,
     })
     .where('session', '=', session)
     .where('handle', '=', handle)

@@ -30,7 +30,7 @@ export function joiningOf(
   } = {},
 ): Joining {
   const { timeoutSeconds = 5, counted = [], errors = [] } = options
-  const limits = { calls: 8, waiting: 16, waitMilliseconds: 3000, restMilliseconds: 0, ...options.limits }
+  const limits = { calls: 8, waiting: 16, waitMilliseconds: 30_000, restMilliseconds: 0, ...options.limits }
   const meter: JoinMeter = {
     called: (call: BackendCall, outcome) => counted.push(`${call} ${outcome}`),
     busy: () => counted.push('busy'),
@@ -154,4 +154,25 @@ export async function isOver(db: Queries): Promise<boolean> {
     ({ state, removal, remove_at, call_until }) =>
       state === 'called' && removal === 'success' && remove_at === call_until,
   )
+}
+
+/** The same server after its settings key was lost, for the places that are named. What it seals from now on it can open. */
+export function withLostKey(world: World, isLost: (place: string) => boolean): World {
+  const { sealer } = world.context
+  const other = settingsSealer(Buffer.alloc(32, 9))
+  const anew = new Set<string>()
+  return {
+    ...world,
+    context: {
+      ...world.context,
+      sealer: {
+        seal(value, place) {
+          const sealed = sealer.seal(value, place)
+          anew.add(sealed)
+          return sealed
+        },
+        open: (sealed, place) => (isLost(place) && !anew.has(sealed) ? other : sealer).open(sealed, place),
+      },
+    },
+  }
 }
