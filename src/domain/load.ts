@@ -36,7 +36,7 @@ export interface ProcessLoad {
   readonly cpuSeconds: number
   /** The nodes that were told to come again and have not come yet, those told last first; bounded. */
   readonly nodes: readonly WaitingNode[]
-  /** How many those are, without the bound. */
+  /** How many of them there was no room for, without the bound. */
   readonly nodesWaiting: number
 }
 
@@ -66,6 +66,8 @@ export interface WaitingNode {
   readonly times: number
   /** When it was told to come. */
   readonly until: string
+  /** What its join waits for, in words; left out where the server had no room. */
+  readonly why?: string
 }
 
 /** A time in which machines were told to come again. */

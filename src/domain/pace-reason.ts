@@ -18,8 +18,9 @@ export interface PaceEvidence {
   readonly refused?: string | undefined
   /** The address of another machine that came as this node during the stage. */
   readonly other?: string | undefined
-  /** It was told to come again: until when. */
+  /** It was told to come again: until when, and what its join waits for where it is that. */
   readonly waitsUntil?: string | undefined
+  readonly joinWaits?: string | undefined
   /** What went wrong with the last TLS handshake from its address since anything was heard. */
   readonly handshake?: string | undefined
   /** Since when the server runs, where it was last heard of before that. */
@@ -68,6 +69,11 @@ export const paceReasons = {
     when: (e) => e.refused !== undefined,
     text: (e) => `it was refused: ${e.refused}`,
     hint: 'mend the cause, and it goes on or boots anew by itself: pawl event list --kind refused --node NAME',
+  },
+  'join-waits': {
+    when: (e) => e.joinWaits !== undefined,
+    text: (e) => `its join waits: ${e.joinWaits}`,
+    hint: 'mend that, and it goes on by itself: pawl doctor asks its cluster, and names settings that do not open',
   },
   'told-to-wait': {
     when: (e) => e.waitsUntil !== undefined,

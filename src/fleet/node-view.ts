@@ -51,7 +51,7 @@ export interface NodeView {
   readonly session: SessionSummary | null
   /** How it leaves its cluster to be reinstalled; null where it does not, has, or was taken back whole. */
   readonly leaving: LeavingView | null
-  /** Asked, and was told to come again, since there was no room; null where it does not wait. */
+  /** Asked, and was told to come again: there was no room, or its join waits; null where it does not wait. */
   readonly waiting: WaitingView | null
   /** How the boot that is under way comes along; null where none is. `timeline` says why. */
   readonly pace: Pace | null
@@ -71,8 +71,8 @@ export interface LoopingView {
   readonly heldBackUntil: string | null
 }
 
-/** How a node waits: for what, and until when. */
-export type WaitingView = Omit<WaitingNode, 'node'>
+/** How a node waits: for what, and until when. `why` is what its join waits for; null where the server had no room. */
+export type WaitingView = Omit<WaitingNode, 'node' | 'why'> & { readonly why: string | null }
 
 /** Shows one node; throws `not-found`. */
 export async function showNode(db: Queries, name: string): Promise<NodeView> {
@@ -194,6 +194,6 @@ function summaryOf(session: SessionRow): SessionSummary {
   }
 }
 
-function waitingOf({ request, source, since, at, times, until }: WaitingNode): WaitingView {
-  return { request, source, since, at, times, until }
+function waitingOf({ request, source, since, at, times, until, why }: WaitingNode): WaitingView {
+  return { request, source, since, at, times, until, why: why ?? null }
 }

@@ -65,6 +65,7 @@ export async function readEvidence(
     refused: refused === undefined ? undefined : causeOf(refused),
     other: other === undefined ? undefined : otherOf(other, source),
     waitsUntil: waits?.until,
+    joinWaits: waits?.why,
     handshake: handshake === undefined ? undefined : wordOf(handshake, 'reason'),
     serverSince: isAfter ? common.serverSince : undefined,
     handoverOpened: events.some((one) => one.kind === 'handover-opened' && one.session === session.id),

@@ -30,7 +30,13 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
     if (workOfRoutes[url] === undefined) return
     route.handler = async function (request, reply) {
       try {
-        return await handler.call(this, request, reply)
+        const answer = await handler.call(this, request, reply)
+        const node = hostOf(request)
+        if (node !== undefined) gate.told.served(node)
+        return answer
+      } catch (error) {
+        if (isPawlError(error, 'join-unavailable')) noteTold(gate, request, sourceOf(request), error)
+        throw error
       } finally {
         workIsDone(request)
       }
@@ -73,7 +79,7 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
       admitted.set(request, { gate, over, waitedMilliseconds: performance.now() - came })
       largeBodies.get(request)?.begun()
     } catch (error) {
-      if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
+      if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error)
       throw error
     }
     const node = hostOf(request)
@@ -110,10 +116,13 @@ export function beginBytes(request: FastifyRequest, reply: FastifyReply, session
     if (reply.raw.destroyed) over()
     else reply.raw.once('close', over)
   } catch (error) {
-    if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error.retryAfterSeconds ?? 0)
+    if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error)
     throw error
   }
 }
+
+/** What who is told no time may come in. */
+const usualWaitSeconds = 10
 
 /** How long a request waited for its turn. */
 export function waitedSeconds(request: FastifyRequest): number {
@@ -136,9 +145,13 @@ function workIsDone(request: FastifyRequest): void {
   admitted.get(request)?.over()
 }
 
-function noteTold(gate: Gate, request: FastifyRequest, source: string, seconds: number): void {
+/** A join that waits is told why: whoever looks at its node reads it there. */
+function noteTold(gate: Gate, request: FastifyRequest, source: string, error: PawlError): void {
+  const { code, message, retryAfterSeconds: seconds = usualWaitSeconds } = error
+
   const name = (request.routeOptions.url ?? '').replace(/^\/v1\/(?:boot\/)?(?::host\/)?(?::token\/)?/, '')
-  gate.told.note({ node: hostOf(request), request: name, source, seconds })
+  const why = code === 'join-unavailable' ? message.replace(/^the join waits: /, '') : undefined
+  gate.told.note({ node: hostOf(request), request: name, source, seconds, why })
 }
 
 function hostOf(request: FastifyRequest): string | undefined {

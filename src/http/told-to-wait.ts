@@ -3,15 +3,20 @@ import type { ProcessLoad, Spell, WaitingNode } from '../domain/load.ts'
 
 /** Who was told to come again, and since when there is too much to do. */
 export interface ToldToWait {
-  /** A node, as its request names it, was told to come in so many seconds. Without a name only the overload is noted. */
+  /**
+   * A node, as its request names it, was told to come in so many seconds. Without a name only the overload is noted. `why` says what its join
+   * waits for: that is no overload.
+   */
   note(told: {
     readonly node: string | undefined
     readonly request: string
     readonly source: string
     readonly seconds: number
+    readonly why?: string | undefined
   }): void
-  /** It came, and was let in. */
+  /** It came, and was let in. A join that waits does so until one of its requests was served. */
   came(node: string): void
+  served(node: string): void
   /** An overload that began or ended since this was asked last: one event for each. */
   takeSpells(): Spell[]
   stats(): Pick<ProcessLoad, 'overloadedSince' | 'nodes' | 'nodesWaiting'>
@@ -21,6 +26,7 @@ export interface ToldToWait {
 const maxNodes = 20_000
 /** Names that a heartbeat tells. */
 const maxTold = 300
+const maxWhy = 300
 /** Who does not come so long after its time does not wait any more. */
 const lateSeconds = 300
 /** An overload is over when nobody was told for so long. */
@@ -43,11 +49,13 @@ export function openToldToWait(clock: Clock): ToldToWait {
   }
 
   return {
-    note({ node, request, source, seconds }) {
+    note({ node, request, source, seconds, why }) {
       const now = clock()
-      spell ??= { since: now, last: now, times: 0, told: false }
-      spell.last = now
-      spell.times += 1
+      if (why === undefined) {
+        spell ??= { since: now, last: now, times: 0, told: false }
+        spell.last = now
+        spell.times += 1
+      }
       if (node === undefined) return
       const name = node.slice(0, 253)
       const before = nodes.get(name)
@@ -57,9 +65,14 @@ export function openToldToWait(clock: Clock): ToldToWait {
       const at = now.toISOString()
       const until = new Date(now.getTime() + seconds * 1000).toISOString()
       const times = (before?.times ?? 0) + 1
-      nodes.set(name, { node: name, request, source, since: before?.since ?? at, at, times, until })
+      const since = before?.since ?? at
+      const told = { node: name, request, source, since, at, times, until }
+      nodes.set(name, why === undefined ? told : { ...told, why: why.slice(0, maxWhy) })
     },
-    came: (node) => void nodes.delete(node),
+    came(node) {
+      if (nodes.get(node)?.why === undefined) nodes.delete(node)
+    },
+    served: (node) => void nodes.delete(node),
     takeSpells() {
       tidy(clock())
       const spells = ended
@@ -72,7 +85,7 @@ export function openToldToWait(clock: Clock): ToldToWait {
       tidy(clock())
       return {
         overloadedSince: spell?.since.toISOString() ?? null,
-        nodesWaiting: nodes.size,
+        nodesWaiting: [...nodes.values()].filter(({ why }) => why === undefined).length,
         nodes: [...nodes.values()].slice(-maxTold).reverse(),
       }
     },

@@ -33,5 +33,18 @@ await forEachDatabase(t, async (t, openWorld) => {
     const show = await pawl.run(['node', 'show', 'node1'])
     t.match(show.stdout, /stage1\.ipxe, from 192\.0\.2\.1: told 3 times to come again/)
     t.match((await pawl.run(['status'])).stdout, /5 in the queue.*\n.*1 node told to come again/)
+    const why = 'no answer from the Kubernetes API in time'
+    await takeHeartbeat(world.context, {
+      process: { id: 'a', host: 'boot-1', pid: 7, role: 'server', startedAt: at },
+      load: { ...gate.load(), nodes: [{ node: 'node1', ...told, request: 'join', why }] },
+      spells: [],
+      nodes: [],
+    })
+    const joins = await pawl.run(['node', 'list'])
+    t.match(joins.stdout, /^node1\b.* join, .*: no answer from the Kubernetes API in time$/m)
+    const joining = await pawl.run(['node', 'show', 'node1'])
+    t.match(joining.stdout, /^waiting +its join waits: no answer from the Kubernetes API in time$/m)
+    t.notMatch(joining.stdout, 'busy')
+    t.match(JSON.parse((await pawl.run(['node', 'show', 'node1', '--json'])).stdout).waiting, { why })
   })
 })

@@ -126,6 +126,11 @@ t.test('every reason, in the order in which they apply', (t) => {
       'it was refused: the token was used before',
     ],
     [
+      'join-waits',
+      { waitsUntil: told.waitsUntil, joinWaits: 'the Kubernetes API answered 503' },
+      'its join waits: the Kubernetes API answered 503',
+    ],
+    [
       'told-to-wait',
       { waitsUntil: told.waitsUntil, handshake: told.handshake, serverSince: told.serverSince },
       'the server had no room and told it to come again at 2026-11-21T12:00:00.000Z',

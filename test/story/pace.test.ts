@@ -381,6 +381,8 @@ await forEachDatabase(t, async (t, openWorld) => {
     const waits = { node: 'node1', request: 'stage2', source: '192.0.2.10', since: 'x', at: 'x', times: 1 }
     await tell({ nodes: [{ ...waits, until: '2026-11-21T06:11:00.000Z' }] })
     t.equal(await code(), 'told-to-wait')
+    await tell({ nodes: [{ ...waits, until: '2026-11-21T06:11:00.000Z', why: 'its cluster is down' }] })
+    t.equal(await code(), 'join-waits')
     await t.rejects(askStage(world, machine, 'stage2', 'x'.repeat(44)), { code: 'refused' })
     await world.events()
     t.equal(await code(), 'refused')

@@ -129,7 +129,12 @@ function showList({ output, io }: Context, nodes: readonly NodeView[]): void {
     return
   }
   const waits = nodes.map(({ waiting }) =>
-    waiting === null ? '-' : toned('warn', `${waiting.request}, ${formatAge(waiting.since, now)}`),
+    waiting === null
+      ? '-'
+      : toned(
+          'warn',
+          `${waiting.request}, ${formatAge(waiting.since, now)}${waiting.why === null ? '' : `: ${waiting.why}`}`,
+        ),
   )
   output.table(
     [...nodeColumns, { title: 'WAITS', min: 6 }],
@@ -166,17 +171,26 @@ function loopingFields({ name, looping }: NodeView): Field[] {
   ]
 }
 
-/** What an overloaded server told it. */
+/** What an overloaded server told it, or what its join waits for. */
 function waitingFields({ waiting }: NodeView): Field[] {
   if (waiting === null) return []
-  const { request, source, since, times, until } = waiting
+  const { request, source, since, times, until, why } = waiting
   const often = times === 1 ? 'once' : `${times} times`
+  const said = `told ${often} to come again`
   return [
     {
       name: 'waiting',
-      value: toned('warn', `for ${request}, from ${source}: told ${often} to come again, the server is busy`),
+      value: toned(
+        'warn',
+        why === null
+          ? `for ${request}, from ${source}: ${said}, the server is busy`
+          : `its join waits: ${why}`,
+      ),
     },
-    { name: '', value: `since ${formatTime(since)}, comes at about ${formatTime(until)}` },
+    {
+      name: '',
+      value: `since ${formatTime(since)}, ${why === null ? '' : `${said}, `}comes at about ${formatTime(until)}`,
+    },
   ]
 }
 

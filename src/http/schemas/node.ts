@@ -147,8 +147,14 @@ const nodeFields = {
         at: Type.String(),
         times: Type.Integer(),
         until: Type.String(),
+        why: Type.Union([Type.String(), Type.Null()], {
+          description: 'What its join waits for; null where the server had no room.',
+        }),
       },
-      { description: 'It asked and was told to come again; who asked under its name had not proved it.' },
+      {
+        description:
+          'It asked and was told to come again; where the server had no room, who asked under its name had not proved it.',
+      },
     ),
     Type.Null(),
   ]),
