@@ -222,26 +222,29 @@ function paceChores(context: BootContext): readonly Chore[] {
 }
 
 /**
- * Runs each chore in its time, until the answer is called; what fails is logged and tried again. One that takes longer than its time
- * is not begun a second time beside itself.
+ * Runs each chore in its time, until the answer is called, which resolves when those under way are over; what fails is logged and
+ * tried again. One that takes longer than its time is not begun a second time beside itself.
  */
 export function startTimers(
   all: readonly Chore[],
   log: Pick<Logger, 'error'>,
   leads: () => boolean,
-): () => void {
-  const running = new Set<Chore>()
+): () => Promise<void> {
+  const running = new Map<Chore, Promise<void>>()
   const timers = all.map((chore) =>
     setInterval(() => {
       if (running.has(chore) || (chore.once === true && !leads())) return
-      running.add(chore)
-      chore
+      const work = chore
         .work()
         .catch((error: unknown) => log.error({ err: error }, `${chore.what} failed`))
-        .finally(() => running.delete(chore))
+        .then(() => void running.delete(chore))
+      running.set(chore, work)
     }, chore.everyMilliseconds).unref(),
   )
-  return () => timers.forEach(clearInterval)
+  return async () => {
+    timers.forEach(clearInterval)
+    await Promise.all(running.values())
+  }
 }
 
 async function renew(listener: Listener, now: Date, log: Logger): Promise<void> {

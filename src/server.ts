@@ -229,17 +229,27 @@ function announce(
   return { event: 'ready', ...urls, ca, publicUrl: settings.publicUrl }
 }
 
+/** Milliseconds. */
+const choresMayTake = 2000
+
 async function closeAll(
   { listeners, context, counts, replica, traces, webhooks }: Parts,
-  stopTimers: () => void,
+  stopTimers: () => Promise<void>,
   graceSeconds: number,
   tftp: OpenTftp | undefined,
 ): Promise<void> {
-  stopTimers()
+  const rested = stopTimers()
   const closing = listeners.map((listener) => listener.close(graceSeconds))
   await Promise.all([...closing, webhooks.close(), traces?.close(), tftp?.close()])
   await replica.heart.stop()
   await context.joining?.settled()
+  // Where a cluster or a store does not answer, a chore is not waited for: each can be cut anywhere.
+  let late: NodeJS.Timeout | undefined
+  const tooLong = new Promise((resolve) => {
+    late = setTimeout(resolve, choresMayTake)
+  })
+  await Promise.race([rested, tooLong])
+  clearTimeout(late)
   await context.refusals.flush()
   await context.spans?.flush()
   await counts.close()

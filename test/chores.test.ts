@@ -22,7 +22,16 @@ t.test('a chore that takes longer than its time is not begun beside itself', asy
   end = Promise.withResolvers<void>()
   mock.timers.tick(1000)
   t.equal(begun, 2, 'one that failed is tried again in its time')
-  stop()
+  let over = false
+  const stopped = stop().then(() => {
+    over = true
+  })
+  await new Promise((resolve) => setImmediate(resolve))
+  t.equal(over, false, 'what is under way still asks the database')
+  end.resolve()
+  await stopped
+  mock.timers.tick(3000)
+  t.equal(begun, 2, 'and none is begun')
 })
 
 t.test('what one of all servers does is left to the leader', async (t) => {
@@ -42,5 +51,5 @@ t.test('what one of all servers does is left to the leader', async (t) => {
   await new Promise((resolve) => setImmediate(resolve))
   mock.timers.tick(1000)
   t.same(did, ['all', 'all', 'leader'])
-  stop()
+  await stop()
 })
