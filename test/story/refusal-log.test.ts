@@ -3,8 +3,12 @@ import { listEvents } from '../../src/storage/events.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
 const refused = {
-  ...{ kind: 'refused', cause: 'no-evidence', node: null, session: null },
-  ...{ source: '192.0.2.1', detail: {} },
+  kind: 'refused',
+  cause: 'no-evidence',
+  node: null,
+  session: null,
+  source: '192.0.2.1',
+  detail: {},
 } as const
 
 await forEachDatabase(t, async (t, openWorld) => {
