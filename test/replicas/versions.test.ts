@@ -32,7 +32,7 @@ const schemaBefore = releases[previous.version] ?? ''
 
 t.test(
   `three servers go from ${previous.version} to this release one by one, while machines boot`,
-  { skip, timeout: 900_000 },
+  { skip },
   async (t) => {
     const old = checkoutPrevious(t)
     const site = await openSite(t, { nodes: 5, settings: 'proxyProtocolFrom: [127.0.0.1]\n' })
