@@ -40,7 +40,7 @@ async function main(): Promise<void> {
   const endTurns = await openTurns(cores)
   // One file more than cores: while its server starts and its images are published, the machines of the others boot.
   close(
-    await runTap(files.length > 0 ? files : allFiles(), [`--jobs=${cores + 1}`, '--timeout=2000']).finally(
+    await runTap(files.length > 0 ? files : allFiles(), [`--jobs=${cores + 1}`, '--timeout=3600']).finally(
       endTurns,
     ),
   )

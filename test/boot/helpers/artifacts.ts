@@ -228,7 +228,7 @@ async function removeOldBuilds(cache: string, name: string, used: string): Promi
 
 async function recipe(script: string, args: string[], say: (line: string) => void): Promise<void> {
   try {
-    const done = await run('sh', [join(recipes, script), ...args], { timeout: 600_000 })
+    const done = await run('sh', [join(recipes, script), ...args], { timeout: 1_800_000 })
     for (const line of done.stderr.split('\n')) if (line !== '') say(line)
   } catch (error) {
     const { stderr, message } = error as { stderr?: string; message: string }
