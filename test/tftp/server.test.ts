@@ -66,9 +66,9 @@ async function open(
   }
 }
 
-/** Waits for what another task does, a minute at most. */
+/** Waits for what another task does; not for ever. */
 async function comes(isSo: () => boolean): Promise<void> {
-  for (const end = performance.now() + 60_000; !isSo() && performance.now() < end; )
+  for (const end = performance.now() + 300_000; !isSo() && performance.now() < end; )
     await new Promise((resolve) => setTimeout(resolve, 2))
   if (!isSo()) throw new Error('it did not come')
 }
