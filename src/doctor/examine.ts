@@ -9,6 +9,7 @@ import { certificates, keys } from './certificates.ts'
 import { checkpoints } from './checkpoints.ts'
 import { images, profiles, templates } from './content.ts'
 import { database, events, lastBackup } from './database.ts'
+import { durability } from './durability.ts'
 import { extensions } from './extensions.ts'
 import { type Announced, type Check, type Finding, fail, failure, ok, type Subject } from './finding.ts'
 import { identity } from './identity.ts'
@@ -48,6 +49,7 @@ const checks: readonly Check[] = [
   { name: 'clock', run: clock },
   { name: 'disk', run: disk },
   { name: 'database', run: database },
+  { name: 'durability', run: durability },
   { name: 'events', run: events },
   { name: 'checkpoints', run: checkpoints },
   { name: 'replicas', run: replicas },

@@ -62,6 +62,16 @@ t.test(
       { message: /has hosts of different clusters$/ },
       'an address that is wrong is not found out by losing half of what is written',
     )
+    await primary.query("alter system set synchronous_standby_names = 'standby'")
+    await primary.query('select pg_reload_conf()')
+    t.match(await doctor(dataDir, database, 'durability'), {
+      level: 'ok',
+      found: /waits for standbys: standby$/,
+    })
+    await primary.query('alter database pawl set synchronous_commit = off')
+    t.match(await doctor(dataDir, database, 'durability'), {
+      ...{ level: 'warn', found: /^synchronous_commit is off: when PostgreSQL crashes, a token/ },
+    })
     await primary.query('alter database pawl set default_transaction_read_only = on')
     await t.rejects(openStorage(database), { message: /only takes reads \(default_transaction_read_only\)$/ })
     await other.stop('immediate')
@@ -100,6 +110,10 @@ t.test(
     t.equal((await pawl('event', 'checkpoint')).exit, 0)
     await until(t, async () => (await second.query('select 1 from checkpoints', 'pawl')).length, 1)
 
+    t.match(await doctor(dataDir, database, 'durability'), {
+      ...{ level: 'warn', found: /^no standby is synchronous, 1 follow: / },
+      advice: /synchronous_standby_names/,
+    })
     await second.query("alter system set primary_conninfo = ''")
     await second.query('select pg_reload_conf()')
     await until(t, () => first.query('select 1 from pg_stat_replication'), [])
