@@ -109,22 +109,27 @@ const locking = statement<{ id: string }>()((db, value, postgres) => {
 export async function lockToken(tx: Tx, id: TokenId): Promise<TokenFound | undefined> {
   const row = (await locking.first(tx, { id })) as Record<string, unknown> | undefined
   if (row === undefined) return undefined
-  const token = take(row, 'token', tokenColumns)
-  const session = take(row, 'session', sessionColumns)
-  const node = Object.fromEntries(Object.entries(row).filter(([name]) => !name.includes(' ')))
-  return { token, session, node } as unknown as TokenFound // all columns of the three
+  const found = { token: {}, session: {}, node: {} } as Record<Joined, Record<string, unknown>>
+  for (const name in row) {
+    const { table, column } = ofJoined.get(name) ?? { table: 'node', column: name }
+    found[table][column] = row[name]
+  }
+  return found as unknown as TokenFound // all columns of the three
 }
 
-/** Takes a table's columns out of a joined row. */
-function take(
-  row: Record<string, unknown>,
-  table: string,
-  columns: readonly string[],
-): Record<string, unknown> {
-  const own: Record<string, unknown> = {}
-  for (const name of columns) own[name] = row[`${table} ${name}`]
-  return own
-}
+type Joined = keyof TokenFound
+
+/** Where the columns of the joined row belong that are not the node's. A name that is put together for each costs more than the look-up. */
+const ofJoined: ReadonlyMap<string, { readonly table: Joined; readonly column: string }> = new Map(
+  (
+    [
+      ['session', sessionColumns],
+      ['token', tokenColumns],
+    ] as const
+  ).flatMap(([table, columns]) =>
+    columns.map((column) => [`${table} ${column}`, { table, column }] as const),
+  ),
+)
 
 /** Which tokens of a session: those of the kinds given, or all but those excepted. */
 export type WhichTokens = { readonly kinds: readonly TokenKind[] } | { readonly except: readonly TokenKind[] }
