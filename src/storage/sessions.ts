@@ -92,10 +92,16 @@ interface Advance {
   readonly state: SessionState
   readonly stage: StageName
   readonly at: string
-  readonly ended: string | null
 }
 
 const advance = statement<Advance>()((db, value) =>
+  db
+    .updateTable('sessions')
+    .set({ state: value('state'), stage: value('stage'), last_seen_at: value('at') })
+    .where('id', '=', value('id')),
+)
+/** The same at a session's end. SQLite writes the indexes of what is set, also where it is set to what it was. */
+const advanceToEnd = statement<Advance & { readonly ended: string }>()((db, value) =>
   db
     .updateTable('sessions')
     .set({
@@ -115,8 +121,9 @@ export async function advanceSession(
   now: Date,
 ): Promise<void> {
   const at = now.toISOString()
-  const { state, stage } = to
-  await advance.change(tx, { id, state, stage, at, ended: to.endedAt?.toISOString() ?? null })
+  const { state, stage, endedAt } = to
+  if (endedAt === undefined) await advance.change(tx, { id, state, stage, at })
+  else await advanceToEnd.change(tx, { id, state, stage, at, ended: endedAt.toISOString() })
   await insertStage.change(tx, { session: id, stage, at })
 }
 
