@@ -1,7 +1,7 @@
 import { architectureOf, imageForMachine, type StageImage } from '../domain/architecture.ts'
 import { artifactBaseOf } from '../domain/artifact-base.ts'
 import type { Facts } from '../domain/facts.ts'
-import { type Artifact, formatImageRef, type Manifest, parseManifest } from '../domain/image.ts'
+import { type Artifact, formatImageRef, parseManifest } from '../domain/image.ts'
 import type { Join } from '../domain/join.ts'
 import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
@@ -10,6 +10,7 @@ import type { NodeRecord } from '../storage/nodes.ts'
 import { checkSigned } from './check-signature.ts'
 import { checkJoin } from './join-script.ts'
 import { checkSeed } from './join-seed.ts'
+import { readingOnce } from './reading-once.ts'
 import { resolveImage, type Via } from './resolve-image.ts'
 import type { Work } from './work.ts'
 
@@ -101,26 +102,14 @@ export function pinBasics(profile: Profile, name: SequenceName): Pinned {
   }
 }
 
-let lastPinned: { readonly text: string; readonly pinned: Pinned } | undefined
-
-/** Reads what `JSON.stringify` of a session's pinned values has stored. One step of a boot asks for the same several times. */
-export function readPinned(text: string): Pinned {
-  if (lastPinned?.text !== text) lastPinned = { text, pinned: JSON.parse(text) as Pinned } // our own row, written by serve-stage1 only
-  return lastPinned.pinned
-}
-
-const maxManifests = 200
-const manifests = new Map<string, Manifest>()
+/**
+ * Reads what `JSON.stringify` of a session's pinned values has stored. One step of a boot asks for the same several times, and the
+ * next steps of the boots that are under way follow soon; sessions without a secret have one text for all of a profile.
+ */
+export const readPinned = readingOnce(200, (text) => JSON.parse(text) as Pinned) // our own row, written by serve-stage1 only
 
 /** Reads and checks a stored manifest; once for each text, since a fleet boots a few images. */
-function readManifest(text: string): Manifest {
-  const known = manifests.get(text)
-  if (known !== undefined) return known
-  const manifest = parseManifest(JSON.parse(text))
-  if (manifests.size >= maxManifests) manifests.clear()
-  manifests.set(text, manifest)
-  return manifest
-}
+const readManifest = readingOnce(200, (text) => parseManifest(JSON.parse(text)))
 
 /** Reads a session's facts as stored. */
 export function readFacts(text: string): Facts {

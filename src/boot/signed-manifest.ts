@@ -8,6 +8,7 @@ import { listSignatures } from '../storage/publishers.ts'
 import type { BootContext } from './context.ts'
 import { type DownloadRequest, openDownload } from './download.ts'
 import type { PinnedImage } from './pin.ts'
+import { readingOnce } from './reading-once.ts'
 import { recordRefusal } from './work.ts'
 
 /** What an agent checks by its own keys before it believes anything else about an image. */
@@ -48,13 +49,16 @@ interface FoundSignature {
   readonly certificates: readonly string[]
 }
 
+/** Reads and checks a stored signature. It has some 15 KB, of which each redemption of stage 2 hands out the same part. */
+const readSignature = readingOnce(200, (text) => parseSignature(JSON.parse(text)))
+
 async function signaturesOf(db: Queries, image: PinnedImage, part: SignedPart): Promise<FoundSignature[]> {
   const { name, version } = parseImageRef(image.ref)
   const rows = await listSignatures(db, name, version)
   return rows
     .filter(({ publisher, revoked_at }) => revoked_at === null && image.signedBy?.includes(publisher))
     .flatMap(({ document }) => {
-      const signature = parseSignature(JSON.parse(document))
+      const signature = readSignature(document)
       const cms = cmsOf(signature, part)
       return cms === undefined ? [] : [{ cms, certificates: signature.certificates }]
     })

@@ -1,12 +1,14 @@
 import { createDecipheriv, hkdfSync } from 'node:crypto'
 import t from 'tap'
 import { openRandomPool } from '../../src/boot/random-pool.ts'
+import { readingOnce } from '../../src/boot/reading-once.ts'
 import { openAnswer, sealAnswer } from '../../src/boot/sealed-answer.ts'
 import { inTransaction } from '../../src/boot/work.ts'
 import { hashSecret, type IdempotencyKey, type TokenId } from '../../src/domain/token.ts'
 import { consumeToken } from '../../src/storage/redemption.ts'
+import { watchStatements } from '../crash/statements.ts'
 import { storeDemoFleet } from '../helpers/fleet.ts'
-import { boot, machineOf } from '../helpers/machine.ts'
+import { boot, machineOf, report } from '../helpers/machine.ts'
 import { forEachDatabase } from '../helpers/world.ts'
 
 /** What a step of a boot is written with: random bytes, sealed answers, and what waits for the commit. */
@@ -80,7 +82,46 @@ await t.test('seals under HKDF-SHA-256 of secret and key, as Pawl always did', a
   t.equal(openAnswer(sealed, 'secret', `${key}k` as IdempotencyKey), undefined)
 })
 
+await t.test(
+  'reads a text once while it is kept, keeps nothing of one that cannot be read, and is bounded',
+  async (t) => {
+    const read: string[] = []
+    const reading = readingOnce(3, (text) => {
+      read.push(text)
+      return JSON.parse(text) as unknown
+    })
+    t.throws(() => reading('{'))
+    t.throws(() => reading('{'))
+    t.same(read.splice(0), ['{', '{'])
+    const first = reading('[1]')
+    t.equal(reading('[1]'), first)
+    for (const text of ['[2]', '[3]', '[4]']) reading(text)
+    t.same(read.splice(0), ['[1]', '[2]', '[3]', '[4]'])
+    t.not(reading('[1]'), first, 'forgotten to make room')
+  },
+)
+
+const sentToSqlite: string[] = []
+watchStatements((text) => sentToSqlite.push(text))
+
 await forEachDatabase(t, async (t, openWorld) => {
+  await t.test(
+    'only the end of a session sets its end: SQLite writes every index of what is set',
+    async (t) => {
+      const world = await openWorld()
+      const machine = machineOf(await storeDemoFleet(world))
+      const ends = (): number =>
+        sentToSqlite.splice(0).filter((text) => /^update "sessions" set .*"ended_at" = /.test(text)).length
+      ends()
+      const learnt = await boot(world, machine, 'join')
+      t.equal(ends(), 0)
+      await report(world, machine, learnt.report, 'success')
+      t.equal(ends(), world.context.storage.dialect === 'sqlite' ? 1 : 0)
+      const [session] = await world.context.storage.db.selectFrom('sessions').selectAll().execute()
+      t.match(session, { state: 'ready', stage: 'report', ended_at: world.clock.now().toISOString() })
+    },
+  )
+
   await t.test(
     'an effect that throws behind the commit takes back neither the answer nor other effects',
     async (t) => {
