@@ -113,9 +113,8 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
     done()
   })
   const malformed = aFewAtATime(story, options.log)
-  app.setErrorHandler((error, request, reply) =>
-    answerError(malformed, options.log, error as Error, request, reply),
-  )
+  const answering = { malformed, log: options.log, ofOneClient: options.trustedProxies.length === 0 }
+  app.setErrorHandler((error, request, reply) => answerError(answering, error as Error, request, reply))
   app.setNotFoundHandler((_request, reply) => reply.code(404).type('text/plain').send('not found\n'))
   bootRoutes(app, story)
   extensionRoutes(app, story)
@@ -171,10 +170,22 @@ const toldToWait: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'join-unavailable',
 ])
 
-/** Every refusal has one answer. What is malformed is said, and put on the record where a node is known. */
+/** How long iPXE keeps a connection that it does not use. */
+const clientsKeepSeconds = 10
+
+interface Answering {
+  readonly malformed: BootStory['malformed']
+  readonly log: Logger
+  /** Whether a connection is of one client; that of a proxy may be of many. */
+  readonly ofOneClient: boolean
+}
+
+/**
+ * Every refusal has one answer. What is malformed is said, and put on the record where a node is known. Who is told to come again
+ * when its connection is not there any more closes it now: thousands may wait so, each for 47 KB.
+ */
 async function answerError(
-  malformed: BootStory['malformed'],
-  log: Logger,
+  { malformed, log, ofOneClient }: Answering,
   error: Error,
   request: FastifyRequest,
   reply: FastifyReply,
@@ -189,7 +200,9 @@ async function answerError(
   const status = statusOf(known.code)
   if (status >= 500) {
     if (!toldToWait.has(known.code)) log.error({ err: known, route: request.routeOptions.url }, 'failed')
-    reply.header('retry-after', String(known.retryAfterSeconds ?? jittered(10)))
+    const seconds = known.retryAfterSeconds ?? jittered(10)
+    reply.header('retry-after', String(seconds))
+    if (ofOneClient && seconds >= clientsKeepSeconds) reply.header('connection', 'close')
   }
   return reply.code(status).send(`${known.message}\n`)
 }

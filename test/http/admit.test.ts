@@ -19,8 +19,12 @@ interface Listening {
   until(steps: number): Promise<void>
 }
 
-/** A listener before a story whose every step waits. */
-function listen(t: Test, limits: Partial<GateLimits>): Listening {
+/** A listener before a story whose every step waits; `stage1` is answered so at once. */
+function listen(
+  t: Test,
+  limits: Partial<GateLimits>,
+  { trustedProxies = ['127.0.0.1'], stage1 }: Partial<{ trustedProxies: string[]; stage1: Error }> = {},
+): Listening {
   const asked: string[] = []
   let held: (() => void)[] = []
   let wake = (): void => {}
@@ -42,6 +46,7 @@ function listen(t: Test, limits: Partial<GateLimits>): Listening {
     () => {
       asked.push(step)
       wake()
+      if (step === 'stage1' && stage1 !== undefined) return Promise.reject(stage1)
       return new Promise((resolve) => held.push(() => resolve(answers[step as keyof StorySteps])))
     },
   ])
@@ -62,7 +67,7 @@ function listen(t: Test, limits: Partial<GateLimits>): Listening {
   const app = buildBootListener(story, {
     tls: { key },
     log: pino({ level: 'silent' }),
-    trustedProxies: ['127.0.0.1'],
+    trustedProxies,
     artifacts: { acquire: () => Promise.reject(new PawlError('not-found', 'none')) } as never, // none is asked for
     limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },
     gate,
@@ -102,6 +107,23 @@ t.test('every route of the boot listener is something to admission', async (t) =
       url,
     )
 })
+
+t.test(
+  'who waits longer than iPXE keeps a connection has none meanwhile; a proxy keeps its own',
+  async (t) => {
+    for (const [seconds, trustedProxies, connection] of [
+      [9, [], 'keep-alive'],
+      [10, [], 'close'],
+      [120, [], 'close'],
+      [120, ['127.0.0.1'], 'keep-alive'],
+    ] as const) {
+      const busy = new PawlError('overloaded', 'busy', { retryAfterSeconds: seconds })
+      const { app } = listen(t, {}, { trustedProxies: [...trustedProxies], stage1: busy })
+      const { statusCode, headers } = await app.inject(stage1)
+      t.match([statusCode, headers['retry-after'], headers.connection], [503, `${seconds}`, connection])
+    }
+  },
+)
 
 t.test('who finds no room is told to come again, and nothing of the boot was asked', async (t) => {
   const { app, gate, asked, answer, until } = listen(t, { maxBootWork: 1, maxBootQueue: 0 })
