@@ -49,8 +49,9 @@ t.test('the limits that the code assumes are the defaults of the settings', asyn
 
 t.test('with the limits as they come', async (t) => {
   const place = await install(t, 60)
-  // The first of 20,000 connections is still there when the last has come, however long that takes.
-  const server = await place.start(['--workers', '1', '--idle-timeout-seconds', '3600'])
+  // But for times: the first of a crowd is still there, and still sends, when the last has come, however long that takes.
+  const times = ['--idle-timeout-seconds', '3600', '--request-timeout-seconds', '300']
+  const server = await place.start(['--workers', '1', ...times])
   await boots(t, place, server, 'node1', 'a boot, to begin with')
 
   await t.test('readers that never read: memory for each is bounded, and a session has eight', async (t) => {
