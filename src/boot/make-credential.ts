@@ -25,8 +25,8 @@ import { inTransaction } from './work.ts'
 
 /** How long a lease is beyond the calls that it is for: an answer that comes late still counts. */
 const leaseMarginSeconds = 5
-/** The calls of one make: where it was made before, it is removed and made again. */
-const mostCalls = 3
+/** The calls of one make: where it was made before, it is looked at, removed and made again. */
+const mostCalls = 4
 /** How long a make may be under way. */
 export function leaseSeconds(timeoutSeconds: number): number {
   return mostCalls * timeoutSeconds + leaseMarginSeconds

@@ -46,7 +46,7 @@ export function kubeadmBroker({ clock, timeoutMilliseconds }: KubeadmOptions): B
       if (found === 'made') return 'made'
       if (!credential.again) return 'taken'
       // A call of before made it, and its end was not seen: this one is of the same name, and good for as long as is said now.
-      await told(() => api.request('DELETE', `${secrets}/${nameOf(credential.handle)}`), 'not-found')
+      await removeAsSeen(api, `${secrets}/${nameOf(credential.handle)}`)
       await told(() => api.request('POST', secrets, object))
       return 'made'
     },
@@ -97,6 +97,27 @@ export function kubeadmBroker({ clock, timeoutMilliseconds }: KubeadmOptions): B
       }
     },
   }
+}
+
+/**
+ * Removes the object that is there now, by its UID: a removal that is given up and carried out later must not take what was made since under the
+ * same name. The account may read no Secret; what a removal would remove, a removal on trial says (`dryRun`, Kubernetes 1.18).
+ */
+async function removeAsSeen(api: Kubernetes, path: string): Promise<void> {
+  const found = await told(() => api.request('DELETE', path, deleteOptions({ dryRun: ['All'] })), 'not-found')
+  if (found === undefined) return
+  const { uid } = (found.details ?? {}) as { readonly uid?: unknown }
+  if (typeof uid !== 'string' || uid === '')
+    throw new BrokerFault(
+      'bad-answer',
+      'the Kubernetes API does not say the UID of what a removal would remove',
+    )
+  const options = deleteOptions({ preconditions: { uid } })
+  await told(() => api.request('DELETE', path, options), 'not-found')
+}
+
+function deleteOptions(options: object): object {
+  return { apiVersion: 'v1', kind: 'DeleteOptions', ...options }
 }
 
 /** The hash of each CA certificate's public key, as kubeadm pins it: SHA-256 of the DER of its SubjectPublicKeyInfo. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -26,6 +27,8 @@ export interface KubernetesStandIn {
   addPod(name: string, options?: PodOptions): void
   /** Says something other than usual: undefined answers as usual, 'hang' never. */
   answer: (asked: AskedOfKubernetes) => KubernetesAnswer | 'hang' | undefined | Promise<undefined>
+  /** Carries out what was asked before and not answered, as a cluster does that is late. */
+  carryOut: (asked: AskedOfKubernetes) => KubernetesAnswer
   /** Who may what; everybody with a credential everything unless told otherwise. */
   allows: (asked: AskedOfKubernetes) => boolean
   /** What becomes of an evicted pod: gone at once unless told otherwise. */
@@ -193,10 +196,14 @@ export async function startKubernetesApi(t: Test): Promise<KubernetesStandIn> {
       const { namespace, name } = object.metadata as { namespace?: string; name: string }
       const kind = `${String(object.kind).toLowerCase()}s`
       const within = namespace === undefined ? '' : `/namespaces/${namespace}`
-      api.objects.set(`/api/v1${within}/${kind}/${name}`, object)
+      api.objects.set(`/api/v1${within}/${kind}/${name}`, {
+        ...object,
+        metadata: { uid: randomUUID(), ...(object.metadata as object) },
+      })
     },
     addPod: (name, options = {}) => api.add(podOf(name, options)),
     answer: () => undefined,
+    carryOut: (asked) => usual(api, asked),
     allows: () => true,
     evicted: (path) => api.objects.delete(path),
     asked: (match, count = 1) =>
@@ -310,21 +317,39 @@ function isCollection(path: string): boolean {
 function one(api: KubernetesStandIn, { method, path, body }: AskedOfKubernetes): KubernetesAnswer {
   const found = api.objects.get(path)
   if (found === undefined) return status(404, 'NotFound', `${path.split('/').at(-1)} not found`)
-  if (method === 'DELETE') {
-    api.objects.delete(path)
-    return { status: 200, body: { kind: 'Status', apiVersion: 'v1', status: 'Success' } }
-  }
+  if (method === 'DELETE') return remove(api, path, found, body)
   if (method === 'PATCH') api.objects.set(path, merged(found, body ?? {}))
   if (method === 'PUT') api.objects.set(path, body ?? {})
   return { status: 200, body: api.objects.get(path) ?? {} }
+}
+
+/** A removal by its options: on trial it says whose UID it would remove, and with a UID it removes no other. */
+function remove(
+  api: KubernetesStandIn,
+  path: string,
+  found: KubernetesObject,
+  options: KubernetesObject = {},
+): KubernetesAnswer {
+  const { name, uid } = found.metadata as { name?: string; uid?: string }
+  const wanted = (options.preconditions as { uid?: string } | undefined)?.uid
+  if (wanted !== undefined && wanted !== uid)
+    return status(
+      409,
+      'Conflict',
+      `the UID in the precondition (${wanted}) does not match the UID in record (${uid})`,
+    )
+  if ((options.dryRun as string[] | undefined)?.[0] !== 'All') api.objects.delete(path)
+  const details = { name, kind: path.split('/').at(-2), uid }
+  return { status: 200, body: { kind: 'Status', apiVersion: 'v1', status: 'Success', details } }
 }
 
 function create(api: KubernetesStandIn, { path, body }: AskedOfKubernetes): KubernetesAnswer {
   const name = (body?.metadata as { name?: string } | undefined)?.name ?? ''
   const at = `${path}/${name}`
   if (api.objects.has(at)) return status(409, 'AlreadyExists', `"${name}" already exists`)
-  api.objects.set(at, body ?? {})
-  return { status: 201, body: body ?? {} }
+  const made = { ...body, metadata: { ...(body?.metadata as object | undefined), uid: randomUUID() } }
+  api.objects.set(at, made)
+  return { status: 201, body: made }
 }
 
 function list(api: KubernetesStandIn, { path, query }: AskedOfKubernetes): KubernetesAnswer {

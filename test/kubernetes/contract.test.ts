@@ -102,6 +102,8 @@ const drained = (mark: boolean | null): object => ({ spec: { unschedulable: mark
 const podsOf = (node: string): string => `/api/v1/pods?fieldSelector=spec.nodeName%3D${node}&limit=1`
 const nobodysUid = '00000000-0000-0000-0000-000000000000'
 
+const options = (of: object): object => ({ apiVersion: 'v1', kind: 'DeleteOptions', ...of })
+
 /** What is asked, how, and the answer: its status, the reason of a refusal or what it says. An administrator asks unless it says who. */
 type Row = readonly [
   what: string,
@@ -144,6 +146,18 @@ const rows: readonly Row[] = [
   ],
   ['the token does', `POST ${requests}`, 201, { as: bootstrap, body: certificateRequest }],
   ['once', `POST ${requests}`, '409 AlreadyExists', { as: bootstrap, body: certificateRequest }],
+  [
+    'a removal on trial tells the UID',
+    `DELETE ${own}`,
+    200,
+    { body: options({ dryRun: ['All'] }), says: { status: 'Success', details: { uid: /^[0-9a-f-]{36}$/ } } },
+  ],
+  [
+    'and removes nothing; one of another UID neither',
+    `DELETE ${own}`,
+    '409 Conflict',
+    { body: options({ preconditions: { uid: nobodysUid } }) },
+  ],
   ['a Secret goes', `DELETE ${own}`, 200, { says: { kind: 'Status', status: 'Success' } }],
   ['once', `DELETE ${own}`, '404 NotFound'],
   ['one that is over is made', `POST ${secrets}`, 201, { body: over }],
@@ -214,7 +228,11 @@ function ask(config: Kubeconfig, asked: Asked): Promise<{ status: number; body: 
       headers: {
         ...(body === undefined
           ? {}
-          : { 'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json' }),
+          : {
+              'content-type': method === 'PATCH' ? 'application/merge-patch+json' : 'application/json',
+              // Node frames no body of a DELETE by itself.
+              'content-length': Buffer.byteLength(JSON.stringify(body)),
+            }),
         ...(typeof as === 'object' ? { authorization: `Bearer ${as.token}` } : {}),
       },
     })

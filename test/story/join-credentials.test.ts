@@ -292,8 +292,8 @@ await forEachDatabase(t, async (t, openWorld) => {
     }
     t.equal(await outcomeOf(join()), 'session-ended')
     t.equal(tokensAt(api).length, 1, 'the cluster has made it')
-    // A make of three calls of five seconds each, and what may be carried out late of it.
-    world.clock.advance(141)
+    // A make of four calls of five seconds each, and what may be carried out late of it.
+    world.clock.advance(146)
     await tendCredentials(world.context)
     await end()
     t.same(tokensAt(api), [])

@@ -123,7 +123,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     world.clock.advance(119)
     await tendCredentials(world.context)
     t.equal(tokensAt(api).length, 1, 'not before it must have')
-    world.clock.advance(22)
+    world.clock.advance(27)
     await tendCredentials(world.context)
     t.same(tokensAt(api), [])
     t.match(await world.events({ kind: 'credential-removed' }), [{ detail: { cause: 'fail', unseen: true } }])
@@ -150,6 +150,33 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.same(await world.context.storage.db.selectFrom('join_credentials').selectAll().execute(), [])
   })
 
+  await t.test(
+    'a removal that the cluster carries out late takes no token that was made since',
+    async (t) => {
+      const site = await open(t)
+      const { api, join } = site
+      api.answer = (asked) => {
+        if (asked.method !== 'POST') return undefined
+        api.carryOut(asked)
+        return 'hang'
+      }
+      t.match(await joinInVain(site), /in time/)
+      const held: AskedOfKubernetes[] = []
+      api.answer = (asked) => {
+        if (asked.method !== 'DELETE' || asked.body?.dryRun !== undefined) return undefined
+        held.push(asked)
+        return 'hang'
+      }
+      t.match(await joinInVain(site), /in time/)
+      api.answer = () => undefined
+      t.match(await join(), /join-kubeadm/)
+      const made = tokensAt(api)
+      t.equal(made.length, 1)
+      t.equal(held.map((asked) => api.carryOut(asked).status).join(), '409')
+      t.same(tokensAt(api), made, 'the node has its token still')
+    },
+  )
+
   await t.test('one that nobody ever saw is looked for twice, and told of by nothing', async (t) => {
     const site = await open(t)
     const { world, api, machine, learnt, end } = site
@@ -159,7 +186,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     await report(world, machine, learnt.report, 'it cannot join', { final: true })
     await end()
     for (const _ of [1, 2, 3]) {
-      world.clock.advance(141)
+      world.clock.advance(146)
       await tendCredentials(world.context)
     }
     t.equal(api.requests.filter(({ method }) => method === 'DELETE').length, 2)
