@@ -32,6 +32,10 @@ export const machineWords: Readonly<Record<string, (detail: Detail) => string>> 
     `it was given its first identity document for ${text(detail.audience)}, good until ${text(detail.until)}`,
   'identity-key-made': (detail) =>
     `key ${text(detail.kid)} was made, and signs identity documents from ${text(detail.signsFrom)} on`,
+  'extension-answered': (detail) =>
+    `extension ${text(detail.operation)} answered it: ${text(detail.status)}, ${count(Number(detail.bytes), 'byte')}`,
+  'extension-failed': (detail) =>
+    `extension ${text(detail.operation)} gave it no answer: ${text(detail.reason ?? detail.fault)}`,
   'facts-accepted': (detail) => `the machine's facts of ${text(detail.refusedAt)} were accepted`,
   'reinstall-expired': (detail) => `the reinstall mark ran out at ${text(detail.expiresAt)}`,
   'campaign-started': (detail) =>
