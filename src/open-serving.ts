@@ -7,6 +7,7 @@ import type { BootListenerOptions } from './http/boot-listener.ts'
 import type { Gate } from './http/gate.ts'
 import type { ArtifactShelf } from './images/artifacts.ts'
 import { type ArtifactCache, openArtifactCache } from './images/cache.ts'
+import { giveHeapRoom } from './images/heap-room.ts'
 import { type ServedBinaries, serveBinaries } from './ipxe/served.ts'
 import { openLimits } from './open-limits.ts'
 
@@ -34,6 +35,7 @@ export function openServing(
   if (config.accelRedirectPath !== undefined && config.artifacts?.kind === 's3')
     throw new PawlError('usage', 'accelRedirectPath needs artifacts in a folder, which the nginx can read')
   const cacheLimitBytes = config.artifactCacheMiB * 2 ** 20
+  giveHeapRoom()
   const cache = openArtifactCache(artifacts, {
     maxBytes: cacheLimitBytes,
     asked: (answer) => meter('memory', answer),
