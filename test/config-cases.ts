@@ -1,7 +1,8 @@
 const name = 'a host name or an IP address, without scheme, port or wildcard'
 const listen = 'HOST:PORT, like 127.0.0.1:8444 or [::]:8443 (every address, both families)'
 const url = 'https://HOST or https://HOST:PORT, without user, path or query'
-const database = 'a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME; several hosts as HOST:PORT,HOST:PORT'
+const database =
+  'a file for SQLite, or postgres://USER:PASSWORD@HOST:PORT/NAME; several hosts as HOST:PORT,HOST:PORT'
 
 /** Per setting: the rule that its errors name, and values that break it. */
 export const refused: Record<string, [rule: string, ...values: string[]]> = {
