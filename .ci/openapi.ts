@@ -6,8 +6,10 @@ import { openConnections } from '../src/http/connections.ts'
 import { type OpenApiDocument, openApiOf } from '../src/http/openapi.ts'
 import { buildOperatorListener, type OperatorListenerOptions } from '../src/http/operator-listener.ts'
 
-/** A listener that has its routes and serves nothing: all there is to know of the API is in its schemas. */
-export async function bareListener(): Promise<FastifyInstance> {
+/** A listener that has its routes and serves nothing: all there is to know of the API is in its schemas. `before` sees it before its routes are added. */
+export async function bareListener(
+  before: (app: FastifyInstance) => void = () => {},
+): Promise<FastifyInstance> {
   const nothing = new Proxy({}, { get: () => nothing }) as never
   const context = { storage: { db: nothing }, settings: nothing, clock: () => new Date(0) }
   const limits = {
@@ -29,6 +31,7 @@ export async function bareListener(): Promise<FastifyInstance> {
   // Whatever else a listener is made of is used by requests alone.
   const options = new Proxy(known, { get: (target, name) => Reflect.get(target, name) ?? nothing })
   const app = buildOperatorListener(context as unknown as BootContext, options as OperatorListenerOptions)
+  before(app)
   await app.ready()
   return app
 }

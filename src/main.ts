@@ -61,6 +61,8 @@ const local: LocalCommands = {
     const { createLog } = await import('./log.ts')
     const config = (await openSettings(flags)).onDisk()
     const log = createLog(config.logLevel)
+    // Loaded before the ready line: a signal right behind it must be heard.
+    const { default: closeWithGrace } = await import('close-with-grace')
     const server = await startServer({
       config,
       clock: io.now,
@@ -70,7 +72,7 @@ const local: LocalCommands = {
       templatesFolder,
     })
     process.stdout.write(`${JSON.stringify(server.ready)}\n`)
-    await stopped(server.close, config, log)
+    await stopped(closeWithGrace, server.close, config, log)
   },
 
   async backup(file, flags) {
@@ -197,12 +199,12 @@ async function openSettings(flags: SettingFlags): Promise<Settings> {
 }
 
 /** Resolves when a signal has come and the server has closed. An error that nobody caught ends the process too, by name. */
-async function stopped(
+function stopped(
+  closeWithGrace: typeof import('close-with-grace'),
   close: () => Promise<void>,
   config: Config,
   log: ReturnType<typeof createLog>,
 ): Promise<void> {
-  const { default: closeWithGrace } = await import('close-with-grace')
   return new Promise((resolve) => {
     closeWithGrace(
       { delay: (config.drainSeconds + config.shutdownGraceSeconds + 5) * 1000, logger: false },

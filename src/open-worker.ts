@@ -5,6 +5,7 @@ import type { BootEntry } from './boot/entry.ts'
 import type { BootStory } from './boot/story.ts'
 import { openTransfers, type Transfers } from './boot/transfers.ts'
 import type { Clock } from './domain/clock.ts'
+import { neededByMachines } from './domain/schema.ts'
 import { openStory } from './fleet/open-story.ts'
 import { buildBootListener } from './http/boot-listener.ts'
 import type { ArtifactShelf } from './images/artifacts.ts'
@@ -69,6 +70,8 @@ export function runWorker({ pipe, clock, now, exit, onFault }: WorkerOptions): v
       const one = await open(setup, parts)
       await one.listen()
       wire.send({ kind: 'ready' })
+      // Where the keeper tells the story, it is the one to check.
+      if (isPostgresUrl(setup.config.database)) for (const piece of neededByMachines) piece()
       return one
     } catch (error) {
       wire.send({ kind: 'failed', error: packError(error) })

@@ -1,13 +1,17 @@
 import { join, resolve } from 'node:path'
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import manifest from '../package.json' with { type: 'json' }
 import type { BootContext, BootSettings } from './boot/context.ts'
 import { chores, startTimers } from './chores.ts'
 import type { Config } from './config.ts'
 import type { Heartbeat } from './domain/load.ts'
+import { neededByMachines } from './domain/schema.ts'
 import { takeHeartbeat } from './fleet/processes.ts'
 import type { SignInSettings } from './fleet/sign-in-settings.ts'
 import type { BootListenerOptions } from './http/boot-listener.ts'
+import { neededByOperators } from './http/late-schemas.ts'
+import type { SignIn } from './http/sign-in/options.ts'
 import type { ArtifactStore } from './images/artifacts.ts'
 import type { ServedBinaries } from './ipxe/served.ts'
 import { type Listener, listen, listenerOf, urlOf } from './listen.ts'
@@ -26,9 +30,7 @@ import { openClientAuthorities, openOperator } from './open-operator.ts'
 import { compareMilliseconds, openReplica, type Replica } from './open-replica.ts'
 import { openRoots } from './open-roots.ts'
 import { openServing } from './open-serving.ts'
-import { openSignIn } from './open-sign-in.ts'
-import { type OpenTftp, openTftp } from './open-tftp.ts'
-import { openTraces } from './open-traces.ts'
+import type { OpenTftp } from './open-tftp.ts'
 import { type CheckpointSigner, openCheckpointSigner } from './pki/checkpoint-key.ts'
 import { writeFileDurably } from './pki/key-file.ts'
 import { openStorage, type Storage } from './storage/database.ts'
@@ -127,7 +129,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
   const { boot, crew: workers } = openBoot(options, { config, context, roots, tickets }, opened.options)
   crew = workers
   const checkpoints = openCheckpointSigner(config.dataDir)
-  const signIn = openSignIn(config, clock)
+  const signIn = await openWhereSet.signIn(options)
   const take = (beat: Heartbeat) => takeHeartbeat(context, beat)
   const replica = openReplica({ ...options, storage, gate, take })
   const operator = openOperator(options, {
@@ -135,7 +137,7 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
   })
   counts.keep({ transfers: context.transfers.count, dropped: context.refusals.dropped, load: gate.load })
   counts.keep({ cacheBytes: cache.bytes, cacheLimitBytes })
-  const traces = await openTraces(context, options)
+  const traces = await openWhereSet.traces(context, options)
   if (traces !== undefined) counts.keep({ traces: traces.counts })
   for (const { name, app } of boot.apps) counts.watch(name, app)
   counts.watch('operator', operator)
@@ -148,6 +150,22 @@ async function assemble(options: ServerOptions, storage: Storage, counts: Proces
     listeners: [...boot.listeners, listenerOf(operator, () => roots.operatorTls)],
     followCutOver: roots.follow,
   }
+}
+
+/** Parts that most installations do not have: nothing of them is loaded where the settings do not name them. */
+const openWhereSet = {
+  async signIn({ config, clock }: ServerOptions): Promise<SignIn | undefined> {
+    if (config.oidcIssuer === undefined) return undefined
+    return (await import('./open-sign-in.ts')).openSignIn(config, clock)
+  },
+  async traces(context: BootContext, options: ServerOptions): Promise<TraceExporter | undefined> {
+    if (options.config.otlpEndpoint === undefined) return undefined
+    return (await import('./open-traces.ts')).openTraces(context, options)
+  },
+  async tftp(options: ServerOptions & Parts): Promise<OpenTftp | undefined> {
+    if (options.config.tftpListen === 'off') return undefined
+    return (await import('./open-tftp.ts')).openTftp(options)
+  },
 }
 
 /** The boot listeners: in this process, or in workers. */
@@ -183,7 +201,7 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
       if (config.publicUrl === undefined) settings.publicUrl = `https://${options.hostName}:${port}`
     })
     await listen(operator, config.operatorListen)
-    tftp = await openTftp({ ...options, ...parts })
+    tftp = await openWhereSet.tftp({ ...options, ...parts })
     await replica.heart.beat()
   } catch (error) {
     await close()
@@ -193,8 +211,28 @@ async function serve(options: ServerOptions, parts: Parts): Promise<RunningServe
     for (const { work } of byItself) await work()
   }
   const ready = announce(options, settings, { ...parts, tftp })
+  void getReadyForMore(log)
   void lookAtRest(parts.context.storage, log)
   return { ready, maintain, close: () => replica.drain().then(close) }
+}
+
+/**
+ * Loads what the first requests need and no start has to wait for; between two pieces those that have come are served. Machines that waited
+ * for the server come first. A request that comes sooner loads what it needs itself.
+ */
+async function getReadyForMore(log: ServerOptions['log']): Promise<void> {
+  try {
+    for (const piece of neededByMachines) {
+      await nextTurn()
+      piece()
+    }
+    for (const piece of neededByOperators) {
+      await pause(500, undefined, { ref: false })
+      piece()
+    }
+  } catch (error) {
+    log.error({ err: error }, 'what checks requests could not be loaded')
+  }
 }
 
 /** Looks at what a start has no time for; what is wrong is in the log, and `/readyz` says no from then on. */

@@ -28,7 +28,11 @@ t.test('each promise of SECURITY.md names a test that exists', async (t) => {
 })
 
 t.test('every pawl command that is written down exists, with its flags', async (t) => {
-  const program = buildProgram({ columns: 80 } as Io, () => ({}) as Context, '0')
+  const program = await buildProgram(
+    { columns: 80, argv: [] as readonly string[] } as Io,
+    () => ({}) as Context,
+    '0',
+  )
   const files = execFileSync('git', ['ls-files', '*.md', 'deploy'], { cwd: root, encoding: 'utf8' })
     .trim()
     .split('\n')

@@ -10,8 +10,7 @@
  * The manifest comes last, so that a file that was cut off has none. The database is rows and not SQLite's own file, so that
  * it can be restored into either database.
  */
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
+import Type, { Compile, type Static } from '../domain/schema.ts'
 import { PawlError } from '../errors.ts'
 
 /** The first and the last member. */

@@ -1,4 +1,3 @@
-import { SignJWT } from 'jose'
 import type { IdentityClaims } from '../domain/identity.ts'
 import type { SigningKeyRow } from '../storage/signing-key-tables.ts'
 import type { BootContext } from './context.ts'
@@ -28,6 +27,7 @@ export async function openIdentitySigner(
   context: BootContext,
 ): Promise<(claims: IdentityClaims) => Promise<string>> {
   const { kid, key } = await openSigner(identityRing, context)
+  const { SignJWT } = await import('jose') // not at the start: most fleets have no identities
   return (claims) =>
     new SignJWT({ ...claims }).setProtectedHeader({ alg: ringAlgorithm, kid, typ: 'JWT' }).sign(key)
 }

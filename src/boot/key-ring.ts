@@ -1,5 +1,4 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { calculateJwkThumbprint, exportJWK } from 'jose'
 import { addSeconds } from '../domain/clock.ts'
 import { PawlError } from '../errors.ts'
 import type { SigningKeyRow } from '../storage/signing-key-tables.ts'
@@ -54,6 +53,7 @@ type Sealing = Pick<BootContext, 'sealer'>
 
 /** Makes a key. Not within a transaction: it takes its time. */
 export async function makeKey({ place }: KeyRing, { sealer }: Sealing): Promise<NewKey> {
+  const { calculateJwkThumbprint, exportJWK } = await import('jose') // not at the start: keys are made rarely
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const jwk = await exportJWK(createPublicKey(privateKey))
   const kid = await calculateJwkThumbprint(jwk)

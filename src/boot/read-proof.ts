@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { calculateJwkThumbprint, compactVerify, decodeProtectedHeader, importJWK, type JWK } from 'jose'
+import type { JWK } from 'jose'
 import { type Proof, type ProofFault, proofAgeSeconds, proofAheadSeconds } from '../domain/identity.ts'
 import { type NodeKey, parseNodeKey } from '../domain/node-key.ts'
 
@@ -22,20 +22,21 @@ export async function readProof(text: string | undefined, wanted: ProofWanted): 
   if (text === undefined || text === '') return 'missing'
   if (text.length > maxProofChars) return 'too-long'
   if (!text.split('.').every(isCanonical)) return 'malformed'
-  const header = headerOf(text)
+  const jose = await import('jose') // not at the start: most fleets have no identities
+  const header = headerOf(jose, text)
   if (header === undefined) return 'malformed'
   if (header.typ !== 'dpop+jwt' || header.crit !== undefined || header.b64 !== undefined) return 'wrong-type'
   const { alg } = header
   if (typeof alg !== 'string' || !Object.hasOwn(keyTypes, alg)) return 'wrong-algorithm'
   const jwk = parseNodeKey(header.jwk)
   if (jwk === undefined || jwk.kty !== keyTypes[alg]) return 'wrong-key'
-  const payload = await verified(text, alg, jwk)
+  const payload = await verified(jose, text, alg, jwk)
   if (typeof payload === 'string') return payload
   const fault = faultOfClaims(payload, wanted)
   if (fault !== undefined) return fault
   return {
     jwk,
-    thumbprint: await calculateJwkThumbprint(jwk as JWK, 'sha256'),
+    thumbprint: await jose.calculateJwkThumbprint(jwk as JWK, 'sha256'),
     jti: payload.jti as string, // looked at just now, as is the time
     endsAt: new Date(((payload.iat as number) + proofAgeSeconds + 1) * 1000),
   }
@@ -46,7 +47,9 @@ function isCanonical(text: string): boolean {
   return Buffer.from(text, 'base64url').toString('base64url') === text
 }
 
-function headerOf(text: string): Record<string, unknown> | undefined {
+type Jose = typeof import('jose')
+
+function headerOf({ decodeProtectedHeader }: Jose, text: string): Record<string, unknown> | undefined {
   try {
     return decodeProtectedHeader(text) as Record<string, unknown>
   } catch {
@@ -55,6 +58,7 @@ function headerOf(text: string): Record<string, unknown> | undefined {
 }
 
 async function verified(
+  { importJWK, compactVerify }: Jose,
   text: string,
   alg: string,
   jwk: NodeKey,

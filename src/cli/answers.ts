@@ -46,7 +46,7 @@ export type { Page } from '../http/schemas/answers.ts'
 export type { StatusAnswer } from '../http/schemas/status.ts'
 export type { PingAnswer } from '../webhooks/ping.ts'
 
-import type { Static } from 'typebox'
+import type { Static } from '../domain/schema.ts'
 import type { NodeView } from '../fleet/node-view.ts'
 import type { whoamiAnswer } from '../http/schemas/operator.ts'
 

@@ -1,10 +1,10 @@
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { Compile } from 'typebox/compile'
 import { extensionSources } from '../domain/extension-file.ts'
 import { overlaySchema } from '../domain/join/overlay.ts'
 import { type JoinSecret, joinSchema, mapSecretFields, secretsOf } from '../domain/join.ts'
 import { kubeconfigOfJoin, type Leave, leaveSchema, secretOfHook } from '../domain/leave.ts'
+import { Compile } from '../domain/schema.ts'
 import { PawlError } from '../errors.ts'
 
 /** What secrets of files are taken from. */

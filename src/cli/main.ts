@@ -20,7 +20,7 @@ export async function runCli(io: Io, local: LocalCommands): Promise<number> {
     local,
     flags: () => program.opts<GlobalFlags>(),
   })
-  const program = buildProgram(io, contextOf, manifest.version)
+  const program = await buildProgram(io, contextOf, manifest.version)
   tellWhichCommand(program)
   try {
     await program.parseAsync(io.argv, { from: 'user' })

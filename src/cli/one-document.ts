@@ -1,4 +1,4 @@
-import type { TSchema } from 'typebox'
+import type { TSchema } from '../domain/schema.ts'
 import type { PawlError } from '../errors.ts'
 import type { ResolvedFrom } from './file-values.ts'
 import { FileFaults, type FleetSources } from './fleet-files.ts'

@@ -1,40 +1,19 @@
 import { Command, type Option } from 'commander'
-import { addBackupCommands } from './commands/backup.ts'
-import { addChannelCommands } from './commands/channel.ts'
-import { addCompletionCommands } from './commands/completion.ts'
-import { addContextCommands } from './commands/context.ts'
-import { addDatabaseCommands } from './commands/database.ts'
-import { addDhcpCommands } from './commands/dhcp.ts'
-import { addDoctorCommand } from './commands/doctor.ts'
-import { addEventCommands } from './commands/event.ts'
-import { addExtensionCommands } from './commands/extension.ts'
-import { addFleetCommands } from './commands/fleet.ts'
-import { addIdentityCommands } from './commands/identity.ts'
-import { addImageCommands } from './commands/image.ts'
-import { addImportCommands } from './commands/import.ts'
-import { addInitCommand } from './commands/init.ts'
-import { addIpxeCommands } from './commands/ipxe.ts'
-import { addLoginCommand } from './commands/login.ts'
-import { addMediaCommands } from './commands/media.ts'
-import { addNodeCommands } from './commands/node.ts'
-import { addOperatorCommands } from './commands/operator.ts'
-import { addProfileCommands } from './commands/profile.ts'
-import { addProposalCommands } from './commands/proposal.ts'
-import { addPublisherCommands } from './commands/publisher.ts'
-import { addReinstallCommands } from './commands/reinstall.ts'
-import { addRolloutCommands } from './commands/rollout.ts'
-import { addRootCommands } from './commands/root.ts'
-import { addServerCommand } from './commands/server.ts'
-import { addStatusCommand } from './commands/status.ts'
-import { addStormCommands } from './commands/storm.ts'
-import { addWebhookCommands } from './commands/webhook.ts'
+import { addCommands } from './commands.ts'
 import type { Context } from './context.ts'
 import { withExamples } from './examples.ts'
 import type { Io } from './io.ts'
 import { printable } from './text.ts'
 
-/** Every command there is, as commander's tree. What runs, and what help and `docs/cli.md` say, comes from it. */
-export function buildProgram(io: Io, contextOf: (program: Command) => Context, version: string): Command {
+/**
+ * The commands that `io.argv` can be about, as commander's tree: every command there is, where it names none. What runs, and what help and
+ * `docs/cli.md` say, comes from it.
+ */
+export async function buildProgram(
+  io: Io,
+  contextOf: (program: Command) => Context,
+  version: string,
+): Promise<Command> {
   const program: Command = new Command('pawl')
     .description('Pawl boots bare-metal machines over the Internet, and each boot can only move forward.')
     .option('--data <DIR>', "the data folder, on the server's machine")
@@ -58,36 +37,7 @@ export function buildProgram(io: Io, contextOf: (program: Command) => Context, v
       getOutHasColors: () => false,
       getErrHasColors: () => false,
     })
-  const context = contextOf(program)
-  addInitCommand(program, context)
-  addServerCommand(program, context)
-  addBackupCommands(program, context)
-  addDoctorCommand(program, context)
-  addDhcpCommands(program, context)
-  addDatabaseCommands(program, context)
-  addIpxeCommands(program, context)
-  addRootCommands(program, context)
-  addIdentityCommands(program, context)
-  addStatusCommand(program, context)
-  addNodeCommands(program, context)
-  addMediaCommands(program, context)
-  addImageCommands(program, context)
-  addPublisherCommands(program, context)
-  addProfileCommands(program, context)
-  addFleetCommands(program, context)
-  addImportCommands(program, context)
-  addEventCommands(program, context)
-  addChannelCommands(program, context)
-  addReinstallCommands(program, context)
-  addRolloutCommands(program, context)
-  addProposalCommands(program, context)
-  addWebhookCommands(program, context)
-  addExtensionCommands(program, context)
-  addStormCommands(program, context)
-  addOperatorCommands(program, context)
-  addLoginCommand(program, context)
-  addContextCommands(program, context)
-  addCompletionCommands(program, context)
+  await addCommands(program, contextOf(program), io.argv)
   withExamples(program, [
     'pawl init --data ./pawl-data',
     'pawl server --data ./pawl-data',

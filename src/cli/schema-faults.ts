@@ -1,5 +1,4 @@
-import type { TSchema } from 'typebox'
-import { Compile, type Validator } from 'typebox/compile'
+import { Compile, type TSchema, type Validator } from '../domain/schema.ts'
 
 /** One thing that is wrong with a document: where, and what. */
 export interface SchemaFault {

@@ -1,6 +1,6 @@
-import Type, { type Static } from 'typebox'
 import { type Architecture, architectures } from './architecture-name.ts'
 import type { Facts } from './facts.ts'
+import Type, { type Static } from './schema.ts'
 
 export { type Architecture, architectures } from './architecture-name.ts'
 

@@ -1,4 +1,4 @@
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from './schema.ts'
 
 /**
  * Where machines find a cache of artifacts near them. Artifacts are immutable and named by their digest, so any HTTP cache may

@@ -1,5 +1,5 @@
-import Type, { type TSchema } from 'typebox'
 import { extensionLimits, mediaTypePattern, operationPattern } from './extension.ts'
+import Type, { type TSchema } from './schema.ts'
 import { secretSources, valueSources } from './secret-source.ts'
 import { maxUrlCharacters } from './webhook.ts'
 

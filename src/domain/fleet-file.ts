@@ -1,9 +1,9 @@
-import Type, { type TSchema } from 'typebox'
 import { extensionFields } from './extension-file.ts'
 import { overlayKinds, overlaySchema } from './join/overlay.ts'
 import { joinKinds, joinSchema } from './join.ts'
 import { type Leave, leaveSchema, rebootSchema, secretOfHook } from './leave.ts'
 import { profileSchema } from './profile.ts'
+import Type, { type TSchema } from './schema.ts'
 import { secretSources } from './secret-source.ts'
 
 /**

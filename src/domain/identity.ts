@@ -1,5 +1,5 @@
-import Type, { type Static } from 'typebox'
 import type { NodeKey } from './node-key.ts'
+import Type, { type Static } from './schema.ts'
 
 /**
  * The identity that a node keeps after its boot: a short-lived JWT (RFC 7519) that others can check by the keys that we publish,

@@ -1,5 +1,3 @@
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
 import { type Architecture, architectures } from './architecture.ts'
 import type { Branded } from './brand.ts'
@@ -7,6 +5,7 @@ import { canonicalJson } from './canonical-json.ts'
 import { type Digest, digestOf, digestPattern } from './digest.ts'
 import { parseKernelArguments } from './kernel-args.ts'
 import { quote } from './node.ts'
+import Type, { Compile, type Static } from './schema.ts'
 
 /** An image's name. */
 export type ImageName = Branded<string, 'ImageName'>
@@ -124,7 +123,7 @@ export function formatImageRef(ref: ImageRef): string {
   return `${ref.name}@${ref.version}`
 }
 
-const compiled = Compile(manifestSchema)
+const compiled = Compile(manifestSchema, 'machines')
 
 /** Reads a manifest; throws `invalid` naming the field and what it breaks. Unknown fields are refused: they would be signed unread. */
 export function parseManifest(value: unknown): Manifest {

@@ -1,6 +1,6 @@
-import { Compile, type Validator } from 'typebox/compile'
 import type { JoinFault } from './join/kind.ts'
 import { joinKinds, joinSchema } from './join.ts'
+import { Compile, type Validator } from './schema.ts'
 
 /**
  * What is wrong with a join by the form of its kind: of a union typebox tells what it is not of every form, and the one that was meant is

@@ -1,4 +1,3 @@
-import Type, { type Static, type TLiteral, type TObject, type TOptional, type TSchema } from 'typebox'
 import { k3s, rke2 } from './join/agent.ts'
 import { cloudInit } from './join/cloud-init.ts'
 import { extension } from './join/extension.ts'
@@ -9,6 +8,7 @@ import { nomad } from './join/nomad.ts'
 import { none } from './join/none.ts'
 import { overlayFault, overlayKinds, overlaySchema } from './join/overlay.ts'
 import { script } from './join/script.ts'
+import Type, { type Static, type TLiteral, type TObject, type TOptional, type TSchema } from './schema.ts'
 
 /**
  * The ways a node joins its cluster, as data: the settings each takes, and which of them are secret (sealed at rest,

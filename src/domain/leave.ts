@@ -1,7 +1,7 @@
-import Type, { type Static } from 'typebox'
 import { PawlError } from '../errors.ts'
 import { joinKinds } from './join.ts'
 import type { Profile, SequenceName } from './profile.ts'
+import Type, { type Static } from './schema.ts'
 import { parseWebhookUrl } from './webhook.ts'
 
 /** How a node leaves its cluster before it is reinstalled, and how it is rebooted then: settings of its profile, as data. */

@@ -1,4 +1,4 @@
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from './schema.ts'
 import type { Expected, ExpectedOf, TimedStage } from './usual-times.ts'
 
 const seconds = Type.Optional(Type.Integer({ minimum: 1, maximum: 86_400 }))

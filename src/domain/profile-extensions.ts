@@ -1,6 +1,6 @@
-import Type from 'typebox'
 import { extensionLimits, operationPattern, parseOperation } from './extension.ts'
 import type { Join } from './join.ts'
+import Type from './schema.ts'
 
 /** The fields of a profile that are about extensions. */
 export const profileExtensionFields = {

@@ -1,7 +1,7 @@
-import type { Validator } from 'typebox/compile'
 import { isPawlError, PawlError } from '../errors.ts'
 import { joinFormFault } from './join-form.ts'
 import { quote } from './node.ts'
+import type { Validator } from './schema.ts'
 
 /** What is wrong with a profile by its schema, in one line that names the field. */
 export function profileFault(compiled: Validator, value: unknown): PawlError {

@@ -1,5 +1,3 @@
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
 import { imagesOfStage, stageImageSchema } from './architecture.ts'
 import { type ArtifactBase, artifactBaseSchema } from './artifact-base.ts'
@@ -19,6 +17,7 @@ import {
 } from './profile-extensions.ts'
 import { checkAll, profileFault } from './profile-fault.ts'
 import { publisherNamePattern } from './publisher.ts'
+import Type, { Compile, type Static } from './schema.ts'
 import type { SecretKind } from './secret.ts'
 import type { ExpectedOf } from './usual-times.ts'
 

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from './schema.ts'
 
 /** What files may say where a value comes from, when they are applied: it is read by whoever applies them. */
 export const valueSources = [

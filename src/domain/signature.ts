@@ -1,12 +1,11 @@
 import { constants, type KeyObject, publicDecrypt, timingSafeEqual } from 'node:crypto'
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
 import { PawlError } from '../errors.ts'
 import { detachedCms } from './cms.ts'
 import type { Digest } from './digest.ts'
 import { type ArtifactRole, artifactRoles, type Manifest, manifestDigest } from './image.ts'
 import { quote } from './node.ts'
 import { type CertificateChain, checkMaySign, parseChain } from './publisher.ts'
+import Type, { Compile, type Static } from './schema.ts'
 
 /** What a signature is over: the manifest's canonical JSON, or one artifact. */
 export type SignedPart = 'manifest' | ArtifactRole
@@ -38,7 +37,7 @@ export const signatureSchema = Type.Object(
 /** The signature of an image by one publisher. */
 export type ImageSignature = Static<typeof signatureSchema>
 
-const compiled = Compile(signatureSchema)
+const compiled = Compile(signatureSchema, 'machines')
 
 /** Reads a signature; throws `invalid` naming the field. Whether it is right, `checkSignature` says. */
 export function parseSignature(value: unknown): ImageSignature {

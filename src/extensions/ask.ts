@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { SignJWT } from 'jose'
 import type { BootContext } from '../boot/context.ts'
 import type { ExtensionFault, ExtensionOutcome, ExtensionQuestion } from '../boot/extension.ts'
 import { extensionSigner } from '../boot/extension-keys.ts'
@@ -75,6 +74,7 @@ async function signed(
   { url, body, jti }: { readonly url: URL; readonly body: Buffer; readonly jti: string },
 ): Promise<string> {
   const { kid, key } = await extensionSigner(context)
+  const { SignJWT } = await import('jose') // not at the start: most fleets have no extensions
   const now = Math.floor(context.clock().getTime() / 1000)
   return new SignJWT({
     operation: extension.operation,

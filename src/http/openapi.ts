@@ -1,9 +1,8 @@
-import { STATUS_CODES } from 'node:http'
 import swagger from '@fastify/swagger'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import { type ErrorCode, errorCodes } from '../errors.ts'
 import { sessionCookie } from './credentials.ts'
-import { statusOf } from './problem.ts'
+import { STATUS_CODES, statusOf } from './problem.ts'
 import { apiTags } from './routes/operator-app.ts'
 import { problemSchema } from './schemas/problem.ts'
 

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import type { Server as HttpsServer } from 'node:https'
-import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -19,6 +18,7 @@ import type { ArtifactStore } from '../images/artifacts.ts'
 import { answerConditions, withConditions } from './conditions.ts'
 import type { Connections } from './connections.ts'
 import { openEventStreams, type StreamLimits, streamLimits } from './event-streams.ts'
+import { lateSchemas } from './late-schemas.ts'
 import { countConnections, limitOptions, type OperatorListenerLimits } from './limits.ts'
 import { addOpenApi } from './openapi.ts'
 import { apiRoutes } from './operator-api.ts'
@@ -168,11 +168,11 @@ function open({ tls, log, limits, connections, trustedProxies = [] }: OperatorLi
     routerOptions: { maxParamLength: 300 },
     frameworkErrors: (error, request, reply) => void answerError(log, error, request, reply),
     schemaErrorFormatter: describeFault,
+    schemaController: lateSchemas,
   }) as unknown as OperatorApp // the https server's type; nothing below depends on which
   if (connections === undefined) app.server.maxConnections = limits.maxConnections
   else countConnections(app.server as unknown as HttpsServer, connections, trustedProxies) // it is https
   app.removeContentTypeParser('text/plain')
-  app.setValidatorCompiler(TypeBoxValidatorCompiler)
   return app
 }
 

@@ -1,6 +1,9 @@
-import { STATUS_CODES } from 'node:http'
+import { createRequire } from 'node:module'
 import type { FastifyError } from 'fastify'
 import { type ErrorCode, isPawlError, PawlError } from '../errors.ts'
+
+/** The names of statuses. An import of node:http would load its WebSocket client too, which is a fortieth of a start. */
+export const { STATUS_CODES } = createRequire(import.meta.url)('node:http') as typeof import('node:http')
 
 /** The one place where a code becomes an HTTP status. A Record over ErrorCode: a gap does not compile. */
 const statuses: Readonly<Record<ErrorCode, number>> = {

@@ -5,12 +5,12 @@
  * What is served must be what was put there: each file is hashed when it is listed and when it is read, and one that does
  * not match the index, is a link, or is not there is refused by name, without taking the others along.
  */
+
 import { createHash } from 'node:crypto'
 import { constants, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
+import Type, { Compile, type Static } from '../domain/schema.ts'
 import { PawlError } from '../errors.ts'
 import { withFolderLock } from '../pki/folder-lock.ts'
 import { findPublicFile, syncFolder, writeFileDurably } from '../pki/key-file.ts'

@@ -1,5 +1,4 @@
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
+import Type, { Compile, type Static } from '../domain/schema.ts'
 import type { Kubernetes } from './client.ts'
 import { isKubernetesError, KubernetesError } from './faults.ts'
 

@@ -1,4 +1,4 @@
-import { AggregatorRegistry, Registry } from 'prom-client'
+import { AggregatorRegistry, Registry } from './prom-client.ts'
 import type { CountedMetric } from './snapshot.ts'
 import { nodeMetrics } from './table.ts'
 

@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, Registry } from './prom-client.ts'
 import type { Metric, MetricTable } from './table.ts'
 
 /** The names of one type of a table. */

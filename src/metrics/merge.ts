@@ -1,4 +1,4 @@
-import { AggregatorRegistry } from 'prom-client'
+import { AggregatorRegistry } from './prom-client.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /**

@@ -1,10 +1,14 @@
-import { type ClientRequest, request as httpRequest } from 'node:http'
+import type { ClientRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
+import { createRequire } from 'node:module'
 import { isIP, type LookupFunction } from 'node:net'
 import type { AddressRange } from '../domain/address.ts'
 import { addressUse } from '../domain/webhook-address.ts'
 import { noAddress } from './answer.ts'
 import { type Resolve, resolveHost } from './resolve.ts'
+
+// An import of it would load its WebSocket client too, at each start.
+const { request: httpRequest } = createRequire(import.meta.url)('node:http') as typeof import('node:http')
 
 /** Where something may not be sent; the message says which address is meant. */
 export class NotAllowed extends Error {

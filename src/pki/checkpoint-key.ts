@@ -1,6 +1,5 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { join } from 'node:path'
-import { CompactSign, calculateJwkThumbprint, exportJWK, importPKCS8 } from 'jose'
 import {
   type CheckpointStatement,
   checkpointAlgorithm,
@@ -52,6 +51,7 @@ export function openCheckpointSigner(dataDir: string): CheckpointSigner {
   async function signClaims(typ: string, claims: Readonly<Record<string, unknown>>): Promise<string> {
     const text = pem()
     const { kid } = await publicHalf(text, file)
+    const { CompactSign, importPKCS8 } = await jose()
     return new CompactSign(new TextEncoder().encode(JSON.stringify(claims)))
       .setProtectedHeader({ alg: checkpointAlgorithm, kid, typ })
       .sign(await importPKCS8(text, checkpointAlgorithm))
@@ -67,12 +67,18 @@ export function openCheckpointSigner(dataDir: string): CheckpointSigner {
   }
 }
 
+/** Not at the start: what signs and makes keys is loaded when one is asked for. */
+function jose(): Promise<typeof import('jose')> {
+  return import('jose')
+}
+
 function newKey(): string {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string // a PEM is text
 }
 
 async function publicHalf(pem: string, file: string): Promise<CheckpointKey> {
+  const { calculateJwkThumbprint, exportJWK } = await jose()
   try {
     const jwk = await exportJWK(createPublicKey(createPrivateKey(pem)))
     if (jwk.crv !== 'P-256') throw new TypeError('of another curve')

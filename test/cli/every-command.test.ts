@@ -11,7 +11,7 @@ import { forEachDatabase } from '../helpers/world.ts'
 import { makeFleet } from './helpers/fleet.ts'
 import { openInstallation, run, temporaryFolder } from './helpers/installation.ts'
 
-function program(): Command {
+function program(): Promise<Command> {
   const [stdout, stderr, stdin] = [new PassThrough(), new PassThrough(), new PassThrough()]
   const io = {
     argv: [],
@@ -49,7 +49,7 @@ function commandsIn(example: string): string[] {
 
 /** Which command a line is, or why it is none. */
 async function commandOf(line: string): Promise<string> {
-  const parsed = program()
+  const parsed = await program()
   let ran = ''
   for (const leaf of leavesOf(parsed)) {
     leaf.command.exitOverride().action(() => {
@@ -60,8 +60,8 @@ async function commandOf(line: string): Promise<string> {
 }
 
 await t.test('every command has examples, and each of them is one that it takes', async (t) => {
-  const paths = leavesOf(program()).map(({ path }) => path)
-  for (const { path, command } of leavesOf(program())) {
+  const paths = leavesOf(await program()).map(({ path }) => path)
+  for (const { path, command } of leavesOf(await program())) {
     const meant: string[] = []
     for (const example of examplesOf(command)) {
       const found = await Promise.all(commandsIn(example).map(commandOf))
@@ -241,7 +241,7 @@ await forEachDatabase(t, async (t, openWorld) => {
     const codes = pending.stdout.trim().split('\n')
     const proposals = await installation.run(['complete', 'proposals'])
     learnt.set('$PROPOSAL', proposals.stdout.trim().split('\n')[0] ?? '')
-    const leaves = leavesOf(program()).map(({ path }) => path)
+    const leaves = leavesOf(await program()).map(({ path }) => path)
     const seen = new Set<string>()
     for (const line of lines) {
       if (line.includes('$CODE')) learnt.set('$CODE', codes.shift() ?? '')
@@ -335,7 +335,10 @@ await t.test('a client command loads nothing of the server, no schema, no YAML a
       if (!target.startsWith('.')) packages.add(target)
       else if (target.endsWith('.ts')) visit(join(file, '..', target))
     }
+    if (!file.endsWith('cli/commands.ts')) return
+    for (const [, target = ''] of code.matchAll(/await import\('([^']+)'\)/g)) visit(join(file, '..', target))
   }
   visit(join(root, 'src/main.ts'))
+  t.ok(reached.has(join(root, 'src/cli/commands/node.ts')), 'files that are loaded later are followed')
   t.same([...packages].filter((name) => !name.startsWith('node:')).sort(), ['commander', 'ipaddr.js'])
 })

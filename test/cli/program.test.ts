@@ -20,10 +20,10 @@ import { type Ran, run, temporaryFolder } from './helpers/installation.ts'
 
 const root = join(import.meta.dirname, '../..')
 
-function program(): Command {
+function program(argv: readonly string[] = []): Promise<Command> {
   const [stdout, stderr, stdin] = [new PassThrough(), new PassThrough(), new PassThrough()]
   const isTTY = { stdout: false, stderr: false }
-  const io = { argv: [], env: {}, stdin, stdout, stderr, now: () => new Date(0), isTTY }
+  const io = { argv, env: {}, stdin, stdout, stderr, now: () => new Date(0), isTTY }
   return buildProgram(io, () => ({}) as never, '0') // no command is run
 }
 
@@ -32,9 +32,9 @@ function leaves(command: Command, path: readonly string[] = []): string[][] {
   return command.commands.flatMap((child) => leaves(child, [...path, child.name()]))
 }
 
-await t.test('the commands are those that are built, and no others', (t) => {
+await t.test('the commands are those that are built, and no others', async (t) => {
   t.same(
-    leaves(program()).map((path) => path.join(' ')),
+    leaves(await program()).map((path) => path.join(' ')),
     [
       'init',
       'server',
@@ -83,19 +83,31 @@ await t.test('the commands are those that are built, and no others', (t) => {
       'complete',
     ],
   )
-  t.end()
 })
 
-await t.test('docs/cli.md is what the program says of itself (PAWL_UPDATE=docs writes it)', (t) => {
+await t.test('a command line loads the commands of its first word, as they are among all', async (t) => {
+  const all = await program()
+  for (const command of all.commands) {
+    const name = command.name()
+    const own = await program(['--json', '--data', 'node', name, 'list', '--context', 'event'])
+    const found = own.commands.find((one) => one.name() === name)
+    t.same(found && leaves(found), leaves(command), name)
+    // What it is made of is all there is.
+    if (name !== 'completion') t.ok(own.commands.length <= 3, `${name} loads ${own.commands.length}`)
+  }
+  t.equal((await program(['nod', 'list'])).commands.length, all.commands.length, 'a word that is not known')
+  t.equal((await program(['help', 'node'])).commands.length, all.commands.length, 'help')
+})
+
+await t.test('docs/cli.md is what the program says of itself (PAWL_UPDATE=docs writes it)', async (t) => {
   const file = join(root, 'docs/cli.md')
-  const reference = commandReference(program())
+  const reference = commandReference(await program())
   if (process.env.PAWL_UPDATE === 'docs') writeFileSync(file, reference)
   t.equal(readFileSync(file, 'utf8'), reference)
-  t.end()
 })
 
 await t.test('every help has examples and fits 80 columns', async (t) => {
-  for (const path of [[], ...leaves(program())]) {
+  for (const path of [[], ...leaves(await program())]) {
     const { exit, stdout } = await run([...path, '--help'])
     t.equal(exit, 0)
     t.match(stdout, '\nExamples:\n  $ ', path.join(' '))

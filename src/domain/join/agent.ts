@@ -1,4 +1,4 @@
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '../schema.ts'
 import type { JoinFault, JoinKind } from './kind.ts'
 
 /** What agents of k3s and RKE2 have in common: one program, one configuration file, two names. */

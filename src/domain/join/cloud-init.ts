@@ -1,5 +1,5 @@
-import Type, { type Static } from 'typebox'
 import { isPawlError, PawlError } from '../../errors.ts'
+import Type, { type Static } from '../schema.ts'
 import { type DocumentValues, documentFault, readYaml, renderDocument } from './document.ts'
 import type { JoinKind } from './kind.ts'
 

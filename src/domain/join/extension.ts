@@ -1,6 +1,5 @@
-import Type from 'typebox'
-import { Compile } from 'typebox/compile'
 import { operationPattern } from '../extension.ts'
+import Type, { Compile } from '../schema.ts'
 import type { JoinKind } from './kind.ts'
 
 const settings = Type.Object(

@@ -1,6 +1,5 @@
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
 import { isPawlError, PawlError } from '../../errors.ts'
+import Type, { Compile, type Static } from '../schema.ts'
 import { type DocumentValues, documentFault, renderDocument } from './document.ts'
 import type { JoinKind } from './kind.ts'
 

@@ -1,4 +1,4 @@
-import type { Static, TSchema } from 'typebox'
+import type { Static, TSchema } from '../schema.ts'
 
 /** What a join gives the node to be let in with: nothing, a secret of the profile's settings, or one made for this boot. */
 export type CredentialKind = 'none' | 'static' | 'brokered'

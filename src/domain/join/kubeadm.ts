@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../schema.ts'
 import type { JoinKind } from './kind.ts'
 
 /** The largest kubeconfig that is read; a real one with certificates has about 10 KiB. */

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../schema.ts'
 import type { JoinKind } from './kind.ts'
 
 const word = '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'

@@ -1,5 +1,5 @@
-import Type, { type Static } from 'typebox'
 import { PawlError } from '../../errors.ts'
+import Type, { type Static } from '../schema.ts'
 import type { JoinFault, JoinPlace } from './kind.ts'
 
 /**

@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { isPawlError, PawlError } from '../../errors.ts'
+import Type from '../schema.ts'
 import { type DocumentValues, documentFault, renderDocument, tryDocument } from './document.ts'
 import type { JoinKind } from './kind.ts'
 

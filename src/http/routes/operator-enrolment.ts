@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { approveMachine, listPending, rejectMachine } from '../../fleet/enrolment.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { pageOf } from '../../fleet/listed.ts'

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { PawlError } from '../../errors.ts'
 import { eventStreamQuery } from '../schemas/event.ts'
 import { type OperatorApp, type OperatorParts, op } from './operator-app.ts'

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { PawlError } from '../../errors.ts'
 import { pageOfEvents, verifyEvents } from '../../fleet/event-view.ts'
 import { eventQuery, eventsAnswer, verificationAnswer } from '../schemas/event.ts'

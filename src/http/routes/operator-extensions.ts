@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { showExtension, showExtensionKeys, showExtensions } from '../../fleet/extension-view.ts'
 import { applyExtension, removeExtension, rotateExtensionKey } from '../../fleet/extensions.ts'
 import { pageOf } from '../../fleet/listed.ts'

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
-import Type from 'typebox'
 import { parseDigest } from '../../domain/digest.ts'
 import { parseImageName, parseImageVersion } from '../../domain/image.ts'
+import Type from '../../domain/schema.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { listImageTests, recordImageTest } from '../../fleet/image-tests.ts'
 import { pageOf } from '../../fleet/listed.ts'

@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { parseImageName, parseImageVersion } from '../../domain/image.ts'
+import Type from '../../domain/schema.ts'
 import { once } from '../../fleet/idempotency.ts'
 import { listImages, publishImage, rereadImage, showEvidence, showImage } from '../../fleet/images.ts'
 import { removeImage } from '../../fleet/remove-image.ts'

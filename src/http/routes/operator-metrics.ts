@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { listPrometheusTargets } from '../../fleet/prometheus-targets.ts'
 import { targetsAnswer, targetsQuery } from '../schemas/metrics.ts'
 import { bare, type OperatorApp, type OperatorParts, op } from './operator-app.ts'

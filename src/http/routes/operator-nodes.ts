@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { PawlError } from '../../errors.ts'
 import { parseGlob } from '../../fleet/glob.ts'
 import { once } from '../../fleet/idempotency.ts'

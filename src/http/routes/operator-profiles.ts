@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { applyProfile, listProfiles, showProfile } from '../../fleet/profiles.ts'
 import { nothing, pageAsked, pageQuery } from '../schemas/answers.ts'
 import { appliedProfileAnswer, profileAnswer, profilesAnswer } from '../schemas/fleet.ts'

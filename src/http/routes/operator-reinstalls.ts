@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import {
   cancelCampaign,
   listCampaigns,

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { pageOf } from '../../fleet/listed.ts'
 import { showDeliveries, showWebhook, showWebhooks } from '../../fleet/webhook-view.ts'
 import {

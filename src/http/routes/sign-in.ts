@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { Claims } from '../../domain/sign-in.ts'
 import { isPawlError, PawlError } from '../../errors.ts'
 import { decide, parseLoginCode, waitingLogin } from '../../fleet/login-requests.ts'

@@ -1,4 +1,4 @@
-import Type, { type Static, type TSchema, type TUnsafe } from 'typebox'
+import Type, { type Static, type TSchema, type TUnsafe } from '../../domain/schema.ts'
 
 /** The same type with everything read-only, to compare by shape. */
 type Frozen<T> = T extends readonly (infer Item)[]

@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { proposalKinds } from '../../domain/proposal.ts'
+import Type from '../../domain/schema.ts'
 import type { ChangedChannel, ChannelHistory, ChannelView } from '../../fleet/channels.ts'
 import type { ProposalView } from '../../fleet/proposals.ts'
 import type { RolloutView } from '../../fleet/rollout-view.ts'

@@ -1,6 +1,6 @@
-import Type from 'typebox'
 import type { ChainPlace } from '../../domain/checkpoint.ts'
 import type { ChainEnds, ChainedEvent } from '../../domain/event.ts'
+import Type from '../../domain/schema.ts'
 import type { CheckpointKeySet, CheckpointView, CheckpointWithPlaces } from '../../fleet/checkpoints.ts'
 import type { ChainedPage, PositionsView } from '../../fleet/event-view.ts'
 import { answers, anyObject, limit, type Page, textOrNull } from './answers.ts'

@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { maxSerials } from '../../domain/auto-approval.ts'
+import Type from '../../domain/schema.ts'
 import type { RefusedFactsView } from '../../fleet/accept-facts.ts'
 import type { AutoApprovalView, MadeAutoApproval, RuleSerial } from '../../fleet/auto-approvals.ts'
 import type { PendingMachine } from '../../fleet/enrolment.ts'

@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { chainFaults, type EventKind, eventKinds } from '../../domain/event.ts'
+import Type from '../../domain/schema.ts'
 import { spanKinds } from '../../domain/span.ts'
 import type { EventView, VerificationView } from '../../fleet/event-view.ts'
 import type { Timeline, TimelineSession, TimelineStage } from '../../fleet/timeline.ts'

@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { extensionLimits, mediaTypePattern, operationPattern } from '../../domain/extension.ts'
+import Type from '../../domain/schema.ts'
 import { maxUrlCharacters } from '../../domain/webhook.ts'
 import type { ExtensionKeysView, ExtensionKeyView, ExtensionView } from '../../fleet/extension-view.ts'
 import { answers, type Page, textOrNull } from './answers.ts'

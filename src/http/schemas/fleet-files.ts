@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { extensionLimits } from '../../domain/extension.ts'
+import Type from '../../domain/schema.ts'
 import { type ErrorCode, errorCodes } from '../../errors.ts'
 import type { FleetExport, FleetSetView } from '../../fleet/fleet-export.ts'
 import type { FieldChange, FleetPlan } from '../../fleet/fleet-plan.ts'

@@ -1,6 +1,6 @@
-import Type from 'typebox'
 import { digestPattern } from '../../domain/digest.ts'
 import type { Manifest } from '../../domain/image.ts'
+import Type from '../../domain/schema.ts'
 import type { ImageSignature } from '../../domain/signature.ts'
 import type { ImageEvidence, ImageView, PublishedImage, RereadImage } from '../../fleet/images.ts'
 import type { AppliedProfile, ProfileView } from '../../fleet/profiles.ts'

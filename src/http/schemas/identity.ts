@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { roleNames } from '../../domain/role.ts'
+import Type from '../../domain/schema.ts'
 import type { BegunLogin } from '../../fleet/login-requests.ts'
 import type { CertificateView, IssuedCertificate } from '../../fleet/operator-certificates.ts'
 import type { PersonView, SessionView } from '../../fleet/people.ts'

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { ImageTestView } from '../../fleet/image-tests.ts'
 import type { PrunePlan } from '../../fleet/prune.ts'
 import { answers, anyObject, oneOf, type Page, textOrNull } from './answers.ts'

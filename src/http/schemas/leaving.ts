@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { LeavingView } from '../../fleet/leaving-view.ts'
 import { answers, oneOf, textOrNull } from './answers.ts'
 

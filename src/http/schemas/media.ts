@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 
 /** How boot media reach the server, where DHCP does not say. */
 export const mediaQuery = Type.Object(

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { type NodeState, nodeTransitions } from '../../domain/state.ts'
 import type { PrometheusTargets } from '../../fleet/prometheus-targets.ts'
 import { answers, oneOf } from './answers.ts'

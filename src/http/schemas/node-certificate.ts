@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { IssuedNodeCertificate, NodeCertificateView } from '../../fleet/node-certificates.ts'
 import { answers, type Page, textOrNull, word } from './answers.ts'
 

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { IdentityView, NodeIdentityView } from '../../fleet/identity.ts'
 import { answers, anyObject, textOrNull } from './answers.ts'
 

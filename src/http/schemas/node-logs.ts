@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { ListedSession, NodeLogs } from '../../fleet/node-logs.ts'
 import { answers, limit, type Page, textOrNull, word } from './answers.ts'
 import { sequenceName, sessionState, stageName } from './node.ts'

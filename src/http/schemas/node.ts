@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { secretKinds } from '../../domain/secret.ts'
 import type { StageName } from '../../domain/stage.ts'
 import { nodeTransitions, reinstallTransitions, sessionTransitions } from '../../domain/state.ts'

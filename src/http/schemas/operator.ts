@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { IssuedOperator, OperatorView } from '../../fleet/operators.ts'
 import type { Role } from '../../storage/tables.ts'
 import { answers, oneOf, type Page, textOrNull, word } from './answers.ts'

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { ImageUse, Overview, OverviewNode } from '../../fleet/node-overview.ts'
 import { answers, textOrNull, word } from './answers.ts'
 import { nodeState, reinstallState, sequenceName, sessionState, stageName } from './node.ts'

@@ -1,6 +1,6 @@
-import Type from 'typebox'
 import { paces } from '../../domain/pace.ts'
 import { type PaceCode, paceReasons } from '../../domain/pace-reason.ts'
+import Type from '../../domain/schema.ts'
 import type { PaceView } from '../../fleet/paces.ts'
 import { answers, oneOf, textOrNull } from './answers.ts'
 

@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { type ErrorCode, errorCodes } from '../../errors.ts'
 import type { Problem } from '../problem.ts'
 import { answers, oneOf } from './answers.ts'

@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { publisherNamePattern } from '../../domain/publisher.ts'
+import Type from '../../domain/schema.ts'
 import type { PublisherView, RegisteredPublisher, RevokedPublisher } from '../../fleet/publishers.ts'
 import { answers, type Page, textOrNull } from './answers.ts'
 import { proposalAnswer } from './channel.ts'

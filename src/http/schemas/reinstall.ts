@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { CampaignView } from '../../fleet/campaign-view.ts'
 import type { CampaignNode } from '../../fleet/campaigns.ts'
 import type { ReinstallPlan } from '../../fleet/reinstall.ts'

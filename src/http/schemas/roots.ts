@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import type { RootsView } from '../../fleet/roots.ts'
 import { answers, oneOf, textOrNull } from './answers.ts'
 

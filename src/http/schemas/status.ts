@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import { connectionLimits, workKinds } from '../../domain/load.ts'
+import Type from '../../domain/schema.ts'
 import { type NodeState, nodeTransitions } from '../../domain/state.ts'
 import type { StatusView } from '../../fleet/status.ts'
 import { answers, textOrNull } from './answers.ts'

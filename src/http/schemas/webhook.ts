@@ -1,4 +1,4 @@
-import Type from 'typebox'
+import Type from '../../domain/schema.ts'
 import { deliveryIdPattern, maxUrlCharacters, webhookNamePattern } from '../../domain/webhook.ts'
 import type { WebhookDeliveryView, WebhookView } from '../../fleet/webhook-view.ts'
 import type { IssuedWebhook } from '../../fleet/webhooks.ts'
