@@ -21,6 +21,7 @@ import { openFront } from './front/front.ts'
 import { frontLimits } from './front/limits.ts'
 import { handshakeRecorder, keyTypesOf } from './front/record.ts'
 import { type Gate, openGate } from './gate.ts'
+import { lateSchemas } from './late-schemas.ts'
 import { connectionsBeyond, type HttpLimits, limitOptions } from './limits.ts'
 import { statusOf } from './problem.ts'
 import { bootRoutes } from './routes/boot.ts'
@@ -82,6 +83,8 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
     // A machine whose connection was busy when we were told to stop is answered what it asks next, and told to close it.
     return503OnClosing: false,
     clientErrorHandler: answerAndCutOff,
+    // It has no schemas, and no use for the compilers that are loaded with Fastify's own.
+    schemaController: lateSchemas,
     routerOptions: { maxParamLength: 300, querystringParser: parseQuery },
   }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
   const server = app.server as unknown as Server
