@@ -86,6 +86,13 @@ export function buildBootListener(story: BootStory, options: BootListenerOptions
     // It has no schemas, and no use for the compilers that are loaded with Fastify's own.
     schemaController: lateSchemas,
     routerOptions: { maxParamLength: 300, querystringParser: parseQuery },
+    // What no route is looked up for. Fastify's own answer repeats the path, which may hold a token.
+    frameworkErrors: ({ statusCode = 400 }, _request, reply: FastifyReply) =>
+      void reply
+        .code(statusCode)
+        .type('text/plain')
+        .header('cache-control', 'no-store')
+        .send('the request is malformed\n'),
   }) as unknown as FastifyInstance // the https server's type; nothing below depends on which
   const server = app.server as unknown as Server
   server.maxConnections = gate.limits.maxConnections + connectionsBeyond

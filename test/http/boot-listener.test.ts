@@ -233,6 +233,15 @@ await forEachDatabase(t, async (t, openWorld) => {
     t.ok(recorded.length >= 10, `${recorded.length} on the record`)
   })
 
+  await t.test('a path that no route is looked up for is not repeated', async (t) => {
+    const { app } = await listen(t, openWorld)
+    for (const url of [`/v1/boot/node1/${'a'.repeat(400)}/ignition`, '/v1/boot/%zz/hunter2/ignition']) {
+      const { statusCode, headers, body } = await app.inject({ url })
+      t.match([statusCode, body], [url.includes('%') ? 400 : 414, /^the request is malformed\n$/])
+      t.match(headers, { 'content-type': 'text/plain', 'cache-control': 'no-store' })
+    }
+  })
+
   await t.test('a value that a script cannot carry refuses the boot and spends nothing', async (t) => {
     const { world, app, secret } = await listen(t, openWorld)
     await storeProfile(world, { ...demoProfile, kernelArguments: 'x'.repeat(1020) })
