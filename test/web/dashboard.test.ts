@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AxeBuilder } from '@axe-core/playwright'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
+import type { LeavingRow } from '../../src/storage/leaving-tables.ts'
 import { insertSpans } from '../../src/storage/spans.ts'
 import { demoProfile, publishImage, storeDemoFleet, storeNode, storeProfile } from '../helpers/fleet.ts'
 import { boot, machineOf } from '../helpers/machine.ts'
@@ -44,6 +45,7 @@ async function main(): Promise<void> {
   )
   await t.test('an action shows what it will do, does it, and says why it cannot', (t) => actions(t, desk))
   await t.test('a boot that is stuck says why, step by step', (t) => stuck(t, desk))
+  await t.test('a node that leaves its cluster, or waits in its join, says for what', (t) => leaves(t, desk))
   await t.test('a channel is rolled out, moved and rolled back, each with what it means', (t) =>
     channels(t, desk),
   )
@@ -202,6 +204,57 @@ async function actions(t: Test, desk: Desk): Promise<void> {
   const button = eve.getByRole('button', { name: 'Disable' })
   t.equal(await button.isDisabled(), true)
   t.equal(await button.getAttribute('title'), 'your role is viewer: this needs operator')
+}
+
+async function leaves(t: Test, desk: Desk): Promise<void> {
+  const { db } = desk.world.context.storage
+  const node = await db.selectFrom('nodes').selectAll().where('name', '=', 'node3').executeTakeFirstOrThrow()
+  const at = new Date().toISOString()
+  const row: LeavingRow = {
+    ...{
+      id: 'leaving1',
+      node: node.id,
+      name: 'node3',
+      profile: 'demo',
+      hooks: '{"leave":{"kind":"kubernetes"}}',
+    },
+    ...{ state: 'draining', passes: 1, was_unschedulable: 0, cordoned: 1, marked: 0, forced: 0, cause: null },
+    ...{ waits_for: 'web-1: its disruption budget allows no eviction now', started_by: 'operator:ann' },
+    // Nobody goes on with it while it is looked at.
+    ...{ started_at: at, changed_at: at, next_at: '2099-01-01T00:00:00.000Z', deadline: at, ended_at: null },
+  }
+  await db.insertInto('leavings').values(row).execute()
+  const key = 'xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg='
+  await db.updateTable('nodes').set({ wireguard_public_key: key }).where('name', '=', 'node3').execute()
+  const [own] = await db.selectFrom('processes').selectAll().execute()
+  const waits = { node: 'node3', request: 'join', source: '192.0.2.1', since: at, at, times: 2, until: at }
+  const why = 'no answer from the Kubernetes API in time'
+  const load = { ...JSON.parse(own?.stats ?? '{}'), nodes: [{ ...waits, why }] }
+  const told = { id: 'other', seen_at: '2099-01-01T00:00:00.000Z', stats: JSON.stringify(load) }
+  await db
+    .insertInto('processes')
+    .values({ ...(own as NonNullable<typeof own>), ...told })
+    .execute()
+  const page = await signIn(t, desk, 'admin')
+  await page.goto(`${desk.site.url}/#/node/node3`)
+  const leaving = page.getByText('Leaving its cluster')
+  await leaving.waitFor()
+  t.match(
+    await leaving.innerText(),
+    /draining by kubernetes since .*: waits for web-1: its disruption budget allows no eviction now; nothing is scheduled to it, until .* at most, rebooted by you\./,
+  )
+  t.match(await page.getByText('its join waits').innerText(), why)
+  t.match(await page.locator('details.about').innerText(), key)
+  await shot(page, 'node-leaving')
+  await db
+    .updateTable('leavings')
+    .set({ state: 'failed', cause: 'the cluster is gone', ended_at: at })
+    .execute()
+  await db.deleteFrom('processes').where('id', '=', 'other').execute()
+  await page.reload()
+  await page.getByText('Leaving its cluster').waitFor()
+  t.match(await page.getByText('Leaving its cluster').innerText(), /failed since .*: the cluster is gone;/)
+  await db.deleteFrom('leavings').execute()
 }
 
 async function stuck(t: Test, desk: Desk): Promise<void> {

@@ -31,6 +31,8 @@ export function NodePage({ place, who }: { place: Place; who: Whoami }): VNode {
     ${node.error && html`<${Fault} message=${node.error.message} hint=${node.error.hint} />`}
     ${node.value && html`<${Actions} node=${node.value} who=${who} onAsk=${setAsking} />`}
     ${node.value?.looping && html`<${Loop} looping=${node.value.looping} />`}
+    ${node.value?.leaving && html`<${Leaving} leaving=${node.value.leaving} />`}
+    ${node.value?.waiting && html`<${Waiting} waiting=${node.value.waiting} />`}
     ${timeline.value && html`<${Boot} timeline=${timeline.value} />`}
     ${timeline.value?.session && html`<${Console} path=${path} session=${timeline.value.session.id} />`}
     ${node.value && html`<${About} node=${node.value} timeline=${timeline.value} />`}
@@ -86,6 +88,24 @@ function Boot({ timeline }: { timeline: Timeline }): VNode {
 function Loop({ looping }: { looping: NonNullable<NodeView['looping']> }): VNode {
   const held = looping.heldBackUntil === null ? '' : ` It may try again at ${time(looping.heldBackUntil)}.`
   return html`<p class="pace stuck" role="status"><${Badge} state="looping" /> since ${time(looping.since)}: it boots again and again and reports nothing, so it waits longer before each boot.${held} Enable lets it try at once.</p>`
+}
+
+/** How it leaves its cluster, and what that waits for or why it failed. */
+function Leaving({ leaving }: { leaving: NonNullable<NodeView['leaving']> }): VNode {
+  const { state, hook, reboot, waitsFor, cause, cordoned, marked, startedAt, deadline, endedAt } = leaving
+  const rest = [
+    ...(cordoned ? ['nothing is scheduled to it'] : []),
+    ...(marked ? ['it is marked for reinstall'] : []),
+    ...(endedAt === null ? [`until ${time(deadline)} at most`] : []),
+    ...(reboot === 'operator' && state !== 'cancelled' && state !== 'cancelling' ? ['rebooted by you'] : []),
+  ]
+  return html`<p class=${`pace ${state === 'failed' ? 'stuck' : ''}`} role="status">Leaving its cluster: <${Badge} state=${state} />${state === 'draining' ? ` by ${hook}` : ''} since ${time(startedAt)}${cause === null ? (waitsFor === null ? '' : html`: waits for <strong>${shown(waitsFor, 400)}</strong>`) : html`: <strong>${shown(cause, 400)}</strong>`}${rest.length === 0 ? '' : `; ${rest.join(', ')}`}.</p>`
+}
+
+/** It was told to come again. */
+function Waiting({ waiting }: { waiting: NonNullable<NodeView['waiting']> }): VNode {
+  const { request, since, until, why } = waiting
+  return html`<p class="pace" role="status"><${Badge} state="waiting" /> since ${time(since)}: <strong>${why === null ? `there was no room for ${shown(request, 80)}` : `its join waits: ${shown(why, 400)}`}</strong>; it comes again at about ${time(until)}.</p>`
 }
 
 /** Why a boot does not come along, where it does not. */
