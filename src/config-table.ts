@@ -84,7 +84,7 @@ export const settings = {
   database: {
     ...named('database', 'URL', null),
     meaning:
-      'A file for SQLite, or a `postgres://` URL. Without it: `pawl.db` in the data folder. A flag shows its password to every user of the machine: use the file or the variable.',
+      'A file for SQLite, or a `postgres://` URL, which may name several hosts. Without it: `pawl.db` in the data folder. A flag shows its password to every user of the machine: use the file or the variable.',
     parse: parseDatabase,
     secret: true,
   },
