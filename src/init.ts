@@ -15,7 +15,7 @@ import { initData } from './pki/data-folder.ts'
 import { createFile, findPublicFile, readSecretFile, writeSecretFile } from './pki/key-file.ts'
 import { signingKeyBits } from './pki/profiles.ts'
 import { generateKey } from './pki/x509.ts'
-import { openStorage, type Tx } from './storage/database.ts'
+import { isPostgresUrl, openStorage, type Tx } from './storage/database.ts'
 import { appendEvent } from './storage/events.ts'
 import { findOperator, insertOperator } from './storage/operators.ts'
 import { findPublisher, findPublisherByFingerprint, insertPublisher } from './storage/publishers.ts'
@@ -42,6 +42,8 @@ export interface InitResult {
  * lost. So it is with the publisher's key, its certificate, and its place in the database.
  */
 export async function initPawl(options: InitOptions): Promise<InitResult> {
+  // A PostgreSQL that cannot be reached leaves no folder behind; the file of SQLite is in the folder.
+  if (isPostgresUrl(options.database)) await (await openStorage(options.database)).close()
   const made = await initData(options)
   const file = join(options.dataDir, 'admin.token')
   const created = [...made.created]
