@@ -266,13 +266,19 @@ async function wholeProgram(t: Test): Promise<void> {
   })
   t.equal((await launch(pawl, ['init', '--data', data])).exit, 0)
   const listen = ['--boot-listen', '127.0.0.1:0', '--operator-listen', '127.0.0.1:0', '--log-level', 'silent']
-  const server = spawn(pawl.file, ['server', '--data', data, ...listen], {
-    env: { PATH: pawl.path },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  t.teardown(() => server.kill('SIGKILL'))
-  const ended = new Promise((resolve) => server.once('exit', resolve))
-  const ready = await firstLine(server.stdout)
+  const start = async () => {
+    const server = spawn(pawl.file, ['server', '--data', data, ...listen], {
+      env: { PATH: pawl.path },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    t.teardown(() => server.kill('SIGKILL'))
+    const ended = new Promise((resolve) => server.once('exit', resolve))
+    return { server, ended, ready: await firstLine(server.stdout) }
+  }
+  const hasty = await start()
+  hasty.server.kill('SIGTERM')
+  t.equal(await hasty.ended, 0, 'a signal right behind the ready line is heard, and it closes')
+  const { server, ended, ready } = await start()
   t.match(JSON.parse(ready), { event: 'ready', operator: /^https:\/\/127\.0\.0\.1:\d+$/ })
   t.same(await launch(pawl, ['node', 'add', 'mlab1', '--data', data]), {
     exit: 0,
