@@ -5,7 +5,6 @@
  * What is served must be what was put there: each file is hashed when it is listed and when it is read, and one that does
  * not match the index, is a link, or is not there is refused by name, without taking the others along.
  */
-
 import { createHash } from 'node:crypto'
 import { constants, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'

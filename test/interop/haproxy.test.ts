@@ -1,14 +1,13 @@
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
+import { execFile, spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { parseProfile, writeProfile } from '../../src/domain/profile.ts'
 import { setAddresses } from '../../src/storage/nodes.ts'
-import { configOf, install, portOf, serve, temporaryFolder, withStorage } from '../backup/helpers.ts'
+import { configOf, install, portOf, serve, withStorage } from '../backup/helpers.ts'
 import { demoProfile } from '../helpers/fleet.ts'
+import { startHaproxy } from '../helpers/haproxy.ts'
 import { freePort } from '../helpers/ports.ts'
 
 /** A real HAProxy before a real Pawl, on loopback, where every address of 127.0.0.0/8 is a machine of its own. */
@@ -30,7 +29,6 @@ interface Proxy {
 
 async function startProxy(t: Test, pawl: number, how: string): Promise<Proxy> {
   const [port, port6] = [await freePort(), await freePort()]
-  const file = join(temporaryFolder(t), 'haproxy.cfg')
   const text = `defaults
     mode tcp
     timeout connect 5s
@@ -43,27 +41,8 @@ frontend boot
 backend pawl
     server pawl1 127.0.0.1:${pawl} ${how}
 `
-  writeFileSync(file, text)
-  const child: ChildProcess = spawn('haproxy', ['-db', '-f', file], { stdio: 'ignore' })
-  t.teardown(async () => {
-    const ended = once(child, 'close')
-    child.kill('SIGTERM')
-    await ended
-  })
-  await answering(port)
+  await startHaproxy(t, text, port)
   return { port, port6 }
-}
-
-async function answering(port: number): Promise<void> {
-  for (;;) {
-    const socket = connect(port, '127.0.0.1').on('error', () => {})
-    const event = await new Promise((resolve) => {
-      socket.once('connect', () => resolve('connect')).once('close', () => resolve('close'))
-    })
-    socket.destroy()
-    if (event === 'connect') return
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
 }
 
 /** What a machine at this address gets. */

@@ -1,10 +1,9 @@
 import t from 'tap'
-import { verifyChains } from '../../src/storage/events.ts'
-import { withStorage } from '../backup/helpers.ts'
 import { haproxyAbsent, startDatabaseProxy } from '../helpers/haproxy.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
 import { type Cluster, startCluster, startStandby } from '../helpers/postgres-cluster.ts'
 import { until } from '../helpers/until.ts'
+import { checkAftermath } from './aftermath.ts'
 import { startMachines } from './machines.ts'
 import { leaderBackend, openSite, startBalancer } from './replicas.ts'
 
@@ -69,30 +68,7 @@ t.test(
     await first.stop('immediate')
     await machines.stop()
 
-    t.same(machines.faults, [])
-    t.equal(new Set(machines.ready).size, machines.ready.length, 'each boot is a session of its own')
-    for (const { child, log, name } of replicas) {
-      t.equal(child().exitCode, null, `${name} still runs`)
-      t.notMatch(log(), /stopping after an error|unhandled/i, name)
-    }
-    await withStorage(second.url('pawl'), async ({ db }) => {
-      const sessions = await db.selectFrom('sessions').select(['id', 'state']).execute()
-      const states = new Map(sessions.map(({ id, state }) => [id, state]))
-      t.same(
-        new Set(machines.ready.map((id) => states.get(id))),
-        new Set(['ready']),
-        'nothing acknowledged is lost',
-      )
-      const twice = await db
-        .selectFrom('events')
-        .select(['session', 'kind'])
-        .where('kind', 'in', ['session-ready', 'session-opened'])
-        .groupBy(['session', 'kind'])
-        .having((e) => e.fn.countAll(), '>', 1)
-        .execute()
-      t.same(twice, [], 'nothing happened twice')
-      t.same((await verifyChains(db)).faults, [], 'every event chain verifies')
-    })
+    await checkAftermath(t, machines, replicas, second.url('pawl'))
     t.comment(`${machines.ready.length} boots, retries ${JSON.stringify([...machines.retries])}`)
   },
 )

@@ -1,10 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
-import { verifyChains } from '../../src/storage/events.ts'
-import { withStorage } from '../backup/helpers.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
 import { until } from '../helpers/until.ts'
+import { checkAftermath } from './aftermath.ts'
 import { startMachines } from './machines.ts'
 import { leaderBackend, openSite, type Replica, startBalancer } from './replicas.ts'
 
@@ -62,31 +61,7 @@ t.test('three servers behind HAProxy: whatever stops, every boot ends', { skip }
   }
   await machines.stop()
 
-  t.same(machines.faults, [])
   t.ok(machines.ready.length >= 90)
-  t.equal(new Set(machines.ready).size, machines.ready.length, 'each boot is a session of its own')
-  for (const { child, log, name } of replicas) {
-    t.equal(child().exitCode, null, `${name} still runs`)
-    t.notMatch(log(), /stopping after an error|unhandled/i, name)
-  }
-  await withStorage(installed.database, async ({ db }) => {
-    const sessions = await db.selectFrom('sessions').select(['id', 'state']).execute()
-    const states = new Map(sessions.map(({ id, state }) => [id, state]))
-    t.same(
-      new Set(machines.ready.map((id) => states.get(id))),
-      new Set(['ready']),
-      'what was acknowledged is kept',
-    )
-    const twice = await db
-      .selectFrom('events')
-      .select(['session', 'kind'])
-      .where('kind', 'in', ['session-ready', 'session-opened'])
-      .groupBy(['session', 'kind'])
-      .having((e) => e.fn.countAll(), '>', 1)
-      .execute()
-    t.same(twice, [], 'nothing happened twice')
-    const { faults } = await verifyChains(db)
-    t.same(faults, [], 'every event chain verifies')
-  })
+  await checkAftermath(t, machines, replicas, installed.database)
   t.comment(`${machines.ready.length} boots, retries ${JSON.stringify([...machines.retries])}`)
 })
