@@ -177,7 +177,7 @@ async function listNodes({ dataDir }: Site, { operator }: Running): Promise<numb
 
 const lost = (): Promise<void> => Promise.reject(new Error('the server went away'))
 
-t.test('from 0.4.0 and back', absent === undefined ? {} : { skip: absent }, async (t) => {
+t.test('from 0.5.0 and back', absent === undefined ? {} : { skip: absent }, async (t) => {
   await forEachPlace(t, async (t, place) => {
     // Each way of ending takes its turn at each step: one of the two databases sees it first.
     const ends = ['SIGTERM', 'SIGKILL'] as const
@@ -203,11 +203,11 @@ async function thereAndBack(t: Test, place: Place, [first, second]: readonly [En
 
   server = await start(t, root, site)
   await node1.toReady(server.port)
-  t.equal(await stateOf(site, 'node1'), 'ready', 'a boot that 0.4.0 began goes on')
+  t.equal(await stateOf(site, 'node1'), 'ready', 'a boot that 0.5.0 began goes on')
   t.equal(await listNodes(site, server), 200, 'its operator tokens are good')
   t.equal((await pawl(root, site, ['event', 'verify'])).exit, 0, 'every chain verifies')
   await node2.toStage2(server.port)
-  const refused = await pawl(root, site, ['database', 'downgrade', '--to', '0.4.0', '--yes'])
+  const refused = await pawl(root, site, ['database', 'downgrade', '--to', '0.5.0', '--yes'])
   t.equal(refused.exit, 1)
   t.match(refused.stderr, /is in use: .*\nhint: stop every server on it first/s)
   await server.stop(second)
@@ -218,16 +218,16 @@ async function thereAndBack(t: Test, place: Place, [first, second]: readonly [En
     strange.stderr,
     /"0\.0\.9" is no release that this Pawl can go back to\nhint: it can go back to 0\.2\.0, 0\.3\.0/,
   )
-  const preview = await pawl(root, site, ['database', 'downgrade', '--to', '0.4.0'])
+  const preview = await pawl(root, site, ['database', 'downgrade', '--to', '0.5.0'])
   t.match(preview.stdout, /^would be taken back to 0\.4\.0: .*0025-node-keys\n/s, preview.stderr)
   t.notMatch(preview.stdout, 'lost:', 'no table is new since')
-  const back = await pawl(root, site, ['database', 'downgrade', '--to', '0.4.0', '--yes'])
+  const back = await pawl(root, site, ['database', 'downgrade', '--to', '0.5.0', '--yes'])
   t.equal(back.exit, 0, back.stderr)
   t.match(back.stdout, /everything as it was before: .*downgrade-\d{8}T\d{6}Z\.tar/)
 
   server = await start(t, old, site)
   await node2.toReady(server.port)
-  t.equal(await stateOf(site, 'node2'), 'ready', 'a boot that this version began goes on in 0.4.0')
+  t.equal(await stateOf(site, 'node2'), 'ready', 'a boot that this version began goes on in 0.5.0')
   t.equal(await stateOf(site, 'node1'), 'ready', 'and what was there is there')
   t.equal(await listNodes(site, server), 200)
   t.equal((await pawl(old, site, ['event', 'verify'])).exit, 0, 'by its own reading of the chains')

@@ -62,6 +62,7 @@ export const releases: Readonly<Record<string, string>> = {
   '0.2.0': '0009-webhooks',
   '0.3.0': '0012-roots',
   '0.4.0': '0024-extensions',
+  '0.5.0': '0026-fleet-extensions',
 }
 
 /** The names of all schema changes that this version knows, in order. */

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import { temporaryFolder } from '../backup/helpers.ts'
 
 /** The release before this one. */
-export const previous = { version: '0.4.0', commit: '0a429d4' } as const
+export const previous = { version: '0.5.0', commit: 'bb5e765' } as const
 /** This release. */
 export const root = join(import.meta.dirname, '../..')
 

@@ -39,7 +39,7 @@ t.test('a pooler that lends sessions out is refused, and left as it was', { skip
       const database = (await startPgbouncer(t, cluster, mode))('pawl')
       await t.rejects(serve(t, dataDir, database), lent, 'a server does not start')
       const { findings } = await examine({
-        ...{ dataDir, configOf: () => configOf(dataDir, { database }), now: new Date(), version: '0.5.0' },
+        ...{ dataDir, configOf: () => configOf(dataDir, { database }), now: new Date(), version: '0.6.0' },
         ...{ hostName: 'localhost', nodeVersion: '24.0.0', full: false, isAlive: () => false },
         templatesFolder: `${import.meta.dirname}/../../ipxe-templates`,
       })

@@ -18,7 +18,7 @@ const skip = process.env.PAWL_REQUIRE === 'all' ? false : (postgresAbsent() ?? f
 /** What the doctor says of one thing. */
 async function doctor(dataDir: string, database: string, check: string): Promise<Finding | undefined> {
   const { findings } = await examine({
-    ...{ dataDir, configOf: () => configOf(dataDir, { database }), now: new Date(), version: '0.5.0' },
+    ...{ dataDir, configOf: () => configOf(dataDir, { database }), now: new Date(), version: '0.6.0' },
     ...{ hostName: 'localhost', nodeVersion: '24.0.0', full: false, isAlive: () => false },
     templatesFolder: join(root, 'ipxe-templates'),
   })

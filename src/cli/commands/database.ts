@@ -15,7 +15,7 @@ export function addDatabaseCommands(program: Command, context: Context): void {
     .description(
       'Take the database back to an older release, so that its server can run on it again. Says what is lost, and does nothing until --yes; then makes a backup first. The server must be stopped.',
     )
-    .requiredOption('--to <RELEASE>', 'the release to go back to, like 0.4.0')
+    .requiredOption('--to <RELEASE>', 'the release to go back to, like 0.5.0')
     .option('--yes', 'do it')
   addSettingFlag(command, settings.database)
   command.action(async (flags: SettingFlags) => {
@@ -24,8 +24,8 @@ export function addDatabaseCommands(program: Command, context: Context): void {
   })
   addMove(database, context)
   withExamples(command, [
-    'pawl database downgrade --to 0.4.0 --data DIR',
-    'pawl database downgrade --to 0.4.0 --data DIR --yes',
+    'pawl database downgrade --to 0.5.0 --data DIR',
+    'pawl database downgrade --to 0.5.0 --data DIR --yes',
   ])
 }
 
