@@ -6,7 +6,7 @@ export const workerVariable = 'PAWL_WORKER'
 
 /**
  * Starts workers by node:cluster. They share the listening sockets, and each takes connections for itself: with Node's round robin
- * every connection would go through the keeper first.
+ * every connection would go through the keeper first. Node runs them with the keeper's own flags.
  */
 export function forking(entry: string): (worker: number) => WorkerProcess {
   cluster.schedulingPolicy = cluster.SCHED_NONE
@@ -14,7 +14,7 @@ export function forking(entry: string): (worker: number) => WorkerProcess {
     cluster.setupPrimary({
       exec: entry,
       args: ['worker', String(number)], // for who looks at a list of processes
-      execArgv: ['--disable-warning=ExperimentalWarning'],
+      execArgv: process.execArgv,
       serialization: 'advanced', // signatures are bytes
     })
     const worker = cluster.fork({ [workerVariable]: String(number) })

@@ -112,6 +112,9 @@ function withKernel(row: ReturnType<typeof manifestOf>): ReturnType<typeof manif
   return { ...row, manifest: canonicalJson(manifest), digest: manifestDigest(manifest) }
 }
 
+/** As bin/pawl has them. */
+const flagsOfNode = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=16']
+
 /** Starts a server of two workers on a data folder. */
 export async function start(
   t: Test,
@@ -133,7 +136,7 @@ export async function start(
     'debug',
   ]
   const args = [main, 'server', '--data', folder, '--database', database, ...usual, ...flags]
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
+  const child = spawn(process.execPath, [...flagsOfNode, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   t.teardown(() => child.kill('SIGKILL'))

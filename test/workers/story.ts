@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import type { Test } from 'tap'
 import { verifyChains } from '../../src/storage/events.ts'
 import { bootRobot, send } from '../helpers/robot.ts'
@@ -20,6 +21,16 @@ export async function storyOfWorkers(t: Test, database?: string): Promise<void> 
       onLost: async () => {},
     })
     t.match(done, { stage1s: 1, lost: 0 })
+  })
+
+  await t.test('a worker runs with the flags of its keeper', (t) => {
+    const flagsOf = (pid: number | undefined): string[] =>
+      readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+        .split('\0')
+        .filter((word) => /^--(disable-warning|max-semi-space-size)=/.test(word))
+    const expected = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=16']
+    for (const worker of [1, 2]) t.same(flagsOf(server.workerOf(worker)), expected, `worker ${worker}`)
+    t.end()
   })
 
   await t.test('one token in 50 requests to both workers opens once', async (t) => {
