@@ -180,7 +180,10 @@ await t.test('bin/pawl', async (t) => {
   await t.test('takes the Node on PATH where it is new enough', async (t) => {
     for (const version of ['v22.19.0', 'v24.0.1', 'v100.1.0']) {
       const { stdout } = await launch(checkout(t, { version, beside: true }), ['x'])
-      t.match(stdout, /^PATH's node: --disable-warning=ExperimentalWarning --max-semi-space-size=16 .*\/src\/main\.ts x\n$/)
+      t.match(
+        stdout,
+        /^PATH's node: --disable-warning=ExperimentalWarning --max-semi-space-size=16 .*\/src\/main\.ts x\n$/,
+      )
     }
   })
 
