@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely'
+import { Kysely, sql, type Transaction } from 'kysely'
 import pg from 'pg'
 import { parsePostgresUrl } from '../domain/postgres-url.ts'
 import { isPawlError } from '../errors.ts'
@@ -11,6 +11,7 @@ import { type GroupCommit, openGroupCommit } from './group-commit.ts'
 import { checkEventsOf, type DeferredCheck, findDamage, isLarge } from './integrity.ts'
 import { alone, type Leadership, standForElection } from './leadership.ts'
 import { type MigrateOptions, migrateToLatest } from './migrate.ts'
+import { OwnPostgresDialect } from './postgres-dialect.ts'
 import { guardPool, type Pool } from './postgres-guard.ts'
 import { findPrimary, type Primary } from './postgres-primary.ts'
 import { lookingName, refuseLentSessions } from './postgres-session.ts'
@@ -203,8 +204,7 @@ function openPostgres(
   )
   // bigint columns (event ids, byte counts) stay far below 2^53.
   pg.types.setTypeParser(pg.types.builtins.INT8, Number)
-  const dialect = new PostgresDialect({ pool: guarded as unknown as pg.Pool })
-  return { db: new Kysely<Tables>({ dialect }), group: undefined }
+  return { db: new Kysely<Tables>({ dialect: new OwnPostgresDialect(guarded) }), group: undefined }
 }
 
 /** By statements: poolers refuse most parameters of a connection's beginning, and these are none that they know. */

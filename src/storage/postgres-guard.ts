@@ -1,4 +1,5 @@
-import { isStale, preparedName } from './prepared.ts'
+import { type Answered, type Known, type Part, Round } from './postgres-round.ts'
+import { isStale } from './prepared.ts'
 
 /** What is used of a connection of pg's pool. */
 export interface PoolClient {
@@ -16,57 +17,73 @@ export interface Pool {
   on(event: 'connect', listener: (client: PoolClient) => void): unknown
 }
 
+/** A connection that says whether it is good for anything. */
+export interface GuardedClient extends Pick<PoolClient, 'query' | 'release'> {
+  /** Runs statements in one round trip; gives what the last one gave, or the fault of the first that has one. */
+  round(parts: readonly Part[]): Promise<Answered>
+  /** Whether it is thrown away when it is released. */
+  isBroken(): boolean
+}
+
+/** A pool of them. */
+export interface GuardedPool extends Pick<Pool, 'end'> {
+  connect(): Promise<GuardedClient>
+}
+
 /**
  * A pool that outlives its PostgreSQL. pg's own has two gaps: a connection that breaks while a transaction holds it, between
  * two queries, raises an error that nobody listens to and ends the process; and one whose query had no answer in time goes
  * back into the pool with the query still on it. Here every broken connection is thrown away, and every error is one
- * that says so: `explain` makes `storage-unavailable` of what is wrong with the database as a whole. Texts that are to be
- * prepared are run by their name.
+ * that says so: `explain` makes `storage-unavailable` of what is wrong with the database as a whole.
  */
 export function guardPool(
   pool: Pool,
   explain: (error: unknown) => unknown,
   isAway: (explained: unknown) => boolean,
-): Pick<Pool, 'end'> & { connect(): Promise<Pick<PoolClient, 'query' | 'release'>> } {
+): GuardedPool {
   const nothing = (): void => {}
   pool.on('error', nothing) // of one that is idle: it is replaced
   pool.on('connect', (client) => client.on('error', nothing)) // of one that is in use: its next query tells
-  const guarded = new WeakMap<PoolClient, Pick<PoolClient, 'query' | 'release'>>()
+  const guarded = new WeakMap<PoolClient, GuardedClient>()
   let generation = 0 // of what is prepared: where it became stale on one connection, so it did on the others
 
-  async function runPrepared(
-    client: PoolClient,
-    name: string,
-    text: string,
-    values: unknown,
-  ): Promise<unknown> {
+  /** A fault in a transaction loses it, and it takes no other statement: who began it does so again. */
+  async function runRound(client: PoolClient, known: Known, parts: readonly Part[]): Promise<Answered> {
     const of = generation
-    const run = (): unknown => client.query({ name: `${name}.${generation}`, text, values })
+    const run = (): Promise<Answered> =>
+      new Promise((resolve, reject) => {
+        const now = parts.map((part) =>
+          part.name === undefined ? part : { ...part, name: `${part.name}.${generation}` },
+        )
+        client.query(
+          new Round(now, known, (error, answered) => (error ? reject(error) : resolve(answered as Answered))), // one of them
+        )
+      })
     try {
       return await run()
     } catch (error) {
       if (!isStale(error)) throw error
       if (generation === of) generation += 1
-      // A transaction is lost with it, and takes no other statement: who began it does so again.
-      return await (run() as Promise<unknown>).catch(() => Promise.reject(error))
+      return await run().catch(() => Promise.reject(error))
     }
   }
 
-  function guard(client: PoolClient): Pick<PoolClient, 'query' | 'release'> {
+  function guard(client: PoolClient): GuardedClient {
+    const known: Known = new Map()
     let broken = false
+    const failed = (error: unknown): never => {
+      const explained = explain(error)
+      if (isAway(explained)) broken = true
+      throw explained
+    }
     return {
       query(...given) {
-        const [text, values] = given
-        const name = typeof text === 'string' ? preparedName(text) : undefined
-        const answer =
-          name === undefined ? client.query(...given) : runPrepared(client, name, text as string, values)
+        const answer = client.query(...given)
         if (typeof (answer as Partial<Promise<unknown>> | undefined)?.then !== 'function') return answer // a cursor
-        return (answer as Promise<unknown>).catch((error: unknown) => {
-          const explained = explain(error)
-          if (isAway(explained)) broken = true
-          throw explained
-        })
+        return (answer as Promise<unknown>).catch(failed)
       },
+      round: (parts) => runRound(client, known, parts).catch(failed),
+      isBroken: () => broken,
       release: (discard) => client.release(discard === true || broken),
     }
   }

@@ -1,0 +1,170 @@
+import { sql } from 'kysely'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { isPawlError } from '../../src/errors.ts'
+import { openStorage } from '../../src/storage/database.ts'
+import { explained } from '../../src/storage/faults.ts'
+import { type GuardedClient, guardPool, type Pool } from '../../src/storage/postgres-guard.ts'
+import type { Answered } from '../../src/storage/postgres-round.ts'
+import { statement } from '../../src/storage/statement.ts'
+import { postgresAbsent, startPostgres } from '../helpers/postgres.ts'
+
+const skip = process.env.PAWL_REQUIRE === 'all' ? false : (postgresAbsent() ?? false)
+
+/** A connection to a database with the table `notes`. */
+async function connect(t: Test, config: pg.PoolConfig = {}): Promise<GuardedClient> {
+  const pool = new pg.Pool({ connectionString: await (await startPostgres()).createDatabase(), ...config })
+  const guarded = guardPool(
+    pool as unknown as Pool,
+    (error) => explained(error, 'test'),
+    (error) => isPawlError(error, 'storage-unavailable'),
+  )
+  const client = await guarded.connect()
+  t.teardown(() => {
+    client.release()
+    return guarded.end()
+  })
+  await client.query('create table notes (id integer primary key, words text)')
+  return client
+}
+
+const insert = (id: unknown, words: unknown = null) => ({
+  ...{ name: 'insert', text: 'insert into notes (id, words) values ($1, $2)', values: [id, words] },
+})
+const list = { name: 'list', text: 'select * from notes order by id', values: [] }
+const idsOf = ({ rows }: Answered): unknown[] => rows.map(({ id }) => id)
+
+t.test('what follows a BEGIN that is refused is not run', { skip }, async (t) => {
+  const client = await connect(t)
+  for (const words of ['not prepared yet', 'prepared'])
+    await t.rejects(client.round([{ text: 'begin nonsense', values: [] }, insert(1, words)]), {
+      code: '42601',
+    })
+  t.same(idsOf(await client.round([list])), [])
+  await client.round([insert(1)])
+  await t.rejects(client.round([{ text: 'begin nonsense', values: [] }, insert(2)]), { code: '42601' })
+  t.same(idsOf(await client.round([list])), [1])
+})
+
+t.test('nor what follows any other that fails, whose fault is the one that is told', { skip }, async (t) => {
+  const client = await connect(t)
+  const fails = client.round([insert(1), insert(1), insert('none'), insert(2)])
+  await t.rejects(fails, { code: '23505', constraint: 'notes_pkey' })
+  t.same(idsOf(await client.round([list])), [], 'without a BEGIN a round is a transaction')
+  await client.round([insert(1)])
+  t.same(idsOf(await client.round([list])), [1], 'a statement that failed is run again')
+  await t.rejects(client.round([insert(1)]), { code: '23505' })
+  t.equal((await client.round([insert(2)])).rowCount, 1)
+})
+
+t.test('a value that is no text is refused, and the connection is good for the next', { skip }, async (t) => {
+  const client = await connect(t)
+  await t.rejects(client.round([insert(1, new Date(0))]), { message: /no text: object/ })
+  await client.round([insert(1)])
+  t.equal(client.isBroken(), false)
+})
+
+t.test('an answer that does not come in time breaks the connection', { skip }, async (t) => {
+  const client = await connect(t, { query_timeout: 200 })
+  const asked = client.round([{ name: 'sleep', text: 'select pg_sleep(60)', values: [] }])
+  await t.rejects(asked, { code: 'storage-unavailable' })
+  t.equal(client.isBroken(), true)
+})
+
+t.test('values and rows are what they were', { skip }, async (t) => {
+  const client = await connect(t)
+  const long = 'å¼ '.repeat(20_000)
+  const words = ['', 'ends', long, "quote ' and \\ backslash", '🦭', null, undefined, true, 7, 2n ** 60n]
+  for (const [id, one] of words.entries()) await client.round([insert(id, one)])
+  for (const look of ['the first time', 'described before'])
+    t.same(
+      await client.round([list]),
+      {
+        command: 'SELECT',
+        rowCount: words.length,
+        rows: words.map((one, id) => ({ id, words: one == null ? null : `${one}` })),
+      },
+      look,
+    )
+  const none = { name: 'none', text: 'select * from notes where id = $1', values: [-1] }
+  for (const look of ['the first time', 'described before'])
+    t.same((await client.round([none])).rows, [], look)
+  t.same((await client.round([{ ...none, values: [1] }])).rows, [{ id: 1, words: 'ends' }])
+  t.same(await client.round([{ text: 'delete from notes', values: [] }]), {
+    ...{ command: 'DELETE', rowCount: words.length, rows: [] },
+  })
+})
+
+const addNode = statement<{ name: string }>()(
+  (_db, value) =>
+    sql`insert into chains (name, base_seq, base_hash, head_seq, head_hash) values (${value('name')}, 0, '', 0, '')`,
+)
+
+t.test('a transaction begins with its first statement', { skip }, async (t) => {
+  const storage = await openStorage(await (await startPostgres()).createDatabase(), { connections: 1 })
+  t.teardown(() => storage.close())
+  const { db } = storage
+  const count = async (): Promise<number> => {
+    const { n } = await db
+      .selectFrom('chains')
+      .select((e) => e.fn.countAll().as('n'))
+      .executeTakeFirstOrThrow()
+    return Number(n)
+  }
+  await db.deleteFrom('chains').execute()
+  const sent = watch(t)
+
+  await storage.transaction(async () => {})
+  const failed = storage.transaction(async () => Promise.reject(new Error('before it asked')))
+  await t.rejects(failed, { message: 'before it asked' })
+  t.same(sent(), [], 'one that asks nothing is none')
+
+  for (const work of ['one that is prepared', 'one that is not'])
+    await t.rejects(
+      storage.transaction(async (tx) => {
+        if (work === 'one that is prepared') await addNode.change(tx, { name: work })
+        else await tx.deleteFrom('chains').execute()
+        await addNode.change(tx, { name: `${work}, again` })
+        throw new Error('given up')
+      }),
+      { message: 'given up' },
+    )
+  t.equal(await count(), 0, 'all of it is undone')
+
+  sent()
+  await storage.transaction((tx) => addNode.change(tx, { name: 'first' }))
+  t.same(sent().length, 2, 'BEGIN and statement, COMMIT')
+  t.equal(await count(), 1)
+
+  const swallowed = storage.transaction(async (tx) => {
+    await addNode.change(tx, { name: 'second' })
+    await addNode.change(tx, { name: 'second' }).catch(() => {})
+  })
+  await t.rejects(swallowed, { name: 'AbortedTransactionError' }, 'what was rolled back is not acknowledged')
+  t.equal(await count(), 1)
+
+  const away = storage.transaction(async (tx) => {
+    await addNode.change(tx, { name: 'third' })
+    await sql`select pg_terminate_backend(pg_backend_pid())`.execute(tx)
+  })
+  await t.rejects(away, { code: 'storage-unavailable', message: /57P01/ }, 'what ended it is told')
+  t.equal(await count(), 1)
+})
+
+/** What was asked of PostgreSQL since it was called last. */
+function watch(t: Test): () => unknown[] {
+  const { query } = pg.Client.prototype
+  let seen: unknown[] = []
+  pg.Client.prototype.query = function (this: pg.Client, ...values: unknown[]): unknown {
+    seen.push(values[0])
+    return Reflect.apply(query, this, values)
+  } as typeof query
+  t.teardown(() => {
+    pg.Client.prototype.query = query
+  })
+  return () => {
+    const since = seen
+    seen = []
+    return since
+  }
+}
