@@ -1,0 +1,41 @@
+import t from 'tap'
+import { downgradeDatabase } from '../../src/storage/downgrade.ts'
+import { knownMigrations } from '../../src/storage/migrate.ts'
+import { install, serve } from '../backup/helpers.ts'
+import { pgbouncerAbsent, startPgbouncer } from '../helpers/pgbouncer.ts'
+import { postgresAbsent } from '../helpers/postgres.ts'
+import { startCluster } from '../helpers/postgres-cluster.ts'
+import { until } from '../helpers/until.ts'
+
+const skip = process.env.PAWL_REQUIRE === 'all' ? false : (postgresAbsent() ?? pgbouncerAbsent() ?? false)
+const [target = '', newest = ''] = knownMigrations.slice(-2)
+
+function goBack(location: string) {
+  const now = new Date('2026-11-22T12:00:00Z')
+  return downgradeDatabase(location, target, { apply: true, release: '0.0.0', now })
+}
+
+t.test('a database behind a pooler is taken back when nobody has it open', { skip }, async (t) => {
+  const cluster = await startCluster(t)
+  const { dataDir } = await install(t, () => cluster.create('pawl'))
+  for (const mode of ['transaction', 'statement'] as const)
+    await t.test(`refused in ${mode} mode`, async (t) => {
+      const lent = { code: 'storage-unavailable', hint: /pool_mode = session/ }
+      await t.rejects(goBack((await startPgbouncer(t, cluster, mode))('pawl')), lent)
+    })
+  await t.test('refused while a server has it open by the same pooler, or by itself', async (t) => {
+    const pooled = (await startPgbouncer(t, cluster, 'session'))('pawl')
+    const inUse = { code: 'conflict', hint: 'stop every server on it first' }
+    for (const location of [pooled, cluster.url('pawl')]) {
+      const server = await serve(t, dataDir, location)
+      await t.rejects(goBack(pooled), inUse)
+      await server.close()
+    }
+  })
+  // PostgreSQL sees a moment later that a pooler has ended.
+  const sessions = (): Promise<unknown[]> =>
+    cluster.query("select pid from pg_stat_activity where datname = 'pawl'")
+  await until(t, sessions, [])
+  const pooled = (await startPgbouncer(t, cluster, 'session'))('pawl')
+  t.same((await goBack(pooled)).undone, [newest])
+})
