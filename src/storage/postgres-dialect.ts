@@ -3,11 +3,11 @@ import {
   type DatabaseConnection,
   type Driver,
   PostgresDialect,
+  type PostgresDialectConfig,
   PostgresDriver,
   type QueryResult,
   type TransactionSettings,
 } from 'kysely'
-import type pg from 'pg'
 import type { GuardedClient, GuardedPool } from './postgres-guard.ts'
 import type { Part } from './postgres-round.ts'
 import { preparedName } from './prepared.ts'
@@ -20,7 +20,7 @@ export class OwnPostgresDialect extends PostgresDialect {
   readonly #pool: GuardedPool
 
   constructor(pool: GuardedPool) {
-    super({ pool: pool as unknown as pg.Pool }) // what Kysely uses of it
+    super(configOf(pool))
     this.#pool = pool
   }
 
@@ -29,13 +29,18 @@ export class OwnPostgresDialect extends PostgresDialect {
   }
 }
 
+/** It is all that Kysely uses of a pool. */
+const configOf = (pool: GuardedPool): PostgresDialectConfig => ({
+  pool: pool as unknown as PostgresDialectConfig['pool'],
+})
+
 class OwnDriver extends PostgresDriver {
   readonly #pool: GuardedPool
   /** Kysely keeps what it knows of a connection by the object that it is given. */
   readonly #connections = new WeakMap<GuardedClient, OwnConnection>()
 
   constructor(pool: GuardedPool) {
-    super({ pool: pool as unknown as pg.Pool })
+    super(configOf(pool))
     this.#pool = pool
   }
 

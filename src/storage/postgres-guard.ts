@@ -5,6 +5,8 @@ import { isStale } from './prepared.ts'
 export interface PoolClient {
   /** A promise for a result; anything else for what is no text. */
   query(...given: readonly unknown[]): unknown
+  /** How a type is read, by its number. */
+  getTypeParser(type: number, format: 'text'): (text: string) => unknown
   release(broken?: boolean): void
   on(event: 'error', listener: () => void): unknown
 }
@@ -69,7 +71,7 @@ export function guardPool(
   }
 
   function guard(client: PoolClient): GuardedClient {
-    const known: Known = new Map()
+    const known: Known = { prepared: new Map(), parserOf: (type) => client.getTypeParser(type, 'text') }
     let broken = false
     const failed = (error: unknown): never => {
       const explained = explain(error)

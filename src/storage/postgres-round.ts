@@ -1,5 +1,3 @@
-import pg from 'pg'
-
 /**
  * Statements that are sent in one write and answered together, as pg takes a query of somebody else's. What is ours: statements
  * that PostgreSQL keeps prepared are described once for each connection and not at every run, since pg reads the names of fifty columns
@@ -27,8 +25,13 @@ type Row = Record<string, unknown>
 /** How the rows of a statement are read; `unsure` where it may be prepared or not. */
 type Columns = readonly { readonly name: string; readonly parse: (text: string) => unknown }[]
 
-/** What is prepared on one connection, by name. */
-export type Known = Map<string, Columns | 'unsure'>
+/** What a connection knows. */
+export interface Known {
+  /** What is prepared on it, by name. */
+  readonly prepared: Map<string, Columns | 'unsure'>
+  /** How a type of PostgreSQL is read, by its number. */
+  readonly parserOf: (type: number) => (text: string) => unknown
+}
 
 /** What is used of pg's connection. */
 export interface Wire {
@@ -66,7 +69,7 @@ export class Round {
   handleRowDescription({ fields }: { fields: readonly { name: string; dataTypeID: number }[] }): void {
     this.#columns = fields.map(({ name, dataTypeID }) => ({
       name,
-      parse: pg.types.getTypeParser(dataTypeID, 'text'),
+      parse: this.#known.parserOf(dataTypeID),
     }))
     this.#keep(this.#columns)
   }
@@ -93,7 +96,7 @@ export class Round {
   /** What was to be parsed and has not been run may be prepared or not. */
   handleError(error: Error): void {
     for (const { name } of this.#parts.slice(this.#at))
-      if (name !== undefined && this.#parsed.has(name)) this.#known.set(name, 'unsure')
+      if (name !== undefined && this.#parsed.has(name)) this.#known.prepared.set(name, 'unsure')
     this.callback(error)
   }
 
@@ -103,19 +106,19 @@ export class Round {
 
   #described(): Columns | undefined {
     const { name } = this.#parts[this.#at] ?? {}
-    const known = name === undefined ? undefined : this.#known.get(name)
+    const known = name === undefined ? undefined : this.#known.prepared.get(name)
     return known === 'unsure' ? undefined : known
   }
 
   #keep(columns: Columns): void {
     const { name } = this.#parts[this.#at] ?? {}
-    if (name !== undefined) this.#known.set(name, columns)
+    if (name !== undefined) this.#known.prepared.set(name, columns)
   }
 
   #messages(): Buffer {
     writer.begin()
     for (const { text, values, name = '' } of this.#parts) {
-      const known = this.#known.get(name)
+      const known = this.#known.prepared.get(name)
       const described = known !== undefined && known !== 'unsure'
       if (!described && !this.#parsed.has(name)) {
         if (known === 'unsure') writer.message('C').byte('S').cstring(name).end()

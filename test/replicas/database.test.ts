@@ -27,6 +27,7 @@ t.test(
       query: async (text) => {
         if (text !== 'good') throw new Error(String(text))
       },
+      getTypeParser: () => String,
       release: (broken) => released.push(broken),
       on: (event) => listeners.push(`client ${event}`),
     }
