@@ -7,6 +7,7 @@ import {
   chainOf,
   type EventFacts,
   genesisHash,
+  nodeChain,
 } from '../domain/event.ts'
 import { chained, endsOf, listChains } from './chains.ts'
 import { hasAppended, isPostgres, lockOfPlace, settledId, tookPlace } from './commit-order.ts'
@@ -124,19 +125,22 @@ export interface EventFilter {
   readonly newest?: boolean
 }
 
-/** Lists events in the order they were written. */
+/**
+ * Lists events in the order they were written. A node's are those of its chain, whose numbers are in that order too: so they are read by
+ * the index that keeps a number from being taken twice, and no boot writes another for them.
+ */
 export async function listEvents(db: Queries, filter: EventFilter): Promise<EventRow[]> {
   const upTo =
     filter.upTo ?? ((filter.settled ?? filter.after !== undefined) ? await settledId(db) : undefined)
   let query = db.selectFrom('events').selectAll()
-  if (filter.node !== undefined) query = query.where('node', '=', filter.node)
+  if (filter.node !== undefined) query = query.where('chain', '=', nodeChain(filter.node))
   if (filter.kind !== undefined) query = query.where('kind', '=', filter.kind as EventRow['kind']) // any text: no match
   if (filter.session !== undefined) query = query.where('session', '=', filter.session)
   if (filter.since !== undefined) query = query.where('at', '>=', filter.since.toISOString())
   if (filter.after !== undefined) query = query.where('id', '>', filter.after)
   if (upTo !== undefined) query = query.where('id', '<=', upTo)
   const rows = await query
-    .orderBy('id', filter.newest === true ? 'desc' : 'asc')
+    .orderBy(filter.node === undefined ? 'id' : 'seq', filter.newest === true ? 'desc' : 'asc')
     .limit(filter.limit)
     .execute()
   // An identity column makes `id` a plain number in both dialects; Generated<> is for inserts only.

@@ -1,4 +1,4 @@
-import type { EventKind } from '../domain/event.ts'
+import { type EventKind, nodeChain } from '../domain/event.ts'
 import { inChunks } from './chunks.ts'
 import type { Queries, Storage, Tx } from './database.ts'
 import type { FleetKind, FleetObjectRow, FleetSetRow } from './fleet-file-tables.ts'
@@ -98,7 +98,7 @@ export async function listNodeChanges(
   const rows = await db
     .selectFrom('events')
     .selectAll()
-    .where('node', 'in', nodes)
+    .where('chain', 'in', nodes.map(nodeChain))
     .where('kind', 'in', kinds)
     .orderBy('id', 'desc')
     .limit(2000)

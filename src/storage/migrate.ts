@@ -27,6 +27,7 @@ import * as leaving from './migrations/0023-leaving.ts'
 import * as extensions from './migrations/0024-extensions.ts'
 import * as nodeKeys from './migrations/0025-node-keys.ts'
 import * as fleetExtensions from './migrations/0026-fleet-extensions.ts'
+import * as fewerIndexes from './migrations/0027-fewer-indexes.ts'
 
 /** Every schema change in order. Small and additive: a server of the version before must go on working. */
 const migrations: Readonly<Record<string, Migration>> = {
@@ -55,6 +56,7 @@ const migrations: Readonly<Record<string, Migration>> = {
   '0024-extensions': extensions,
   '0025-node-keys': nodeKeys,
   '0026-fleet-extensions': fleetExtensions,
+  '0027-fewer-indexes': fewerIndexes,
 }
 
 /** The last schema change of each release before this one: how far `pawl database downgrade` can go back. */

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { EventKind } from '../domain/event.ts'
+import { type EventKind, nodeChain } from '../domain/event.ts'
 import { inChunks } from './chunks.ts'
 import type { Queries, Tx } from './database.ts'
 import type { EventRow } from './tables.ts'
@@ -39,14 +39,17 @@ export async function listLastEvents(db: Queries, wanted: LastEvents): Promise<E
   let query = db.selectFrom('events').selectAll().where('kind', 'in', wanted.kinds)
   // What the server changes of a node by itself is no revision.
   if (wanted.node !== undefined)
-    query = query.where('node', '=', wanted.node).where('actor', 'like', 'operator:%')
+    query = query.where('chain', '=', nodeChain(wanted.node)).where('actor', 'like', 'operator:%')
   if (wanted.field !== undefined) {
     // Detail is canonical JSON, so this text is there exactly when the field is (a name holds no quotes). LIKE would not
     // do: it ignores case in SQLite.
     const member = `${JSON.stringify(wanted.field)}:${JSON.stringify(wanted.value)}`
     query = query.where(sql<boolean>`replace(detail, ${member}, '') <> detail`)
   }
-  const rows = await query.orderBy('id', 'desc').limit(wanted.limit).execute()
+  const rows = await query
+    .orderBy(wanted.node === undefined ? 'id' : 'seq', 'desc')
+    .limit(wanted.limit)
+    .execute()
   // An identity column makes `id` a plain number in both dialects; Generated<> is for inserts only.
   return rows.reverse() as unknown as EventRow[]
 }

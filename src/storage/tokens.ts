@@ -144,7 +144,7 @@ const retiring = perKey((which: WhichTokens) =>
   statement<{ session: string; now: string }>()((_db, value) => retiredTokens(which, value)),
 )
 
-/** The text of the statement that retires them. */
+/** The text of the statement that retires them. Those that are retired already are not written once more. */
 export function retiredTokens(
   which: WhichTokens,
   value: (name: 'session' | 'now') => string,
@@ -152,7 +152,7 @@ export function retiredTokens(
   const [how, kinds] = 'kinds' in which ? ['in', which.kinds] : ['not in', which.except]
   const among = kinds.length === 0 ? sql`` : sql` and kind ${sql.raw(how)} (${sql.join(kinds.map(sql.lit))})`
   return sql`update tokens set retired_at = coalesce(retired_at, ${value('now')}), answer = null
-    where session = ${value('session')}${among}`
+    where session = ${value('session')}${among} and (retired_at is null or answer is not null)`
 }
 
 /** Marks a token as used where it is not yet: for `tokens: epoxy`, when the next stage begins. */

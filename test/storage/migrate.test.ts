@@ -1,10 +1,11 @@
-import type { Kysely } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import t from 'tap'
 import { freshSecret } from '../../src/boot/rotate-secret.ts'
 import { type MintedToken, tokenFromRandom } from '../../src/domain/token.ts'
 import { openAsItIs, openStorage } from '../../src/storage/database.ts'
 import {
   appliedMigrations,
+  isPostgres,
   knownMigrations,
   migrateDown,
   migrateToLatest,
@@ -14,18 +15,19 @@ import { ownTables } from '../../src/storage/snapshot.ts'
 import { forEachPlace, sqlite, temporaryFolder } from '../backup/helpers.ts'
 import { newNode } from '../helpers/fleet.ts'
 
-/** Every table with its columns, their types and whether they may be null. */
+/** Every table with its columns, their types and whether they may be null; and every index. */
 async function schemaOf(db: Kysely<unknown>): Promise<string[]> {
   const own = await ownTables(db)
   const tables = (await db.introspection.getTables()).filter(({ name }) => own.includes(name))
-  return tables
-    .flatMap(({ name, columns }) =>
-      columns.map(
-        (column) =>
-          `${name}.${column.name} ${column.dataType} ${column.isNullable} ${column.hasDefaultValue}`,
-      ),
-    )
-    .sort()
+  const columns = tables.flatMap(({ name, columns }) =>
+    columns.map(
+      (column) => `${name}.${column.name} ${column.dataType} ${column.isNullable} ${column.hasDefaultValue}`,
+    ),
+  )
+  const indexes = isPostgres(db)
+    ? sql<{ text: string }>`select indexdef as text from pg_indexes where schemaname = current_schema()`
+    : sql<{ text: string }>`select sql as text from sqlite_master where type = 'index' and sql is not null`
+  return [...columns, ...(await indexes.execute(db)).rows.map(({ text }) => text)].sort()
 }
 
 await forEachPlace(t, async (t, place) => {
