@@ -124,10 +124,7 @@ export async function until(
 }
 
 /** A few clients that shake hands and then say what they have to say slowly. */
-export function slowCrowd(
-  t: Test,
-  slow: Pick<Hostile, 'port' | 'count' | 'net' | 'says' | 'trickles'>,
-): Promise<Crowd> {
+export function slowCrowd(t: Test, slow: Omit<Hostile, 'tls' | 'reads'>): Promise<Crowd> {
   return crowd(t, { ...slow, tls: true, reads: true })
 }
 

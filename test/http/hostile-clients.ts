@@ -1,4 +1,4 @@
-/** Hostile clients as a process of their own: each has its own open files, and its own addresses of 127/8. Started by `fork`. */
+/** Hostile clients as a process of their own: each has its own open files, and its own addresses. Started by `fork`. */
 import { connect, type Socket } from 'node:net'
 import { connect as connectTls, createSecureContext, type TLSSocket } from 'node:tls'
 
@@ -9,6 +9,8 @@ export interface Hostile {
   /** Connections come from 127.NET.x.y, each from another unless they are of one address. */
   readonly net: number
   readonly ofOneAddress?: true
+  /** Then they come from these IPv6 /64 in turn (`2001:db8:0:1`), each from another address of it. */
+  readonly subnets?: readonly string[]
   /** So many connect at one time. */
   readonly atOnce?: number
   /** Whether each shakes hands first; `resumed`: with the session of the first, so that many are there soon. */
@@ -29,6 +31,7 @@ async function run({
   count,
   net,
   ofOneAddress,
+  subnets,
   atOnce = 100,
   tls,
   says,
@@ -49,8 +52,16 @@ async function run({
   }
   const open = (at: number): Promise<void> =>
     new Promise((resolve) => {
-      const localAddress = ofOneAddress ? `127.${net}.0.1` : `127.${net}.${at >> 7}.${(at & 127) + 1}`
-      const raw = connect({ port, host: '127.0.0.1', localAddress })
+      const from4 = ofOneAddress ? `127.${net}.0.1` : `127.${net}.${at >> 7}.${(at & 127) + 1}`
+      const raw = connect(
+        subnets === undefined
+          ? { port, host: '127.0.0.1', localAddress: from4 }
+          : {
+              port,
+              host: '2001:db8::1',
+              localAddress: `${subnets[at % subnets.length]}::${(at + 1).toString(16)}`,
+            },
+      )
       const known = session === undefined ? {} : { session }
       const socket = tls
         ? connectTls({ socket: raw, rejectUnauthorized: false, secureContext, ...known })
