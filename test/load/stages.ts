@@ -1,6 +1,6 @@
 import { redemption } from './boot.ts'
 import { requestText, type TlsWish } from './exchange.ts'
-import { bareHttps } from './handshakes.ts'
+import { bareHttps, warmUp } from './handshakes.ts'
 import { type Lab, openLab } from './lab.ts'
 import type { Lanes } from './load.ts'
 import { type Comparison, cpuSeconds, times } from './measure.ts'
@@ -38,6 +38,7 @@ export const stageRequests: Comparison = {
       if (side === 'Pawl') return redeemStage2(lab, kind)
       return fetchStatic(lab, side === bareHttps ? lab.bare : lab.nginx, kind)
     }
+    await warmUp(stageRequests.sides, 10, (side) => run(side, stageKinds.length - 1))
     return { run, close: async () => undefined }
   },
 }
