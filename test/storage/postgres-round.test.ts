@@ -143,11 +143,13 @@ t.test('a transaction begins with its first statement', { skip }, async (t) => {
   await t.rejects(swallowed, { name: 'AbortedTransactionError' }, 'what was rolled back is not acknowledged')
   t.equal(await count(), 1)
 
+  sent()
   const away = storage.transaction(async (tx) => {
     await addNode.change(tx, { name: 'third' })
     await sql`select pg_terminate_backend(pg_backend_pid())`.execute(tx)
   })
   await t.rejects(away, { code: 'storage-unavailable', message: /57P01/ }, 'what ended it is told')
+  t.equal(sent().length, 2, 'and a connection that is lost is not asked to roll back')
   t.equal(await count(), 1)
 })
 
