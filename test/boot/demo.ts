@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Machine } from '../../src/cli/image-test/machine.ts'
 import { run } from './helpers/process.ts'
-import { type Site, startSite } from './helpers/site.ts'
+import { answersTook, type Site, startSite } from './helpers/site.ts'
 
 const started = Date.now()
 const pawl = join(import.meta.dirname, '../../bin/pawl')
@@ -67,6 +67,7 @@ async function showResults(site: Site, nodes: number): Promise<boolean> {
     const { state } = (await site.pawl('node', 'show', `node${i}`)) as { state: string }
     good = good && state === 'ready'
     say(`node${i} is ${state}`)
+    say(`node${i}: ${answersTook((await site.pawl('node', 'timeline', `node${i}`)).stages)}`)
     process.stdout.write(
       `\n$ pawl node timeline node${i}\n${await run(pawl, ['node', 'timeline', `node${i}`, '--data', site.dataDir])}\n`,
     )
