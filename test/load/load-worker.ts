@@ -63,18 +63,19 @@ async function timed(
   work: (ask: (request: string) => Promise<Answer>, index: number) => Promise<void>,
 ): Promise<number[]> {
   const milliseconds: number[] = []
+  const { ports = [lanes.wish.port] } = lanes
   let next = 0
+  let opened = 0
+  const open = (session?: Buffer): Promise<Connection> =>
+    openConnection({ ...lanes.wish, port: at(ports, opened++ % ports.length) }, session)
   async function lane(): Promise<void> {
     let kept: Connection | undefined
     const ask = async (request: string): Promise<Answer> => {
       if (lanes.connections === 'kept') {
-        kept ??= await openConnection(lanes.wish)
+        kept ??= await open()
         return kept.ask(request)
       }
-      const connection = await openConnection(
-        lanes.wish,
-        lanes.connections === 'resumed' ? ticket : undefined,
-      )
+      const connection = await open(lanes.connections === 'resumed' ? ticket : undefined)
       try {
         return await connection.ask(request)
       } finally {

@@ -6,6 +6,8 @@ import type { TlsWish } from './exchange.ts'
 /** How work is spread over connections. `resumed` needs `remember` before. */
 export interface Lanes {
   readonly wish: TlsWish
+  /** Each connection goes to the next of these, as a balancer sends them; left out: all to that of the wish. */
+  readonly ports?: readonly number[]
   readonly connections: 'new' | 'resumed' | 'kept'
   readonly concurrency: number
 }

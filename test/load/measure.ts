@@ -54,7 +54,14 @@ export interface Measured {
 /** CPU seconds that a process and all below it have used, in user and system mode, ended and waited-for ones included. */
 export function cpuSeconds(pid: number): number {
   let ticks = 0
-  for (const each of treeOf(pid)) ticks += statOf(each).ticks
+  // Those below first: the time of one that ends meanwhile is in what is read of its parent then.
+  for (const each of treeOf(pid).reverse()) {
+    try {
+      ticks += statOf(each).ticks
+    } catch (error) {
+      if (each === pid) throw error
+    }
+  }
   return ticks / 100
 }
 

@@ -28,9 +28,9 @@ const pawl = join(import.meta.dirname, '..', '..', 'bin', 'pawl')
 const settings = ['--max-stage1-per-hour', '3600', '--loop-stage1s', '0']
 
 /** Makes a data folder. */
-export async function makeDataFolder(): Promise<string> {
+export async function makeDataFolder(flags: readonly string[] = []): Promise<string> {
   const dataDir = join(mkdtempSync(join(tmpdir(), 'pawl-bench-')), 'data')
-  await runPawl(['init', '--data', dataDir, '--name', 'localhost'])
+  await runPawl(['init', '--data', dataDir, '--name', 'localhost', ...flags])
   return dataDir
 }
 
@@ -101,14 +101,17 @@ export const uncachedBytes = 160 * 2 ** 20
 /** The cache that makes them so: what is larger than half of it is read from its file. */
 export const cacheFlags = ['--artifact-cache-mib', '128']
 
+/** How large files are that are fetched in a row. */
+const fetched = { large: cachedBytes, larger: uncachedBytes }
+
 /** Publishes a small image and one with large files, and makes the profile `bench` and its nodes, each with a secret. */
-export async function makeFleet(side: PawlSide, count: number): Promise<PlayedNode[]> {
+export async function makeFleet(side: PawlSide, count: number, sizes = fetched): Promise<PlayedNode[]> {
   const folder = join(side.dataDir, '..')
   const files = {
     kernel: smallKernel().bytes,
     initramfs: randomBytes(2 ** 16),
-    large: randomBytes(cachedBytes),
-    larger: randomBytes(uncachedBytes),
+    large: randomBytes(sizes.large),
+    larger: randomBytes(sizes.larger),
   }
   for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, name), bytes)
   const publish = (image: string, args: string[]): Promise<void> =>
