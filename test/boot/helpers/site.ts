@@ -68,10 +68,10 @@ export interface SiteOptions {
 }
 
 /**
- * What a kernel under emulation is spared: its tests of its own ciphers and the measurement of its clock take a sixth of its start, and
- * on a busy machine it takes a late timer for a broken one and stops ("IO-APIC + timer doesn't work").
+ * What a kernel under emulation is spared: its tests of its own ciphers take a tenth of its start, and on a busy machine it takes a
+ * late timer for a broken one and stops ("IO-APIC + timer doesn't work").
  */
-const emulated = 'no_timer_check cryptomgr.notests tsc=reliable'
+const emulated = 'no_timer_check cryptomgr.notests'
 
 /** The profile of the boot tests and the demo: console on the serial line, and machines that power off when they are ready. */
 export const profile = (more = ''): string => `name: demo
