@@ -139,7 +139,9 @@ async function sendAnswer(
       const position = start + bytesSent
       if (lane !== undefined) writeBytes = Math.min(writeBytes, lane.most())
       const bytes =
-        bytesSent === 0 && first ? first : await lease.slice(position, Math.min(end, position + writeBytes))
+        bytesSent === 0 && first
+          ? first.subarray(0, writeBytes)
+          : await lease.slice(position, Math.min(end, position + writeBytes))
       const turn = lane?.take(bytes.length)
       if (turn !== undefined && !(await writer.wait(turn))) break
       const before = now()
