@@ -294,6 +294,8 @@ t.test('only main.ts reads the process and the clock', async (t) => {
     // What waits to be written is written when the process ends.
     'src/log-lines.ts': /process\.once/g,
     'src/http/gate.ts': /process\.(cpuUsage|memoryUsage)/g,
+    // Workers run with the flags of their keeper.
+    'src/workers/fork.ts': /process\.execArgv/g,
     'src/metrics/usage.ts': /process\.(cpuUsage|memoryUsage)/g,
     // Whose lock it is, and whether that one lives.
     'src/pki/folder-lock.ts': /process\.(pid|kill)/g,
