@@ -1,4 +1,5 @@
 import { addSeconds } from '../domain/clock.ts'
+import { namedInOrder } from '../domain/locality.ts'
 import { type TokenKind, tokenFromRandom } from '../domain/token.ts'
 import type { SessionRow } from '../storage/tables.ts'
 import type { Work } from './work.ts'
@@ -10,7 +11,7 @@ export function mint(
   kind: TokenKind,
 ): string {
   const { context, now } = work
-  const { id, hash, text } = tokenFromRandom(context.randomBytes(33))
+  const { id, hash, text } = tokenFromRandom(namedInOrder(context.randomBytes(33), now))
   work.minted.push({ id, hash, session: session.id, kind, now, expiresAt: expiry(work, session, kind) })
   work.afterCommit(() => context.meter?.issued(kind))
   return text

@@ -1,5 +1,6 @@
 import { addSeconds } from '../domain/clock.ts'
 import { type Facts, macOf, parseFacts, uuidOf } from '../domain/facts.ts'
+import { namedInOrder } from '../domain/locality.ts'
 import { parseNodeName } from '../domain/node.ts'
 import { handsOutCredentials, type Profile, type Sequence, type SequenceName } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
@@ -136,7 +137,7 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
     root: context.entry.root,
   }
   const session: SessionRow = {
-    id: Buffer.from(context.randomBytes(9)).toString('base64url'),
+    id: Buffer.from(namedInOrder(context.randomBytes(9), now)).toString('base64url'),
     node: node.id,
     sequence: plan.sequenceName,
     tokens: plan.profile.tokens,

@@ -40,9 +40,9 @@ const idLength = 12
 /** How long a token or secret is, in characters. */
 export const textLength = 44
 
-/** Makes a token from 33 random bytes: 9 name it, 24 (192 bits) are its secret. */
+/** Makes a token from 33 bytes: 9 name it, and 24 random ones (192 bits) are its secret. */
 export function tokenFromRandom(bytes: Uint8Array): MintedToken {
-  if (bytes.length !== 33) throw new RangeError(`a token needs 33 random bytes, not ${bytes.length}`)
+  if (bytes.length !== 33) throw new RangeError(`a token needs 33 bytes, not ${bytes.length}`)
   const text = Buffer.from(bytes).toString('base64url')
   return { id: text.slice(0, idLength) as TokenId, text, hash: hashSecret(text.slice(idLength)) }
 }
