@@ -19,8 +19,6 @@ const sliceBytes = 1 << 16
 
 interface WorldOptions extends SendOptions {
   readonly size?: number
-  /** The largest slice of its cache. */
-  readonly pieceBytes?: number
   readonly announced?: { readonly digest?: string; readonly size?: number }
   readonly onResponse?: (response: ServerResponse) => void
 }
@@ -29,7 +27,7 @@ interface WorldOptions extends SendOptions {
 async function openWorld(t: Test, options: WorldOptions = {}) {
   const content = randomBytes(options.size ?? 1000)
   const memory = memoryStore()
-  const cache = openArtifactCache(memory.store, { sliceBytes: options.pieceBytes ?? sliceBytes })
+  const cache = openArtifactCache(memory.store, { sliceBytes })
   const artifact = {
     digest: memory.add(content),
     size: content.length,
@@ -188,36 +186,17 @@ t.test(
       [128 * KiB, 249, 100 * MiB, 256 * KiB],
       [256 * KiB, 0, 100 * MiB, 512 * KiB],
       [MiB, 0, 100 * MiB, MiB],
-      [128 * KiB, 0, 128 * KiB, 128 * KiB],
-      [128 * KiB, 1001, 128 * KiB, 64 * KiB],
-      [64 * KiB, 0, 192 * KiB, 128 * KiB],
-      [128 * KiB, 0, 4 * MiB - 1, 128 * KiB],
-      [128 * KiB, 0, 4 * MiB, 256 * KiB],
-      [512 * KiB, 0, 6 * MiB, MiB],
+      [64 * KiB, 0, 64 * KiB, 64 * KiB],
+      [64 * KiB, 0, 2 * MiB, 128 * KiB],
+      [256 * KiB, 0, 3 * MiB, 192 * KiB],
+      [256 * KiB, 0, 4 * MiB - 1, 192 * KiB],
+      [MiB, 0, 16 * MiB - 1, 960 * KiB],
     ]
     for (const [bytes, tookMs, sent, expected] of table) {
       t.equal(nextWriteBytes({ bytes, tookMs }, sent), expected, `${bytes} in ${tookMs} ms after ${sent}`)
     }
   },
 )
-
-t.test('where nothing is left for large writes, the first is 64 KiB as well', async (t) => {
-  const progress: number[] = []
-  const world = await openWorld(t, {
-    size: 3 * 2 ** 17,
-    pieceBytes: 2 ** 20,
-    onProgress: (sent) => void progress.push(sent),
-  })
-  const free = world.cache.writes.take(32 * 2 ** 20)
-  t.equal((await (await ask(world.port)).body).length, 3 * 2 ** 17)
-  await world.outcomes[0]
-  t.equal(progress[0], 2 ** 16)
-  free()
-  t.equal((await (await ask(world.port)).body).length, 3 * 2 ** 17)
-  await world.outcomes[1]
-  t.equal(progress[6], 2 ** 17)
-  await leavesNothing(t, world)
-})
 
 t.test('many that were fast and stop hold what all of them may, and no more', async (t) => {
   const memory = memoryStore()
