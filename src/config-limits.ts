@@ -88,7 +88,8 @@ export const limitSettings = {
   },
   maxBootWaitSeconds: {
     ...named('max-boot-wait-seconds', 'seconds', '15'),
-    meaning: 'Who would wait longer, or has, is told to come again. Less than proxies and clients wait.',
+    meaning:
+      'Who would wait longer, or has, is told to come again. Less than proxies and clients wait. A stage 1 waits 2 s at most.',
     parse: wholeNumber(1, 50),
   },
   maxRetryAfterSeconds: {

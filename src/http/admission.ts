@@ -3,7 +3,7 @@ import { PawlError } from '../errors.ts'
 import { type Download, type DownloadLimits, openDownloads } from './downloads.ts'
 import { type FairQueue, openFairQueue, type Place } from './fair-queue.ts'
 import { openKindTurns } from './kind-turns.ts'
-import { openSchedule } from './retry-schedule.ts'
+import { openRates } from './rates.ts'
 
 /**
  * How many boot requests are worked on at a time. A data centre that gets its power back asks at once; whoever comes beyond the
@@ -12,8 +12,8 @@ import { openSchedule } from './retry-schedule.ts'
  *   report   waits for its turn, first of all, but has every second turn at most; sent away only where more wait than there
  *            are machines
  *   running  handover, stage 2, stage 3, join: finishing a boot is better than beginning one
- *   new      stage 1 and enrolment
- *   download opening one; apart, so that neither keeps the other waiting
+ *   new      stage 1 and enrolment; where downloads wait, as many as boots that have begun leave room for, and not for long
+ *   download opening one; apart, so that it keeps no other stage waiting
  *
  * Within each kind sites take turns. No kind starves: one that was passed over often enough has the next turn, so that a flood
  * of made-up tokens does not stop new boots (`kind-turns.ts`).
@@ -30,6 +30,8 @@ export interface Admission {
 export interface AdmissionRequest {
   readonly kind: WorkKind
   readonly site: string
+  /** Where its node was told to come again and has not been let in since: how many nodes there are of which that is true. */
+  readonly again?: number | undefined
   /** Calls `leave` when the client has gone, until the answer is called: its place is free then. */
   readonly onGone?: (leave: () => void) => () => void
 }
@@ -81,6 +83,12 @@ interface Waiter {
 /** Anyone can make up what looks like one. */
 const maxWaitingReports = 20_000
 const sweepMilliseconds = 250
+/** iPXE and its scripts come again by themselves, as a node that has begun cannot without a loss. */
+const maxNewWaitSeconds = 2
+/** A boot has seven downloads and HEADs: with fewer places than that for each that begins, those that have begun come first. */
+const downloadsForOneNew = 16
+/** No download was opened for so long: the store is slow, and no reason to wait. */
+const standsStillSeconds = 0.5
 /** A loop that is later than this has more in its hands than it gets done. */
 const lateSeconds = 0.25
 
@@ -95,14 +103,21 @@ export function openAdmission(options: AdmissionOptions): Admission {
   }
   const turnOf = openKindTurns()
   const toldToWaitBy: Record<WorkKind, number> = { report: 0, running: 0, new: 0, download: 0 }
-  const schedule = openSchedule({ now, random, maxSeconds: limits.maxRetryAfterSeconds })
+  const rates = openRates({ now, random, maxSeconds: limits.maxRetryAfterSeconds })
   const downloads = openDownloads(limits, now)
   let [working, opening] = [0, 0]
+  let openedAt = Number.NEGATIVE_INFINITY
+  let openedSinceNew = 0
   let [admitted, waited, waitedSeconds, toldToWait] = [0, 0, 0, 0]
   let timer: NodeJS.Timeout | undefined
 
   const queued = (): number => lanes.running.length() + lanes.new.length() + lanes.download.length()
   const waiting = (): number => queued() + lanes.report.length()
+  /** Those who wait for the same as a request of this kind. */
+  const waitingWith = (kind: WorkKind): number =>
+    kind === 'new' ? lanes.new.length() : waiting() - lanes.new.length()
+  const longestWait = (kind: WorkKind): number =>
+    kind === 'new' ? Math.min(limits.maxBootWaitSeconds, maxNewWaitSeconds) : limits.maxBootWaitSeconds
 
   /** Late, only what is needed to keep the database busy is begun: the rest would wait in memory for the processor. */
   function maxWork(): number {
@@ -113,20 +128,34 @@ export function openAdmission(options: AdmissionOptions): Admission {
   }
 
   function hasRoom(kind: WorkKind): boolean {
-    return kind === 'download' ? opening < limits.maxBootWork : working < maxWork()
+    if (kind === 'download') return opening < limits.maxBootWork
+    return working < maxWork() && !(kind === 'new' && givesWay())
+  }
+
+  /** Where downloads wait, most boots that have begun do: one more begins for some of them, unless what they wait for stands still. */
+  function givesWay(): boolean {
+    return (
+      lanes.download.length() > 0 &&
+      openedSinceNew < downloadsForOneNew &&
+      now() - openedAt < standsStillSeconds
+    )
   }
 
   function begin(kind: WorkKind): () => void {
     admitted += 1
-    if (kind === 'download') opening += 1
-    else working += 1
+    if (kind === 'download') {
+      opening += 1
+      openedSinceNew += 1
+      openedAt = now()
+    } else working += 1
+    if (kind === 'new') openedSinceNew = 0
     let over = false
     return () => {
       if (over) return
       over = true
       if (kind === 'download') opening -= 1
       else working -= 1
-      schedule.served(waiting() > 0)
+      rates.served(kind, waitingWith(kind) > 0)
       next()
     }
   }
@@ -139,15 +168,15 @@ export function openAdmission(options: AdmissionOptions): Admission {
   /** Whose turn it is, of those that have room and someone who waits. */
   function nextLane(): WorkKind | undefined {
     if (lanes.download.length() > 0 && hasRoom('download')) return 'download'
-    if (!hasRoom('new')) return undefined
-    return turnOf((kind) => lanes[kind].length() > 0)
+    if (!hasRoom('running')) return undefined
+    return turnOf((kind) => lanes[kind].length() > 0 && !(kind === 'new' && givesWay()))
   }
 
-  function overloaded(request: Pick<AdmissionRequest, 'kind' | 'site'>): PawlError {
+  function overloaded({ kind, site, again }: Omit<AdmissionRequest, 'onGone'>): PawlError {
     toldToWait += 1
-    toldToWaitBy[request.kind] += 1
+    toldToWaitBy[kind] += 1
     return new PawlError('overloaded', 'the server is busy: come again as Retry-After says', {
-      retryAfterSeconds: schedule.comeAgain(request.site, queued()),
+      retryAfterSeconds: rates.comeAgain(kind, site, waitingWith(kind), again),
     })
   }
 
@@ -172,11 +201,11 @@ export function openAdmission(options: AdmissionOptions): Admission {
 
   /** Whether its turn would come too late, as fast as it goes now: then it is told at once, and not when it has waited. */
   function wouldWaitTooLong({ kind, site }: AdmissionRequest): boolean {
-    const rate = schedule.servedPerSecond()
+    const rate = rates.perSecond(kind)
     if (kind === 'report' || rate === undefined) return false
     const lane = lanes[kind]
     const ahead = (lane.lengthOf(site) + 1) * Math.max(1, lane.sites())
-    return Math.min(ahead, queued() + 1) / rate > limits.maxBootWaitSeconds
+    return Math.min(ahead, waitingWith(kind) + 1) / rate > longestWait(kind)
   }
 
   function enter(request: AdmissionRequest): Promise<() => void> {
@@ -213,8 +242,8 @@ export function openAdmission(options: AdmissionOptions): Admission {
 
   /** Who has waited as long as anyone may is told to come again; and the loop may be less late than it was. */
   function sweep(): void {
-    const latest = now() - limits.maxBootWaitSeconds
     for (const kind of ['running', 'new', 'download'] as const) {
+      const latest = now() - longestWait(kind)
       for (const first of lanes[kind].oldest()) {
         let place: Place<Waiter> | undefined = first
         while (place !== undefined && place.item.since <= latest) {
@@ -253,7 +282,7 @@ export function openAdmission(options: AdmissionOptions): Admission {
       working: working + opening,
       waiting: waiting(),
       longestWaitSeconds: longestWaitSeconds(),
-      servedPerSecond: schedule.servedPerSecond() ?? null,
+      servedPerSecond: rates.inAll(),
       admitted,
       waited,
       waitedSeconds,

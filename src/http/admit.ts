@@ -67,10 +67,12 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
     const source = sourceOf(request)
     const site = gate.sites.siteOf(source)
     const came = performance.now()
+    const node = hostOf(request)
     try {
       const over = await gate.admission.enter({
         kind,
         site,
+        again: node === undefined ? undefined : gate.told.waitingWith(node),
         onGone: (leave) => {
           reply.raw.once('close', leave)
           return () => reply.raw.off('close', leave)
@@ -82,7 +84,6 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
       if (isPawlError(error, 'overloaded')) noteTold(gate, request, source, error)
       throw error
     }
-    const node = hostOf(request)
     if (node !== undefined) gate.told.came(node)
   }
   app.addHook('onSend', (request, reply, _payload, done) => {

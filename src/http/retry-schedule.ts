@@ -4,8 +4,11 @@ export interface RetrySchedule {
   served(busy: boolean): void
   /** Requests a second, as measured while others waited; undefined where that is not known. */
   servedPerSecond(): number | undefined
-  /** The `Retry-After` of one who is sent away now, with so many in the queue. Whole seconds. */
-  comeAgain(site: string, queued: number): number
+  /**
+   * The `Retry-After` of one who is sent away now, with so many in the queue. Whole seconds. Who was sent away before has a place in
+   * the row already, which came too early: of so many (`again`) that wait for theirs, itself too, it gets any.
+   */
+  comeAgain(site: string, queued: number, again?: number): number
 }
 
 interface ScheduleOptions {
@@ -13,18 +16,22 @@ interface ScheduleOptions {
   readonly now: () => number
   readonly random: () => number
   readonly maxSeconds: number
+  /** The part of the rate that is for those who come again; the rest is for those who come for the first time. */
+  readonly shareForReturning: number
+  /** A rate that is known otherwise to be possible. */
+  readonly atLeastPerSecond?: () => number
 }
 
 /** Until it was measured. Less than any machine does: who comes too late costs less than who comes too early. */
 const assumedPerSecond = 50
-/** The rest is for those who come for the first time, and for the stages of boots that go on. */
-const shareForReturning = 0.8
 const minSeconds = 2
 const measureSeconds = 1
 /** What was measured is not believed for longer. */
 const measuredForSeconds = 300
 const weightOfNewest = 0.4
 const maxSites = 4096
+/** By so much those that have their times one behind the other come earlier or later, all in all. */
+const maxSpreadSeconds = 8
 const otherSites = 'others'
 
 /**
@@ -32,7 +39,8 @@ const otherSites = 'others'
  * many there are, and they come back at a rate that fits. Each site has a row of its own, at its part of the rate: who comes again
  * too early only pushes its own site back.
  */
-export function openSchedule({ now, random, maxSeconds }: ScheduleOptions): RetrySchedule {
+export function openSchedule(options: ScheduleOptions): RetrySchedule {
+  const { now, random, maxSeconds, shareForReturning, atLeastPerSecond = () => 0 } = options
   /** The last time that was given out, by site. */
   const given = new Map<string, number>()
   let measured: { readonly perSecond: number; readonly at: number } | undefined
@@ -71,18 +79,26 @@ export function openSchedule({ now, random, maxSeconds }: ScheduleOptions): Retr
       measured = { perSecond, at }
       window = undefined
     },
-    comeAgain(site, queued) {
+    comeAgain(site, queued, again) {
       const at = now()
-      const rate = servedPerSecond() ?? assumedPerSecond
+      const rate = Math.max(servedPerSecond() ?? assumedPerSecond, atLeastPerSecond())
+      const earliest = Math.max(minSeconds, queued / rate)
+      if (again !== undefined) {
+        const latest = Math.max(earliest, again / (rate * shareForReturning))
+        return within(earliest + random() * (latest - earliest))
+      }
       const row = rowOf(site)
       let rows = 1
       for (const [name, time] of given) if (name !== row && time > at) rows += 1
-      const earliest = at + Math.max(minSeconds, queued / rate)
-      const time = Math.max(given.get(row) ?? 0, earliest) + rows / (rate * shareForReturning)
+      const time = Math.max(given.get(row) ?? 0, at + earliest) + rows / (rate * shareForReturning)
       given.set(row, Math.min(time, at + maxSeconds))
-      const spread = (time - at) * (0.75 + random() / 2)
-      // At the longest they would all come at one time again.
-      return Math.ceil(spread < maxSeconds ? spread : maxSeconds * (0.75 + random() / 4))
+      const wait = time - at
+      return within(wait + (random() - 0.5) * Math.min(wait / 2, maxSpreadSeconds))
     },
+  }
+
+  /** At the longest they would all come at one time again. */
+  function within(seconds: number): number {
+    return Math.ceil(seconds < maxSeconds ? seconds : maxSeconds * (0.75 + random() / 4))
   }
 }

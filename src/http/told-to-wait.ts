@@ -16,6 +16,8 @@ export interface ToldToWait {
   }): void
   /** It came, and was let in. A join that waits does so until one of its requests was served. */
   came(node: string): void
+  /** Where a node was told so and has not been let in since: of how many nodes that is true, at most. */
+  waitingWith(node: string): number | undefined
   served(node: string): void
   /** An overload that began or ended since this was asked last: one event for each. */
   takeSpells(): Spell[]
@@ -72,6 +74,7 @@ export function openToldToWait(clock: Clock): ToldToWait {
     came(node) {
       if (nodes.get(node)?.why === undefined) nodes.delete(node)
     },
+    waitingWith: (node) => (nodes.has(node) ? nodes.size : undefined),
     served: (node) => void nodes.delete(node),
     takeSpells() {
       tidy(clock())

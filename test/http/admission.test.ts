@@ -3,6 +3,7 @@ import type { WorkKind } from '../../src/domain/load.ts'
 import { isPawlError } from '../../src/errors.ts'
 import { type Admission, type AdmissionLimits, openAdmission } from '../../src/http/admission.ts'
 import { openFairQueue } from '../../src/http/fair-queue.ts'
+import { openRates } from '../../src/http/rates.ts'
 import { openSchedule } from '../../src/http/retry-schedule.ts'
 import { openSites } from '../../src/http/sites.ts'
 import { openToldToWait } from '../../src/http/told-to-wait.ts'
@@ -31,6 +32,9 @@ const few: AdmissionLimits = {
   maxDownloads: 4,
   maxDownloadsPerSession: 2,
 }
+
+/** A row that assumes fifty a second. */
+const atFifty = { now: () => 0, random: () => 0.5, maxSeconds: 120, shareForReturning: 0.8 }
 
 function world(limits: Partial<AdmissionLimits> = {}): World {
   const ends = new Map<string, () => void>()
@@ -261,16 +265,105 @@ t.test('who hangs up leaves its place, and is not counted as sent away', async (
   t.match(w.admission.stats(), { waiting: 0, toldToWait: 0 })
 })
 
-t.test('opening downloads and stages do not keep each other waiting', async (t) => {
+t.test('opening downloads and stages of boots that have begun do not keep each other waiting', async (t) => {
   const w = world()
   w.ask('download', 'x', 'download 1')
   w.ask('download', 'x', 'download 2')
+  w.ask('running', 'x', 'stage 2')
+  await settled()
+  t.same(w.begun, ['download 1', 'stage 2'])
+  await w.done('download 1')
+  t.same(w.begun, ['download 1', 'stage 2', 'download 2'])
+})
+
+t.test('a boot begins when no download waits, or for sixteen that were opened', async (t) => {
+  const w = world({ maxBootQueue: 100 })
+  for (let n = 0; n <= 40; n += 1) w.ask('download', 'x', `download ${n}`)
+  w.ask('new', 'x', 'first')
+  w.ask('new', 'x', 'second')
+  w.ask('new', 'x', 'third')
+  await settled()
+  for (let n = 0; n <= 39; n += 1) {
+    await w.done(`download ${n}`)
+    await w.done('first')
+    await w.done('second')
+  }
+  t.equal(w.begun.indexOf('first'), 16)
+  t.equal(w.begun.indexOf('second'), 16 + 1 + 16)
+  t.same(w.begun.slice(-2), ['download 40', 'third'], 'the last when none waits any more')
+})
+
+t.test('downloads that stand still keep no boot from beginning', async (t) => {
+  const w = world()
+  w.ask('download', 'x', 'of a slow store')
+  w.ask('download', 'x', 'another')
+  w.ask('new', 'x', 'first')
+  await settled()
+  t.same(w.begun, ['of a slow store'])
+  w.clock = 0.6
+  w.ask('new', 'x', 'second')
+  // The sweep runs on a timer of its own.
+  while (w.begun.length < 2) await new Promise((resolve) => setTimeout(resolve, 20))
+  await w.done('first')
+  t.same(w.begun, ['of a slow store', 'first', 'second'])
+})
+
+t.test('a new boot waits two seconds at most, and others as long as the setting says', async (t) => {
+  const w = world()
+  w.ask('running', 'x', 'first')
+  w.ask('running', 'x', 'stage 2')
   w.ask('new', 'x', 'stage 1')
   await settled()
-  t.same(w.begun, ['download 1', 'stage 1'])
-  await w.done('download 1')
-  t.same(w.begun, ['download 1', 'stage 1', 'download 2'])
+  w.clock = 2
+  while (w.away.length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+  t.same(
+    w.away.map(([name]) => name),
+    ['stage 1'],
+  )
+  await w.done('first')
+  t.same(w.begun, ['first', 'stage 2'])
 })
+
+t.test('boots are told to come as fast as boots are served, not requests', async (t) => {
+  let now = 0
+  const rates = openRates({ now: () => now, random: () => 1, maxSeconds: 120 })
+  t.equal(rates.inAll(), null)
+  const serve = (kind: WorkKind, perSecond: number): void => {
+    for (let n = 0; n <= perSecond; n += 1) {
+      rates.served(kind, true)
+      now += 1 / perSecond
+    }
+  }
+  serve('running', 256)
+  t.equal(Math.round(rates.perSecond('download') ?? 0), 256)
+  t.equal(rates.perSecond('new'), undefined)
+  serve('new', 4)
+  t.equal(rates.perSecond('new'), 4)
+  t.equal(Math.round(rates.inAll() ?? 0), 260)
+  // A boot has twelve requests behind its first: 21 a second can begin, and a quarter more may ask.
+  t.equal(rates.comeAgain('new', 'x', 0, 800), Math.ceil(800 / (1.25 * (256 / 12))))
+  t.equal(rates.comeAgain('download', 'x', 0, 800), Math.ceil(800 / (0.8 * 256)))
+})
+
+t.test(
+  'who was sent away before comes among the others that were, and makes their row no longer',
+  async (t) => {
+    const at = (random: number) => openSchedule({ ...atFifty, random: () => random })
+    const [early, middle, late] = [at(0), at(0.5), at(1)]
+    for (const [again, expected] of [
+      [1, [2, 2, 2]],
+      [1000, [2, 14, 25]],
+      [4000, [2, 51, 100]],
+      [400_000, [2, 105, 120]],
+    ] as const)
+      t.same(
+        [early, middle, late].map((row) => row.comeAgain('x', 0, again)),
+        expected,
+        `of ${again}`,
+      )
+    t.equal(middle.comeAgain('x', 0), 3, 'the first in the row')
+  },
+)
 
 /** A download as one sees it from outside. */
 function download(address: string, session?: string) {
@@ -348,7 +441,7 @@ t.test('a process that is late begins less at a time', async (t) => {
 
 t.test('Retry-After grows with how many were sent away, and each site has a row of its own', async (t) => {
   let now = 0
-  const schedule = openSchedule({ now: () => now, random: () => 0.5, maxSeconds: 120 })
+  const schedule = openSchedule({ ...atFifty, now: () => now, random: () => 0.5 })
   const times = Array.from({ length: 1000 }, () => schedule.comeAgain('large', 5000))
   t.equal(times[0], 101, 'behind the queue, at the 50 a second that are assumed')
   t.equal(times[999], 90 + 15, 'never longer than the bound, and then spread before it')
@@ -359,7 +452,7 @@ t.test('Retry-After grows with how many were sent away, and each site has a row 
 
 t.test('those that were sent away come back as fast as they can be served, and not together', async (t) => {
   let now = 0
-  const schedule = openSchedule({ now: () => now, random: Math.random, maxSeconds: 120 })
+  const schedule = openSchedule({ ...atFifty, now: () => now, random: Math.random })
   for (let n = 0; n < 400; n += 1) {
     now += 0.005
     schedule.served(true)
@@ -447,6 +540,11 @@ t.test('an overload is told twice: when it begins, and when it is over', async (
     { since: '2026-11-21T06:00:00.000Z', until: '2026-11-21T06:00:00.000Z', times: 3 },
   ])
   t.match(told.stats(), { overloadedSince: null, nodesWaiting: 1 })
+  t.same(
+    [told.waitingWith('mlab1'), told.waitingWith('mlab2')],
+    [1, undefined],
+    'who comes again, of how many',
+  )
   told.came('mlab1')
   t.match(told.stats(), { nodesWaiting: 0, nodes: [] })
   told.note({ node: 'mlab1', request: 'join', source: '192.0.2.1', seconds: 30, why: 'its cluster is down' })
