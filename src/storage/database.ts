@@ -14,7 +14,7 @@ import { type MigrateOptions, migrateToLatest } from './migrate.ts'
 import { OwnPostgresDialect } from './postgres-dialect.ts'
 import { guardPool, type Pool } from './postgres-guard.ts'
 import { findPrimary, type Primary } from './postgres-primary.ts'
-import { lookingName, refuseLentSessions } from './postgres-session.ts'
+import { endOfVanished, lookingName, refuseLentSessions } from './postgres-session.ts'
 import { isStale } from './prepared.ts'
 import { OwnConnection, OwnSqliteDialect, openSqliteFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
@@ -208,7 +208,7 @@ function openPostgres(
 }
 
 /** By statements: poolers refuse most parameters of a connection's beginning, and these are none that they know. */
-const sessionSettings = 'set statement_timeout = 15000'
+const sessionSettings = `set statement_timeout = 15000; ${endOfVanished}`
 const readOnlySettings = `${sessionSettings}; set default_transaction_read_only = on`
 
 /** Sets each session of a pool; the first finds out beforehand whether sessions are the pool's own. */

@@ -100,6 +100,9 @@ async function shapeOf(db: Kysely<unknown>): Promise<Shape> {
   return shape
 }
 
+/** The last that a pooler in session mode asks of a session that nobody has any more (`server_reset_query`): it keeps it for a while. */
+const cleanedByPooler = 'DISCARD ALL'
+
 /** Throws `conflict` while another has it open. SQLite leaves its write-ahead log only when nobody else is there; PostgreSQL lists who is. */
 export async function refuseUsed(storage: Storage, location: string): Promise<void> {
   const db = storage.db as unknown as Kysely<unknown>
@@ -114,9 +117,8 @@ export async function refuseUsed(storage: Storage, location: string): Promise<vo
   }
   const { rows } = await sql<{ n: number | string }>`
     select count(*) as n from pg_stat_activity where datname = current_database()
-    and pid <> pg_backend_pid() and backend_type = 'client backend' and application_name <> ${lookingName}`.execute(
-    db,
-  )
+    and pid <> pg_backend_pid() and backend_type = 'client backend' and application_name <> ${lookingName}
+    and not (state = 'idle' and query = ${cleanedByPooler})`.execute(db)
   const others = Number(rows[0]?.n ?? 0)
   if (others > 0) throw used(location, `${others} other connections are open`)
 }

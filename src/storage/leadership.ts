@@ -1,3 +1,5 @@
+import { endOfVanished } from './postgres-session.ts'
+
 /**
  * Which of the processes on one database does what must be done once. PostgreSQL gives an advisory lock to one session at a
  * time and takes it back when that session ends, however it ends: the leader is whose connection holds it. It has a
@@ -34,9 +36,7 @@ const usual: LeadershipTimes = { lookEvery: 2000, answerWithin: 5000 }
 
 /** `pawl` and `lead` in ASCII: nobody else has it. The classes of the other advisory locks differ (commit-order.ts). */
 const lock = `${0x7061776c}, ${0x6c656164}`
-/** A server whose client has vanished takes its lock back after some 11 s, not after two hours. */
-const keepAlive =
-  'set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3; set application_name = pawl_leader'
+const keepAlive = `${endOfVanished}; set application_name = pawl_leader`
 
 /** Where there is one process only: it leads. */
 export const alone: Leadership = { leads: () => true, resign: async () => {} }

@@ -10,6 +10,10 @@ export interface SessionClient {
 /** The name of the second connection: it is open for a moment, and uses nothing. */
 export const lookingName = 'pawl_look'
 
+/** A PostgreSQL whose client has vanished ends its session, and frees what it had locked, after some 11 s; by itself after two hours. */
+export const endOfVanished =
+  'set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3'
+
 /** A pooler that is idle gives each question the session it used last; one that is busy may not, so it is asked more than once. */
 const rounds = 3
 /** A process of PostgreSQL, and of which of its servers: behind a proxy there may be several. */

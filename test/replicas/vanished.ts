@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
 import t, { type Test } from 'tap'
+import { openStorage } from '../../src/storage/database.ts'
 import { type Cluster, startCluster } from '../helpers/postgres-cluster.ts'
 import { until } from '../helpers/until.ts'
 import { checkAftermath } from './aftermath.ts'
@@ -29,10 +30,15 @@ function vanish({ port }: Cluster): () => void {
 // What is left of a connection that was given up says so for minutes, in case it is heard: here for a second.
 writeFileSync('/proc/sys/net/ipv4/tcp_orphan_retries', '1')
 
-/** Connections of ours that have been given up, and still say so (state FIN-WAIT-1). */
+/** Connections that nobody has any more, and that still say so: state FIN-WAIT-1, and no inode. */
 async function lastWords({ port }: Cluster): Promise<number> {
-  const there = new RegExp(`:${port.toString(16).toUpperCase().padStart(4, '0')} 04 `, 'g')
-  return readFileSync('/proc/net/tcp', 'utf8').match(there)?.length ?? 0
+  const to = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  const sockets = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/ +/))
+  return sockets.filter(
+    ([, , peer = '', state, , , , , , inode]) => peer.endsWith(to) && state === '04' && inode === '0',
+  ).length
 }
 
 interface Asked {
@@ -114,4 +120,35 @@ t.test('servers whose PostgreSQL vanishes say so, and go on when it is back', as
     await timed(t, 'every machine ended its boot', machines.stop())
     await checkAftermath(t, machines, replicas, installed.database)
   }
+})
+
+t.test('what a transaction had locked when PostgreSQL vanished is free soon when it is back', async (t) => {
+  const cluster = await startCluster(t)
+  const url = await cluster.create('locks')
+  const [storage, other] = [await openStorage(url), await openStorage(url)]
+  t.teardown(() => Promise.all([storage.close(), other.close()]))
+  const at = new Date('2026-11-22T12:00:00Z').toISOString()
+  const name = { name: 'demo', document: '{}', revision: 1, created_at: at, updated_at: at }
+  await storage.db.insertInto('profiles').values(name).execute()
+  const touch = (tx: typeof storage.db, revision: number) =>
+    tx.updateTable('profiles').set({ revision }).where('name', '=', 'demo').execute()
+  let isBack = (): void => {}
+  const cut = storage.transaction(async (tx) => {
+    await touch(tx as never, 2)
+    // PostgreSQL knows that its answer came, and has nothing left to send: it never finds out by itself.
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    isBack = vanish(cluster)
+    await touch(tx as never, 3)
+  })
+  await t.rejects(cut, { code: 'storage-unavailable' })
+  await until(t, () => lastWords(cluster), 0)
+  isBack()
+  const began = performance.now()
+  const free = async (): Promise<boolean> =>
+    touch(other.db, 4).then(
+      () => true,
+      () => false,
+    )
+  await until(t, free, true)
+  t.comment(`free after ${((performance.now() - began) / 1000).toFixed(1)} s`)
 })
