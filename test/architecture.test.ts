@@ -321,6 +321,7 @@ t.test('each risky package stands behind one file', async (t) => {
     liquidjs: /^src\/(templates\/|domain\/join\/document\.ts$)/,
     'better-sqlite3': /^src\/storage\/(database|sqlite|integrity(-child)?)\.ts$/,
     pg: /^src\/storage\/(database|postgres-primary)\.ts$/,
+    'pg-protocol': /^src\/storage\/postgres-round\.ts$/,
     commander: /^src\/cli\//,
     '@aws-sdk/client-s3': /^src\/images\/s3-/,
     '@opentelemetry/api': /^src\/traces\/otlp\.ts$/,

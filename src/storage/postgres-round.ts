@@ -1,3 +1,5 @@
+import { serialize } from 'pg-protocol'
+
 /**
  * Statements that are sent in one write and answered together, as pg takes a query of somebody else's. What is ours: statements
  * that PostgreSQL keeps prepared are described once for each connection and not at every run, since pg reads the names of fifty columns
@@ -116,23 +118,21 @@ export class Round {
   }
 
   #messages(): Buffer {
-    writer.begin()
+    const messages: Buffer[] = []
     for (const { text, values, name = '' } of this.#parts) {
       const known = this.#known.prepared.get(name)
       const described = known !== undefined && known !== 'unsure'
+      const bind = serialize.bind({ statement: name, values: values.map(textOf) })
       if (!described && !this.#parsed.has(name)) {
-        if (known === 'unsure') writer.message('C').byte('S').cstring(name).end()
-        writer.message('P').cstring(name).cstring(text).int16(0).end()
+        if (known === 'unsure') messages.push(serialize.close({ type: 'S', name }))
+        messages.push(serialize.parse({ name, text }))
         if (name !== '') this.#parsed.add(name)
       }
-      // No formats: all values are texts, and all columns.
-      writer.message('B').cstring('').cstring(name).int16(0).int16(values.length)
-      for (const value of values) writer.value(textOf(value))
-      writer.int16(0).end()
-      if (!described) writer.message('D').byte('P').cstring('').end()
-      writer.message('E').cstring('').int32(0).end()
+      messages.push(bind)
+      if (!described) messages.push(serialize.describe({ type: 'P' }))
+      messages.push(serialize.execute())
     }
-    return writer.message('S').end().bytes()
+    return Buffer.concat([...messages, serialize.sync()])
   }
 }
 
@@ -142,79 +142,3 @@ function textOf(value: unknown): string | null {
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return `${value}`
   throw new TypeError(`a statement has a value that is no text: ${typeof value}`)
 }
-
-/** Messages of PostgreSQL's protocol 3, one behind the other (PostgreSQL manual, 55.7), in a buffer that is used again. */
-class MessageWriter {
-  #buffer = Buffer.allocUnsafe(16_384)
-  #at = 0
-  #length = 0
-
-  begin(): void {
-    this.#at = 0
-  }
-
-  message(kind: string): this {
-    this.byte(kind)
-    this.#length = this.#at
-    return this.int32(0)
-  }
-
-  /** Its length counts itself, and not its kind. */
-  end(): this {
-    this.#buffer.writeInt32BE(this.#at - this.#length, this.#length)
-    return this
-  }
-
-  byte(character: string): this {
-    this.#room(1)
-    this.#buffer[this.#at++] = character.charCodeAt(0)
-    return this
-  }
-
-  int16(value: number): this {
-    this.#room(2)
-    this.#at = this.#buffer.writeInt16BE(value, this.#at)
-    return this
-  }
-
-  int32(value: number): this {
-    this.#room(4)
-    this.#at = this.#buffer.writeInt32BE(value, this.#at)
-    return this
-  }
-
-  cstring(text: string): this {
-    this.#text(text)
-    return this.byte('\0')
-  }
-
-  value(text: string | null): this {
-    const length = this.#at
-    this.int32(-1)
-    if (text === null) return this
-    const written = this.#text(text) // the buffer may be another one behind it
-    this.#buffer.writeInt32BE(written, length)
-    return this
-  }
-
-  /** A copy: the socket may keep it for a while. */
-  bytes(): Buffer {
-    return Buffer.from(this.#buffer.subarray(0, this.#at))
-  }
-
-  #text(text: string): number {
-    this.#room(text.length * 3)
-    const written = this.#buffer.write(text, this.#at)
-    this.#at += written
-    return written
-  }
-
-  #room(bytes: number): void {
-    if (this.#at + bytes <= this.#buffer.length) return
-    const larger = Buffer.allocUnsafe(2 * (this.#at + bytes))
-    this.#buffer.copy(larger, 0, 0, this.#at)
-    this.#buffer = larger
-  }
-}
-
-const writer = new MessageWriter()
