@@ -4,6 +4,7 @@ import { handshakes } from './handshakes.ts'
 import { imageBytes, plainImageBytes } from './images.ts'
 import type { Comparison } from './measure.ts'
 import { postgresRedemptions, redemptionLatency, redemptions } from './redemptions.ts'
+import { replicaGrowth, replicaLimit } from './replicas.ts'
 import { stageRequests, wholeBoots } from './stages.ts'
 import { listTimes, startTime } from './start.ts'
 import { starvation } from './starvation.ts'
@@ -22,6 +23,8 @@ export const comparisons: readonly Comparison[] = [
   redemptions,
   postgresRedemptions,
   redemptionLatency,
+  replicaGrowth,
+  replicaLimit,
   connectionMemory,
   startTime,
   listTimes,
