@@ -27,7 +27,7 @@ const assumedPerSecond = 50
 const minSeconds = 2
 const measureSeconds = 1
 /** What was measured is not believed for longer. */
-const measuredForSeconds = 300
+const measuredForSeconds = 60
 const weightOfNewest = 0.4
 const maxSites = 4096
 /** By so much those that have their times one behind the other come earlier or later, all in all. */

@@ -470,6 +470,8 @@ t.test('those that were sent away come back as fast as they can be served, and n
   )
   t.ok(Math.max(...counts) < 300, `at most ${Math.max(...counts)} in one second`)
   t.ok(perSecond.size > 40, `over ${perSecond.size} seconds`)
+  now += 61
+  t.equal(schedule.servedPerSecond(), undefined, 'what was measured is old in a minute')
 })
 
 t.test('a queue keeps no place of who left, and knows the newest of the largest site', async (t) => {
