@@ -128,12 +128,22 @@ function httpEntries({ entries, proxy }: DhcpPlan): string[] {
   ]
 }
 
-function scriptEntries({ tftp: { ipv4 }, scriptUrl }: DhcpPlan): string[] {
-  if (ipv4 === undefined) return ['# iPXE: the site script.', `dhcp-boot=tag:ipxe,${scriptUrl}`]
+function scriptEntries({ proxy, tftp: { ipv4 }, scriptUrl }: DhcpPlan): string[] {
   return [
-    '# iPXE: the site script. By TFTP, as an old iPXE in a NIC has no HTTPS: the script loads it a newer one. Where every iPXE has',
-    `# HTTPS and trusts the root: dhcp-boot=tag:ipxe,${scriptUrl}`,
-    `dhcp-boot=tag:ipxe,autoexec.ipxe,,${ipv4}`,
+    ...(ipv4 === undefined
+      ? ['# iPXE: the site script.', `dhcp-boot=tag:ipxe,${scriptUrl}`]
+      : [
+          '# iPXE: the site script. By TFTP, as an old iPXE in a NIC has no HTTPS: the script loads it a newer one. Where every iPXE has',
+          `# HTTPS and trusts the root: dhcp-boot=tag:ipxe,${scriptUrl}`,
+          `dhcp-boot=tag:ipxe,autoexec.ipxe,,${ipv4}`,
+        ]),
+    // DHCP_EB_NO_PXEDHCP of iPXE.
+    ...(proxy
+      ? []
+      : [
+          '# Without this it waits two seconds for a ProxyDHCP server.',
+          'dhcp-option=tag:ipxe,encap:175,176,1b',
+        ]),
   ]
 }
 

@@ -44,9 +44,16 @@ function dhcp4(plan: DhcpPlan) {
     'option-def': [
       { name: 'ipxe', code: 175, space: 'dhcp4', type: 'empty', encapsulate: 'ipxe' },
       { name: 'https', code: 20, space: 'ipxe', type: 'uint8' },
+      { name: 'no-pxedhcp', code: 176, space: 'ipxe', type: 'uint8' },
     ],
     'client-classes': [
-      { name: 'pawl-ipxe', test: hasHttps, 'boot-file-name': scriptUrl },
+      {
+        name: 'pawl-ipxe',
+        test: hasHttps,
+        'boot-file-name': scriptUrl,
+        // Without them iPXE waits two seconds for a ProxyDHCP server (DHCP_EB_NO_PXEDHCP).
+        'option-data': [{ name: 'ipxe' }, { name: 'no-pxedhcp', space: 'ipxe', data: '1' }],
+      },
       ...entries
         .filter(({ by }) => by === 'https' || tftp.ipv4 !== undefined)
         .map((entry) => ({

@@ -30,6 +30,7 @@ interface Answer4 {
   readonly file: string
   readonly server: string
   readonly vendorClass: string
+  readonly ipxeOptions: string
 }
 
 /** iPXE's option: the version, and the feature HTTPS. */
@@ -69,7 +70,7 @@ async function openNetwork(t: Test): Promise<TestNetwork> {
 async function ask4(t: Test, network: TestNetwork, client: Client): Promise<Answer4 | undefined> {
   const script = join(t.testdirName, '..', 'udhcpc.sh')
   mkdirSync(join(script, '..'), { recursive: true })
-  const said = 'echo "${bootfile:-$boot_file}|$siaddr|$vendor"'
+  const said = 'echo "${bootfile:-$boot_file}|$siaddr|$vendor|$opt175"'
   writeFileSync(script, `#!/bin/sh\n[ "$1" != bound ] || ${said}\n`, { mode: 0o755 })
   const { architecture, vendor = 'PXEClient', ipxe } = client
   const hex = architecture.toString(16).padStart(4, '0')
@@ -91,13 +92,13 @@ async function ask4(t: Test, network: TestNetwork, client: Client): Promise<Answ
         script,
       ] as const),
       ...['-V', `${vendor}:Arch:${String(architecture).padStart(5, '0')}:UNDI:003016`],
-      ...['-x', `0x5d:${hex}`, '-O', '60', '-O', '67'],
+      ...['-x', `0x5d:${hex}`, '-O', '60', '-O', '67', '-O', '175'],
       ...(ipxe === undefined ? [] : ['-x', `0xaf:${ipxe}`, '-x', '0x4d:69505845']),
     )
     .catch(() => undefined)
   if (out === undefined) return undefined
-  const [file = '', server = '', vendorClass = ''] = out.trim().split('|')
-  return { file, server, vendorClass }
+  const [file = '', server = '', vendorClass = '', ipxeOptions = ''] = out.trim().split('|')
+  return { file, server, vendorClass, ipxeOptions }
 }
 
 async function checkAll4(t: Test, network: TestNetwork, kind: 'dnsmasq' | 'kea'): Promise<void> {
@@ -105,6 +106,9 @@ async function checkAll4(t: Test, network: TestNetwork, kind: 'dnsmasq' | 'kea')
     const answer = await ask4(t, network, client)
     const expected = kind === 'kea' ? ofKea : ofDnsmasq
     t.equal(answer?.file, expected ?? '', who)
+    // 176: it waits for no ProxyDHCP server.
+    const isSentItsScript = expected?.endsWith('autoexec.ipxe') === true
+    t.match(answer?.ipxeOptions, isSentItsScript ? /^b00101(ff)?$/ : /^$/, `${who}: option 175`)
     if (client.vendor === 'HTTPClient') t.equal(answer?.vendorClass, 'HTTPClient', `${who}: option 60`)
     if (expected !== undefined && !expected.includes(':'))
       t.equal(answer?.server, '10.93.0.1', `${who}: TFTP server`)
