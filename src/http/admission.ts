@@ -83,9 +83,9 @@ interface Waiter {
 /** Anyone can make up what looks like one. */
 const maxWaitingReports = 20_000
 const sweepMilliseconds = 250
-/** iPXE and its scripts come again by themselves, as a node that has begun cannot without a loss. */
+/** iPXE and its scripts come again by themselves. Fixed: who waits for longer only keeps a connection open. */
 const maxNewWaitSeconds = 2
-/** A boot has seven downloads and HEADs: with fewer places than that for each that begins, those that have begun come first. */
+/** Twice as many as a boot has, downloads and HEADs: so those that wait become fewer, though boots go on beginning. */
 const downloadsForOneNew = 16
 /** No download was opened for so long: the store is slow, and no reason to wait. */
 const standsStillSeconds = 0.5

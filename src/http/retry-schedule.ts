@@ -16,7 +16,7 @@ interface ScheduleOptions {
   readonly now: () => number
   readonly random: () => number
   readonly maxSeconds: number
-  /** The part of the rate that is for those who come again; the rest is for those who come for the first time. */
+  /** How much of the rate is for those who come again: below 1 the rest is for others, above it more come than there is room for. */
   readonly shareForReturning: number
   /** A rate that is known otherwise to be possible. */
   readonly atLeastPerSecond?: () => number
@@ -36,8 +36,8 @@ const otherSites = 'others'
 
 /**
  * Gives those who are sent away a time each, one behind the other as fast as they can be served: so `Retry-After` grows with how
- * many there are, and they come back at a rate that fits. Each site has a row of its own, at its part of the rate: who comes again
- * too early only pushes its own site back.
+ * many there are, and they come back at a rate that fits. Each site has a row of its own, at its part of the rate: who comes
+ * again too early makes no row longer, and has any of the times that are left.
  */
 export function openSchedule(options: ScheduleOptions): RetrySchedule {
   const { now, random, maxSeconds, shareForReturning, atLeastPerSecond = () => 0 } = options

@@ -75,6 +75,11 @@ function world(limits: Partial<AdmissionLimits> = {}): World {
 /** What is resolved has been told. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
+/** The sweep runs on a timer of its own. */
+async function swept(isDone: () => boolean): Promise<void> {
+  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 20))
+}
+
 /** Ends the work of who was let in last, until nobody waits. */
 async function drain(t: Test, { admission, begun, done }: World): Promise<void> {
   while (admission.stats().waiting > 0) {
@@ -230,8 +235,7 @@ t.test('nobody waits longer than the bound; who would is told at once', async (t
   w.ask('new', 'x', 'second')
   await settled()
   w.clock = 2
-  // The sweep runs on a timer of its own.
-  while (w.away.length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+  await swept(() => w.away.length > 0)
   t.same(
     w.away.map(([name]) => name),
     ['second'],
@@ -302,8 +306,7 @@ t.test('downloads that stand still keep no boot from beginning', async (t) => {
   t.same(w.begun, ['of a slow store'])
   w.clock = 0.6
   w.ask('new', 'x', 'second')
-  // The sweep runs on a timer of its own.
-  while (w.begun.length < 2) await new Promise((resolve) => setTimeout(resolve, 20))
+  await swept(() => w.begun.length > 1)
   await w.done('first')
   t.same(w.begun, ['of a slow store', 'first', 'second'])
 })
@@ -315,7 +318,7 @@ t.test('a new boot waits two seconds at most, and others as long as the setting 
   w.ask('new', 'x', 'stage 1')
   await settled()
   w.clock = 2
-  while (w.away.length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+  await swept(() => w.away.length > 0)
   t.same(
     w.away.map(([name]) => name),
     ['stage 1'],
