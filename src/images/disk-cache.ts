@@ -5,7 +5,7 @@
  * to be done takes the name.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs, utimes } from 'node:fs/promises'
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, statfs, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../domain/clock.ts'
 import type { Digest } from '../domain/digest.ts'
@@ -208,9 +208,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
 /** Removes what was not used for longest until `size` more bytes fit; answers whether they do. */
 async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: number): Promise<boolean> {
   if (size > maxBytes) return false
-  const files = (await Promise.all((await readdir(folder)).map((name) => fileOf(folder, name)))).filter(
-    (file) => file !== undefined,
-  )
+  const files = await filesOf(folder)
   const now = clock().getTime()
   let bytes = files.reduce((sum, file) => sum + file.size, 0)
   const { bavail, bsize } = await statfs(folder)
@@ -227,16 +225,27 @@ async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: 
   return bytes + size <= maxBytes && size <= free
 }
 
-async function fileOf(
-  folder: string,
-  name: string,
-): Promise<{ name: string; size: number; toCome: number; usedAt: number } | undefined> {
+interface CachedFile {
+  readonly name: string
+  readonly size: number
+  readonly toCome: number
+  readonly usedAt: number
+}
+
+/** Of a folder that others change meanwhile: a fetch that has taken its name since it was listed is listed again by that name. */
+async function filesOf(folder: string): Promise<readonly CachedFile[]> {
+  const files = await Promise.all((await readdir(folder)).map((name) => fileOf(folder, name)))
+  return files.every((file) => file !== undefined) ? files : filesOf(folder)
+}
+
+/** One that is gone is undefined. */
+async function fileOf(folder: string, name: string): Promise<CachedFile | undefined> {
   try {
-    const { size, blocks, mtimeMs } = await stat(join(folder, name))
+    const { size, blocks, mtimeMs } = await lstat(join(folder, name))
     const toCome = name.startsWith('fetch-') ? Math.max(0, size - blocks * 512) : 0
     return { name, size, toCome, usedAt: mtimeMs }
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined // it went meanwhile
+    if (hasCode(error, 'ENOENT')) return undefined
     throw error
   }
 }

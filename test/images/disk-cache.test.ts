@@ -1,6 +1,16 @@
 import { randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  promises,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { open as openFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -13,6 +23,12 @@ const MiB = 2 ** 20
 /** What happens behind the reading has no event. */
 async function until(happened: () => boolean): Promise<void> {
   while (!happened()) await turn()
+}
+
+/** For every module that imports it. */
+function replaceReaddir(readdir: unknown): void {
+  Object.assign(promises, { readdir })
+  syncBuiltinESMExports()
 }
 
 async function open(t: Test, memory: MemoryStore, maxBytes = 10 * MiB, reserveBytes = 0) {
@@ -164,6 +180,28 @@ t.test('fetches at once stay within its size together, too', async (t) => {
   t.ok(read.every((bytes, n) => bytes.equals(contents[n] ?? Buffer.alloc(0))))
   await until(() => memory.openFiles() === 0)
   t.equal(names().length, 2, 'the third is not kept')
+})
+
+t.test('a fetch that takes its name while another lists the folder is counted', async (t) => {
+  const memory = memoryStore()
+  const { shelf, folder, names } = await open(t, memory, 7 * MiB)
+  const other = join(folder, 'fetch-other')
+  const name = 'ab'.repeat(32)
+  writeFileSync(other, Buffer.alloc(4 * MiB))
+  const { readdir } = promises
+  t.teardown(() => replaceReaddir(readdir))
+  let listings = 0
+  replaceReaddir(async (path: string) => {
+    const listed = await readdir(path)
+    listings += 1
+    if (listings === 1) renameSync(other, join(folder, name))
+    return listed
+  })
+  await readAll(shelf, memory.add(randomBytes(4 * MiB)))
+  await until(() => memory.openFiles() === 0)
+  t.equal(listings, 2)
+  t.equal(names().length, 1, 'the one of before went for it')
+  t.not(names()[0], name)
 })
 
 t.test('a disk that takes a part of a write leaves no hole in a file', async (t) => {
