@@ -13,7 +13,13 @@ const skip = process.env.PAWL_REQUIRE === 'all' ? false : (postgresAbsent() ?? f
 
 /** A connection to a database with the table `notes`. */
 async function connect(t: Test, config: pg.PoolConfig = {}): Promise<GuardedClient> {
-  const pool = new pg.Pool({ connectionString: await (await startPostgres()).createDatabase(), ...config })
+  const connectionString = await (await startPostgres()).createDatabase()
+  // By a connection of its own: a slow machine may take longer for it than `config` gives a query.
+  const maker = new pg.Client({ connectionString })
+  await maker.connect()
+  await maker.query('create table notes (id integer primary key, words text)')
+  await maker.end()
+  const pool = new pg.Pool({ connectionString, ...config })
   const guarded = guardPool(
     pool as unknown as Pool,
     (error) => explained(error, 'test'),
@@ -24,7 +30,6 @@ async function connect(t: Test, config: pg.PoolConfig = {}): Promise<GuardedClie
     client.release()
     return guarded.end()
   })
-  await client.query('create table notes (id integer primary key, words text)')
   return client
 }
 
