@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { type Kysely, sql } from 'kysely'
 import { PawlError } from '../errors.ts'
 import { isPostgresUrl, nameOf, openAsItIs, type Storage } from './database.ts'
@@ -102,6 +103,8 @@ async function shapeOf(db: Kysely<unknown>): Promise<Shape> {
 
 /** The last that a pooler in session mode asks of a session that nobody has any more (`server_reset_query`): it keeps it for a while. */
 const cleanedByPooler = 'DISCARD ALL'
+/** Who has just gone, a server or ourselves a step before, is listed until PostgreSQL or a pooler has seen it: some three seconds. */
+const [maxLooks, pauseMilliseconds] = [30, 100]
 
 /** Throws `conflict` while another has it open. SQLite leaves its write-ahead log only when nobody else is there; PostgreSQL lists who is. */
 export async function refuseUsed(storage: Storage, location: string): Promise<void> {
@@ -115,12 +118,20 @@ export async function refuseUsed(storage: Storage, location: string): Promise<vo
     if (rows[0]?.journal_mode !== 'delete') throw used(location, 'another process has it open')
     return
   }
+  for (let looks = 1; ; looks += 1) {
+    const others = await countOthers(db)
+    if (others === 0) return
+    if (looks === maxLooks) throw used(location, `${others} other connections are open`)
+    await pause(pauseMilliseconds)
+  }
+}
+
+async function countOthers(db: Kysely<unknown>): Promise<number> {
   const { rows } = await sql<{ n: number | string }>`
     select count(*) as n from pg_stat_activity where datname = current_database()
     and pid <> pg_backend_pid() and backend_type = 'client backend' and application_name <> ${lookingName}
     and not (state = 'idle' and query = ${cleanedByPooler})`.execute(db)
-  const others = Number(rows[0]?.n ?? 0)
-  if (others > 0) throw used(location, `${others} other connections are open`)
+  return Number(rows[0]?.n ?? 0)
 }
 
 function used(location: string, fault: string): PawlError {

@@ -1,6 +1,8 @@
+import pg from 'pg'
 import t from 'tap'
 import { downgradeDatabase } from '../../src/storage/downgrade.ts'
 import { knownMigrations } from '../../src/storage/migrate.ts'
+import { lookingName } from '../../src/storage/postgres-session.ts'
 import { install, serve } from '../backup/helpers.ts'
 import { pgbouncerAbsent, startPgbouncer } from '../helpers/pgbouncer.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
@@ -32,11 +34,28 @@ t.test('a database behind a pooler is taken back when nobody has it open', { ski
       await server.close()
     }
   })
+  await t.test('a session that ends behind the first look is waited for', async (t) => {
+    const connectionString = cluster.url('pawl')
+    const going = new pg.Client({ connectionString })
+    const watching = new pg.Client({ connectionString, application_name: lookingName })
+    for (const client of [going, watching]) await client.connect()
+    const preview = goBack(connectionString, false)
+    const looks =
+      "select from pg_stat_activity where pid <> pg_backend_pid() and query like '%pg_stat_activity%'"
+    await until(t, async () => (await watching.query(looks)).rowCount, 1)
+    await going.end()
+    t.same((await preview).undone, [newest])
+    await watching.end()
+  })
   // Its sessions stay open for whoever comes next, the ones of the refused questions too: they are nobody's.
   await t.test('taken back through the pooler, and beside it', async (t) => {
     const pooled = (await startPgbouncer(t, cluster, 'session'))('pawl')
     await (await serve(t, dataDir, pooled)).close()
-    await until(t, () => goBack(pooled, false).then(({ undone }) => undone), [newest])
-    t.same((await goBack(cluster.url('pawl'))).undone, [newest])
+    t.same(
+      (await goBack(pooled, false)).undone,
+      [newest],
+      'a server that has just gone stands against it no more',
+    )
+    t.same((await goBack(cluster.url('pawl'))).undone, [newest], 'nor who looked before')
   })
 })
