@@ -101,7 +101,10 @@ async function shapeOf(db: Kysely<unknown>): Promise<Shape> {
   return shape
 }
 
-/** The last that a pooler in session mode asks of a session that nobody has any more (`server_reset_query`): it keeps it for a while. */
+/**
+ * The last that a pooler in session mode asks of a session that nobody has any more (`server_reset_query`): it keeps it for a while. So it
+ * does with one that it opened for who then had another: that one was asked nothing.
+ */
 const cleanedByPooler = 'DISCARD ALL'
 /** Who has just gone, a server or ourselves a step before, is listed until PostgreSQL or a pooler has seen it: some three seconds. */
 const [maxLooks, pauseMilliseconds] = [30, 100]
@@ -130,7 +133,7 @@ async function countOthers(db: Kysely<unknown>): Promise<number> {
   const { rows } = await sql<{ n: number | string }>`
     select count(*) as n from pg_stat_activity where datname = current_database()
     and pid <> pg_backend_pid() and backend_type = 'client backend' and application_name <> ${lookingName}
-    and not (state = 'idle' and query = ${cleanedByPooler})`.execute(db)
+    and not (state = 'idle' and query in (${cleanedByPooler}, ''))`.execute(db)
   return Number(rows[0]?.n ?? 0)
 }
 

@@ -39,6 +39,7 @@ t.test('a database behind a pooler is taken back when nobody has it open', { ski
     const going = new pg.Client({ connectionString })
     const watching = new pg.Client({ connectionString, application_name: lookingName })
     for (const client of [going, watching]) await client.connect()
+    await going.query('select 1')
     const preview = goBack(connectionString, false)
     const looks =
       "select from pg_stat_activity where pid <> pg_backend_pid() and query like '%pg_stat_activity%'"
@@ -46,6 +47,13 @@ t.test('a database behind a pooler is taken back when nobody has it open', { ski
     await going.end()
     t.same((await preview).undone, [newest])
     await watching.end()
+  })
+  await t.test('one that was asked nothing, as a pooler keeps them, is nobody', async (t) => {
+    const connectionString = cluster.url('pawl')
+    const silent = new pg.Client({ connectionString })
+    await silent.connect()
+    t.same((await goBack(connectionString, false)).undone, [newest])
+    await silent.end()
   })
   // Its sessions stay open for whoever comes next, the ones of the refused questions too: they are nobody's.
   await t.test('taken back through the pooler, and beside it', async (t) => {
