@@ -50,9 +50,14 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
     }
     const bytes = bodyBytes(request)
     if (bytes <= bodyLimits.small) return done()
-    // Nobody waits for the rest of it.
-    const sendAway = (): void => void reply.header('connection', 'close').send(tooManyBodies())
-    const body = gate.bodies.take(gate.sites.siteOf(sourceOf(request)), bytes, sendAway)
+    const source = sourceOf(request)
+    const sendAway = (): void => {
+      const error = tooManyBodies()
+      noteTold(gate, request, source, error)
+      // Nobody waits for the rest of it.
+      reply.header('connection', 'close').send(error)
+    }
+    const body = gate.bodies.take(gate.sites.siteOf(source), bytes, sendAway)
     if (body === undefined) return sendAway()
     largeBodies.set(request, body)
     reply.raw.once('close', body.over)
@@ -61,7 +66,13 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
   app.addHook('preHandler', (request, reply, done) => {
     const kind = kindOf(request)
     if (kind === undefined) done()
-    else letIn(kind, request, reply).then(() => done(), done)
+    else letIn(kind, request, reply).then(beginOrLeave, done)
+
+    function beginOrLeave(): void {
+      // Its body gave way while it waited: Fastify calls no handler that would say when its work is over.
+      if (reply.sent) workIsDone(request)
+      done()
+    }
   })
   async function letIn(kind: WorkKind, request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const source = sourceOf(request)

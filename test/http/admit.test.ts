@@ -1,95 +1,8 @@
-import { generateKeyPairSync } from 'node:crypto'
-import pino from 'pino'
-import t, { type Test } from 'tap'
-import type { BootStory, StorySteps } from '../../src/boot/story.ts'
-import { openTransfers } from '../../src/boot/transfers.ts'
+import t from 'tap'
 import { tokenFromRandom } from '../../src/domain/token.ts'
 import { PawlError } from '../../src/errors.ts'
-import { buildBootListener } from '../../src/http/boot-listener.ts'
-import { type Gate, type GateLimits, openGate, workOfRoutes } from '../../src/http/gate.ts'
-
-interface Listening {
-  readonly app: ReturnType<typeof buildBootListener>
-  readonly gate: Gate
-  /** The steps that were asked, in that order. */
-  readonly asked: string[]
-  /** Lets the steps that were asked answer. */
-  answer(): void
-  /** Waits until so many steps were asked, in all. */
-  until(steps: number): Promise<void>
-}
-
-/** A listener before a story whose every step waits; `stage1` is answered so at once. */
-function listen(
-  t: Test,
-  limits: Partial<GateLimits>,
-  { trustedProxies = ['127.0.0.1'], stage1 }: Partial<{ trustedProxies: string[]; stage1: Error }> = {},
-): Listening {
-  const asked: string[] = []
-  let held: (() => void)[] = []
-  let wake = (): void => {}
-  const answers: Partial<Record<keyof StorySteps, unknown>> = {
-    stage1: { format: 'ipxe', body: '#!ipxe\n' },
-    redeem: '{}',
-    report: undefined,
-    handover: '{}',
-    openDownload: {
-      session: 's1',
-      node: 'mlab1',
-      stage: 'stage1',
-      artifact: { role: 'kernel', digest: 'sha256:none', size: 1, mediaType: 'application/octet-stream' },
-    },
-    mayTransfer: true,
-  }
-  const steps = Object.keys(answers).map((step) => [
-    step,
-    () => {
-      asked.push(step)
-      wake()
-      if (step === 'stage1' && stage1 !== undefined) return Promise.reject(stage1)
-      return new Promise((resolve) => held.push(() => resolve(answers[step as keyof StorySteps])))
-    },
-  ])
-  const story = {
-    ...Object.fromEntries(steps),
-    malformed: (_asking: unknown, reason: string) => {
-      asked.push('malformed')
-      wake()
-      if (!reason.includes('too large')) return Promise.resolve()
-      return new Promise((_resolve, reject) => held.push(() => reject(new Error('no'))))
-    },
-    transfers: openTransfers(),
-    clock: () => new Date(),
-  } as unknown as BootStory // all that these tests ask
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const key = privateKey.export({ type: 'pkcs8', format: 'pem' })
-  const gate = openGate({ limits, random: () => 0.5 })
-  const app = buildBootListener(story, {
-    tls: { key },
-    log: pino({ level: 'silent' }),
-    trustedProxies,
-    artifacts: { acquire: () => Promise.reject(new PawlError('not-found', 'none')) } as never, // none is asked for
-    limits: { maxBodyBytes: 65_536, requestTimeoutSeconds: 15, idleTimeoutSeconds: 15, maxConnections: 100 },
-    gate,
-  })
-  t.teardown(async () => {
-    gate.close()
-    await app.close()
-  })
-  return {
-    app,
-    gate,
-    asked,
-    answer() {
-      const now = held
-      held = []
-      for (const one of now) one()
-    },
-    async until(count) {
-      while (asked.length < count) await new Promise<void>((resolve) => (wake = resolve))
-    },
-  }
-}
+import { workOfRoutes } from '../../src/http/gate.ts'
+import { listen } from './held-listener.ts'
 
 const from = (address: string): { headers: Record<string, string> } => ({
   headers: { 'x-forwarded-for': address },
@@ -266,12 +179,13 @@ t.test(
 )
 
 t.test('large bodies share a bound; small ones always come in', async (t) => {
-  const { app, asked, answer, until } = listen(t, { maxBootWork: 10_000, maxBootQueue: 10_000 })
+  const { app, gate, asked, answer, until } = listen(t, { maxBootWork: 10_000, maxBootQueue: 10_000 })
   const send = (bytes: number) =>
     app.inject({ method: 'POST', url: '/v1/boot/mlab1/stage2', payload: Buffer.alloc(bytes, 'x') })
   const many = Array.from({ length: 1024 }, () => send(65_536))
   await until(1024)
   t.equal((await send(65_536)).statusCode, 503, '64 MiB of them are here')
+  t.match(gate.load(), { nodesWaiting: 1, nodes: [{ node: 'mlab1', request: 'stage2' }] }, 'one sees it')
   const small = send(4096)
   await until(1025)
   answer()
