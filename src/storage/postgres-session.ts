@@ -10,12 +10,19 @@ export interface SessionClient {
 /** The name of the second connection: it is open for a moment, and uses nothing. */
 export const lookingName = 'pawl_look'
 
-/** A PostgreSQL whose client has vanished ends its session, and frees what it had locked, after some 11 s; by itself after two hours. */
+/**
+ * A PostgreSQL whose client has vanished ends its session, and frees what it had locked, after some 11 s; by itself after two hours. The
+ * keep-alives are for a session that waits to be asked. While an answer is on its way Linux sends none: it repeats the answer, for a
+ * quarter of an hour, and most transactions of a host that loses its power are in that state.
+ */
 export const endOfVanished =
-  'set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3'
+  'set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3; set tcp_user_timeout = 11000'
 
-/** A pooler that is idle gives each question the session it used last; one that is busy may not, so it is asked more than once. */
-const rounds = 3
+/**
+ * A pooler that is idle gives each question the session it used last; one that is busy may not, so it is asked more than once. With one
+ * other client each of two connections had a session of its own for three rounds in one of 300 tries, for eight in none of 4,500.
+ */
+const rounds = 8
 /** A process of PostgreSQL, and of which of its servers: behind a proxy there may be several. */
 const whose = "select pg_backend_pid() || ' ' || pg_postmaster_start_time() as session"
 

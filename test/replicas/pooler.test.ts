@@ -2,6 +2,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { examine } from '../../src/doctor/examine.ts'
 import { openStorage } from '../../src/storage/database.ts'
+import { refuseLentSessions } from '../../src/storage/postgres-session.ts'
 import { configOf, install, portOf, serve } from '../backup/helpers.ts'
 import { pgbouncerAbsent, startPgbouncer } from '../helpers/pgbouncer.ts'
 import { postgresAbsent } from '../helpers/postgres.ts'
@@ -58,6 +59,20 @@ t.test('a pooler that lends sessions out is refused, and left as it was', { skip
       for (let n = 0; n < 5; n += 1) await t.rejects(openStorage(database), lent, 'while others use it, too')
     })
   }
+})
+
+t.test('sessions that come out even for a few rounds are found to be lent all the same', async (t) => {
+  const asked = (sessions: string[]) => ({
+    connect: async () => {},
+    query: async () => ({ rows: [{ session: sessions.length > 1 ? sessions.shift() : sessions[0] }] }),
+    end: async () => {},
+  })
+  const own = asked(['a', 'a', 'a', 'a', 'a', 'b'])
+  await t.rejects(
+    refuseLentSessions(own, () => asked(['b']), 'postgres://pawl@db/pawl'),
+    lent,
+  )
+  await refuseLentSessions(asked(['a']), () => asked(['b']), 'postgres://pawl@db/pawl')
 })
 
 t.test('behind a pooler in session mode all of it works', { skip }, async (t) => {
