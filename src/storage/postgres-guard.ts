@@ -32,6 +32,16 @@ export interface GuardedPool extends Pick<Pool, 'end'> {
   connect(): Promise<GuardedClient>
 }
 
+/** What a connection knows, and of which generation it is. */
+interface Prepared extends Known {
+  generation: number
+}
+
+/** Whether a statement was refused because one before it lost their transaction: the fault to tell is that one's. */
+function isInLost(error: unknown): boolean {
+  return (error as { readonly code?: unknown } | null)?.code === '25P02'
+}
+
 /**
  * A pool that outlives its PostgreSQL. pg's own has two gaps: a connection that breaks while a transaction holds it, between
  * two queries, raises an error that nobody listens to and ends the process; and one whose query had no answer in time goes
@@ -50,15 +60,14 @@ export function guardPool(
   let generation = 0 // of what is prepared: where it became stale on one connection, so it did on the others
 
   /** A fault in a transaction loses it, and it takes no other statement: who began it does so again. */
-  async function runRound(client: PoolClient, known: Known, parts: readonly Part[]): Promise<Answered> {
+  async function runRound(client: PoolClient, known: Prepared, parts: readonly Part[]): Promise<Answered> {
     const of = generation
     const run = (): Promise<Answered> =>
       new Promise((resolve, reject) => {
-        const now = parts.map((part) =>
-          part.name === undefined ? part : { ...part, name: `${part.name}.${generation}` },
-        )
+        if (known.generation !== generation) known.prepared.clear()
+        known.generation = generation
         client.query(
-          new Round(now, known, (error, answered) => (error ? reject(error) : resolve(answered as Answered))), // one of them
+          new Round(parts, known, (error, answered) => (answered ? resolve(answered) : reject(error))),
         )
       })
     try {
@@ -66,12 +75,16 @@ export function guardPool(
     } catch (error) {
       if (!isStale(error)) throw error
       if (generation === of) generation += 1
-      return await run().catch(() => Promise.reject(error))
+      return await run().catch((again: unknown) => Promise.reject(isInLost(again) ? error : again))
     }
   }
 
   function guard(client: PoolClient): GuardedClient {
-    const known: Known = { prepared: new Map(), parserOf: (type) => client.getTypeParser(type, 'text') }
+    const known: Prepared = {
+      generation,
+      prepared: new Map(),
+      parserOf: (type) => client.getTypeParser(type, 'text'),
+    }
     let broken = false
     const failed = (error: unknown): never => {
       const explained = explain(error)

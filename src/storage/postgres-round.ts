@@ -24,13 +24,13 @@ export interface Answered {
 
 type Row = Record<string, unknown>
 
-/** How the rows of a statement are read; `unsure` where it may be prepared or not. */
+/** How the rows of a statement are read. */
 type Columns = readonly { readonly name: string; readonly parse: (text: string) => unknown }[]
 
 /** What a connection knows. */
 export interface Known {
   /** What is prepared on it, by name. */
-  readonly prepared: Map<string, Columns | 'unsure'>
+  readonly prepared: Map<string, Columns>
   /** How a type of PostgreSQL is read, by its number. */
   readonly parserOf: (type: number) => (text: string) => unknown
 }
@@ -47,8 +47,9 @@ export class Round {
   readonly #known: Known
   /** Those that are parsed in this round. */
   readonly #parsed = new Set<string>()
+  /** How the rows of each part are read, as far as it is known. */
+  readonly #columns: (Columns | undefined)[] = []
   #at = 0
-  #columns: Columns | undefined
   #rows: Row[] = []
   #last: Answered = { command: '', rowCount: 0, rows: [] }
 
@@ -69,36 +70,33 @@ export class Round {
   }
 
   handleRowDescription({ fields }: { fields: readonly { name: string; dataTypeID: number }[] }): void {
-    this.#columns = fields.map(({ name, dataTypeID }) => ({
+    this.#columns[this.#at] = fields.map(({ name, dataTypeID }) => ({
       name,
       parse: this.#known.parserOf(dataTypeID),
     }))
-    this.#keep(this.#columns)
   }
 
   handleDataRow({ fields }: { fields: readonly (string | null)[] }): void {
-    this.#columns ??= this.#described() ?? []
     const row: Row = {}
-    for (const [at, { name, parse }] of this.#columns.entries()) {
+    for (const [at, { name, parse }] of (this.#columns[this.#at] ?? []).entries()) {
       const text = fields[at]
       row[name] = text == null ? null : parse(text)
     }
     this.#rows.push(row)
   }
 
+  /** What was parsed and has run is prepared; of what has failed nobody knows. */
   handleCommandComplete({ text }: { text: string }): void {
-    if (this.#described() === undefined) this.#keep([])
+    const { name } = this.#parts[this.#at] ?? {}
+    if (name !== undefined && this.#parsed.has(name))
+      this.#known.prepared.set(name, this.#columns[this.#at] ?? [])
     const [command = '', ...counts] = text.split(' ')
     this.#last = { command, rowCount: Number(counts.at(-1) ?? 0), rows: this.#rows }
     this.#rows = []
-    this.#columns = undefined
     this.#at += 1
   }
 
-  /** What was to be parsed and has not been run may be prepared or not. */
   handleError(error: Error): void {
-    for (const { name } of this.#parts.slice(this.#at))
-      if (name !== undefined && this.#parsed.has(name)) this.#known.prepared.set(name, 'unsure')
     this.callback(error)
   }
 
@@ -106,30 +104,22 @@ export class Round {
     this.callback(null, this.#last)
   }
 
-  #described(): Columns | undefined {
-    const { name } = this.#parts[this.#at] ?? {}
-    const known = name === undefined ? undefined : this.#known.prepared.get(name)
-    return known === 'unsure' ? undefined : known
-  }
-
-  #keep(columns: Columns): void {
-    const { name } = this.#parts[this.#at] ?? {}
-    if (name !== undefined) this.#known.prepared.set(name, columns)
-  }
-
   #messages(): Buffer {
     const messages: Buffer[] = []
     for (const { text, values, name = '' } of this.#parts) {
-      const known = this.#known.prepared.get(name)
-      const described = known !== undefined && known !== 'unsure'
+      const columns = this.#known.prepared.get(name) // of one without a name there are none
+      this.#columns.push(columns)
       const bind = serialize.bind({ statement: name, values: values.map(textOf) })
-      if (!described && !this.#parsed.has(name)) {
-        if (known === 'unsure') messages.push(serialize.close({ type: 'S', name }))
+      if (columns === undefined && !this.#parsed.has(name)) {
+        // It may be there from a run that failed, or from who had the session before: what is not there is closed without a fault.
+        if (name !== '') {
+          messages.push(serialize.close({ type: 'S', name }))
+          this.#parsed.add(name)
+        }
         messages.push(serialize.parse({ name, text }))
-        if (name !== '') this.#parsed.add(name)
       }
       messages.push(bind)
-      if (!described) messages.push(serialize.describe({ type: 'P' }))
+      if (columns === undefined) messages.push(serialize.describe({ type: 'P' }))
       messages.push(serialize.execute())
     }
     return Buffer.concat([...messages, serialize.sync()])

@@ -13,6 +13,11 @@ const skip = process.env.PAWL_REQUIRE === 'all' ? false : (postgresAbsent() ?? f
 
 /** A connection to a database with the table `notes`. */
 async function connect(t: Test, config: pg.PoolConfig = {}): Promise<GuardedClient> {
+  return (await connectTwice(t, config))[0]
+}
+
+/** Two of one pool. */
+async function connectTwice(t: Test, config: pg.PoolConfig = {}): Promise<[GuardedClient, GuardedClient]> {
   const connectionString = await (await startPostgres()).createDatabase()
   // By a connection of its own: a slow machine may take longer for it than `config` gives a query.
   const maker = new pg.Client({ connectionString })
@@ -25,12 +30,12 @@ async function connect(t: Test, config: pg.PoolConfig = {}): Promise<GuardedClie
     (error) => explained(error, 'test'),
     (error) => isPawlError(error, 'storage-unavailable'),
   )
-  const client = await guarded.connect()
+  const clients: [GuardedClient, GuardedClient] = [await guarded.connect(), await guarded.connect()]
   t.teardown(() => {
-    client.release()
+    for (const client of clients) client.release()
     return guarded.end()
   })
-  return client
+  return clients
 }
 
 const insert = (id: unknown, words: unknown = null) => ({
@@ -64,7 +69,9 @@ t.test('nor what follows any other that fails, whose fault is the one that is to
 
 t.test('a value that is no text is refused, and the connection is good for the next', { skip }, async (t) => {
   const client = await connect(t)
-  await t.rejects(client.round([insert(1, new Date(0))]), { message: /no text: object/ })
+  for (const value of [new Date(0), Buffer.from('bytes'), ['a', 'list'], { an: 'object' }])
+    await t.rejects(client.round([insert(1, value)]), { message: /no text: object/ })
+  await t.rejects(client.round([insert(1, 'no\0text')]), { code: '22021' })
   await client.round([insert(1)])
   t.equal(client.isBroken(), false)
 })
@@ -74,6 +81,91 @@ t.test('an answer that does not come in time breaks the connection', { skip }, a
   const asked = client.round([{ name: 'sleep', text: 'select pg_sleep(60)', values: [] }])
   await t.rejects(asked, { code: 'storage-unavailable' })
   t.equal(client.isBroken(), true)
+})
+
+t.test('so does one that is lost where a statement was prepared anew', { skip }, async (t) => {
+  const client = await connect(t)
+  const text =
+    'select pg_terminate_backend(case when id = 1 then pg_backend_pid() end), pg_sleep(60 * id) from notes'
+  const asked = { name: 'asked', text, values: [] }
+  await client.round([asked])
+  await client.round([insert(1)])
+  await client.query('deallocate all')
+  await t.rejects(client.round([asked]), { code: 'storage-unavailable', message: /57P01/ })
+  t.equal(client.isBroken(), true)
+})
+
+t.test('what is prepared anew is told its own fault', { skip }, async (t) => {
+  const client = await connect(t)
+  await client.round([insert(1)])
+  await client.query('deallocate all')
+  await t.rejects(client.round([insert(1)]), { code: '23505' }, 'not that it was not prepared')
+  await client.query('begin')
+  await client.round([insert(2)])
+  await client.query('deallocate all')
+  await t.rejects(client.round([insert(3)]), { code: '26000' }, 'in a transaction that is over why it is')
+  await client.query('rollback')
+})
+
+t.test('a name that somebody has used in the session is no fault', { skip }, async (t) => {
+  const client = await connect(t)
+  await client.query('prepare list as select 1 as one') // as a pooler leaves it that discards nothing
+  await client.round([insert(1)])
+  t.same((await client.round([list])).rows, [{ id: 1, words: null }])
+})
+
+t.test('what is prepared again and again is there once, on each connection', { skip }, async (t) => {
+  const [client, other] = await connectTwice(t)
+  for (let n = 0; n < 20; n += 1) {
+    await Promise.all([client.round([list]), other.round([list]), other.round([insert(n)])])
+    await client.query('deallocate all')
+  }
+  const text = 'select name, statement from pg_prepared_statements order by name'
+  t.same((await other.round([{ text, values: [] }])).rows, [
+    { name: 'insert', statement: insert(0).text },
+    { name: 'list', statement: list.text },
+  ])
+})
+
+t.test('a fault behind rows gives none of them, and the next has its own', { skip }, async (t) => {
+  const client = await connect(t)
+  const text = 'select n, 60 / (1000 - n) as part from generate_series(1, $1::integer) as n'
+  const divide = (to: number) => ({ name: 'divide', text, values: [to] })
+  for (const look of ['the first time', 'described before']) {
+    const over = client.round([divide(2000)])
+    const next = client.round([divide(1)])
+    await t.rejects(over, { code: '22012' }, look)
+    t.same((await next).rows, [{ n: 1, part: 0 }], look)
+  }
+})
+
+t.test('what PostgreSQL says between rows is none', { skip }, async (t) => {
+  const client = await connect(t)
+  await client.query(`create function aloud(n integer) returns integer language plpgsql as $$ begin
+    raise warning 'at %', n;
+    perform set_config('application_name', 'at ' || n, false), pg_notify('aloud', n::text);
+    return n; end $$`)
+  await client.query('listen aloud')
+  const say = { name: 'say', text: 'select aloud(n) as said from generate_series(1, 3) as n', values: [] }
+  const said = [{ said: 1 }, { said: 2 }, { said: 3 }]
+  for (const look of ['the first time', 'described before']) {
+    const both = await Promise.all([client.round([say]), client.round([list])])
+    t.same(
+      both.map(({ rows }) => rows),
+      [said, []],
+      look,
+    )
+  }
+})
+
+t.test('rounds that wait for each other are answered in order', { skip }, async (t) => {
+  const client = await connect(t)
+  const asked = [insert(1), insert(1), list, insert(2, new Date(0)), insert(2), list]
+  const told = await Promise.allSettled(asked.map((part) => client.round([part])))
+  t.same(
+    told.map((one) => (one.status === 'fulfilled' ? one.value.rows.length : 'refused')),
+    [0, 'refused', 1, 'refused', 0, 2],
+  )
 })
 
 t.test('values and rows are what they were', { skip }, async (t) => {
