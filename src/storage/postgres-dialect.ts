@@ -9,7 +9,7 @@ import {
   type TransactionSettings,
 } from 'kysely'
 import type { GuardedClient, GuardedPool } from './postgres-guard.ts'
-import type { Part } from './postgres-round.ts'
+import type { Answered, Part } from './postgres-round.ts'
 import { preparedName } from './prepared.ts'
 
 /**
@@ -82,6 +82,8 @@ const commit = 'commit'
 class OwnConnection implements DatabaseConnection {
   readonly #client: GuardedClient
   #begins = false
+  /** The round that began the transaction: where it failed, nothing else is asked, since there may be no transaction for it to be in. */
+  #begun: Promise<Answered> | undefined
   #discarded = false
 
   constructor(client: GuardedClient) {
@@ -101,14 +103,14 @@ class OwnConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql: text, parameters }: CompiledQuery): Promise<QueryResult<R>> {
-    const name = preparedName(text)
-    const begins = this.hasNotBegun()
-    if (name === undefined && text !== commit) {
-      if (begins) await this.#client.round([begin])
-      return resultOf(await (this.#client.query(text, parameters) as Promise<Given>))
-    }
-    const part = name === undefined ? { text, values: parameters } : { text, values: parameters, name }
-    return resultOf(await this.#client.round(begins ? [begin, part] : [part]))
+    const part = partOf(text, parameters)
+    if (this.hasNotBegun()) {
+      this.#begun = this.#client.round(part === undefined ? [begin] : [begin, part])
+      const answered = await this.#begun
+      if (part !== undefined) return resultOf(answered)
+    } else await this.#begun
+    if (part !== undefined) return resultOf(await this.#client.round([part]))
+    return resultOf(await (this.#client.query(text, parameters) as Promise<Given>))
   }
 
   // biome-ignore lint/correctness/useYield: nothing of ours reads by cursor
@@ -118,6 +120,7 @@ class OwnConnection implements DatabaseConnection {
 
   /** Of one that cannot be told the transaction ends with it; what is thrown is why it was to be rolled back. */
   async rollback(): Promise<void> {
+    this.#begun = undefined
     if (this.#client.isBroken()) return
     await this.#client.round([{ text: 'rollback', values: [] }]).catch(() => {
       this.#discarded = true
@@ -127,6 +130,13 @@ class OwnConnection implements DatabaseConnection {
   release(): void {
     this.#client.release(this.#discarded)
   }
+}
+
+/** A statement as one of a round; undefined for one that pg is to send. */
+function partOf(text: string, values: readonly unknown[]): Part | undefined {
+  const name = preparedName(text)
+  if (name !== undefined) return { text, values, name }
+  return text === commit ? { text, values } : undefined
 }
 
 /** What is used of pg's result. */
