@@ -4,6 +4,7 @@ import t from 'tap'
 import type { AddressRange } from '../../src/domain/address.ts'
 import { resolveHost } from '../../src/outgoing/resolve.ts'
 import { type SendOptions, type SendOutcome, sendWebhook } from '../../src/webhooks/send.ts'
+import { freePort } from '../helpers/ports.ts'
 import { type Receiver, startReceiver } from '../helpers/receiver.ts'
 
 const now = new Date('2026-11-21T06:00:00.000Z')
@@ -98,14 +99,10 @@ await t.test('what goes wrong is said in words of ours, and never holds the URL'
   const deaf = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1')
   t.teardown(() => deaf.close())
   await new Promise((resolve) => deaf.once('listening', resolve))
-  const closed = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => closed.once('listening', resolve))
-  const freePort = (closed.address() as AddressInfo).port
-  await new Promise((resolve) => closed.close(resolve))
   const fault = (code: string) => async () => Promise.reject(Object.assign(new Error('hunter2'), { code }))
   for (const [outcome, reason] of [
     [send(`https://h:${(deaf.address() as AddressInfo).port}/hunter2`, null), /reset|exchange failed/],
-    [send(`https://h:${freePort}/hunter2`, null), 'nothing listens there'],
+    [send(`https://h:${await freePort()}/hunter2`, null), 'nothing listens there'],
     [send('https://h/hunter2', null, { resolve: fault('ENOTFOUND') }), 'its name has no address'],
     [send('https://h/hunter2', null, { resolve: fault('EAI_AGAIN') }), 'DNS does not answer'],
     [
