@@ -1,7 +1,9 @@
 import type { WorkKind } from '../domain/load.ts'
 import { PawlError } from '../errors.ts'
+import { openCount } from './count.ts'
 import { type Download, type DownloadLimits, openDownloads } from './downloads.ts'
 import { type FairQueue, openFairQueue, type Place } from './fair-queue.ts'
+import { whoGivesWay, whoGivesWayOf } from './giving-way.ts'
 import { openKindTurns } from './kind-turns.ts'
 import { openRates } from './rates.ts'
 
@@ -95,11 +97,13 @@ const lateSeconds = 0.25
 /** Opens the gate of one process. */
 export function openAdmission(options: AdmissionOptions): Admission {
   const { limits, now = () => performance.now() / 1000, random = Math.random, lagSeconds = () => 0 } = options
+  /** How many wait of each site, but for reports. */
+  const waitOf = openCount()
   const lanes: Record<WorkKind, FairQueue<Waiter>> = {
     report: openFairQueue(),
-    running: openFairQueue(),
-    new: openFairQueue(),
-    download: openFairQueue(),
+    running: openFairQueue(waitOf),
+    new: openFairQueue(waitOf),
+    download: openFairQueue(waitOf),
   }
   const turnOf = openKindTurns()
   const toldToWaitBy: Record<WorkKind, number> = { report: 0, running: 0, new: 0, download: 0 }
@@ -180,23 +184,18 @@ export function openAdmission(options: AdmissionOptions): Admission {
     })
   }
 
-  /** Makes a place for who comes: at the cost of a site that has more in the queue, and of new boots before running ones. */
-  function makePlace(request: AdmissionRequest): boolean {
-    const { kind } = request
-    const lane = lanes[kind]
-    const hasPlace = kind === 'report' ? lane.length() < maxWaitingReports : queued() < limits.maxBootQueue
-    if (hasPlace) return true
-    if (kind === 'running' && sendAwayNewest(lanes.new, 0)) return true
-    return sendAwayNewest(lane, lane.lengthOf(request.site) + 1)
+  /** Makes a place for who comes, at the cost of a site that has more in the queue. Reports have a bound of their own. */
+  function makePlace({ kind, site }: AdmissionRequest): boolean {
+    const isReport = kind === 'report'
+    if (isReport ? lanes.report.length() < maxWaitingReports : queued() < limits.maxBootQueue) return true
+    const found = isReport ? whoGivesWayOf(lanes.report, site) : whoGivesWay({ lanes, waitOf }, kind, site)
+    if (found !== undefined) sendAway(found)
+    return found !== undefined
   }
 
-  /** Sends away the newest of the site of which most wait, where they are more than so many. */
-  function sendAwayNewest(lane: FairQueue<Waiter>, moreThan: number): boolean {
-    const largest = lane.largest()
-    if (largest === undefined || largest.length <= moreThan) return false
-    lane.leave(largest.newest)
-    largest.newest.item.sendAway()
-    return true
+  function sendAway(place: Place<Waiter>): void {
+    lanes[place.item.request.kind].leave(place)
+    place.item.sendAway()
   }
 
   /** Whether its turn would come too late, as fast as it goes now: then it is told at once, and not when it has waited. */
@@ -248,8 +247,7 @@ export function openAdmission(options: AdmissionOptions): Admission {
         let place: Place<Waiter> | undefined = first
         while (place !== undefined && place.item.since <= latest) {
           const behind: Place<Waiter> | undefined = place.behind
-          lanes[kind].leave(place)
-          place.item.sendAway()
+          sendAway(place)
           place = behind
         }
       }

@@ -2,6 +2,7 @@
 export interface Count {
   add(name: string, by: number): void
   of(name: string): number
+  entries(): Iterable<readonly [name: string, count: number]>
 }
 
 /** Nothing counted yet. */
@@ -14,5 +15,6 @@ export function openCount(): Count {
       else counts.set(name, count)
     },
     of: (name) => counts.get(name) ?? 0,
+    entries: () => counts.entries(),
   }
 }

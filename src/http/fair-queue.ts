@@ -1,3 +1,5 @@
+import type { Count } from './count.ts'
+
 /** A place in the queue, held until it is taken or given up. */
 export interface Place<Item> {
   readonly item: Item
@@ -19,6 +21,8 @@ export interface FairQueue<Item> {
   leave(place: Place<Item>): void
   /** The site of which most wait. */
   largest(): { readonly site: string; readonly length: number; readonly newest: Place<Item> } | undefined
+  /** The one of a site that came last. */
+  newestOf(site: string): Place<Item> | undefined
   /** Who waits longest of each site. */
   oldest(): Place<Item>[]
   readonly length: () => number
@@ -32,8 +36,8 @@ interface Line<Item> {
   length: number
 }
 
-/** Makes an empty queue. */
-export function openFairQueue<Item>(): FairQueue<Item> {
+/** Makes an empty queue. `shared` counts those who wait by site, of several queues together. */
+export function openFairQueue<Item>(shared?: Count): FairQueue<Item> {
   /** In the order of turns: whose turn is over goes behind the others. */
   const lines = new Map<string, Line<Item>>()
   let length = 0
@@ -48,6 +52,7 @@ export function openFairQueue<Item>(): FairQueue<Item> {
       line.length += 1
     }
     length += 1
+    shared?.add(site, 1)
     return place
   }
 
@@ -56,6 +61,7 @@ export function openFairQueue<Item>(): FairQueue<Item> {
     if (!place.waiting || line === undefined) return
     place.waiting = false
     length -= 1
+    shared?.add(place.site, -1)
     line.length -= 1
     if (line.length === 0) lines.delete(place.site)
     const { before, behind } = place
@@ -89,6 +95,7 @@ export function openFairQueue<Item>(): FairQueue<Item> {
       }
       return found
     },
+    newestOf: (site) => lines.get(site)?.newest,
     oldest: () => [...lines.values()].map((line) => line.oldest),
     length: () => length,
     lengthOf: (site) => lines.get(site)?.length ?? 0,

@@ -192,6 +192,48 @@ t.test('a full queue sends away the newest of the site of which most wait', asyn
   })
 })
 
+t.test('a flood that fills the queue takes no room from what others ask for', async (t) => {
+  for (const flood of ['running', 'download', 'new'] as const) {
+    const w = world({ maxBootQueue: 20 })
+    w.ask('running', 'flood', 'first')
+    w.ask('download', 'flood', 'first download')
+    for (let n = 1; n <= 30; n += 1) w.ask(flood, 'flood', `${n}`)
+    for (const kind of ['new', 'running', 'download'] as const) w.ask(kind, 'site', kind)
+    for (let n = 31; n <= 60; n += 1) w.ask(flood, 'flood', `${n}`)
+    await settled()
+    const away = w.away.map(([name]) => name)
+    t.same(
+      away.filter((name) => Number.isNaN(Number(name))),
+      [],
+      `nobody else is sent away for ${flood}`,
+    )
+    t.equal(away.length, 43)
+    t.equal(w.admission.stats().waiting, 20)
+    w.clock = 1 // downloads stand still
+    while (w.admission.stats().waiting > 0) for (const name of w.begun) await w.done(name)
+    for (const kind of ['new', 'running', 'download']) t.ok(w.begun.includes(kind), `${kind} of another site`)
+  }
+})
+
+t.test(
+  'of a full queue a stage 1 gives way to what finishes a boot, of a site that has as many',
+  async (t) => {
+    const w = world({ maxBootQueue: 4 })
+    w.ask('new', 'first', 'first')
+    for (const name of ['new 1', 'new 2']) w.ask('new', 'a', name)
+    for (const name of ['stage 2', 'stage 3']) w.ask('running', 'b', name)
+    w.ask('running', 'b', 'join')
+    w.ask('running', 'b', 'one more')
+    w.ask('new', 'c', 'another')
+    await settled()
+    t.same(
+      w.away.map(([name]) => name),
+      ['new 2', 'one more', 'join'],
+      'as long as it has not fewer',
+    )
+  },
+)
+
 t.test(
   'a flood of made-up reports has a bound, and takes no room from boots or from reports of others',
   async (t) => {
