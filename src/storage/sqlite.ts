@@ -73,6 +73,7 @@ export class OwnConnection implements DatabaseConnection {
   }
 
   commit(): void {
+    this.#noteEnded()
     this.#refuseEnded()
     this.run(this.batch ? 'release work' : 'commit')
     this.#inside = false
@@ -105,10 +106,13 @@ export class OwnConnection implements DatabaseConnection {
       const statement = this.#prepare(text, keep)
       if (statement.reader) return { rows: statement.all(parameters) }
       const { changes, lastInsertRowid } = statement.run(parameters)
-      if (!keep) this.#prepared.clear()
+      if (!keep) {
+        this.#prepared.clear()
+        this.#noteEnded()
+      }
       return { rows: [], changes, lastInsertRowid }
     } catch (error) {
-      if (this.#inside && !this.sqlite.inTransaction) this.#endedBy = error
+      this.#noteEnded(error)
       throw error
     }
   }
@@ -120,8 +124,13 @@ export class OwnConnection implements DatabaseConnection {
 
   /** What is run behind an automatic rollback would be committed by itself, one statement at a time. */
   #refuseEnded(): void {
+    if (this.#inside && this.#endedBy !== undefined) throw this.#endedBy
+  }
+
+  /** Asked where it can have ended, which is cheaper than before each statement: by one that failed, or that is none of those that are kept. */
+  #noteEnded(error?: unknown): void {
     if (this.#inside && !this.sqlite.inTransaction)
-      throw this.#endedBy ?? new Error('the transaction is over')
+      this.#endedBy ??= error ?? new Error('the transaction is over')
   }
 
   #prepare(text: string, keep: boolean): Sqlite.Statement {

@@ -53,7 +53,7 @@ export function statement<Values extends object>() {
       return { query, names: query.parameters.map((one) => (one instanceof Value ? one.name : undefined)) }
     }
 
-    async function run(db: Queries, values: Values): Promise<Ran> {
+    function run(db: Queries, values: Values): Ran | Promise<Ran> {
       const { adapter } = db.getExecutor()
       const postgres = adapter.supportsMultipleConnections === true
       const of = postgres ? 'postgres' : 'sqlite'
@@ -64,14 +64,25 @@ export function statement<Values extends object>() {
       // Whoever has the connection needs none of Kysely's layers: they cost as much as what they wrap.
       if (adapter instanceof OwnSqliteAdapter && adapter.connection.turn === db)
         return adapter.connection.query(query.sql, parameters)
-      const { rows, numAffectedRows } = await db.executeQuery({ ...query, parameters } as CompiledQuery)
-      return { rows, changes: Number(numAffectedRows ?? 0) }
+      return db
+        .executeQuery({ ...query, parameters } as CompiledQuery)
+        .then(({ rows, numAffectedRows }) => ({ rows, changes: Number(numAffectedRows ?? 0) }))
     }
 
+    // What is there at once is not waited for: a promise more costs as much as a look-up.
     return {
-      all: async (db, values) => (await run(db, values)).rows as Row[],
-      first: async (db, values) => (await run(db, values)).rows[0] as Row | undefined,
-      change: async (db, values) => (await run(db, values)).changes ?? 0,
+      async all(db, values) {
+        const ran = run(db, values)
+        return (ran instanceof Promise ? await ran : ran).rows as Row[]
+      },
+      async first(db, values) {
+        const ran = run(db, values)
+        return (ran instanceof Promise ? await ran : ran).rows[0] as Row | undefined
+      },
+      async change(db, values) {
+        const ran = run(db, values)
+        return (ran instanceof Promise ? await ran : ran).changes ?? 0
+      },
     }
   }
 }

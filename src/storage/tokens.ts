@@ -107,29 +107,79 @@ const locking = statement<{ id: string }>()((db, value, postgres) => {
  * have become meanwhile, so that a token used a moment ago is seen as used.
  */
 export async function lockToken(tx: Tx, id: TokenId): Promise<TokenFound | undefined> {
-  const row = (await locking.first(tx, { id })) as Record<string, unknown> | undefined
+  const row = await locking.first(tx, { id })
   if (row === undefined) return undefined
-  const found = { token: {}, session: {}, node: {} } as Record<Joined, Record<string, unknown>>
-  for (const name in row) {
-    const { table, column } = ofJoined.get(name) ?? { table: 'node', column: name }
-    found[table][column] = row[name]
-  }
-  return found as unknown as TokenFound // all columns of the three
+  const joined = row as unknown as Joined // all columns of the three
+  return { token: tokenOf(joined), session: sessionOf(joined), node: nodeOf(joined) }
 }
 
-type Joined = keyof TokenFound
+/** A joined row: the columns that are not the node's carry their table's name. */
+type Joined = NodeRow & {
+  readonly [Name in keyof SessionRow as `session ${Name}`]: SessionRow[Name]
+} & { readonly [Name in keyof TokenRow as `token ${Name}`]: TokenRow[Name] }
 
-/** Where the columns of the joined row belong that are not the node's. A name that is put together for each costs more than the look-up. */
-const ofJoined: ReadonlyMap<string, { readonly table: Joined; readonly column: string }> = new Map(
-  (
-    [
-      ['session', sessionColumns],
-      ['token', tokenColumns],
-    ] as const
-  ).flatMap(([table, columns]) =>
-    columns.map((column) => [`${table} ${column}`, { table, column }] as const),
-  ),
-)
+// Written out: objects that are put together by names in a loop cost more than the look-up.
+function tokenOf(row: Joined): TokenRow {
+  return {
+    id: row['token id'],
+    session: row['token session'],
+    kind: row['token kind'],
+    secret_hash: row['token secret_hash'],
+    issued_at: row['token issued_at'],
+    expires_at: row['token expires_at'],
+    consumed_at: row['token consumed_at'],
+    retired_at: row['token retired_at'],
+    answer: row['token answer'],
+  }
+}
+
+function sessionOf(row: Joined): SessionRow {
+  return {
+    id: row['session id'],
+    node: row['session node'],
+    sequence: row['session sequence'],
+    tokens: row['session tokens'],
+    local: row['session local'],
+    state: row['session state'],
+    stage: row['session stage'],
+    cause: row['session cause'],
+    pinned: row['session pinned'],
+    facts: row['session facts'],
+    source: row['session source'],
+    started_at: row['session started_at'],
+    last_seen_at: row['session last_seen_at'],
+    expires_at: row['session expires_at'],
+    ended_at: row['session ended_at'],
+  }
+}
+
+function nodeOf(row: Joined): NodeRow {
+  return {
+    id: row.id,
+    name: row.name,
+    profile: row.profile,
+    state: row.state,
+    failure_cause: row.failure_cause,
+    uuid: row.uuid,
+    serial: row.serial,
+    labels: row.labels,
+    reinstall: row.reinstall,
+    reinstall_attempts: row.reinstall_attempts,
+    reinstall_session: row.reinstall_session,
+    armed: row.armed,
+    looping_since: row.looping_since,
+    held_back_until: row.held_back_until,
+    boots_counted_from: row.boots_counted_from,
+    wireguard_public_key: row.wireguard_public_key,
+    secret_id: row.secret_id,
+    secret_hash: row.secret_hash,
+    last_facts: row.last_facts,
+    session: row.session,
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+    revision: row.revision,
+  }
+}
 
 /** Which tokens of a session: those of the kinds given, or all but those excepted. */
 export type WhichTokens = { readonly kinds: readonly TokenKind[] } | { readonly except: readonly TokenKind[] }
