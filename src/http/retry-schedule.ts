@@ -1,6 +1,9 @@
 /** When those who were sent away come again. */
 export interface RetrySchedule {
-  /** Takes note of a request that was served; `busy` where others waited, which is when the time it takes says what is possible. */
+  /**
+   * Takes note of a request that was served; `busy` where others waited, which is when the time it takes says what is possible. Where nobody
+   * does, it says that at least so many are.
+   */
   served(busy: boolean): void
   /** Requests a second, as measured while others waited; undefined where that is not known. */
   servedPerSecond(): number | undefined
@@ -44,7 +47,7 @@ export function openSchedule(options: ScheduleOptions): RetrySchedule {
   /** The last time that was given out, by site. */
   const given = new Map<string, number>()
   let measured: { readonly perSecond: number; readonly at: number } | undefined
-  let window: { readonly since: number; count: number } | undefined
+  let window: { readonly since: number; count: number; readonly busy: boolean } | undefined
 
   function servedPerSecond(): number | undefined {
     if (measured !== undefined && now() - measured.at > measuredForSeconds) measured = undefined
@@ -62,22 +65,23 @@ export function openSchedule(options: ScheduleOptions): RetrySchedule {
     servedPerSecond,
     served(busy) {
       const at = now()
-      if (!busy) {
-        window = undefined
-        return
-      }
-      if (window === undefined) {
-        window = { since: at, count: 0 }
+      // Of an hour in which nobody came, or of a time in which now some waited and now nobody, nothing follows.
+      if (window === undefined || window.busy !== busy || at - window.since > measuredForSeconds) {
+        window = { since: at, count: 0, busy }
         return
       }
       window.count += 1
       const seconds = at - window.since
       if (seconds < measureSeconds) return
-      const before = servedPerSecond()
       const latest = window.count / seconds
-      const perSecond = before === undefined ? latest : before + weightOfNewest * (latest - before)
-      measured = { perSecond, at }
       window = undefined
+      const before = servedPerSecond()
+      if (busy) {
+        const perSecond = before === undefined ? latest : before + weightOfNewest * (latest - before)
+        measured = { perSecond, at }
+      }
+      // What a standstill left: nobody may wait at such a rate, so that it would never be measured again.
+      else if (before !== undefined && latest > before) measured = { perSecond: latest, at }
     },
     comeAgain(site, queued, again) {
       const at = now()

@@ -390,6 +390,41 @@ t.test('boots are told to come as fast as boots are served, not requests', async
   t.equal(rates.comeAgain('download', 'x', 0, 800), Math.ceil(800 / (0.8 * 256)))
 })
 
+t.test('an hour in which nobody boots is no slow hour', async (t) => {
+  let now = 0
+  const schedule = openSchedule({ ...atFifty, now: () => now })
+  schedule.served(true) // and who waited hung up: their power went
+  now = 3600
+  for (let n = 0; n <= 20; n += 1) {
+    schedule.served(true)
+    if (n < 10) t.equal(schedule.servedPerSecond(), undefined)
+    now += 0.1
+  }
+  t.equal(Math.round(schedule.servedPerSecond() ?? 0), 10)
+})
+
+t.test('a rate of a standstill is not believed where more is served, though nobody waits', async (t) => {
+  let now = 0
+  const schedule = openSchedule({ ...atFifty, now: () => now })
+  schedule.served(true)
+  now = 30 // the database stood still
+  schedule.served(true)
+  t.equal(schedule.servedPerSecond(), 1 / 30)
+  t.equal(schedule.comeAgain('x', 0), 40)
+  // Nobody may wait at that rate, so nobody does.
+  for (let n = 0; n <= 210; n += 1) {
+    schedule.served(false)
+    now += 0.005
+  }
+  t.equal(Math.round(schedule.servedPerSecond() ?? 0), 200)
+  t.equal(schedule.comeAgain('y', 0), 3, 'and it is soon told so')
+  for (let n = 0; n <= 2; n += 1) {
+    schedule.served(false)
+    now += 1
+  }
+  t.equal(Math.round(schedule.servedPerSecond() ?? 0), 200, 'that few come is no rate')
+})
+
 t.test(
   'who was sent away before comes among the others that were, and makes their row no longer',
   async (t) => {
