@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { sql } from 'kysely'
+import pg from 'pg'
 import t from 'tap'
 import { openStorage, type Tx } from '../../src/storage/database.ts'
 import { startCluster } from '../helpers/postgres-cluster.ts'
@@ -39,13 +40,19 @@ t.test('transactions of a server that vanished for good are over soon', async (t
     return begun.promise
   }
   await begin(() => waits.promise)
-  await begin((tx) => sql`select pg_sleep(2)`.execute(tx))
-  await until(t, transactions, ['select inet_client_port() as port', 'select pg_sleep(2)'])
+  const holder = new pg.Client({ connectionString: cluster.url('locks') })
+  await holder.connect()
+  t.teardown(() => holder.end())
+  await holder.query('select pg_advisory_lock(1)')
+  await begin((tx) => sql`select pg_advisory_xact_lock(1)`.execute(tx))
+  await until(t, transactions, ['select inet_client_port() as port', 'select pg_advisory_xact_lock(1)'])
 
   nft('add table inet vanished')
   nft('add chain inet vanished lost { type filter hook input priority 0; }')
   for (const port of ports)
     for (const side of ['dport', 'sport']) nft(`add rule inet vanished lost tcp ${side} ${port} drop`)
+  // Its answer comes when nobody hears it any more.
+  await holder.query('select pg_advisory_unlock(1)')
   const began = performance.now()
   await until(t, transactions, [])
   // One was to be asked, the other had an answer on its way: TCP would repeat that for a quarter of an hour.
