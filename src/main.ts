@@ -61,7 +61,6 @@ const local: LocalCommands = {
     const { createLog } = await import('./log.ts')
     const config = (await openSettings(flags)).onDisk()
     const log = createLog(config.logLevel)
-    // Loaded before the ready line: a signal right behind it must be heard.
     const { default: closeWithGrace } = await import('close-with-grace')
     const server = await startServer({
       config,
@@ -71,8 +70,10 @@ const local: LocalCommands = {
       processId: process.pid,
       templatesFolder,
     })
+    // Before the ready line: a signal right behind it must be heard.
+    const end = stopped(closeWithGrace, server.close, config, log)
     process.stdout.write(`${JSON.stringify(server.ready)}\n`)
-    await stopped(closeWithGrace, server.close, config, log)
+    await end
   },
 
   async backup(file, flags) {
