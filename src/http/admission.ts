@@ -262,9 +262,10 @@ export function openAdmission(options: AdmissionOptions): Admission {
 
   function beginDownload(download: Download): () => void {
     const over = downloads.begin(download)
-    const { session, address } = download
+    const { session, site } = download
+    // A session that has more than it may have makes no row of its site longer; addresses that anyone can have make none.
     if (over === undefined)
-      throw overloaded({ kind: 'download', site: session === undefined ? address : `session ${session}` })
+      throw overloaded({ kind: 'download', site: session === undefined ? site : `session ${session}` })
     return over
   }
 

@@ -120,7 +120,7 @@ export function beginBytes(request: FastifyRequest, reply: FastifyReply, session
   try {
     const { socket } = request.raw
     const over = gate.admission.beginDownload({
-      ...{ address: countingUnit(source), session },
+      ...{ address: countingUnit(source), site: gate.sites.siteOf(source), session },
       sent: () => socket.bytesWritten,
       cut: () => socket.destroy(),
     })
@@ -160,10 +160,10 @@ function workIsDone(request: FastifyRequest): void {
 /** A join that waits is told why: whoever looks at its node reads it there. */
 function noteTold(gate: Gate, request: FastifyRequest, source: string, error: PawlError): void {
   const { code, message, retryAfterSeconds: seconds = usualWaitSeconds } = error
-
   const name = (request.routeOptions.url ?? '').replace(/^\/v1\/(?:boot\/)?(?::host\/)?(?::token\/)?/, '')
   const why = code === 'join-unavailable' ? message.replace(/^the join waits: /, '') : undefined
-  gate.told.note({ node: hostOf(request), request: name, source, seconds, why })
+  const site = gate.sites.siteOf(source)
+  gate.told.note({ node: hostOf(request), site, request: name, source, seconds, why })
 }
 
 function hostOf(request: FastifyRequest): string | undefined {

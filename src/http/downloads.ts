@@ -10,6 +10,7 @@ export interface Downloads {
 /** Whose bytes are sent. */
 export interface Download {
   readonly address: string
+  readonly site: string
   readonly session?: string | undefined
   /** How many bytes have gone on its connection: only whether there are more than before counts. */
   readonly sent: () => number

@@ -9,7 +9,7 @@ export interface RetrySchedule {
   servedPerSecond(): number | undefined
   /**
    * The `Retry-After` of one who is sent away now, with so many in the queue. Whole seconds. Who was sent away before has a place in
-   * the row already, which came too early: of so many (`again`) that wait for theirs, itself too, it gets any.
+   * the row already, which came too early: of so many (`again`) of its site that wait for theirs, itself too, it gets any.
    */
   comeAgain(site: string, queued: number, again?: number): number
 }
@@ -87,14 +87,15 @@ export function openSchedule(options: ScheduleOptions): RetrySchedule {
       const at = now()
       const rate = Math.max(servedPerSecond() ?? assumedPerSecond, atLeastPerSecond())
       const earliest = Math.max(minSeconds, queued / rate)
-      if (again !== undefined) {
-        const latest = Math.max(earliest, again / (rate * shareForReturning))
-        return within(earliest + random() * (latest - earliest))
-      }
-      const row = rowOf(site)
+      const row = again === undefined ? rowOf(site) : site
       let rows = 1
       for (const [name, time] of given) if (name !== row && time > at) rows += 1
-      const time = Math.max(given.get(row) ?? 0, at + earliest) + rows / (rate * shareForReturning)
+      const each = rows / (rate * shareForReturning)
+      if (again !== undefined) {
+        const latest = Math.max(earliest, again * each)
+        return within(earliest + random() * (latest - earliest))
+      }
+      const time = Math.max(given.get(row) ?? 0, at + earliest) + each
       given.set(row, Math.min(time, at + maxSeconds))
       const wait = time - at
       return within(wait + (random() - 0.5) * Math.min(wait / 2, maxSpreadSeconds))

@@ -1,5 +1,6 @@
 import type { Clock } from '../domain/clock.ts'
 import type { ProcessLoad, Spell, WaitingNode } from '../domain/load.ts'
+import { openCount } from './count.ts'
 
 /** Who was told to come again, and since when there is too much to do. */
 export interface ToldToWait {
@@ -9,6 +10,7 @@ export interface ToldToWait {
    */
   note(told: {
     readonly node: string | undefined
+    readonly site: string
     readonly request: string
     readonly source: string
     readonly seconds: number
@@ -16,7 +18,7 @@ export interface ToldToWait {
   }): void
   /** It came, and was let in. A join that waits does so until one of its requests was served. */
   came(node: string): void
-  /** Where a node was told so and has not been let in since: of how many nodes that is true, at most. */
+  /** Where a node was told so and has not been let in since: of how many nodes of its site that is true. Joins that wait are none of them. */
   waitingWith(node: string): number | undefined
   served(node: string): void
   /** An overload that began or ended since this was asked last: one event for each. */
@@ -28,22 +30,49 @@ export interface ToldToWait {
 const maxNodes = 20_000
 /** Names that a heartbeat tells. */
 const maxTold = 300
+const maxName = 253
 const maxWhy = 300
 /** Who does not come so long after its time does not wait any more. */
 const lateSeconds = 300
 /** An overload is over when nobody was told for so long. */
 const quietSeconds = 60
 
+interface Told {
+  readonly node: WaitingNode
+  readonly site: string
+}
+
+/** A part of a request's URL or headers would keep all of them in memory, 16 KB for a name of ten letters. */
+function copyOf(text: string): string {
+  return Buffer.from(text).toString()
+}
+
 /** Nobody waits yet. */
 export function openToldToWait(clock: Clock): ToldToWait {
   /** Told last is last. */
-  const nodes = new Map<string, WaitingNode>()
+  const nodes = new Map<string, Told>()
+  /** Those that wait for the server, by site. */
+  const ofSite = openCount()
+
+  function keep(name: string, told: Told): void {
+    nodes.set(name, told)
+    if (told.node.why === undefined) ofSite.add(told.site, 1)
+  }
+
+  function forget(name: string): Told | undefined {
+    const told = nodes.get(name)
+    if (told === undefined) return undefined
+    nodes.delete(name)
+    if (told.node.why === undefined) ofSite.add(told.site, -1)
+    return told
+  }
+
   let spell: { readonly since: Date; last: Date; times: number; told: boolean } | undefined
   let ended: Spell[] = []
 
   function tidy(now: Date): void {
-    for (const [name, { until }] of nodes) {
-      if (now.getTime() - Date.parse(until) > lateSeconds * 1000) nodes.delete(name)
+    for (const [name, { node }] of nodes) {
+      if (now.getTime() - Date.parse(node.until) > lateSeconds * 1000) forget(name)
     }
     if (spell === undefined || now.getTime() - spell.last.getTime() < quietSeconds * 1000) return
     ended.push({ since: spell.since.toISOString(), until: spell.last.toISOString(), times: spell.times })
@@ -51,7 +80,7 @@ export function openToldToWait(clock: Clock): ToldToWait {
   }
 
   return {
-    note({ node, request, source, seconds, why }) {
+    note({ node, site, request, source, seconds, why }) {
       const now = clock()
       if (why === undefined) {
         spell ??= { since: now, last: now, times: 0, told: false }
@@ -59,23 +88,25 @@ export function openToldToWait(clock: Clock): ToldToWait {
         spell.times += 1
       }
       if (node === undefined) return
-      const name = node.slice(0, 253)
-      const before = nodes.get(name)
-      nodes.delete(name)
+      const name = copyOf(node.slice(0, maxName))
+      const before = forget(name)?.node
       const [oldest] = nodes.keys()
-      if (nodes.size >= maxNodes && oldest !== undefined) nodes.delete(oldest)
+      if (nodes.size >= maxNodes && oldest !== undefined) forget(oldest)
       const at = now.toISOString()
       const until = new Date(now.getTime() + seconds * 1000).toISOString()
       const times = (before?.times ?? 0) + 1
       const since = before?.since ?? at
-      const told = { node: name, request, source, since, at, times, until }
-      nodes.set(name, why === undefined ? told : { ...told, why: why.slice(0, maxWhy) })
+      const told = { node: name, request, source: copyOf(source), since, at, times, until }
+      keep(name, { node: why === undefined ? told : { ...told, why: why.slice(0, maxWhy) }, site })
     },
     came(node) {
-      if (nodes.get(node)?.why === undefined) nodes.delete(node)
+      if (nodes.get(node)?.node.why === undefined) forget(node)
     },
-    waitingWith: (node) => (nodes.has(node) ? nodes.size : undefined),
-    served: (node) => void nodes.delete(node),
+    waitingWith(node) {
+      const told = nodes.get(node)
+      return told === undefined || told.node.why !== undefined ? undefined : ofSite.of(told.site)
+    },
+    served: (node) => void forget(node),
     takeSpells() {
       tidy(clock())
       const spells = ended
@@ -86,10 +117,11 @@ export function openToldToWait(clock: Clock): ToldToWait {
     },
     stats() {
       tidy(clock())
+      const all = [...nodes.values()].map((told) => told.node)
       return {
         overloadedSince: spell?.since.toISOString() ?? null,
-        nodesWaiting: [...nodes.values()].filter(({ why }) => why === undefined).length,
-        nodes: [...nodes.values()].slice(-maxTold).reverse(),
+        nodesWaiting: all.filter(({ why }) => why === undefined).length,
+        nodes: all.slice(-maxTold).reverse(),
       }
     },
   }

@@ -442,6 +442,7 @@ t.test(
         `of ${again}`,
       )
     t.equal(middle.comeAgain('x', 0), 3, 'the first in the row')
+    t.equal(middle.comeAgain('y', 0, 1000), 26, 'of another site, which has half of the rate')
   },
 )
 
@@ -450,7 +451,7 @@ function download(address: string, session?: string) {
   const seen = { sent: 0, cuts: 0 }
   return Object.assign(seen, {
     of: {
-      ...{ address, session, sent: () => seen.sent },
+      ...{ address, site: 'x', session, sent: () => seen.sent },
       cut() {
         seen.cuts += 1
       },
@@ -474,6 +475,18 @@ t.test('downloads are bounded: in all, of one session, and of one address half o
   begin('192.0.2.3', 's2')
   t.throws(() => begin('192.0.2.4', 's3'), refused, 'four in all')
   t.match(admission.stats(), { downloads: 4, toldToWaitBy: { download: 3 } })
+})
+
+t.test('addresses of one site that find no place for a download push no other site back', async (t) => {
+  const w = world({ maxBootQueue: 0 })
+  for (const address of ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4'])
+    w.admission.beginDownload(download(address).of)
+  for (let n = 0; n < 1000; n += 1)
+    t.throws(() => w.admission.beginDownload(download(`2001:db8::${n.toString(16)}:0:0:0:0/64`).of))
+  w.ask('running', 'site', 'first')
+  w.ask('running', 'site', 'second')
+  await settled()
+  t.same(w.away, [['second', 3]])
 })
 
 t.test('where all places are taken, who has moved no byte for ten seconds makes room', async (t) => {
@@ -605,7 +618,7 @@ t.test('an overload is told twice: when it begins, and when it is over', async (
   let now = new Date('2026-11-21T06:00:00.000Z')
   const told = openToldToWait(() => now)
   const tell = (node: string | undefined): void =>
-    told.note({ node, request: 'stage1.ipxe', source: '192.0.2.1', seconds: 30 })
+    told.note({ node, site: 'x', request: 'stage1.ipxe', source: '192.0.2.1', seconds: 30 })
   t.same(told.takeSpells(), [])
   tell('mlab1')
   tell('mlab1')
@@ -629,7 +642,14 @@ t.test('an overload is told twice: when it begins, and when it is over', async (
   )
   told.came('mlab1')
   t.match(told.stats(), { nodesWaiting: 0, nodes: [] })
-  told.note({ node: 'mlab1', request: 'join', source: '192.0.2.1', seconds: 30, why: 'its cluster is down' })
+  told.note({
+    node: 'mlab1',
+    site: 'x',
+    request: 'join',
+    source: '192.0.2.1',
+    seconds: 30,
+    why: 'its cluster is down',
+  })
   told.came('mlab1')
   const { nodesWaiting, nodes, overloadedSince } = told.stats()
   t.match([nodesWaiting, overloadedSince], [0, null], 'a join that waits for its cluster is no overload')
