@@ -5,6 +5,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { tokenFromRandom } from '../../src/domain/token.ts'
 import type { GateLimits } from '../../src/http/gate.ts'
+import { closeWithin } from '../../src/listen.ts'
 import { createAuthority, openAuthority } from '../../src/pki/authority.ts'
 import { loadTls } from '../../src/pki/tls.ts'
 import { worldBegins } from '../helpers/world.ts'
@@ -217,4 +218,34 @@ t.test('who is told to come again, and stays or hangs up, holds no place', async
   t.equal(gate.load().toldToWait, 2)
   for (const one of [other, stays]) one.destroy()
   await isWhole(t, site)
+})
+
+t.test('a server that stops answers who waits; whom it cuts off leaves no place taken', async (t) => {
+  for (const graceSeconds of [300, 0]) {
+    const site = await open(t)
+    const { app, asked, gate, client, becomes } = site
+    const clients = [await client(stage1)]
+    await becomes({ working: 1 })
+    for (let n = 1; n <= 5; n += 1) clients.push(await client(n === 3 ? post('report', 99) : stage1))
+    await becomes({ waiting: 5 })
+    const texts = clients.map(async (socket) => {
+      let text = ''
+      socket.on('data', (chunk: Buffer) => {
+        text += chunk
+        socket.end() // else it may ask on, until it has been idle for as long as any
+      })
+      await once(socket, 'close')
+      return text.split('\r\n')[0]
+    })
+    const closed = closeWithin(app, graceSeconds)
+    if (graceSeconds === 0) await becomes({ connections: 0 })
+    await answering(site, { working: 0, waiting: 0, connections: 0 })
+    await closed
+    const statuses = (await Promise.all(texts)).map((line) => line?.slice(9, 12) ?? '')
+    const expected =
+      graceSeconds === 0 ? ['', '', '', '', '', ''] : ['200', '200', '200', '400', '200', '200']
+    t.same(statuses, expected)
+    t.equal(asked.filter((step) => step === 'stage1').length, graceSeconds === 0 ? 1 : 5)
+    t.match(gate.load(), { working: 0, waiting: 0, downloads: 0, toldToWait: 0 })
+  }
 })
