@@ -192,6 +192,21 @@ t.test('values and rows are what they were', { skip }, async (t) => {
   })
 })
 
+const ofEachType = `1::int2; '-2147483648'::int4; 9007199254740991::int8; 0.1::float4; 'NaN'::float8; 12.50::numeric; true; false;
+  ''::text; 'padded'::char(9); '\\x00ff'::bytea; null; '{"a": [1, null, "\\u00e5"]}'::json; '{"b": 1e30}'::jsonb; 'null'::jsonb;
+  '2026-11-22 12:00:00.123456+01'::timestamptz; 'infinity'::timestamptz; '12:30'::time; '4000-01-01 BC'::date; '1 year 0.5 s'::interval;
+  '{1,null,3}'::int4[]; '{a,"b,c",null}'::text[]; '{{t,f},{f,t}}'::bool[]; row(1, 'a'); '(1,2)'::point; '10.0.0.0/8'::cidr`
+
+t.test('every type is read as pg reads it', { skip }, async (t) => {
+  const client = await connect(t)
+  const columns = ofEachType.split(/;\s+/).map((value, at) => `${value} as c${at}`)
+  const text = `select ${columns.join()}, 1 as twice, 2 as twice from generate_series(1, 2)`
+  const { rows } = (await client.query(text)) as pg.QueryResult
+  t.equal(Object.keys(rows[0]).length, 27)
+  for (const look of ['the first time', 'described before'])
+    t.same((await client.round([{ name: 'types', text, values: [] }])).rows, rows, look)
+})
+
 const addNode = statement<{ name: string }>()(
   (_db, value) =>
     sql`insert into chains (name, base_seq, base_hash, head_seq, head_hash) values (${value('name')}, 0, '', 0, '')`,
