@@ -98,12 +98,13 @@ export function openSchedule(options: ScheduleOptions): RetrySchedule {
       const time = Math.max(given.get(row) ?? 0, at + earliest) + each
       given.set(row, Math.min(time, at + maxSeconds))
       const wait = time - at
-      return within(wait + (random() - 0.5) * Math.min(wait / 2, maxSpreadSeconds))
+      return within(wait, (random() - 0.5) * Math.min(wait / 2, maxSpreadSeconds))
     },
   }
 
-  /** At the longest they would all come at one time again. */
-  function within(seconds: number): number {
-    return Math.ceil(seconds < maxSeconds ? seconds : maxSeconds * (0.75 + random() / 4))
+  /** At the longest they would all come at one time again: a row that is so long is spread over a quarter of it. */
+  function within(seconds: number, spread = 0): number {
+    if (seconds < maxSeconds) return Math.ceil(Math.min(seconds + spread, maxSeconds))
+    return Math.ceil(maxSeconds * (0.75 + random() / 4))
   }
 }

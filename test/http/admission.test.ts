@@ -527,8 +527,13 @@ t.test('a process that is late begins less at a time', async (t) => {
   for (let n = 1; n <= 64; n += 1) w.ask('new', 'x', `${n}`)
   await settled()
   t.equal(w.begun.length, 32)
+  w.lag = 1
+  for (let n = 1; n <= 16; n += 1) await w.done(`${n}`)
+  t.equal(w.begun.length, 32, 'beyond a second a quarter')
+  await w.done('17')
+  t.equal(w.begun.length, 33)
   w.lag = 0
-  await w.done('1')
+  await w.done('18')
   t.equal(w.begun.length, 64, 'and takes up the others when it is not')
 })
 

@@ -74,6 +74,25 @@ t.test('new connections of one address: ten seconds of them at once, then so man
   t.equal(taken('192.0.2.1', 150), 100, 'never more than ten seconds of them')
 })
 
+t.test(
+  'addresses that are counted have a bound: of 20,000 the one that was quiet longest is forgotten',
+  async (t) => {
+    const { connections } = world({ maxConnectionsPerAddress: 1000 })
+    const take = (address: string): boolean => {
+      const socket = newSocket()
+      const taken = connections.accept(socket, address)
+      socket.destroy()
+      return taken
+    }
+    for (const address of ['192.0.2.1', '192.0.2.2']) for (let n = 0; n < 100; n += 1) take(address)
+    for (let n = 0; n < 19_998; n += 1) take(`10.0.${n >> 8}.${n & 255}`)
+    t.equal(take('192.0.2.1'), false, 'as many as there may be are known')
+    t.ok(take('10.1.0.1'))
+    t.equal(take('192.0.2.2'), true, 'the quietest made room')
+    t.equal(take('192.0.2.1'), false, 'and who asked meanwhile did not')
+  },
+)
+
 t.test('who is behind a proxy is counted when the proxy has told, and the proxy is not', async (t) => {
   const { connections } = world({ maxConnectionsPerAddress: 1 })
   const [one, two] = [newSocket(), newSocket()]
