@@ -184,17 +184,23 @@ async function runFetch(fetch: Fetch, digest: Digest, place: Place): Promise<voi
   }
 }
 
-/** Opens the file of a fetch, as large as it will be; undefined where there is no room for it. */
+/**
+ * Opens the file of a fetch, as large as it will be; undefined where there is no room for it. Looked at again when the file is there: another
+ * process may have looked at the same time, and now each sees what the other takes.
+ */
 async function enter(place: Place, path: string, size: number): Promise<FileHandle | undefined> {
   if (!(await makeRoom(place, size))) return undefined
   const file = await open(path, 'wx+', 0o640)
   try {
     await file.truncate(size)
-    return file
+    if (await makeRoom(place, 0)) return file
   } catch (error) {
     await file.close()
     throw error
   }
+  await file.close()
+  await rm(path, { force: true })
+  return undefined
 }
 
 /** A disk that is nearly full takes a part of a write, and says so by a number only. */
@@ -205,7 +211,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
   }
 }
 
-/** Removes what was not used for longest until `size` more bytes fit; answers whether they do. */
+/** Removes what was not used for longest until `size` more bytes fit beside those that are there; answers whether they do. */
 async function makeRoom({ folder, maxBytes, reserveBytes, clock }: Place, size: number): Promise<boolean> {
   if (size > maxBytes) return false
   const files = await filesOf(folder)

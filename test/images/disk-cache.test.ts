@@ -199,9 +199,37 @@ t.test('a fetch that takes its name while another lists the folder is counted', 
   })
   await readAll(shelf, memory.add(randomBytes(4 * MiB)))
   await until(() => memory.openFiles() === 0)
-  t.equal(listings, 2)
+  t.equal(listings, 3, 'twice for its room, and once when its file is there')
   t.equal(names().length, 1, 'the one of before went for it')
   t.not(names()[0], name)
+})
+
+t.test('processes that look for room at the same time stay within the size together', async (t) => {
+  const memory = memoryStore()
+  const { shelf, folder, names } = await open(t, memory, 7 * MiB)
+  const [oldest, other] = ['ab'.repeat(32), 'fetch-other']
+  writeFileSync(join(folder, oldest), Buffer.alloc(2 * MiB))
+  const { readdir } = promises
+  t.teardown(() => replaceReaddir(readdir))
+  let listings = 0
+  let bytes = 0
+  replaceReaddir(async (path: string) => {
+    const listed = await readdir(path)
+    listings += 1
+    if (listings % 2 === 1) writeFileSync(join(folder, other), Buffer.alloc(bytes))
+    return listed
+  })
+  bytes = 2 * MiB // for it the oldest goes
+  const fits = memory.add(randomBytes(4 * MiB))
+  await readAll(shelf, fits)
+  await until(() => memory.openFiles() === 0)
+  t.same(names().sort(), [fits, other].sort())
+  rmSync(join(folder, fits))
+  bytes = 4 * MiB // nothing can go for it
+  const content = randomBytes(4 * MiB)
+  t.same(await readAll(shelf, memory.add(content)), content)
+  await until(() => memory.openFiles() === 0)
+  t.same(names(), [other], 'who came second keeps nothing')
 })
 
 t.test('a disk that takes a part of a write leaves no hole in a file', async (t) => {
