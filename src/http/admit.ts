@@ -83,7 +83,7 @@ export function admitRequests(app: FastifyInstance, gate: Gate): void {
       const over = await gate.admission.enter({
         kind,
         site,
-        again: node === undefined ? undefined : gate.told.waitingWith(node),
+        again: node === undefined ? undefined : gate.told.waitingWith(node, site),
         onGone: (leave) => {
           reply.raw.once('close', leave)
           return () => reply.raw.off('close', leave)

@@ -18,8 +18,11 @@ export interface ToldToWait {
   }): void
   /** It came, and was let in. A join that waits does so until one of its requests was served. */
   came(node: string): void
-  /** Where a node was told so and has not been let in since: of how many nodes of its site that is true. Joins that wait are none of them. */
-  waitingWith(node: string): number | undefined
+  /**
+   * Where a node was told so and has not been let in since: of how many nodes of the site from which it comes now that is true, itself too.
+   * Joins that wait are none of them. Who says its name elsewhere changes nothing.
+   */
+  waitingWith(node: string, site: string): number | undefined
   served(node: string): void
   /** An overload that began or ended since this was asked last: one event for each. */
   takeSpells(): Spell[]
@@ -102,9 +105,10 @@ export function openToldToWait(clock: Clock): ToldToWait {
     came(node) {
       if (nodes.get(node)?.node.why === undefined) forget(node)
     },
-    waitingWith(node) {
+    waitingWith(node, site) {
       const told = nodes.get(node)
-      return told === undefined || told.node.why !== undefined ? undefined : ofSite.of(told.site)
+      if (told === undefined || told.node.why !== undefined) return undefined
+      return ofSite.of(site) + (told.site === site ? 0 : 1)
     },
     served: (node) => void forget(node),
     takeSpells() {

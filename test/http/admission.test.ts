@@ -641,7 +641,7 @@ t.test('an overload is told twice: when it begins, and when it is over', async (
   ])
   t.match(told.stats(), { overloadedSince: null, nodesWaiting: 1 })
   t.same(
-    [told.waitingWith('mlab1'), told.waitingWith('mlab2')],
+    [told.waitingWith('mlab1', 'x'), told.waitingWith('mlab2', 'x')],
     [1, undefined],
     'who comes again, of how many',
   )
