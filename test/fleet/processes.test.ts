@@ -149,7 +149,7 @@ await forEachDatabase(t, async (t, openWorld) => {
       if (away) throw new Error('the database is away')
       return takeHeartbeat(context, beat)
     })
-    gate.told.note({ node: 'mlab1', request: 'stage2', source: '192.0.2.1', seconds: 5 })
+    gate.told.note({ site: 'x', node: 'mlab1', request: 'stage2', source: '192.0.2.1', seconds: 5 })
     await t.rejects(heart.beat(), { message: 'the database is away' })
     away = false
     await Promise.all([heart.beat(), heart.beat()])
