@@ -4,7 +4,8 @@ import type { EvidenceName } from '../domain/profile.ts'
 import { Refusal, type RefusalCause } from '../domain/refusal.ts'
 import type { TokenKind } from '../domain/token.ts'
 import type { Queries } from '../storage/database.ts'
-import { listAddresses, listOtherHolders, type NodeRecord } from '../storage/nodes.ts'
+import { listAddresses, listOtherHolders } from '../storage/nodes.ts'
+import type { NodeSecretRow } from '../storage/secret-tables.ts'
 import type { NodeRow } from '../storage/tables.ts'
 import { checkCertificate, type PresentedCertificate } from './certificate.ts'
 import { checkSecret, type PresentedSecret } from './secret.ts'
@@ -16,13 +17,22 @@ export interface Presented extends PresentedSecret {
   readonly now: Date
 }
 
-/** What a check found, with more for the event where the node is refused for it. */
-type Found = EvidenceResult | { readonly result: EvidenceResult; readonly detail: Record<string, unknown> }
+/** What a check found. */
+type Found = EvidenceResult | More
 
-/** A node, with its addresses where they are known already. */
-type Evident = NodeRow & Partial<Pick<NodeRecord, 'addresses'>>
+interface More extends Proven {
+  readonly result: EvidenceResult
+  /** For the event where the node is refused for it. */
+  readonly detail?: Record<string, unknown>
+}
 
-type Check = (db: Queries, node: Evident, presented: Presented) => Promise<Found>
+/** What a node was proved by, as it is stored. */
+export interface Proven {
+  /** The enrolment secret that came; left out where none came, or one that has no row. */
+  readonly secret?: NodeSecretRow
+}
+
+type Check = (db: Queries, node: NodeRow, presented: Presented) => Promise<Found>
 
 /** One check for each kind of evidence. */
 const checks: Readonly<Record<EvidenceName, Check>> = {
@@ -51,16 +61,17 @@ function claimed(cause: RefusalCause, { claim }: Presented): RefusalCause {
 /**
  * Proves at stage 1 that the request comes from `node`: every required kind must hold, and one of them must prove it. A kind
  * that stock iPXE cannot present may be missing where another proves the node: it must come from stage 2 on. What is presented
- * and wrong is refused here.
+ * and wrong is refused here. Returns what it has read for that.
  */
 export async function authenticate(
   db: Queries,
-  node: Evident,
+  node: NodeRow,
   required: readonly EvidenceName[],
   presented: Presented,
-): Promise<void> {
+): Promise<Proven> {
   const found = new Map<EvidenceName, EvidenceResult>()
   let detail: Record<string, unknown> = {}
+  let proven: Proven = {}
   for (const kind of required) {
     const { result, ...more } = plain(await checks[kind](db, node, presented))
     const cause = causes[kind][result]
@@ -68,9 +79,10 @@ export async function authenticate(
       throw new Refusal(claimed(cause, presented), { node: node.name })
     found.set(kind, result)
     detail = { ...detail, ...more.detail }
+    if (more.secret !== undefined) proven = { secret: more.secret }
   }
   const results = [...found.values()]
-  if (results.includes('proof')) return
+  if (results.includes('proof')) return proven
   if (results.includes('location')) throw new Refusal('address-proves-nothing', { node: node.name, detail })
   throw new Refusal(results.includes('absent') ? 'no-certificate' : 'no-evidence', { node: node.name })
 }
@@ -78,7 +90,7 @@ export async function authenticate(
 /** Checks again, at the redemption of a token of this kind, what can be presented there. */
 export async function authenticateAgain(
   db: Queries,
-  node: Evident,
+  node: NodeRow,
   required: readonly EvidenceName[],
   token: TokenKind,
   presented: Presented,
@@ -100,7 +112,7 @@ function mayComeLater(kind: EvidenceName, result: EvidenceResult): boolean {
   return result === 'absent' && !evidenceKinds[kind].firmware
 }
 
-function plain(found: Found): { readonly result: EvidenceResult; readonly detail?: Record<string, unknown> } {
+function plain(found: Found): More {
   return typeof found === 'string' ? { result: found } : found
 }
 
@@ -108,9 +120,8 @@ function plain(found: Found): { readonly result: EvidenceResult; readonly detail
  * A registered single address that no other node has is a proof; a prefix, or an address that others have too (several nodes
  * behind one NAT), only a location. Its event names the others: they need another kind of evidence as much as this node does.
  */
-async function checkAddress(db: Queries, node: Evident, { source }: Presented): Promise<Found> {
-  // Read only where it is asked for: most nodes prove themselves by other means.
-  const addresses = node.addresses ?? (await listAddresses(db, node.id))
+async function checkAddress(db: Queries, node: NodeRow, { source }: Presented): Promise<Found> {
+  const addresses = await listAddresses(db, node.id)
   const match = addresses.filter((range) => contains(range, source))
   if (match.length === 0) return 'wrong'
   if (!match.some(isSingle)) return { result: 'location', detail: { registered: 'prefix' } }

@@ -11,7 +11,6 @@ import {
 } from '../storage/campaigns.ts'
 import { listProfiles, readProfile } from '../storage/fleet.ts'
 import type { CampaignNodeState, CampaignRow } from '../storage/machine-tables.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
 import type { NodeRow } from '../storage/tables.ts'
 import { clearMarks, markNodes, type Notes, serverNotes } from './marks.ts'
 import type { Work } from './work.ts'
@@ -155,7 +154,7 @@ export async function profilesWithReinstall({ tx }: Pick<Work, 'tx'>): Promise<R
  * Lets a mark run out whose time is over; returns the node as it is then. Never one whose reinstall has begun: what is on its disk
  * may be half a system, and a node must not come to boot that by itself.
  */
-export async function expireMark(work: Work, node: NodeRecord): Promise<NodeRecord> {
+export async function expireMark(work: Work, node: NodeRow): Promise<NodeRow> {
   if (node.reinstall !== 'marked' || node.reinstall_attempts > 0 || node.state === 'held') return node
   const mark = await findMark(work.tx, node.id)
   if (mark === undefined || mark.expires_at > work.now.toISOString()) return node

@@ -3,8 +3,10 @@ import type { Profile } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import type { Queries } from '../storage/database.ts'
 import { putRefusedFacts, removeRefusedFacts } from '../storage/facts.ts'
-import { lockNode, type NodeRecord } from '../storage/nodes.ts'
+import type { RefusedFactsRow } from '../storage/machine-tables.ts'
+import { listMacs, lockNodeRow } from '../storage/nodes.ts'
 import { findSession } from '../storage/sessions.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
 import { readFacts } from './pin.ts'
 import { type Asking, inTransaction, type Work } from './work.ts'
@@ -25,7 +27,7 @@ type Watched = (typeof watched)[number]
  */
 export async function checkFacts(
   { tx }: Work,
-  node: NodeRecord,
+  node: NodeRow,
   facts: Facts,
   policy: Profile['whenFactsChange'],
   source: string,
@@ -35,36 +37,37 @@ export async function checkFacts(
     ...(node.uuid !== null && uuid !== undefined && uuid !== node.uuid ? ['uuid'] : []),
     ...(node.serial !== null && facts.serial !== undefined && facts.serial !== node.serial ? ['serial'] : []),
   ]
-  const before = lastFacts(node)
-  const withheld = watched.filter((name) => facts[name] === undefined && before[name] !== undefined)
-  const changed = policy === 'refuse' ? [...changedFacts(node, facts), ...withheld] : []
+  const macs = policy === 'refuse' ? await macsToCompare(tx, node, facts) : []
+  const changed =
+    policy === 'refuse' ? [...changedFacts(node, facts, macs), ...withheldFacts(node, facts)] : []
   if (wrong.length === 0 && changed.length === 0) return
   const addresses = [await addressBefore(tx, node), source]
   if (wrong.length > 0)
     throw new Refusal('facts-contradict', { node: node.name, detail: { facts, wrong, addresses } })
-  const detail = { changed, before: known(node, changed), now: told(facts, changed), addresses }
+  const detail = { changed, before: known(node, changed, macs), now: told(facts, changed), addresses }
   throw new Refusal('facts-changed', { node: node.name, detail })
 }
 
 /** Where the node booted from last; null where it never did. */
-async function addressBefore(db: Queries, node: NodeRecord): Promise<string | null> {
+async function addressBefore(db: Queries, node: NodeRow): Promise<string | null> {
   const session = node.session === null ? undefined : await findSession(db, node.session)
   return session?.source ?? null
 }
 
 /** What the next boot is compared with: what is told now, and what was told before of what is not. */
-export function factsToKeep(node: NodeRecord, facts: Facts): Facts {
+export function factsToKeep(node: NodeRow, facts: Facts): Facts {
   return { ...machineFacts(lastFacts(node)), ...facts }
 }
 
 /** Records the facts that differ from the boot before; a MAC address that is registered is no news. */
 export async function noteChangedFacts(
   work: Work,
-  node: NodeRecord,
+  node: NodeRow,
   facts: Facts,
   source: string,
 ): Promise<void> {
-  const changed = changedFacts(node, facts)
+  const macs = await macsToCompare(work.tx, node, facts)
+  const changed = changedFacts(node, facts, macs)
   if (changed.length === 0) return
   await work.event({
     kind: 'facts-changed',
@@ -74,32 +77,42 @@ export async function noteChangedFacts(
     source,
     detail: {
       changed,
-      before: known(node, changed),
+      before: known(node, changed, macs),
       now: told(facts, changed),
       addressBefore: await addressBefore(work.tx, node),
     },
   })
 }
 
-function changedFacts(node: NodeRecord, facts: Facts): Watched[] {
+/** The MAC addresses that the node is registered with. A machine that tells the same as at its last boot is compared with none. */
+async function macsToCompare(db: Queries, node: NodeRow, facts: Facts): Promise<readonly string[]> {
+  return facts.mac === undefined || facts.mac === lastFacts(node).mac ? [] : listMacs(db, node.id)
+}
+
+function withheldFacts(node: NodeRow, facts: Facts): Watched[] {
+  const before = lastFacts(node)
+  return watched.filter((name) => facts[name] === undefined && before[name] !== undefined)
+}
+
+function changedFacts(node: NodeRow, facts: Facts, macs: readonly string[]): Watched[] {
   const before = lastFacts(node)
   return watched.filter((name) => {
     const told = facts[name]
     if (told === undefined || told === before[name]) return false
     if (name !== 'mac') return before[name] !== undefined && node[name] !== told
     const mac = macOf(facts)
-    if (mac !== undefined && node.macs.includes(mac)) return false
-    return before.mac !== undefined || node.macs.length > 0
+    if (mac !== undefined && macs.includes(mac)) return false
+    return before.mac !== undefined || macs.length > 0
   })
 }
 
 /** What was known of these facts; of MAC addresses all that are registered, where the machine has told none yet. */
-function known(node: NodeRecord, names: readonly Watched[]): Record<string, unknown> {
+function known(node: NodeRow, names: readonly Watched[], macs: readonly string[]): Record<string, unknown> {
   const before = lastFacts(node)
-  return Object.fromEntries(names.map((name) => [name, before[name] ?? (name === 'mac' ? node.macs : null)]))
+  return Object.fromEntries(names.map((name) => [name, before[name] ?? (name === 'mac' ? macs : null)]))
 }
 
-function lastFacts(node: NodeRecord): Facts {
+function lastFacts(node: NodeRow): Facts {
   return node.last_facts === null ? {} : readFacts(node.last_facts)
 }
 
@@ -121,7 +134,7 @@ export async function keepRefusedFacts(
     throw error
   const { node: name } = error.subject
   await inTransaction(context, async ({ tx, now }) => {
-    const node = name === undefined ? undefined : await lockNode(tx, context.storage.dialect, name)
+    const node = name === undefined ? undefined : await lockNodeRow(tx, name)
     if (node === undefined) return
     await putRefusedFacts(tx, {
       node: node.id,
@@ -134,6 +147,6 @@ export async function keepRefusedFacts(
 }
 
 /** A boot that is served has nothing left to accept. */
-export function forgetRefusedFacts({ tx }: Work, node: NodeRecord): Promise<void> {
-  return removeRefusedFacts(tx, node.id)
+export async function forgetRefusedFacts({ tx }: Work, refused: RefusedFactsRow | undefined): Promise<void> {
+  if (refused !== undefined) await removeRefusedFacts(tx, refused.node)
 }

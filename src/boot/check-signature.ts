@@ -2,7 +2,7 @@ import { formatImageRef, type ImageRef } from '../domain/image.ts'
 import type { Profile } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import type { Queries } from '../storage/database.ts'
-import { listSignersOf } from '../storage/publishers.ts'
+import { listSignersOf, type Signer } from '../storage/publishers.ts'
 
 /** Whose signature makes an image good for a profile, and why none does. */
 export interface Trust {
@@ -16,7 +16,10 @@ export interface Trust {
  * were stored; whoever can change the database could change this answer too, so the node checks them again by keys of its own.
  */
 export async function trustOf(db: Queries, profile: Profile, ref: ImageRef): Promise<Trust> {
-  const signers = await listSignersOf(db, ref.name, ref.version)
+  return trustIn(profile, await listSignersOf(db, ref.name, ref.version))
+}
+
+function trustIn(profile: Profile, signers: readonly Signer[]): Trust {
   const good = signers.filter(({ revoked_at }) => revoked_at === null).map(({ publisher }) => publisher)
   // Profiles stored by a version before this one have no such list.
   const trusted =
@@ -32,13 +35,13 @@ export async function trustOf(db: Queries, profile: Profile, ref: ImageRef): Pro
 }
 
 /** Refuses an image that nobody signed whom the profile trusts; returns who did. */
-export async function checkSigned(
-  db: Queries,
+export function checkSigned(
   node: string,
   profile: Profile,
   ref: ImageRef,
-): Promise<readonly string[]> {
-  const { trusted, fault } = await trustOf(db, profile, ref)
+  signers: readonly Signer[],
+): readonly string[] {
+  const { trusted, fault } = trustIn(profile, signers)
   if (fault === undefined) return trusted
   const { why, signedBy } = fault
   throw new Refusal(why, { node, detail: { image: formatImageRef(ref), signedBy } })

@@ -1,4 +1,4 @@
-import { lockNode } from '../storage/nodes.ts'
+import { lockNodeRow } from '../storage/nodes.ts'
 import { findSession, listOverdue } from '../storage/sessions.ts'
 import type { BootContext } from './context.ts'
 import { expire, isOverdue } from './end-session.ts'
@@ -14,7 +14,7 @@ export async function expireSessions(context: BootContext): Promise<number> {
   const overdue = await listOverdue(context.storage.db, idleSince, now, batch)
   for (const { id, nodeName } of overdue) {
     await inTransaction(context, async (work) => {
-      const node = await lockNode(work.tx, context.storage.dialect, nodeName)
+      const node = await lockNodeRow(work.tx, nodeName)
       const session = await findSession(work.tx, id)
       if (node === undefined || session === undefined || session.ended_at !== null) return
       if (isOverdue(session, work.now, sessionIdleSeconds)) await expire(work, node, session)

@@ -6,7 +6,7 @@ import { isRuleApproved } from '../storage/auto-approvals.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
 import { countProofs, findKeyAt, findNodeIdentity, useProof } from '../storage/node-identities.ts'
 import type { NodeIdentityRow } from '../storage/node-identity-tables.ts'
-import { lockNode } from '../storage/nodes.ts'
+import { lockNodeRow } from '../storage/nodes.ts'
 import { findSession } from '../storage/sessions.ts'
 import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import type { BootContext } from './context.ts'
@@ -64,7 +64,7 @@ export async function ownerOf(
   request: Asking,
   { thumbprint }: Proof,
 ): Promise<{ readonly node: NodeRow; readonly session: SessionRow; readonly row: NodeIdentityRow }> {
-  const node = await lockNode(work.tx, work.context.storage.dialect, request.host ?? '')
+  const node = await lockNodeRow(work.tx, request.host ?? '')
   if (node === undefined) throw new Refusal('unknown-node')
   const row = await findNodeIdentity(work.tx, thumbprint)
   if (row?.node !== node.id) throw notTheirs(node.name, row?.node, thumbprint)

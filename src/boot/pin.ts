@@ -6,7 +6,7 @@ import type { Join } from '../domain/join.ts'
 import { checkCommandLine, joinKernelArguments } from '../domain/kernel-args.ts'
 import type { ChainSequence, EvidenceName, ImageSequence, Profile, SequenceName } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import { checkSigned } from './check-signature.ts'
 import { checkJoin } from './join-script.ts'
 import { checkSeed } from './join-seed.ts'
@@ -64,7 +64,7 @@ export interface Pinned {
 /** Pins a sequence of images. Refuses when one is not published, or is for another architecture than the machine's. */
 export async function pinImages(
   work: Work,
-  node: NodeRecord,
+  node: NodeRow,
   profile: Profile,
   name: SequenceName,
   sequence: ImageSequence,
@@ -118,7 +118,7 @@ export function readFacts(text: string): Facts {
 
 async function pinImage(
   work: Work,
-  node: NodeRecord,
+  node: NodeRow,
   profile: Profile,
   stage: StageImage,
   facts: Facts,
@@ -132,7 +132,7 @@ async function pinImage(
   return {
     ref: formatImageRef(ref),
     digest: row.digest,
-    signedBy: await checkSigned(work.tx, node.name, profile, ref),
+    signedBy: checkSigned(node.name, profile, ref, row.signers),
     ...(via === undefined ? {} : { via }),
     minMemoryMiB: manifest.minMemoryMiB ?? null,
     // Both images' are checked before any token is minted: the second's would else be found by kexec, in the middle.
@@ -141,7 +141,7 @@ async function pinImage(
   }
 }
 
-function imageFor(node: NodeRecord, stage: StageImage, facts: Facts): string {
+function imageFor(node: NodeRow, stage: StageImage, facts: Facts): string {
   const machine = architectureOf(facts)
   const written = imageForMachine(stage, typeof machine === 'string' ? machine : undefined)
   if (written === undefined)
@@ -149,7 +149,7 @@ function imageFor(node: NodeRecord, stage: StageImage, facts: Facts): string {
   return written
 }
 
-function wrongArchitecture(node: NodeRecord, facts: Facts, detail: Record<string, unknown>): Refusal {
+function wrongArchitecture(node: NodeRow, facts: Facts, detail: Record<string, unknown>): Refusal {
   return new Refusal('wrong-architecture', {
     node: node.name,
     detail: { buildarch: facts.buildarch ?? null, ...detail },

@@ -3,11 +3,10 @@ import { formatImageRef, type ImageRef, parseImageVersion } from '../domain/imag
 import { Refusal } from '../domain/refusal.ts'
 import { findChannel } from '../storage/channels.ts'
 import type { Tx } from '../storage/database.ts'
-import { useImage } from '../storage/fleet.ts'
 import type { RolloutNodeRow, RolloutRow } from '../storage/image-tables.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
+import { type SignedImage, useSignedImage } from '../storage/publishers.ts'
 import { findLiveRollout, findRolloutNode } from '../storage/rollouts.ts'
-import type { ImageRow } from '../storage/tables.ts'
+import type { NodeRow } from '../storage/tables.ts'
 import type { Work } from './work.ts'
 
 /** Through what a session came to its version: kept with it, and shown in its timeline. */
@@ -25,7 +24,7 @@ export interface Via {
 /** The version that a node boots now. */
 export interface Resolved {
   readonly ref: ImageRef
-  readonly row: ImageRow
+  readonly row: SignedImage
   readonly via?: Via
 }
 
@@ -34,16 +33,15 @@ export interface Resolved {
  * a session, at stage 1. Refuses where nothing is published under it.
  */
 export async function resolveImage(
-  { tx, context }: Pick<Work, 'tx' | 'context'>,
-  node: NodeRecord,
+  { tx }: Pick<Work, 'tx'>,
+  node: NodeRow,
   written: string,
 ): Promise<Resolved> {
-  const { dialect } = context.storage
   const source = parseImageSource(written)
   const { version, via } =
     source.kind === 'version' ? { version: source.version, via: undefined } : await follow(tx, node, source)
   const ref: ImageRef = { name: source.name, version: parseImageVersion(version) }
-  const row = await useImage(tx, dialect, ref.name, ref.version)
+  const row = await useSignedImage(tx, ref.name, ref.version)
   if (row === undefined) {
     throw new Refusal('image-missing', { node: node.name, detail: { image: formatImageRef(ref) } })
   }
@@ -52,7 +50,7 @@ export async function resolveImage(
 
 async function follow(
   tx: Tx,
-  node: NodeRecord,
+  node: NodeRow,
   source: ImageSource & { kind: 'channel' },
 ): Promise<{ version: string; via: Via }> {
   const channel = formatChannelRef(source)

@@ -4,7 +4,7 @@ import type { EvidenceName, Profile } from '../domain/profile.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { secretState } from '../domain/secret.ts'
 import { parseToken, tokenFromRandom } from '../domain/token.ts'
-import { type NodeRecord, updateNode } from '../storage/nodes.ts'
+import { updateNode } from '../storage/nodes.ts'
 import type { NodeSecretRow } from '../storage/secret-tables.ts'
 import {
   endSecrets,
@@ -15,6 +15,7 @@ import {
   updateSecret,
 } from '../storage/secrets.ts'
 import type { NodeRow } from '../storage/tables.ts'
+import type { Proven } from './authenticate.ts'
 import type { BootContext } from './context.ts'
 import { type OpenedToken, openToken } from './open-token.ts'
 import type { UsedSecret } from './pin.ts'
@@ -38,19 +39,19 @@ import { type Asking, inTransaction, recordingRefusals, type Work } from './work
 const maxPending = 4
 
 /**
- * Takes note of the secret that the machine came with, where `authenticate` has found it right (`required` is what it looked at):
- * one that was to take the current one's place has it now. Returns the node as it is then, and the secret.
+ * Takes note of the secret that the machine came with, where `authenticate` has found it right (`required` is what it looked at,
+ * `proven` what it found): one that was to take the current one's place has it now. Returns the node as it is then, and the secret.
  */
 export async function useSecret(
   work: Work,
-  node: NodeRecord,
-  { profile, required }: { readonly profile: Profile; readonly required: readonly EvidenceName[] },
+  node: NodeRow,
+  { profile, required, proven }: UseOf,
   { secret, source }: { readonly secret?: string | undefined; readonly source: string },
-): Promise<{ readonly node: NodeRecord; readonly used?: UsedSecret }> {
+): Promise<{ readonly node: NodeRow; readonly used?: UsedSecret }> {
   const presented = secret === undefined || !required.includes('secret') ? undefined : parseToken(secret)
   if (presented === undefined) return { node } // a claim stood in for it, or nobody looked at it
   const { tx, now } = work
-  const row = (await findSecret(tx, node.id, presented.id)) ?? (await adopt(work, node, presented.id))
+  const row = proven.secret ?? (await adopt(work, node, presented.id))
   await updateSecret(tx, row, { last_used_at: now.toISOString(), last_used_from: source })
   const used = { id: row.id, rotates: row.kind === 'rotating' || profile.secrets === 'rotating' }
   if (row.id === node.secret_id) return { node, used }
@@ -59,6 +60,12 @@ export async function useSecret(
   await endSecrets(tx, node.id, 'rotated-out', now, row.id)
   await note(work, 'secret-rotated', node, row.session, source, { secret: row.id, replaces: row.replaces })
   return { node: { ...node, ...current }, used }
+}
+
+interface UseOf {
+  readonly profile: Profile
+  readonly required: readonly EvidenceName[]
+  readonly proven: Proven
 }
 
 /** A row for a current secret that has none: a replica of the release before issued it. */

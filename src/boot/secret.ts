@@ -23,6 +23,12 @@ export interface PresentedSecret {
   readonly now: Date
 }
 
+/** A secret that is right, with its row. */
+export interface ProvenSecret {
+  readonly result: 'proof'
+  readonly secret: NodeSecretRow
+}
+
 /** What each state of a secret that is the node's own, and right, is refused for. */
 const causes: Readonly<Partial<Record<SecretState, RefusalCause>>> = {
   expired: 'secret-expired',
@@ -39,7 +45,7 @@ export async function checkSecret(
   db: Queries,
   node: NodeRow,
   presented: PresentedSecret,
-): Promise<EvidenceResult> {
+): Promise<EvidenceResult | ProvenSecret> {
   const { secret, claim } = presented
   if (secret !== undefined && secret !== '') return compareSecret(db, node, secret, presented)
   if (claim === undefined) return 'absent'
@@ -51,7 +57,7 @@ async function compareSecret(
   node: NodeRow,
   secret: string,
   by: PresentedSecret,
-): Promise<EvidenceResult> {
+): Promise<EvidenceResult | ProvenSecret> {
   const presented = parseToken(secret)
   if (presented === undefined) return 'wrong'
   const hash = hashSecret(presented.secret)
@@ -61,7 +67,7 @@ async function compareSecret(
   if (!hashesEqual(hash, row.secret_hash as SecretHash)) return 'wrong'
   const state = secretState(row, node.secret_id, by.now)
   const cause = causes[state]
-  if (cause === undefined) return 'proof'
+  if (cause === undefined) return { result: 'proof', secret: row }
   throw new Refusal(cause, {
     node: node.name,
     detail: { secret: row.id },

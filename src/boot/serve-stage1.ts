@@ -7,11 +7,13 @@ import { Refusal } from '../domain/refusal.ts'
 import { advance, nodeTransitions } from '../domain/state.ts'
 import { PawlError } from '../errors.ts'
 import { isRuleApproved } from '../storage/auto-approvals.ts'
+import { findRefusedFacts } from '../storage/facts.ts'
 import { findProfile, readProfile } from '../storage/fleet.ts'
+import type { RefusedFactsRow } from '../storage/machine-tables.ts'
 import { noteNodeRoot } from '../storage/node-roots.ts'
-import { findNodeNames, lockNode, type NodeRecord, updateNode } from '../storage/nodes.ts'
+import { findNodeNames, lockNodeRow, updateNode } from '../storage/nodes.ts'
 import { insertSession } from '../storage/sessions.ts'
-import type { SessionRow } from '../storage/tables.ts'
+import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { authenticate, type Presented } from './authenticate.ts'
 import { expireMark } from './campaign.ts'
 import {
@@ -73,7 +75,7 @@ async function serve(
   name: string,
   facts: Facts,
 ): Promise<Stage1Answer | PawlError> {
-  const known = await lockNode(work.tx, work.context.storage.dialect, name)
+  const known = await lockNodeRow(work.tx, name)
   if (known === undefined) throw new Refusal('unknown-node')
   if (known.state === 'disabled') throw new Refusal('node-disabled', { node: name })
   let node = await expireMark(work, known)
@@ -81,13 +83,13 @@ async function serve(
   const sequenceName: SequenceName = node.reinstall === 'none' ? 'boot' : 'reinstall'
   const required = profile.evidence[sequenceName]
   const presented = presentedBy(work, request, facts)
-  await authenticate(work.tx, node, required, presented)
+  const proven = await authenticate(work.tx, node, required, presented)
   if (!profile.evidence[sequenceName].includes('certificate')) await checkConfirmed(work, node, profile)
   await checkFacts(work, node, facts, profile.whenFactsChange, request.source)
   node = await retireLiveSession(work, node, facts, request.source)
   const later = node.state === 'held' ? undefined : await holdBack(work, node, request.source)
   if (later !== undefined) return later
-  const secret = await useSecret(work, node, { profile, required }, presented)
+  const secret = await useSecret(work, node, { profile, required, proven }, presented)
   node = secret.node
   await noteNodeRoot(
     work.tx,
@@ -97,11 +99,12 @@ async function serve(
   if (node.state === 'held') return held(work, node, request)
   checkArmed(node, profile)
   await noteChangedFacts(work, node, facts, request.source)
-  await noteAlternation(work, node, facts, request.source)
+  const refused = await findRefusedFacts(work.tx, node.id)
+  await noteAlternation(work, node, { facts, source: request.source }, refused)
   const sequence = sequenceName === 'boot' ? profile.boot : profile.reinstall
   if (sequence === undefined)
     throw new Refusal('no-sequence', { node: name, detail: { sequence: sequenceName } })
-  return open(work, request, node, { profile, sequenceName, sequence, facts, secret: secret.used })
+  return open(work, request, node, { profile, sequenceName, sequence, facts, secret: secret.used, refused })
 }
 
 /** What a request proves itself with. The claim is told by site scripts without a secret only. */
@@ -126,9 +129,11 @@ interface Plan {
   readonly sequence: Sequence
   readonly facts: Facts
   readonly secret: UsedSecret | undefined
+  /** What the node was refused for last, if it was. */
+  readonly refused: RefusedFactsRow | undefined
 }
 
-async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: Plan): Promise<Stage1Answer> {
+async function open(work: Work, request: Stage1Request, node: NodeRow, plan: Plan): Promise<Stage1Answer> {
   const { tx, now, context } = work
   const local = plan.sequence === 'local'
   const pinned: Pinned = {
@@ -156,7 +161,7 @@ async function open(work: Work, request: Stage1Request, node: NodeRecord, plan: 
   await insertSession(tx, session)
   await noteRolloutBoot(work, session, pinned)
   await updateNode(tx, node.id, nodeAfter(node, session, plan))
-  await forgetRefusedFacts(work, node)
+  await forgetRefusedFacts(work, plan.refused)
   const answer = local
     ? answerLocal(work, node, plan.facts, request.format)
     : await answerStage1(work, { node, session, pinned, facts: plan.facts, format: request.format })
@@ -192,14 +197,14 @@ function viaOf(images: NonNullable<Pinned['images']>): Record<string, unknown> {
   return { via: Object.fromEntries(moving.map(([stage, { ref, via }]) => [stage, { image: ref, ...via }])) }
 }
 
-function pin(work: Work, node: NodeRecord, plan: Plan): Promise<Pinned> {
+function pin(work: Work, node: NodeRow, plan: Plan): Promise<Pinned> {
   const { profile, sequence, sequenceName } = plan
   if (sequence === 'local') return Promise.resolve(pinBasics(profile, sequenceName))
   if ('chain' in sequence) return Promise.resolve(pinChain(profile, sequenceName, sequence))
   return pinImages(work, node, profile, sequenceName, sequence, plan.facts)
 }
 
-function nodeAfter(node: NodeRecord, session: SessionRow, plan: Plan): Partial<NodeRecord> {
+function nodeAfter(node: NodeRow, session: SessionRow, plan: Plan): Partial<NodeRow> {
   const event = session.local === 1 ? 'boot-local' : 'open-session'
   const marked = plan.sequenceName === 'reinstall' ? withMark(node, 'serve', session.id) : node
   return {
@@ -241,7 +246,7 @@ async function selectByFacts(context: BootContext, facts: Facts): Promise<string
   return names[0]
 }
 
-async function profileOf(work: Work, node: NodeRecord): Promise<Profile> {
+async function profileOf(work: Work, node: NodeRow): Promise<Profile> {
   const row = node.profile === null ? undefined : await findProfile(work.tx, node.profile)
   if (row === undefined) throw new Refusal('no-profile', { node: node.name })
   return readProfile(row)
@@ -252,19 +257,19 @@ async function profileOf(work: Work, node: NodeRecord): Promise<Profile> {
  * that it may; it may have come to do so since. Where a certificate is required, an operator has issued it, and nothing is handed
  * out without it.
  */
-async function checkConfirmed({ tx }: Work, node: NodeRecord, profile: Profile): Promise<void> {
+async function checkConfirmed({ tx }: Work, node: NodeRow, profile: Profile): Promise<void> {
   if (!handsOutCredentials(profile) || profile.acceptAutoApproved === true) return
   if (await isRuleApproved(tx, node.id)) throw new Refusal('approved-by-rule', { node: node.name })
 }
 
 /** With `armed`, a node that is ready boots only after an operator said so: its own request proves no need. */
-function checkArmed(node: NodeRecord, profile: Profile): void {
+function checkArmed(node: NodeRow, profile: Profile): void {
   if (profile.armed && node.state === 'ready' && node.armed === 0)
     throw new Refusal('not-armed', { node: node.name })
 }
 
 /** A held node is told so, and asks again; nothing is opened. */
-function held(work: Work, node: NodeRecord, request: Stage1Request): Stage1Answer {
+function held(work: Work, node: NodeRow, request: Stage1Request): Stage1Answer {
   work.context.refusals.record({
     kind: 'asked-while-held',
     cause: 'held',

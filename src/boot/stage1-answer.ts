@@ -1,8 +1,7 @@
 import { canVerifyDigests, type Facts } from '../domain/facts.ts'
 import { Refusal } from '../domain/refusal.ts'
 import { type ErrorCode, isPawlError } from '../errors.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
-import type { SessionRow } from '../storage/tables.ts'
+import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { bootBase } from './entry.ts'
 import { epoxyStage1 } from './epoxy.ts'
 import { firstHandover } from './handover.ts'
@@ -26,7 +25,7 @@ export interface Stage1Answer {
 
 /** What an opened session answers with. */
 export interface Opened {
-  readonly node: NodeRecord
+  readonly node: NodeRow
   readonly session: SessionRow
   readonly pinned: Pinned
   readonly facts: Facts
@@ -107,7 +106,7 @@ function document(work: Work, { node, session, pinned, facts }: Opened): Stage1A
 }
 
 /** Sends the node to its installed disk. */
-export function answerLocal(work: Work, node: NodeRecord, facts: Facts, format: Stage1Format): Stage1Answer {
+export function answerLocal(work: Work, node: NodeRow, facts: Facts, format: Stage1Format): Stage1Answer {
   const body =
     format === 'json'
       ? JSON.stringify({ stage: 'local', host: node.name })
@@ -116,7 +115,7 @@ export function answerLocal(work: Work, node: NodeRecord, facts: Facts, format: 
 }
 
 /** Tells a held node why, and to ask again. */
-export function answerHeld(work: Work, node: NodeRecord): Stage1Answer {
+export function answerHeld(work: Work, node: NodeRow): Stage1Answer {
   const body = work.context.templates.render('held.ipxe', {
     host: node.name,
     attempts: node.reinstall_attempts,

@@ -1,7 +1,7 @@
 import { addSeconds } from '../domain/clock.ts'
 import { judgeLoop, type LoopJudgement, type LoopSettings, type PastBoot, pauses } from '../domain/loop.ts'
 import { PawlError } from '../errors.ts'
-import { type NodeRecord, updateNode } from '../storage/nodes.ts'
+import { updateNode } from '../storage/nodes.ts'
 import { listBootsSince, type PastSession } from '../storage/sessions.ts'
 import type { NodeRow } from '../storage/tables.ts'
 import { repeatedCause } from './end-session.ts'
@@ -25,7 +25,7 @@ export function countAnew(now: Date): Pick<NodeRow, keyof typeof notLooping> {
  * Holds back a node that loops. Undefined: it is served. Else what it is answered, when the transaction is committed: that it
  * loops, and until when it waits, is on record then. Called once who asks is authenticated, and its session of before has ended.
  */
-export async function holdBack(work: Work, node: NodeRecord, source: string): Promise<PawlError | undefined> {
+export async function holdBack(work: Work, node: NodeRow, source: string): Promise<PawlError | undefined> {
   const { tx, now, context } = work
   const since = addSeconds(now, -day).toISOString()
   const from =
@@ -55,7 +55,7 @@ function mostBoots({ loopStage1s, maxStage1PerHour }: LoopSettings): number {
 
 async function note(
   work: Work,
-  node: NodeRecord,
+  node: NodeRow,
   source: string,
   { why, unreported, inHour }: LoopJudgement,
   seconds: number,
@@ -74,7 +74,7 @@ async function note(
   )
 }
 
-function comeLater(node: NodeRecord, { why, unreported, inHour }: LoopJudgement, seconds: number): PawlError {
+function comeLater(node: NodeRow, { why, unreported, inHour }: LoopJudgement, seconds: number): PawlError {
   const message =
     why === 'no-report'
       ? `node ${node.name} asked for stage 1 ${unreported} times and reported nothing`

@@ -1,10 +1,9 @@
 import { addSeconds } from '../domain/clock.ts'
 import { type Facts, machineFacts, sameMachine } from '../domain/facts.ts'
 import { Refusal } from '../domain/refusal.ts'
-import { findRefusedFacts } from '../storage/facts.ts'
-import type { NodeRecord } from '../storage/nodes.ts'
+import type { RefusedFactsRow } from '../storage/machine-tables.ts'
 import { findLiveSession, listSessionsSince, type SessionOpened } from '../storage/sessions.ts'
-import type { SessionRow } from '../storage/tables.ts'
+import type { NodeRow, SessionRow } from '../storage/tables.ts'
 import { endSession, expire, isOverdue, repeatedCause } from './end-session.ts'
 import { readFacts } from './pin.ts'
 import type { Work } from './work.ts'
@@ -25,10 +24,10 @@ interface Seen {
 /** Retires the session before this one. Another machine's live session is left alone, and this request refused. */
 export async function retireLiveSession(
   work: Work,
-  node: NodeRecord,
+  node: NodeRow,
   facts: Facts,
   source: string,
-): Promise<NodeRecord> {
+): Promise<NodeRow> {
   const { settings } = work.context
   const live = await findLiveSession(work.tx, node.id)
   if (live === undefined) return node
@@ -58,7 +57,7 @@ function tellsMachine(facts: Facts): boolean {
 
 function twoMachines(
   { now }: Work,
-  node: NodeRecord,
+  node: NodeRow,
   live: SessionRow,
   second: { readonly facts: Facts; readonly source: string },
 ): Refusal {
@@ -77,18 +76,17 @@ function twoMachines(
 
 /**
  * Calls somebody where this machine was here before the one that was here last, all within the time of the setting. One that was
- * refused for its facts counts as having been here.
+ * `refused` for its facts counts as having been here.
  */
 export async function noteAlternation(
   work: Work,
-  node: NodeRecord,
-  facts: Facts,
-  source: string,
+  node: NodeRow,
+  { facts, source }: { readonly facts: Facts; readonly source: string },
+  refused: RefusedFactsRow | undefined,
 ): Promise<void> {
   const { tx, now, context } = work
   const since = addSeconds(now, -context.settings.alternatingMachinesSeconds)
   const sessions = await listSessionsSince(tx, node.id, since)
-  const refused = await findRefusedFacts(tx, node.id)
   const seen: Seen[] = sessions.map(seenIn)
   if (refused !== undefined && refused.refused_at > since.toISOString())
     seen.push({ address: refused.source, at: refused.refused_at, facts: readFacts(refused.facts) })

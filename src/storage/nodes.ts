@@ -30,8 +30,13 @@ export async function lockNode(
   _dialect: Storage['dialect'],
   name: string,
 ): Promise<NodeRecord | undefined> {
-  const row = await lockByName.first(tx, { name })
+  const row = await lockNodeRow(tx, name)
   return row === undefined ? undefined : withLists(tx, row)
+}
+
+/** The same without what is listed beside its row: most boots need none of it. */
+export function lockNodeRow(tx: Tx, name: string): Promise<NodeRow | undefined> {
+  return lockByName.first(tx, { name })
 }
 
 /** Names of the nodes that a MAC address, system UUID or serial number is registered for, each name once. */
@@ -140,8 +145,12 @@ export function listAddresses(db: Queries, node: string): Promise<AddressRange[]
   return addressesOf.all(db, { node })
 }
 
+/** The MAC addresses that a node is registered with. */
+export async function listMacs(db: Queries, node: string): Promise<string[]> {
+  return (await macsOf.all(db, { node })).map(({ mac }) => mac)
+}
+
 async function withLists(db: Queries, row: NodeRow): Promise<NodeRecord> {
   const addresses = await listAddresses(db, row.id)
-  const macs = await macsOf.all(db, { node: row.id })
-  return { ...row, addresses, macs: macs.map((m) => m.mac) }
+  return { ...row, addresses, macs: await listMacs(db, row.id) }
 }

@@ -1,6 +1,7 @@
 import type { Queries, Tx } from './database.ts'
 import type { ImageSignatureRow, PublisherRow } from './publisher-tables.ts'
 import { statement } from './statement.ts'
+import type { ImageRow } from './tables.ts'
 
 /** An image version. */
 interface Named {
@@ -75,14 +76,92 @@ const signers = statement<Named>()((db, value) =>
     .orderBy('s.publisher'),
 )
 
+/** Who signed an image, and whether that publisher is trusted still. */
+export type Signer = Pick<StoredSignature, 'publisher' | 'revoked_at'>
+
 /** Who signed an image, the earliest first, without the signatures themselves. */
-export function listSignersOf(
+export function listSignersOf(db: Queries, name: string, version: string): Promise<Signer[]> {
+  return signers.all(db, { name, version })
+}
+
+/** An image version with who signed it, the earliest first. */
+export interface SignedImage extends ImageRow {
+  readonly signers: readonly (Signer & Pick<StoredSignature, 'signed_at' | 'fingerprint'>)[]
+}
+
+const signed = (db: Queries, value: <Name extends keyof Named>(name: Name) => string) =>
+  db
+    .selectFrom('images')
+    .leftJoin('image_signatures as s', (join) =>
+      join.onRef('s.name', '=', 'images.name').onRef('s.version', '=', 'images.version'),
+    )
+    .leftJoin('publishers as p', 'p.name', 's.publisher')
+    .selectAll('images')
+    .select(['p.name as publisher', 'p.fingerprint', 'p.revoked_at', 's.signed_at'])
+    .where('images.name', '=', value('name'))
+    .where('images.version', '=', value('version'))
+    .orderBy('s.signed_at')
+    .orderBy('s.publisher')
+
+const signedImage = statement<Named>()((db, value) => signed(db, value))
+const signedForUse = statement<Named>()((db, value, postgres) =>
+  postgres ? signed(db, value).forKeyShare('images') : signed(db, value),
+)
+
+/** Finds an image version and who signed it. */
+export async function findSignedImage(
   db: Queries,
   name: string,
   version: string,
-): Promise<{ publisher: string; revoked_at: string | null }[]> {
-  return signers.all(db, { name, version })
+): Promise<SignedImage | undefined> {
+  return withSigners(await signedImage.all(db, { name, version }))
 }
+
+/** The same for one that is going to be used: see `useImage`. */
+export async function useSignedImage(
+  tx: Tx,
+  name: string,
+  version: string,
+): Promise<SignedImage | undefined> {
+  return withSigners(await signedForUse.all(tx, { name, version }))
+}
+
+type SignedRow = ImageRow & {
+  readonly [Name in 'publisher' | 'fingerprint' | 'revoked_at' | 'signed_at']: string | null
+}
+
+function withSigners(rows: readonly SignedRow[]): SignedImage | undefined {
+  const [first] = rows
+  if (first === undefined) return undefined
+  const { name, version, manifest, digest, created_at, created_by } = first
+  const signers = rows.flatMap(({ publisher, fingerprint, revoked_at, signed_at }) =>
+    publisher === null || fingerprint === null || signed_at === null
+      ? []
+      : [{ publisher, fingerprint, revoked_at, signed_at }],
+  )
+  return { name, version, manifest, digest, created_at, created_by, signers }
+}
+
+/** A publisher's signature of an image version, and when it was stored. */
+export type WhichSignature = Named & Readonly<{ publisher: string; signed_at: string }>
+
+/** A publisher's signature of an image, as it was stored at a time. */
+export function findSignature(
+  db: Queries,
+  of: WhichSignature,
+): Promise<Pick<ImageSignatureRow, 'document'> | undefined> {
+  return signatureOf.first(db, of)
+}
+
+const signatureOf = statement<WhichSignature>()((db, value) =>
+  db
+    .selectFrom('image_signatures')
+    .select('document')
+    .where('name', '=', value('name'))
+    .where('version', '=', value('version'))
+    .where('publisher', '=', value('publisher'))
+    .where('signed_at', '=', value('signed_at')),
+)
 
 /** Who signed which image, all of them or those of these names, without the signatures themselves. */
 export function listSigners(

@@ -10,7 +10,7 @@ import { registerPublisher, revokePublisher } from '../../src/fleet/publishers.t
 import { signImage as addSignature } from '../../src/fleet/signatures.ts'
 import { signImage } from '../../src/pki/code-signing.ts'
 import { findImage } from '../../src/storage/fleet.ts'
-import { demoProfile, storeDemoFleet, storeProfile } from '../helpers/fleet.ts'
+import { demoProfile, publishImage, storeDemoFleet, storeProfile } from '../helpers/fleet.ts'
 import { askHandover, askStage, askStage1, boot, machineOf } from '../helpers/machine.ts'
 import { newSigner, signingKeyOf, testPublisher } from '../helpers/signing.ts'
 import { forEachDatabase, type World } from '../helpers/world.ts'
@@ -174,6 +174,32 @@ await forEachDatabase(t, async (t, openWorld) => {
       )
     },
   )
+
+  await t.test('a signature that was handed out is not given for one that took its place', async (t) => {
+    const { world, secret } = await open()
+    const machine = machineOf(secret)
+    const signedNow = async () => {
+      const { stage2 } = await boot(world, machine, 'handover')
+      const { document } = await askStage(world, machine, 'stage2', stage2)
+      return document as { manifest: string; signatures: string[] }
+    }
+    const before = await signedNow()
+    t.equal(before.signatures.length, 1)
+    await unsign(world, 'full')
+    await signAsOther(world, 'full@1')
+    const others = await signedNow()
+    t.equal(others.signatures.length, 1)
+    const cms = (of: { signatures: string[] }) => Buffer.from(of.signatures[0] ?? '', 'base64')
+    checkCms(cms(others), 'manifest', digestOf(others.manifest), signingKeyOf(other).chain)
+    // Of the same publisher and at the same moment, with other bytes: pruned, and published anew.
+    await world.context.storage.db.deleteFrom('images').where('name', '=', 'full').execute()
+    await publishImage(world, 'full@1', 'd')
+    const anew = await signedNow()
+    t.not(anew.manifest, before.manifest)
+    const { chain } = signingKeyOf(await testPublisher())
+    checkCms(cms(anew), 'manifest', digestOf(anew.manifest), chain)
+    t.throws(() => checkCms(cms(before), 'manifest', digestOf(anew.manifest), chain), 'nor would it be right')
+  })
 
   await t.test('an unsigned image of a profile that accepts it comes without signatures', async (t) => {
     const { world, secret } = await open()
