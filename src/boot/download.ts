@@ -10,7 +10,7 @@ import type { Queries } from '../storage/database.ts'
 import { listEvents } from '../storage/events.ts'
 import { findImage, listProfiles, readProfile } from '../storage/fleet.ts'
 import { listHolders } from '../storage/images.ts'
-import { addProgress, findSession } from '../storage/sessions.ts'
+import { addProgress } from '../storage/sessions.ts'
 import { findToken } from '../storage/tokens.ts'
 import { requireCertificate } from './certificate.ts'
 import type { BootContext } from './context.ts'
@@ -56,17 +56,17 @@ async function open(context: BootContext, request: DownloadRequest): Promise<Dow
   const presented = parseToken(capability)
   if (presented === undefined) throw new Refusal('malformed-token')
   const { db } = context.storage
-  const token = await findToken(db, presented.id)
-  if (token === undefined) throw new Refusal('unknown-token')
-  if (token.node_name !== host) throw new Refusal('foreign-token', { detail: { givenTo: token.node_name } })
-  const subject = { node: token.node_name, session: token.session }
+  const found = await findToken(db, presented.id)
+  if (found === undefined) throw new Refusal('unknown-token')
+  const { token, session, node } = found
+  if (node.name !== host) throw new Refusal('foreign-token', { detail: { givenTo: node.name } })
+  const subject = { node: node.name, session: session.id }
   if (!hashesEqual(hashSecret(presented.secret), token.secret_hash as SecretHash))
     throw new Refusal('wrong-token-secret', subject)
   const opens = capabilities[token.kind]
   if (opens === undefined)
     throw new Refusal('wrong-order', { ...subject, detail: { tokenOpens: token.kind } })
-  const session = await findSession(db, token.session)
-  if (session === undefined || session.ended_at !== null) throw new Refusal('session-ended', subject)
+  if (session.ended_at !== null) throw new Refusal('session-ended', subject)
   if (token.retired_at !== null) throw new Refusal('retired-token', subject)
   const now = context.clock()
   if (isOverdue(session, now, context.settings.sessionIdleSeconds))
@@ -74,7 +74,6 @@ async function open(context: BootContext, request: DownloadRequest): Promise<Dow
   const pinned = readPinned(session.pinned)
   // What the full system is made of is for the agent alone, which has the certificate; the minimal one is for the firmware.
   if (opens.image === 'stage3' && pinned.evidence.includes('certificate')) {
-    const node = { id: token.node_id, name: token.node_name }
     await requireCertificate(db, node, request.certificate, { now, source: request.source })
   }
   const image = pinned.images?.[opens.image]
@@ -87,7 +86,7 @@ async function open(context: BootContext, request: DownloadRequest): Promise<Dow
   const redirects = pinned.redirects === true && opens.image === 'stage3'
   return {
     session: session.id,
-    node: token.node_name,
+    node: node.name,
     stage: opens.stage,
     artifact,
     image,

@@ -55,27 +55,6 @@ export function rowsOf(tokens: readonly NewToken[]): TokenValues {
   return values
 }
 
-/** A token with the session and the node it was given to. */
-export interface TokenRecord extends TokenRow {
-  readonly node_id: string
-  readonly node_name: string
-}
-
-const withNode = statement<{ id: string }>()((db, value) =>
-  db
-    .selectFrom('tokens')
-    .innerJoin('sessions', 'sessions.id', 'tokens.session')
-    .innerJoin('nodes', 'nodes.id', 'sessions.node')
-    .selectAll('tokens')
-    .select(['nodes.id as node_id', 'nodes.name as node_name'])
-    .where('tokens.id', '=', value('id')),
-)
-
-/** Finds a token by its name. */
-export function findToken(db: Queries, id: TokenId): Promise<TokenRecord | undefined> {
-  return withNode.first(db, { id })
-}
-
 /** A token with the session and the node that it was given to. */
 export interface TokenFound {
   readonly token: TokenRow
@@ -89,17 +68,26 @@ const tokenColumns = Object.keys({
   ...{ consumed_at: true, retired_at: true, answer: true },
 } satisfies Record<keyof TokenRow, true>)
 
-const locking = statement<{ id: string }>()((db, value, postgres) => {
-  const query = db
+const joined = (db: Queries, id: string) =>
+  db
     .selectFrom('nodes')
     .innerJoin('sessions', 'sessions.node', 'nodes.id')
     .innerJoin('tokens', 'tokens.session', 'sessions.id')
     .selectAll('nodes')
     .select(sessionColumns.map((name) => sql.ref(`sessions.${name}`).as(`session ${name}`)))
     .select(tokenColumns.map((name) => sql.ref(`tokens.${name}`).as(`token ${name}`)))
-    .where('tokens.id', '=', value('id'))
+    .where('tokens.id', '=', id)
+
+const reading = statement<{ id: string }>()((db, value) => joined(db, value('id')))
+const locking = statement<{ id: string }>()((db, value, postgres) => {
+  const query = joined(db, value('id'))
   return postgres ? query.forUpdate('nodes').forNoKeyUpdate(['sessions', 'tokens']) : query
 })
+
+/** Finds a token, its session and its node as they are now. */
+export async function findToken(db: Queries, id: TokenId): Promise<TokenFound | undefined> {
+  return takenApart(await reading.first(db, { id }))
+}
 
 /**
  * Finds a token, its session and its node as they are now, and keeps other transactions from changing them until this one ends.
@@ -107,10 +95,13 @@ const locking = statement<{ id: string }>()((db, value, postgres) => {
  * have become meanwhile, so that a token used a moment ago is seen as used.
  */
 export async function lockToken(tx: Tx, id: TokenId): Promise<TokenFound | undefined> {
-  const row = await locking.first(tx, { id })
+  return takenApart(await locking.first(tx, { id }))
+}
+
+function takenApart(row: NodeRow | undefined): TokenFound | undefined {
   if (row === undefined) return undefined
-  const joined = row as unknown as Joined // all columns of the three
-  return { token: tokenOf(joined), session: sessionOf(joined), node: nodeOf(joined) }
+  const all = row as Joined // it has the columns of all three
+  return { token: tokenOf(all), session: sessionOf(all), node: nodeOf(all) }
 }
 
 /** A joined row: the columns that are not the node's carry their table's name. */
