@@ -30,14 +30,25 @@ function vanish({ port }: Cluster): () => void {
 // What is left of a connection that was given up says so for minutes, in case it is heard: here for a second.
 writeFileSync('/proc/sys/net/ipv4/tcp_orphan_retries', '1')
 
-/** Connections that nobody has any more, and that still say so: state FIN-WAIT-1, and no inode. */
-async function lastWords({ port }: Cluster): Promise<number> {
-  const to = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
-  const sockets = readFileSync('/proc/net/tcp', 'utf8')
+const socketsOf = (): string[][] =>
+  readFileSync('/proc/net/tcp', 'utf8')
     .split('\n')
     .map((line) => line.trim().split(/ +/))
-  return sockets.filter(
-    ([, , peer = '', state, , , , , , inode]) => peer.endsWith(to) && state === '04' && inode === '0',
+const endOf = ({ port }: Cluster): string => `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+
+/** Connections that nobody has any more, and that still say so: state FIN-WAIT-1, and no inode. */
+async function lastWords(cluster: Cluster): Promise<number> {
+  return socketsOf().filter(
+    ([, , peer = '', state, , , , , , inode]) =>
+      peer.endsWith(endOf(cluster)) && state === '04' && inode === '0',
+  ).length
+}
+
+/** Connections of PostgreSQL with an answer of which it does not know that it came. */
+async function unheard(cluster: Cluster): Promise<number> {
+  return socketsOf().filter(
+    ([, own = '', , state, queues = '']) =>
+      own.endsWith(endOf(cluster)) && state === '01' && !queues.startsWith('00000000:'),
   ).length
 }
 
@@ -136,7 +147,7 @@ t.test('what a transaction had locked when PostgreSQL vanished is free soon when
   const cut = storage.transaction(async (tx) => {
     await touch(tx as never, 2)
     // PostgreSQL knows that its answer came, and has nothing left to send: it never finds out by itself.
-    await new Promise((resolve) => setTimeout(resolve, 500))
+    await until(t, () => unheard(cluster), 0)
     isBack = vanish(cluster)
     await touch(tx as never, 3)
   })
