@@ -26,20 +26,25 @@ export function explained(error: unknown, name: string): unknown {
     return isPawlError(under) ? under : error
   }
   const code = (error as { code?: unknown } | null)?.code
-  if (typeof code !== 'string') return isLost(error) ? away(name, 'its connection broke', error) : error
+  if (typeof code !== 'string') {
+    const lost = howLost(error)
+    return lost === undefined ? error : away(name, lost, error)
+  }
   const known = Object.keys(sqliteFaults).find((fault) => code === fault || code.startsWith(`${fault}_`))
   if (known !== undefined) return sqliteFaults[known]?.(name, error)
-  // PostgreSQL: class 08 connection, 53 resources, 57 intervention (PostgreSQL manual, appendix A); else socket errors.
-  if (/^(08|53|57)/.test(code) || /^E[A-Z_]+$/.test(code)) return away(name, code, error)
+  // PostgreSQL: class 08 connection, 53 resources, 57 intervention (PostgreSQL manual, appendix A); else errors of sockets and TLS, but
+  // not what Node says of a wrong argument.
+  if (/^(08|53|57)/.test(code) || /^E(?!RR_(INVALID|OUT_OF_RANGE|MISSING|UNKNOWN))[A-Z_]+$/.test(code))
+    return away(name, code, error)
   return error
 }
 
-/** What pg says without a code, when its connection or the pool gives up. */
-function isLost(error: unknown): boolean {
+/** What pg says without a code, when its connection or the pool gives up; undefined where it says something else. */
+function howLost(error: unknown): string | undefined {
   const said = error instanceof Error ? error.message : ''
-  return /^(Connection terminated|Client (has encountered|was closed)|Query read timeout|timeout e)/.test(
-    said,
-  )
+  if (said.startsWith('timeout exceeded when trying to connect')) return 'no connection was free in time'
+  const broke = /^(Connection terminated|Client (has encountered|was closed)|Query read timeout)/.test(said)
+  return broke ? 'its connection broke' : undefined
 }
 
 /** A primary that became a standby takes no writes (25006): its connections are to be made anew, to the new primary. */
