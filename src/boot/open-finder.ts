@@ -17,8 +17,10 @@ export function openFinder(story: Pick<BootStory, 'findOpenArtifact' | 'clock'>)
     const known = kept.get(digest)
     if (known !== undefined && now < known.until && known.until - now <= keepMilliseconds) return known.found
     kept.delete(digest)
+    // A part of a URL would keep all of it in memory.
+    const name = Buffer.from(digest).toString()
     const entry = { until: now + keepMilliseconds, found: story.findOpenArtifact(digest) }
-    kept.set(digest, entry)
+    kept.set(name, entry)
     for (const oldest of kept.keys()) {
       if (kept.size <= maxKept) break
       kept.delete(oldest)

@@ -49,6 +49,11 @@ interface Window {
   counted: number
 }
 
+/** A part of a request's URL would keep all of it in memory, 16 KB for a name of ten letters. */
+function copyOf(detail: EventFacts['detail']): EventFacts['detail'] {
+  return JSON.parse(JSON.stringify(detail))
+}
+
 /** Opens the log. `flush` is called by a timer of the server and before it stops. */
 export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
   const windows = new Map<string, Window>()
@@ -87,7 +92,8 @@ export function openRefusalLog(options: RefusalLogOptions): RefusalLog {
   function record(input: Parameters<RefusalLog['record']>[0]): void {
     const { cause, alarm, ...rest } = input
     options.onRecord?.(rest.kind, cause)
-    const facts: EventFacts = { actor: rest.node === null ? 'unknown' : 'node', ...rest, at: options.clock() }
+    const actor = rest.node === null ? 'unknown' : 'node'
+    const facts: EventFacts = { actor, ...rest, detail: copyOf(rest.detail), at: options.clock() }
     const chain = chainOf(facts)
     const unit = facts.source === null ? '-' : countingUnit(facts.source)
     const whole = windowFor(`${chain}|*${alarm === true ? '|alarm' : ''}`, { ...facts, source: null }, 'any')

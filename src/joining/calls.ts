@@ -23,13 +23,12 @@ export interface CallLimits {
   readonly calls: number
   /** Those that wait for it. */
   readonly waiting: number
+  /** Calls and waiters of all clusters together: fewer than one process works on at a time, so that the boots of others go on. */
+  readonly held: number
   readonly waitMilliseconds: number
   /** For how long a cluster that did not answer is not asked. */
   readonly restMilliseconds: number
 }
-
-/** Calls and waiters of all clusters together stay below what one process works on at a time: the boots of others go on. */
-const mostHeld = 40
 
 interface Backend {
   calling: number
@@ -66,7 +65,7 @@ export function openBackendCalls(limits: CallLimits, now: () => number): Backend
     const { calling, waiting } = load()
     if (backend.fault !== undefined && (backend.restsUntil > now() || backend.calling >= most))
       throw backend.fault
-    if (calling + waiting >= mostHeld) throw new Busy('as many joins as may are being served')
+    if (calling + waiting >= limits.held) throw new Busy('as many joins as may are being served')
     if (backend.calling < most) {
       backend.calling += 1
       return Promise.resolve()

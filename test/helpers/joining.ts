@@ -30,7 +30,14 @@ export function joiningOf(
   } = {},
 ): Joining {
   const { timeoutSeconds = 5, counted = [], errors = [] } = options
-  const limits = { calls: 8, waiting: 16, waitMilliseconds: 30_000, restMilliseconds: 0, ...options.limits }
+  const limits = {
+    calls: 8,
+    waiting: 16,
+    held: 40,
+    waitMilliseconds: 30_000,
+    restMilliseconds: 0,
+    ...options.limits,
+  }
   const meter: JoinMeter = {
     called: (call: BackendCall, outcome) => counted.push(`${call} ${outcome}`),
     busy: () => counted.push('busy'),
