@@ -9,9 +9,9 @@ import { timelineOf } from '../../src/fleet/timeline.ts'
 import { storeDemoFleet } from '../helpers/fleet.ts'
 import {
   type JoiningSite,
+  joinInVain,
   joiningOf,
   joiningProfile,
-  joinKey,
   openJoiningSite,
   outcomeOf,
   tokensAt,
@@ -22,7 +22,6 @@ import { forEachDatabase, worldBegins } from '../helpers/world.ts'
 
 /** Credentials that a cluster makes for one boot, against a stand-in for its API. */
 const by: By = { actor: 'operator:test', source: null, role: 'admin' }
-const key = joinKey
 const secretsPath = '/api/v1/namespaces/kube-system/secrets'
 
 /** The same kubeconfig without a CA. */
@@ -122,17 +121,15 @@ await forEachDatabase(t, async (t, openWorld) => {
   })
 
   await t.test('an API that hangs is given up, and what it did all the same is the same one', async (t) => {
-    const { world, api, machine, learnt, join } = await open(t, {}, { timeoutSeconds: 30 })
-    const joining = joiningOf({ clock: world.clock.now, timeoutSeconds: 3 })
-    const hasty = { ...world, context: { ...world.context, joining } }
+    const site = await open(t)
+    const { api, join } = site
     api.answer = (asked) => {
       if (asked.method !== 'POST') return undefined
       // It does it, and its answer is lost.
       api.add({ ...asked.body, kind: 'Secret' })
       return 'hang'
     }
-    const asked = askStage(hasty, machine, 'join', learnt.join, key)
-    t.match(await outcomeOf(asked), /^join-unavailable: .*in time/)
+    t.match(await joinInVain(site, () => tokensAt(api).length > 0), /^join-unavailable: .*in time/)
     const made = tokensAt(api)
     t.equal(made.length, 1)
     api.answer = () => undefined
