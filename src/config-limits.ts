@@ -77,7 +77,7 @@ export const limitSettings = {
   maxBootWork: {
     ...named('max-boot-work', 'count', '64'),
     meaning:
-      'Boot requests that one process works on at one time; the others wait for their turn. At most three quarters of them, and 48, may wait for extension services.',
+      'Boot requests that one process works on at one time; the others wait for their turn. At most three quarters of them, and 48, may wait for extension services, and five eighths, and 40, for clusters that make credentials.',
     parse: wholeNumber(1, 10_000),
   },
   maxBootQueue: {

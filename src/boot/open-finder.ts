@@ -1,4 +1,5 @@
 import type { Artifact } from '../domain/image.ts'
+import { ownCopy } from '../domain/own-copy.ts'
 import type { BootStory } from './story.ts'
 
 /** Finds artifacts that are open by their digest. */
@@ -17,10 +18,8 @@ export function openFinder(story: Pick<BootStory, 'findOpenArtifact' | 'clock'>)
     const known = kept.get(digest)
     if (known !== undefined && now < known.until && known.until - now <= keepMilliseconds) return known.found
     kept.delete(digest)
-    // A part of a URL would keep all of it in memory.
-    const name = Buffer.from(digest).toString()
     const entry = { until: now + keepMilliseconds, found: story.findOpenArtifact(digest) }
-    kept.set(name, entry)
+    kept.set(ownCopy(digest), entry)
     for (const oldest of kept.keys()) {
       if (kept.size <= maxKept) break
       kept.delete(oldest)

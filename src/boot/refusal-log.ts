@@ -49,7 +49,7 @@ interface Window {
   counted: number
 }
 
-/** A part of a request's URL would keep all of it in memory, 16 KB for a name of ten letters. */
+/** The same with texts of its own, as `ownCopy` (`domain/own-copy.ts`) makes them of one. */
 function copyOf(detail: EventFacts['detail']): EventFacts['detail'] {
   return JSON.parse(JSON.stringify(detail))
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../domain/clock.ts'
 import type { ProcessLoad, Spell, WaitingNode } from '../domain/load.ts'
+import { ownCopy } from '../domain/own-copy.ts'
 import { openCount } from './count.ts'
 
 /** Who was told to come again, and since when there is too much to do. */
@@ -45,11 +46,6 @@ interface Told {
   readonly site: string
 }
 
-/** A part of a request's URL or headers would keep all of them in memory, 16 KB for a name of ten letters. */
-function copyOf(text: string): string {
-  return Buffer.from(text).toString()
-}
-
 /** Nobody waits yet. */
 export function openToldToWait(clock: Clock): ToldToWait {
   /** Told last is last. */
@@ -91,7 +87,7 @@ export function openToldToWait(clock: Clock): ToldToWait {
         spell.times += 1
       }
       if (node === undefined) return
-      const name = copyOf(node.slice(0, maxName))
+      const name = ownCopy(node.slice(0, maxName))
       const before = forget(name)?.node
       const [oldest] = nodes.keys()
       if (nodes.size >= maxNodes && oldest !== undefined) forget(oldest)
@@ -99,7 +95,7 @@ export function openToldToWait(clock: Clock): ToldToWait {
       const until = new Date(now.getTime() + seconds * 1000).toISOString()
       const times = (before?.times ?? 0) + 1
       const since = before?.since ?? at
-      const told = { node: name, request, source: copyOf(source), since, at, times, until }
+      const told = { node: name, request, source: ownCopy(source), since, at, times, until }
       keep(name, { node: why === undefined ? told : { ...told, why: why.slice(0, maxWhy) }, site })
     },
     came(node) {

@@ -2,17 +2,7 @@ import t from 'tap'
 import type { WorkKind } from '../../src/domain/load.ts'
 import { openRates } from '../../src/http/rates.ts'
 import { openSchedule } from '../../src/http/retry-schedule.ts'
-
-/** Random numbers that are the same in each run (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
+import { seeded } from '../helpers/seeded.ts'
 
 t.test('whatever happens, Retry-After is whole seconds, one at least and the bound at most', async (t) => {
   for (let seed = 1; seed <= 200; seed += 1) {

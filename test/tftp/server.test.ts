@@ -12,7 +12,8 @@ import { isPawlError } from '../../src/errors.ts'
 import { fixedFiles, type NodeScripts } from '../../src/tftp/files.ts'
 import { encodePacket, type Option, type Packet, parsePacket } from '../../src/tftp/packet.ts'
 import { openTftpServer, type TftpServer } from '../../src/tftp/server.ts'
-import { badLink, fetchTftp, seeded } from '../helpers/tftp-client.ts'
+import { seeded } from '../helpers/seeded.ts'
+import { badLink, fetchTftp } from '../helpers/tftp-client.ts'
 
 const random = seeded(3)
 const megabyte = Buffer.from(Array.from({ length: 2 ** 20 }, () => Math.floor(random() * 256)))

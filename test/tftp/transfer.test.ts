@@ -12,7 +12,7 @@ import {
   type Transfer,
   type TransferPlan,
 } from '../../src/tftp/transfer.ts'
-import { seeded } from '../helpers/tftp-client.ts'
+import { seeded } from '../helpers/seeded.ts'
 
 const plan: TransferPlan = {
   fileBytes: 5000,
